@@ -1,0 +1,184 @@
+"""kerasgal protohalo: haloes from initial conditions (Bernardini et al. 2020)."""
+
+import json
+from pathlib import Path
+
+import click
+
+from kerasgal.apps.protohalo.config import APP, TrainConfig
+from kerasgal.cli import App
+from kerasgal.config import PRESETS, from_flags, options, preset
+from kerasgal.errors import DataError
+
+
+@click.group(cls=App)
+def cli():
+    """Haloes from the initial density: a 3-D U-Net on distance maps and an adaptive watershed.
+
+    Bernardini, Mayer, Reed & Feldmann 2020, MNRAS 496, 5116.
+    """
+
+
+@cli.command()
+@click.option("--preset", "name", type=click.Choice(PRESETS), default="paper", show_default=True)
+def summary(name):
+    """Print the network layer by layer, with its number of parameters."""
+    from kerasgal.apps.protohalo.predict import build
+
+    build(preset(TrainConfig, name)).summary()
+
+
+@cli.command()
+@click.argument("simulations", nargs=-1, type=click.Path(dir_okay=False))
+@click.option("--validation", multiple=True, type=click.Path(dir_okay=False), metavar="FILE",
+              help="Simulation file to validate on; may be given several times.  [default: the last of SIMULATIONS, "
+                   "if there are several]")
+@click.option("--run", "folder", type=click.Path(file_okay=False), default="protohalo-run", show_default=True,
+              help="Run folder to write.")
+@click.option("--resume", is_flag=True, help="Go on with the run in the folder.")
+@click.option("--overwrite", is_flag=True, help="Replace the run in the folder.")
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs into the run folder.")
+@options(TrainConfig)
+def train(simulations, validation, folder, resume, overwrite, tensorboard, flags):
+    """Train on SIMULATIONS, Simulation files with haloes, and calibrate the watershed.
+
+    Without any, simulations are made first (64^3 particles, 50 Mpc/h) and the demo preset is used; otherwise the
+    default preset is the paper's.
+    """
+    from kerasgal.apps.protohalo.train import own_simulations, train_run
+    from kerasgal.training import check_folder
+
+    if resume and overwrite:
+        raise click.UsageError("--resume and --overwrite contradict each other: give one of them")
+    if validation and not simulations:
+        raise click.UsageError("--validation needs SIMULATIONS to train on")
+    config = from_flags(TrainConfig, flags, default_preset="paper" if simulations else "demo")
+    folder = Path(folder)
+    check_folder(folder, resume, overwrite)
+    if not simulations:
+        simulations = own_simulations(folder, config)
+    simulations, validation = list(simulations), list(validation)
+    if not validation and len(simulations) > 1:
+        validation = [simulations.pop()]
+        click.echo(f"validating on {validation[0]}, which is not trained on")
+    elif not validation:
+        click.echo("no simulation to validate on: the best epoch is the one with the lowest training loss")
+    result = train_run(simulations, validation, config, folder, resume=resume, overwrite=overwrite,
+                       tensorboard=tensorboard)
+    click.echo(f"{folder}: run of {result.model.count_params():,} parameters, loss curve in {folder / 'loss.png'}")
+
+
+@cli.command()
+@click.argument("run", type=click.Path())
+@click.argument("simulation", type=click.Path(dir_okay=False))
+@click.option("--output", type=click.Path(dir_okay=False), metavar="FILE",
+              help="HDF5 file to write.  [default: the simulation's name with _protohalo.h5, here]")
+@click.option("--format", "formats", multiple=True, type=click.Choice(["ecsv", "fits"]),
+              help="Also write the catalogue as a table beside the output; may be given twice.")
+@click.option("--watershed", type=click.Choice(["adaptive", "native"]), default="adaptive", show_default=True,
+              help="Cut regions on the calibrated line, or keep them whole.")
+@click.option("--tile", type=click.IntRange(1), help="Cells per side predicted at once.  [default: as in training]")
+@click.option("--halo", type=click.IntRange(0), help="Cells of a tile's border that are thrown away.  [default: the "
+                                                     "margin of the training]")
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+def predict(run, simulation, output, formats, watershed, tile, halo, overwrite):
+    """Predict the haloes of SIMULATION with the trained RUN: distance map, labels, catalogue and mass function.
+
+    The simulation needs an initial density only.
+    """
+    from rich.progress import Progress
+
+    from kerasgal.apps.protohalo import data, predict
+    from kerasgal.apps.protohalo.watershed import catalogue
+    from kerasgal.files import refuse_existing
+    from kerasgal.simulation import Simulation
+
+    output = Path(output or f"{Path(simulation).stem}_protohalo.h5")
+    tables = [output.with_suffix(f".{suffix}") for suffix in formats]
+    for path in (output, *tables):
+        refuse_existing(path, overwrite)
+    trained = predict.load_run(run)
+    with Simulation(simulation) as opened:
+        delta = data.normalise(opened.delta())
+        boxsize, cell_mass = opened.boxsize, opened.cell_mass
+    with Progress(transient=True) as progress:
+        task = progress.add_task("tiles", total=None)
+        distance = predict.predict_distance(
+            trained.model, trained.config, delta, tile=tile, halo=halo, warn=click.echo,
+            progress=lambda done, total: progress.update(task, completed=done, total=total))
+        progress.update(task, description="watershed", total=None)
+        halo_id = predict.find_haloes(distance, trained.config, trained.line if watershed == "adaptive" else None)
+    haloes = catalogue(halo_id, distance, boxsize, cell_mass)
+    predict.write_prediction(output, distance=distance, halo_id=halo_id, catalogue=haloes, boxsize=boxsize,
+                             cell_mass=cell_mass, minimum=trained.config.minimum, run=run, simulation=simulation,
+                             overwrite=overwrite)
+    for path in tables:
+        predict.write_table(path, haloes, overwrite)
+    largest = f", the largest of {haloes['mass'][0]:.3g} Msun/h" if len(haloes["mass"]) else ""
+    click.echo(f"{output}: {len(haloes['mass'])} haloes{largest}; distance map, labels, catalogue, mass function")
+    for path in tables:
+        click.echo(f"{path}: the catalogue")
+
+
+@cli.command()
+@click.argument("run", type=click.Path())
+@click.argument("simulations", nargs=-1, required=True, type=click.Path(dir_okay=False))
+@click.option("--output", type=click.Path(file_okay=False), metavar="FOLDER",
+              help="Folder for metrics.json and the figures.  [default: evaluation/ in the run folder]")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier evaluation.")
+def evaluate(run, simulations, output, overwrite):
+    """Hold the trained RUN against SIMULATIONS it never saw: mass function, cell masses, figures.
+
+    Beside the adaptive watershed stand the native one and the excursion-set baseline.
+    """
+    from kerasgal.apps.protohalo.evaluate import evaluate
+    from kerasgal.apps.protohalo.predict import load_run
+    from kerasgal.files import refuse_existing
+
+    folder = Path(output) if output else Path(run) / "evaluation"
+    refuse_existing(folder / "metrics.json", overwrite)
+    trained = load_run(run)
+    seen = json.loads((Path(run) / "provenance.json").read_text())["data"]
+    again = [path for path in simulations if str(Path(path).resolve()) in [*seen["training"], *seen["validation"]]]
+    if again:
+        raise DataError(f"{', '.join(again)} was used in training; evaluate on simulations the run never saw")
+    result = evaluate(trained, simulations, folder, progress=lambda path: click.echo(f"predicting {path}"))
+    click.echo(f"loss {result['loss']:.3f}; {result['haloes']['true']} true haloes")
+    for method in ("adaptive", "native", "excursion_set"):
+        row = result[method]
+        click.echo(f"  {method:14s} {result['haloes'][method]:5d} haloes ({100 * (row['total'] - 1):+.1f}%), summed "
+                   f"residual {percent(row['summed_residual'])}, cell mass scatter "
+                   f"{number(row['cell_mass_scatter_dex'])} dex")
+    click.echo(f"{folder / 'metrics.json'}: all numbers\n{folder / 'mass_function.png'}: the mass function")
+
+
+def percent(value):
+    """A fraction as a percentage, or a word where there is none."""
+    return "undefined" if value is None else f"{100 * value:.1f}%"
+
+
+def number(value):
+    """A number with three digits, or a word where there is none."""
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+@cli.command()
+@click.argument("run", type=click.Path())
+@click.argument("directory", type=click.Path(file_okay=False))
+@click.option("--overwrite", is_flag=True, help="Replace the directory if it exists.")
+def export(run, directory, overwrite):
+    """Write the trained RUN as a TensorFlow SavedModel to DIRECTORY.
+
+    It takes (batch, x, y, z, 1), the density contrast divided by the standard deviation of its whole box, and returns
+    the distance map in the same shape; x, y and z may be any multiples of the number in kerasgal.json beside it.
+    """
+    from kerasgal.apps.protohalo.predict import load_run
+    from kerasgal.export import export
+
+    trained = load_run(run)
+    description = {"app": APP, "input": "density contrast / its standard deviation over the whole box",
+                   "output": "normalised distance map, 1 at halo centres, 0 outside",
+                   "multiple": 2**trained.config.levels, "minimum_cells": trained.config.minimum,
+                   "cut": {"volume": trained.line.volume, "distance": trained.line.distance}}
+    export(trained.model, directory, description, overwrite)
+    click.echo(f"{directory}: SavedModel; normalisation and sizes are described in {directory}/kerasgal.json")

@@ -1,0 +1,45 @@
+"""Hyper-parameters of Bernardini et al. 2020 (MNRAS 496, 5116; arXiv:1912.04299)."""
+
+from dataclasses import dataclass
+
+from kerasgal.config import setting
+from kerasgal.training import TrainingConfig
+
+APP = "protohalo"
+
+
+@dataclass(frozen=True)
+class TrainConfig(TrainingConfig):
+    """Target, patches, network, optimiser and watershed of one protohalo run."""
+
+    minimum: int = setting(4525, "Fewest cells of a halo; smaller ones are background. The paper's smallest halo has "
+                                 "4,525.", demo=200, minimum=1)
+    patch: int = setting(128, "Cells per side of a training patch.", demo=64, minimum=8)
+    stride: int = setting(64, "Cells between the patches cut from a box; 1 cuts them everywhere.", demo=1, minimum=1)
+    margin: int = setting(16, "Cells at each face of a patch that the loss leaves out.", demo=8, minimum=0)
+    symmetries: str = setting("rotations", "Symmetries of the cube under which patches are seen: none, the 24 "
+                                           "rotations, or all 48.", choices=("none", "rotations", "reflections"))
+    levels: int = setting(5, "Levels of the U-Net above its bottleneck.", demo=3, minimum=1)
+    filters: int = setting(12, "Filters of the first level; they double at each level.", demo=16, minimum=1)
+    dropout: float = setting(0.5, "Dropout between the two convolutions of a block.", demo=0.0, minimum=0.0,
+                             maximum=0.95)
+    output_slope: float = setting(0.05, "Slope of the output below zero while training; predictions are clipped at "
+                                        "zero. 0 is the paper's ReLU, which can die.", minimum=0.0, maximum=1.0)
+    loss: str = setting("l1", "Normalised distance of the maps: l1 as in the paper's text, l2 as its Eq. 3 prints.",
+                        choices=("l1", "l2"))
+    learning_rate: float = setting(1e-4, "Learning rate of Adam.", demo=1e-3, minimum=0.0)
+    decay: str = setting("none", "How the learning rate falls: it does not, or to zero along a cosine.",
+                         demo="cosine", choices=("none", "cosine"))
+    gradient_norm: float = setting(0.0, "Global norm to which a step's gradient is clipped; 0 does not clip.", demo=1.0,
+                                   minimum=0.0)
+    batch: int = setting(16, "Samples per step, over all devices.", demo=1, minimum=1)
+    epochs: int = setting(40, "Epochs; each ends with validation and a checkpoint.", demo=15, minimum=1)
+    steps_per_epoch: int = setting(50, "Steps per epoch.", demo=50, minimum=1)
+    smoothing: float = setting(0.5, "Gaussian smoothing of the predicted map before its peaks are sought, in cells.",
+                               minimum=0.0)
+    marker: float = setting(0.15, "Lowest peak of the map that becomes a marker.", minimum=0.0, maximum=1.0)
+    separation: int = setting(2, "Fewest cells between markers.", minimum=1)
+    floor: float = setting(0.02, "Value of the map down to which the watershed floods.", minimum=0.0, maximum=1.0)
+    calibration: str = setting("residual", "How the adaptive cut is found: `histogram` matches each mass bin's count, "
+                                           "as in the paper; `residual` then minimises the residual of the whole mass "
+                                           "function.", choices=("histogram", "residual"))

@@ -1,0 +1,75 @@
+"""Input and target of protohalo from a Simulation file (Bernardini et al. 2020, Sec. 2)."""
+
+import numpy as np
+
+from kerasgal.errors import DataError
+from kerasgal.simulation import Simulation
+
+
+def normalise(delta):
+    """Density contrast divided by its standard deviation, (n, n, n) float32."""
+    deviation = delta.std()
+    if deviation == 0:
+        raise DataError("the initial density contrast is zero everywhere")
+    return delta / deviation
+
+
+def lagrangian_halo_id(simulation, minimum):
+    """The halo of every Lagrangian cell, (n, n, n) int32: its row in the catalogue, -1 for none.
+
+    Where several particles share a cell the most massive halo has it: rows are in descending order of mass, so it is
+    the lowest one. Haloes of fewer than `minimum` cells' mass are background.
+    """
+    halo_id = simulation["halo_id"][...]
+    factor = halo_id.shape[0] // simulation.gridsize
+    if factor > 1:
+        n = simulation.gridsize
+        halo_id = np.where(halo_id < 0, np.iinfo(np.int32).max, halo_id)
+        halo_id = halo_id.reshape(n, factor, n, factor, n, factor).min(axis=(1, 3, 5))
+        halo_id[halo_id == np.iinfo(np.int32).max] = -1
+    large = np.append(true_cells(simulation) >= minimum, False)  # the last one stands for id -1
+    return np.where(large[halo_id], halo_id, -1).astype(np.int32)
+
+
+def true_cells(simulation):
+    """Size of every halo in cells of the density grid, (h,): its particles over particles per cell."""
+    particles_per_cell = (simulation["halo_id"].shape[0] / simulation.gridsize) ** 3
+    return simulation["halos/count"][...] / particles_per_cell
+
+
+def distance_map(halo_id):
+    """The regression target: the distance of each cell from its halo's border, 1 at every halo's centre.
+
+    halo_id: (n, n, n), -1 for background. Returns (n, n, n) float32 between 0 (background) and 1. The Euclidean
+    distance transform of the multi-label map (Sec. 2.3), in the periodic box, divided by each halo's maximum.
+    """
+    import edt
+
+    if halo_id.max() < 0:
+        return np.zeros(halo_id.shape, np.float32)
+    labels = halo_id.astype(np.int32) + 1
+    # No cell is farther from its halo's border than the radius of the sphere with the halo's volume.
+    largest = np.bincount(labels.ravel())[1:].max()
+    pad = min(int(np.ceil((3 * largest / (4 * np.pi)) ** (1 / 3))) + 1, halo_id.shape[0])
+    distance = edt.edt(np.pad(labels, pad, mode="wrap"), black_border=False, parallel=0)
+    core = slice(pad, -pad)
+    distance = np.ascontiguousarray(distance[core, core, core])
+    maximum = np.zeros(labels.max() + 1, np.float32)
+    np.maximum.at(maximum, labels.ravel(), distance.ravel())
+    maximum[0] = 1.0
+    return distance / np.maximum(maximum, 1e-6)[labels]
+
+
+def load(path, minimum):
+    """Input and target of one Simulation file, each (n, n, n, 1) float32.
+
+    Raises DataError if the file has no haloes, none of at least `minimum` cells, or values that are not finite.
+    """
+    with Simulation(path, require=("initial/delta", "halo_id", "halos/mass", "halos/count")) as simulation:
+        delta = normalise(simulation.delta())
+        halo_id = lagrangian_halo_id(simulation, minimum)
+        if halo_id.max() < 0:
+            largest = true_cells(simulation).max(initial=0)
+            raise DataError(f"{path} has no halo of at least {minimum} cells; its largest has {largest:g}: "
+                            "choose a smaller --minimum")
+    return delta[..., None], distance_map(halo_id)[..., None]

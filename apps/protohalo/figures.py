@@ -1,0 +1,94 @@
+"""The figures of Bernardini et al. 2020, Sec. 5."""
+
+import numpy as np
+
+from kerasgal.plotting import figure, save
+
+NAMES = {"adaptive": "U-Net + adaptive watershed", "native": "U-Net + native watershed",
+         "excursion_set": "peaks above the collapse barrier"}
+COLOURS = {"adaptive": "C0", "native": "C1", "excursion_set": "C2"}
+
+
+def distance_maps(delta, true, predicted, boxsize, path):
+    """Slices through the initial density, the true distance map and the predicted one."""
+    drawing, axes = figure(3, sharey=True)
+    layer = true.shape[2] // 2
+    panels = (("initial density contrast", delta / delta.std(), {"cmap": "RdBu_r", "vmin": -3, "vmax": 3}),
+              ("true distance map", true, {"cmap": "magma", "vmin": 0, "vmax": 1}),
+              ("predicted distance map", predicted, {"cmap": "magma", "vmin": 0, "vmax": 1}))
+    for axis, (title, volume, options) in zip(axes, panels):
+        image = axis.imshow(volume[:, :, layer].T, origin="lower", extent=(0, boxsize, 0, boxsize), **options)
+        drawing.colorbar(image, ax=axis, shrink=0.8)
+        axis.set(title=title, xlabel="x [Mpc/h]")
+    axes[0].set_ylabel("y [Mpc/h]")
+    save(drawing, path)
+
+
+def halo_slices(halo_id, boxsize, path):
+    """Slices through the label volumes, true and predicted; colours tell haloes apart and mean nothing else."""
+    names = ("true", "native", "adaptive")
+    drawing, axes = figure(len(names), sharey=True)
+    shuffled = np.random.default_rng(0).permutation(max(volume.max() for volume in halo_id.values()) + 2)
+    layer = halo_id["true"].shape[2] // 2
+    for axis, name in zip(axes, names):
+        labels = halo_id[name][:, :, layer].T
+        axis.imshow(np.ma.masked_where(labels < 0, shuffled[labels]), origin="lower", cmap="prism",
+                    extent=(0, boxsize, 0, boxsize), interpolation="nearest")
+        axis.set(title=NAMES.get(name, "true haloes"), xlabel="x [Mpc/h]", facecolor="0.92")
+    axes[0].set_ylabel("y [Mpc/h]")
+    save(drawing, path)
+
+
+def trajectories(sampled, line, minimum, path):
+    """All trajectories in the plane of volume and mean distance, and the line on which they are cut."""
+    drawing, axis = figure(width=5.5, height=4.2)
+    finite = np.isfinite(sampled.distance)
+    volume = np.broadcast_to(sampled.volume, sampled.distance.shape)[finite]
+    _, _, _, image = axis.hist2d(volume, sampled.distance[finite], cmap="Greys", norm="log",
+                                 bins=(np.geomspace(1, sampled.volume[-1] * 1.01, 60), 60))
+    drawing.colorbar(image, ax=axis, label="regions")
+    axis.plot(sampled.volume, line(sampled.volume), color="C3", label="calibrated cut d(V)")
+    axis.axvline(minimum, color="C0", linestyle=":", label=f"smallest halo, {minimum} cells")
+    axis.set(xscale="log", xlabel="volume V [cells]", ylabel="mean distance d [cells]")
+    axis.legend(frameon=False, loc="upper left")
+    save(drawing, path)
+
+
+def cell_masses(cells, path):
+    """Halo mass of each cell, predicted against true (Fig. 8 of the paper), for both watersheds."""
+    drawing, axes = figure(2, sharex=True, sharey=True)
+    together = np.concatenate([cells[name].ravel() for name in ("native", "adaptive")])
+    if not len(together):
+        return
+    edges = np.geomspace(together.min() * 0.9, together.max() * 1.1, 60)
+    for axis, name in zip(axes, ("native", "adaptive")):
+        true, predicted = cells[name]
+        axis.hist2d(true, predicted, bins=(edges, edges), cmap="viridis", norm="log")
+        axis.plot(edges, edges, color="C3", linewidth=1)
+        axis.set(xscale="log", yscale="log", title=NAMES[name], xlabel="true halo mass of a cell [Msun/h]")
+    axes[0].set_ylabel("predicted halo mass of a cell [Msun/h]")
+    save(drawing, path)
+
+
+def mass_function(result, path):
+    """Number of haloes per mass bin against truth, with Poisson errors, and the residuals below."""
+    drawing, (top, bottom) = figure(1, 2, width=6, height=3, sharex=True, height_ratios=(2, 1))
+    edges = np.array(result["mass_edges"])
+    centre = np.sqrt(edges[1:] * edges[:-1])
+    true = np.array(result["adaptive"]["true"])
+    error = np.sqrt(true)
+    top.errorbar(centre, true, error, fmt="ko", markersize=4, label="N-body simulation")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bottom.fill_between(centre, -100 * error / true, 100 * error / true, color="0.85", label="Poisson error")
+        for name in ("excursion_set", "native", "adaptive"):
+            predicted = np.array(result[name]["predicted"])
+            top.plot(centre, np.where(predicted > 0, predicted, np.nan), color=COLOURS[name], marker=".",
+                     label=NAMES[name])
+            bottom.plot(centre, 100 * (predicted - true) / true, color=COLOURS[name], marker=".")
+    bottom.axhline(0, color="k", linewidth=0.5)
+    top.set(xscale="log", yscale="log", ylabel="haloes per bin",
+            title=f"{len(result['simulations'])} unseen boxes, haloes of at least {result['minimum_cells']} cells")
+    top.legend(frameon=False)
+    bottom.set(xlabel="halo mass [Msun/h]", ylabel="residual [%]", ylim=(-100, 100))
+    bottom.legend(frameon=False, loc="upper left")
+    save(drawing, path)

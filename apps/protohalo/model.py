@@ -1,0 +1,70 @@
+"""The three-dimensional U-Net of Bernardini et al. 2020, Sec. 3."""
+
+import keras
+from keras import layers
+
+SLOPE = 0.05  # of every LeakyReLU
+
+
+@keras.saving.register_keras_serializable("kerasgal")
+class NonNegative(layers.Layer):
+    """Output activation: zero below zero when predicting, slightly leaky while training.
+
+    The paper's network ends in a ReLU. Started from most seeds it dies: the map becomes zero everywhere within 50
+    steps and no gradient is left. A slope below zero keeps the gradient and is clipped away in prediction.
+    """
+
+    def __init__(self, slope, **kwargs):
+        super().__init__(**kwargs)
+        self.slope = slope
+
+    def call(self, inputs, training=False):
+        return keras.ops.leaky_relu(inputs, self.slope if training else 0.0)
+
+    def get_config(self):
+        return {**super().get_config(), "slope": self.slope}
+
+
+def block(x, filters, dropout):
+    """Two 3^3 convolutions with LeakyReLU; dropout between them."""
+    x = layers.Conv3D(filters, 3, padding="same")(x)
+    x = layers.LeakyReLU(SLOPE)(x)
+    if dropout:
+        x = layers.Dropout(dropout)(x)
+    x = layers.Conv3D(filters, 3, padding="same")(x)
+    return layers.LeakyReLU(SLOPE)(x)
+
+
+def unet(levels=5, filters=12, dropout=0.5, output_slope=0.05):
+    """The U-Net: (batch, x, y, z, 1) normalised density contrast to (batch, x, y, z, 1) normalised distance.
+
+    x, y and z may have any size that is a multiple of 2^levels. With the defaults it has 14,590,741 parameters, the
+    paper's 14.5 million: filters 12 to 192 and 384 in the bottleneck, 3^3 transposed convolutions of stride 2 that
+    halve the channels, concatenated skips.
+    """
+    x = inputs = keras.Input((None, None, None, 1), name="delta")
+    skips = []
+    for level in range(levels):
+        x = block(x, filters * 2**level, dropout)
+        skips.append(x)
+        x = layers.MaxPooling3D(2)(x)
+    x = block(x, filters * 2**levels, dropout)
+    for level in reversed(range(levels)):
+        x = layers.Conv3DTranspose(filters * 2**level, 3, strides=2, padding="same")(x)
+        x = layers.Concatenate()([skips[level], x])
+        x = block(x, filters * 2**level, dropout)
+    x = layers.Conv3D(1, 1, dtype="float32")(x)
+    outputs = NonNegative(output_slope, dtype="float32", name="distance")(x)
+    return keras.Model(inputs, outputs, name="protohalo")
+
+
+def receptive_radius(levels):
+    """Cells to either side of an output cell that the U-Net sees at most.
+
+    Per level two convolutions on the way down and two on the way up reach 2^level cells each, the bottleneck's two
+    2^levels each; pooling and transposed convolution add the cells of the coarser grid they touch.
+    """
+    convolutions = sum(4 * 2**level for level in range(levels)) + 2 * 2**levels
+    upsampling = sum(2 * 2**level for level in range(levels))
+    pooling = sum(2**level for level in range(levels))
+    return convolutions + upsampling + pooling

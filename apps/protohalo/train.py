@@ -1,0 +1,94 @@
+"""Training the U-Net and calibrating the watershed, Secs. 3 and 4 of Bernardini et al. 2020."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import numpy as np
+
+from kerasgal import training
+from kerasgal.apps.protohalo import data, predict, watershed
+from kerasgal.apps.protohalo.config import APP
+from kerasgal.apps.protohalo.losses import NormalisedDistance
+from kerasgal.files import replacing
+from kerasgal.simulation import Simulation
+
+BOXES, PARTICLES, BOXSIZE = 5, 64, 50.0  # simulations that are made where none are given
+
+
+def own_simulations(folder, config):
+    """Make Simulation files for a run that was given none, in a folder beside it; returns their paths."""
+    from kerasgal.commands import make_simulation
+    from kerasgal.cosmology import Cosmology
+
+    folder = folder.with_name(folder.name + "-simulations")
+    paths = [folder / f"box_{number}.h5" for number in range(BOXES)]
+    click.echo(f"no simulation given: making {BOXES} of {PARTICLES}^3 particles in {BOXSIZE:g} Mpc/h in {folder}, "
+               "and training with the demo preset")
+    for number, path in enumerate(paths):
+        if not path.exists():
+            make_simulation(path, particles=PARTICLES, boxsize=BOXSIZE, seed=config.seed + number, steps=20,
+                            finder="fof", minimum=20, cosmology=Cosmology(), overwrite=False)
+    return paths
+
+
+def build(config):
+    """The U-Net, compiled with the paper's loss and Adam."""
+    import keras
+
+    model = predict.build(config)
+    rate = config.learning_rate
+    if config.decay == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, config.epochs * config.steps_per_epoch)
+    power = {"l1": 1, "l2": 2}[config.loss]
+    model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=config.gradient_norm or None),
+                  loss=NormalisedDistance(config.margin, power))
+    return model
+
+
+def datasets(simulations, validation, config):
+    """The training stream, as a function of the samples already seen, and the validation data set or None."""
+    from kerasgal.pipeline import patches, tiles
+
+    volumes = [data.load(path, config.minimum) for path in simulations]
+    symmetries = None if config.symmetries == "none" else config.symmetries
+    corners = [tiles(arrays[0].shape[0], config.stride) for arrays in volumes]
+
+    def stream(first):
+        return patches(volumes, corners, config.patch, config.batch, seed=config.seed, first=first,
+                       symmetries=symmetries)
+
+    if not validation:
+        return stream, None
+    held_out = [data.load(path, config.minimum) for path in validation]
+    # Tiles that overlap by the margin, so that the loss sees every cell of the box.
+    corners = [tiles(arrays[0].shape[0], config.patch - 2 * config.margin) for arrays in held_out]
+    return stream, patches(held_out, corners, config.patch, config.batch)
+
+
+def train_run(simulations, validation, config, folder, **options):
+    """Train on Simulation files and calibrate the watershed on them; returns the `predict.Run`.
+
+    `options` are resume, overwrite and tensorboard of `kerasgal.training.train`.
+    """
+    stream, held_out = datasets(simulations, validation, config)
+    seen = {"training": [str(Path(path).resolve()) for path in simulations],
+            "validation": [str(Path(path).resolve()) for path in validation]}
+    model = training.train(lambda: build(config), stream, held_out, config, folder, app=APP, data=seen, **options)
+    line = calibrate(model, config, simulations)
+    with replacing(folder / "calibration.json") as temporary:
+        temporary.write_text(json.dumps(asdict(line), indent=2) + "\n")
+    return predict.Run(config, model, line)
+
+
+def calibrate(model, config, simulations):
+    """The line of the adaptive cut, from the predicted maps of the training simulations and their true haloes."""
+    paths, sizes = [], []
+    for path in simulations:
+        with Simulation(path, require=("initial/delta", "halo_id", "halos/count")) as simulation:
+            distance = predict.predict_distance(model, config, data.normalise(simulation.delta()))
+            true = data.true_cells(simulation)
+        paths.append(predict.regions(distance, config))
+        sizes.extend(true[true >= config.minimum])
+    return watershed.calibrate(paths, np.array(sizes), config.minimum, config.calibration)

@@ -1,0 +1,260 @@
+"""From a predicted distance map to haloes: the watershed, and its adaptive cut (Bernardini et al. 2020, Sec. 4).
+
+The native watershed floods from the peaks of the map down to a fixed floor. The adaptive one then raises, for each
+region by itself, the threshold above which cells belong to the halo, to where the region's trajectory in volume and
+mean distance meets a line d(V) that was calibrated on the training simulations.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kerasgal.statistics import mass_bins
+
+SAMPLES_PER_OCTAVE = 16  # at which trajectories are kept for the calibration
+KNOTS = 7  # of d(V), linear in log V
+
+
+def radius(volume):
+    """Radius of the sphere of a volume.
+
+    The paper's Sec. 4.1 prints 3 / (4 pi) V^(1/3) but speaks of the sphere; (3 V / 4 pi)^(1/3) is the sphere.
+    """
+    return (3 * np.asarray(volume) / (4 * np.pi)) ** (1 / 3)
+
+
+def find_markers(distance, smoothing, marker, separation):
+    """Peaks of the map, numbered from 1, as (n, n, n) int32, and the smoothed map they are peaks of.
+
+    A peak is the highest cell of the periodic cube of `separation` cells around it, and at least `marker` high.
+    Cells of equal height that touch are one peak.
+    """
+    from scipy import ndimage
+
+    smooth = ndimage.gaussian_filter(distance, smoothing, mode="wrap") if smoothing else distance
+    peaks = smooth == ndimage.maximum_filter(smooth, 2 * separation + 1, mode="wrap")
+    peaks &= smooth >= marker
+    markers, _ = ndimage.label(peaks, structure=np.ones((3, 3, 3)))
+    return markers.astype(np.int32), smooth
+
+
+def flood(smooth, markers, floor):
+    """Marker-based watershed of a periodic map: (n, n, n) int32, the marker of every cell above `floor`, 0 elsewhere.
+
+    scikit-image floods a box with walls, so the map is continued periodically at its faces. The result is periodic
+    when the first layer beyond each face equals the layer it repeats; until it does, it is continued farther.
+    """
+    from skimage.segmentation import watershed
+
+    n = smooth.shape[0]
+    pad = min(16, n)
+    while True:
+        image = np.pad(smooth, pad, mode="wrap")
+        mask = image > floor
+        np.negative(image, out=image)
+        labels = watershed(image, np.pad(markers, pad, mode="wrap"), mask=mask)
+        del image, mask
+        if pad == n or _wraps(labels, pad, n):
+            core = slice(pad, pad + n)
+            return np.ascontiguousarray(labels[core, core, core])
+        pad = min(2 * pad, n)
+
+
+def _wraps(labels, pad, n):
+    """Whether the layers just outside the six faces of the core repeat the layers inside the opposite faces."""
+    core = slice(pad, pad + n)
+    for axis in range(3):
+        for outside, inside in ((pad - 1, pad + n - 1), (pad + n, pad)):
+            layers = [np.take(labels, layer, axis=axis)[core, core] for layer in (outside, inside)]
+            if not np.array_equal(*layers):
+                return False
+    return True
+
+
+@dataclass
+class Trajectories:
+    """The cells of all regions in one sorted list: by region, and within it by falling value of the map.
+
+    cell: flat indices of the cells.  start, size: where each region begins and how many cells it has, (r,).
+    distance: mean normalised distance of the cells so far times the radius of their sphere, at each cell.
+    """
+
+    cell: np.ndarray
+    start: np.ndarray
+    size: np.ndarray
+    distance: np.ndarray
+
+    def volume(self):
+        """Cells so far, at each cell: 1, 2, ..., size of the first region, 1, 2, ..."""
+        return np.arange(1, len(self.cell) + 1) - np.repeat(self.start, self.size)
+
+
+def trajectories(distance, labels):
+    """The trajectory of every region in (V, d) as its threshold falls from its peak to the floor.
+
+    One sort over all cells: region and inverted bits of the value make one 64-bit key (a non-negative float32 sorts
+    like its bits).
+    """
+    cell = np.flatnonzero(labels)
+    label = labels.ravel()[cell]
+    value = np.maximum(distance.ravel()[cell], 0).astype(np.float32)
+    order = np.argsort((label.astype(np.uint64) << np.uint64(32)) | (np.uint32(0xFFFFFFFF) - value.view(np.uint32)))
+    cell, label, value = cell[order], label[order], value[order]
+    del order
+    start = np.flatnonzero(np.diff(label, prepend=0))
+    size = np.diff(start, append=len(label))
+    total = np.cumsum(value, dtype=np.float64)
+    before = np.where(start > 0, total[start - 1], 0.0)
+    total -= np.repeat(before, size)
+    result = Trajectories(cell, start, size, None)
+    volume = result.volume()
+    result.distance = (total / volume * radius(volume)).astype(np.float32)
+    return result
+
+
+@dataclass(frozen=True)
+class Line:
+    """d(V): the distance at which trajectories are cut, linear in log V between knots and constant beyond them."""
+
+    volume: tuple
+    distance: tuple
+
+    def __call__(self, volume):
+        return np.interp(np.log(volume), np.log(self.volume), self.distance)
+
+
+def cut_sizes(paths, line):
+    """Cells of each region once it is cut by the line, (r,); 0 where its trajectory never reaches the line.
+
+    A trajectory rises with the volume of its first cells, and falls when the flanks dilute its mean. It is cut where
+    it last meets the line.
+    """
+    volume = paths.volume()
+    table = line(np.arange(1, paths.size.max(initial=1) + 1)).astype(np.float32)
+    reached = np.where(paths.distance >= table[volume - 1], volume, 0)
+    return np.maximum.reduceat(reached, paths.start) if len(paths.start) else np.zeros(0, int)
+
+
+def label_haloes(paths, sizes, shape, minimum):
+    """The label volume of haloes of at least `minimum` cells: (n, n, n) int32, 0 the largest halo, -1 background.
+
+    `sizes` is the number of cells to keep of each region, from `cut_sizes`, or `paths.size` for the native watershed.
+    """
+    kept = np.where(sizes >= minimum, sizes, 0)
+    order = np.argsort(-kept, kind="stable")
+    number = np.empty(len(order), np.int32)
+    number[order] = np.arange(len(order))
+    inside = paths.volume() <= np.repeat(kept, paths.size)
+    halo_id = np.full(shape, -1, np.int32)
+    halo_id.ravel()[paths.cell[inside]] = np.repeat(number, paths.size)[inside]
+    return halo_id
+
+
+def catalogue(halo_id, distance, boxsize, cell_mass):
+    """Halo catalogue of a label volume: dictionary of arrays, one row per halo in descending mass.
+
+    halo_id: row number, equal to the label.  cells.  mass: cells times mean mass of a cell [Msun/h].
+    position: Lagrangian centre of mass in the periodic box [Mpc/h].  peak: highest value of the map.
+    """
+    cell = np.flatnonzero(halo_id >= 0)
+    label = halo_id.ravel()[cell]
+    cells = np.bincount(label)
+    n = halo_id.shape[0]
+    position = np.empty((len(cells), 3))
+    for axis, index in enumerate(np.unravel_index(cell, halo_id.shape)):
+        angle = 2 * np.pi * (index + 0.5) / n
+        sine, cosine = (np.bincount(label, weights=part(angle)) for part in (np.sin, np.cos))
+        position[:, axis] = np.arctan2(sine, cosine) / (2 * np.pi) % 1 * boxsize
+    peak = np.zeros(len(cells), np.float32)
+    np.maximum.at(peak, label, distance.ravel()[cell])
+    return {"halo_id": np.arange(len(cells)), "cells": cells, "mass": cells * cell_mass, "position": position,
+            "peak": peak}
+
+
+@dataclass
+class SampledTrajectories:
+    """Trajectories of the regions of several boxes at common volumes: distance (r, v), NaN beyond a region's size."""
+
+    volume: np.ndarray
+    distance: np.ndarray
+    size: np.ndarray
+
+
+def sample(all_paths):
+    """Trajectories of a list of boxes at `SAMPLES_PER_OCTAVE` volumes per factor of two, for the calibration."""
+    largest = max(paths.size.max(initial=1) for paths in all_paths)
+    octaves = np.arange(np.ceil(np.log2(largest) * SAMPLES_PER_OCTAVE) + 1) / SAMPLES_PER_OCTAVE
+    volume = np.unique(np.round(2**octaves).astype(int))
+    blocks = []
+    for paths in all_paths:
+        at = np.minimum(volume, paths.size[:, None])
+        block = paths.distance[paths.start[:, None] + at - 1]
+        blocks.append(np.where(volume <= paths.size[:, None], block, np.nan))
+    return SampledTrajectories(volume, np.concatenate(blocks), np.concatenate([p.size for p in all_paths]))
+
+
+def sampled_cut_sizes(sampled, line):
+    """Like `cut_sizes`, on sampled trajectories, interpolating between samples."""
+    excess = sampled.distance - line(sampled.volume)
+    reached = excess >= 0  # NaN compares false
+    last = reached.shape[1] - 1 - np.argmax(reached[:, ::-1], axis=1)
+    rows = np.arange(len(last))
+    following = np.minimum(last + 1, reached.shape[1] - 1)
+    above, below = excess[rows, last], excess[rows, following]
+    with np.errstate(invalid="ignore"):
+        fraction = np.clip(above / (above - below), 0, 1)
+    step = np.where(np.isfinite(fraction), fraction, 1) * (sampled.volume[following] - sampled.volume[last])
+    return np.where(reached.any(axis=1), np.minimum(sampled.volume[last] + step, sampled.size), 0)
+
+
+def histogram(sampled, volume_edges, distance_edges):
+    """Regions whose trajectory passes each cell of the (V, d) plane, (volume bins, distance bins).
+
+    Each region counts once per volume bin, where its trajectory stands at the bin's centre.
+    """
+    centre = np.sqrt(volume_edges[1:] * volume_edges[:-1])
+    nearest = np.abs(np.log(sampled.volume)[None] - np.log(centre)[:, None]).argmin(axis=1)
+    return np.stack([np.histogram(column[np.isfinite(column)], distance_edges)[0]
+                     for column in sampled.distance[:, nearest].T])
+
+
+def calibrate(all_paths, true_sizes, minimum, method="residual"):
+    """Find the line d(V) for which the cut regions of the training boxes have the true mass function.
+
+    all_paths: list of Trajectories.  true_sizes: sizes of all true haloes of these boxes, in cells.
+    method "histogram" is the paper's: in each mass bin the distance whose histogram count is nearest to the number of
+    true haloes, then a piecewise-linear fit. "residual" starts from there and minimises the squared residual of the
+    mass function over its Poisson variance; choosing bin by bin is erratic where counts are small.
+    """
+    sampled = sample(all_paths)
+    edges = mass_bins(minimum, max(true_sizes.max(), 2 * minimum))
+    true_count, _ = np.histogram(true_sizes, edges)
+    knots = np.geomspace(edges[0], edges[-1], KNOTS)
+    if not len(sampled.size):  # a network that has learned nothing yet has no peaks: there is nothing to cut
+        return Line(tuple(knots), (0.0,) * KNOTS)
+
+    distance_edges = np.linspace(0, np.nanmax(sampled.distance), 41)
+    counts = histogram(sampled, edges, distance_edges)
+    centre = (distance_edges[1:] + distance_edges[:-1]) / 2
+    chosen = centre[np.abs(counts - true_count[:, None]).argmin(axis=1)]
+    weight = np.sqrt(true_count)
+    log_volume = np.log(np.sqrt(edges[1:] * edges[:-1]))
+    hats = np.stack([np.interp(log_volume, np.log(knots), unit) for unit in np.eye(KNOTS)], axis=1)
+    # Neighbouring knots are drawn weakly together, so that one without data is defined.
+    smooth = 0.1 * weight.mean() * np.diff(np.eye(KNOTS), axis=0)
+    first, *_ = np.linalg.lstsq(np.vstack([hats * weight[:, None], smooth]),
+                                np.append(chosen * weight, np.zeros(KNOTS - 1)), rcond=None)
+    if method == "histogram":
+        return Line(tuple(knots), tuple(first))
+
+    from scipy.optimize import minimize
+
+    def residual(distance):
+        count, _ = np.histogram(sampled_cut_sizes(sampled, Line(tuple(knots), tuple(distance))), edges)
+        return np.sum((count - true_count) ** 2 / np.maximum(true_count, 1))
+
+    starts = [first] + [np.full(KNOTS, level) for level in np.linspace(0.5, 3.0, 11)]
+    best = min(starts, key=residual)
+    found = minimize(residual, best, method="Powell", bounds=[(0.0, float(distance_edges[-1]))] * KNOTS,
+                     options={"xtol": 1e-3, "ftol": 1e-4})
+    return Line(tuple(knots), tuple(found.x))

@@ -1,0 +1,3 @@
+from kerasgal.cli import main
+
+main()

@@ -1,0 +1,88 @@
+"""The command line: `kerasgal VERB` and `kerasgal APP VERB`.
+
+Each app is a folder of kerasgal.apps with a Click group `cli` in its cli.py, found by name and imported when it is
+asked for. Modules that hold commands import what is slow (TensorFlow, SciPy, Matplotlib) inside the commands.
+"""
+
+import importlib
+import os
+import pkgutil
+import sys
+
+import click
+
+from kerasgal import __version__
+from kerasgal.errors import DataError
+
+VERBS = {"simulate": "kerasgal.commands", "info": "kerasgal.commands", "convert": "kerasgal.readers.cli"}
+
+
+def app_names():
+    """Names of the apps installed, without importing them."""
+    import kerasgal.apps
+
+    return [module.name for module in pkgutil.iter_modules(kerasgal.apps.__path__) if module.ispkg]
+
+
+class Front(click.Group):
+    """A group whose commands are imported when they are asked for, and whose data errors are one line."""
+
+    def list_commands(self, context):
+        return [*VERBS, *app_names()]
+
+    def get_command(self, context, name):
+        if name in VERBS:
+            return getattr(importlib.import_module(VERBS[name]), name)
+        if name in app_names():
+            return importlib.import_module(f"kerasgal.apps.{name}.cli").cli
+        return None
+
+    def invoke(self, context):
+        try:
+            return super().invoke(context)
+        except DataError as error:
+            raise click.ClickException(str(error)) from error
+        except OSError as error:  # a full disk, a read-only folder
+            if os.environ.get("KERASGAL_TRACEBACK"):
+                raise
+            raise click.ClickException(str(error)) from error
+
+
+class NetworkCommand(click.Command):
+    """A command that runs a network: TensorFlow is imported first, without its start-up notices.
+
+    They are written to the process's error stream before any logging level applies. Python's errors still come through.
+    """
+
+    def invoke(self, context):
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        sys.stderr.flush()
+        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        try:
+            importlib.import_module("tensorflow")
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nowhere)
+        return super().invoke(context)
+
+
+class App(click.Group):
+    """The command group of an app."""
+
+    command_class = NetworkCommand
+
+
+@click.group(cls=Front, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="kerasgal")
+def main():
+    """Deep learning for cosmic structure and galaxies.
+
+    Start with `kerasgal simulate box.h5` (or `kerasgal convert` for your own simulation), then
+    `kerasgal APP train`, `predict` and `evaluate`.
+    """
+
+
+if __name__ == "__main__":
+    sys.exit(main())

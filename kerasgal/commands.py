@@ -1,0 +1,139 @@
+"""The commands that belong to no app: simulate and info."""
+
+from pathlib import Path
+
+import click
+
+from kerasgal.errors import DataError
+
+
+def output_paths(output, realisations):
+    """One path per realisation: `box.h5`, or `box_0.h5`, `box_1.h5`, ... where there are several."""
+    output = Path(output)
+    if realisations == 1:
+        return [output]
+    return [output.with_name(f"{output.stem}_{number}{output.suffix}") for number in range(realisations)]
+
+
+def make_simulation(output, *, particles, boxsize, seed, steps, finder, minimum, cosmology, overwrite):
+    """Run one N-body simulation, find its haloes and write the Simulation file `output`; returns the halo count."""
+    from rich.progress import Progress
+
+    from kerasgal import halos, nbody, simulation
+    from kerasgal.cosmology import mean_density
+    from kerasgal.files import refuse_existing
+
+    refuse_existing(output, overwrite)
+    with Progress(transient=True) as progress:
+        task = progress.add_task(f"{Path(output).name}: N-body", total=steps)
+        run = nbody.simulate(particles, boxsize, cosmology, seed=seed, steps=steps,
+                             progress=lambda step, steps: progress.update(task, completed=step))
+        progress.update(task, description=f"{Path(output).name}: haloes")
+        find = {"fof": halos.friends_of_friends, "hop": halos.hop}[finder]
+        halo_id = find(run.position, boxsize, minimum=minimum)
+        particle_mass = mean_density(cosmology) * boxsize**3 / particles**3
+        catalogue = halos.catalogue(halo_id, run.position, boxsize, particle_mass)
+    grid = (particles,) * 3
+    simulation.write(
+        output, boxsize=boxsize, cosmology=cosmology, redshift_initial=run.redshift_initial, redshift_final=0.0,
+        particle_mass=particle_mass, overwrite=overwrite,
+        source=f"kerasgal simulate: 2LPT and COLA, {steps} steps, seed {seed}, {finder} haloes of at least {minimum}",
+        datasets={"initial/delta": run.delta, "initial/displacement": run.displacement,
+                  "final/position": run.position, "final/velocity": run.velocity, "halo_id": halo_id.reshape(grid),
+                  **{f"halos/{name}": values for name, values in catalogue.items()}})
+    return len(catalogue["mass"])
+
+
+@click.command()
+@click.argument("output", type=click.Path(dir_okay=False))
+@click.option("--particles", type=click.IntRange(8), default=64, show_default=True,
+              help="Particles per side of the box.")
+@click.option("--boxsize", type=click.FloatRange(0, min_open=True), default=50.0, show_default=True,
+              help="Side of the periodic box in comoving Mpc/h.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+              help="Seed of the initial conditions; realisation i takes seed + i.")
+@click.option("--realisations", type=click.IntRange(1), default=1, show_default=True,
+              help="Number of boxes; several are written as OUTPUT_0, OUTPUT_1, ...")
+@click.option("--steps", type=click.IntRange(2), default=20, show_default=True, help="COLA time steps.")
+@click.option("--finder", type=click.Choice(["fof", "hop"]), default="fof", show_default=True,
+              help="Friends of friends with linking length 0.2, or HOP (needs kerasgal[hop]).")
+@click.option("--minimum", type=click.IntRange(2), default=20, show_default=True,
+              help="Fewest particles of a halo.")
+@click.option("--omega-matter", "Om0", type=float, help="Density of matter today.  [default: Planck 2018]")
+@click.option("--omega-baryon", "Ob0", type=float, help="Density of baryons today.  [default: Planck 2018]")
+@click.option("--hubble", "h", type=float, help="Hubble constant in 100 km/s/Mpc.  [default: Planck 2018]")
+@click.option("--tilt", "ns", type=float, help="Spectral index of the initial density.  [default: Planck 2018]")
+@click.option("--sigma8", "sigma8", type=float, help="Linear fluctuation in 8 Mpc/h spheres.  [default: Planck 2018]")
+@click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
+def simulate(output, particles, boxsize, seed, realisations, steps, finder, minimum, overwrite, **cosmology):
+    """Run an N-body simulation and write it to OUTPUT, a Simulation file.
+
+    Gaussian initial conditions, second-order Lagrangian displacement, COLA time steps to redshift zero and a halo
+    finder. 64^3 particles take seconds.
+    """
+    from kerasgal.cosmology import Cosmology
+
+    cosmology = Cosmology(**{name: value for name, value in cosmology.items() if value is not None})
+    for number, path in enumerate(output_paths(output, realisations)):
+        count = make_simulation(path, particles=particles, boxsize=boxsize, seed=seed + number, steps=steps,
+                                finder=finder, minimum=minimum, cosmology=cosmology, overwrite=overwrite)
+        click.echo(f"{path}: {particles}^3 particles in {boxsize:g} Mpc/h, seed {seed + number}, {count} haloes")
+
+
+@click.command()
+@click.argument("path", metavar="FILE", type=click.Path())
+def info(path):
+    """Show what is in FILE: a Simulation file, or a run folder.
+
+    Exits with code 1 and names what is missing or inconsistent, if anything is.
+    """
+    if Path(path).is_dir():
+        show_run(Path(path))
+    else:
+        show_simulation(path)
+
+
+def show_simulation(path):
+    """Print a Simulation file as a table, then raise DataError if it is not sound."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from kerasgal.simulation import Simulation
+
+    with Simulation(path) as simulation:
+        table = Table("name", "value", title=str(path), title_justify="left")
+        for name, value in simulation.file.attrs.items():
+            table.add_row(name, str(value))
+        for name, value in simulation.file.get("cosmology", simulation.file).attrs.items():
+            table.add_row(f"cosmology {name}", f"{value:.5g}" if isinstance(value, float) else str(value))
+        for name in simulation.datasets():
+            table.add_row(name, f"{simulation[name].shape} {simulation[name].dtype}")
+        if "halos/mass" in simulation and len(simulation["halos/mass"]):
+            mass = simulation["halos/mass"]
+            table.add_row("halo masses", f"{mass[-1]:.3g} to {mass[0]:.3g} Msun/h")
+        Console().print(table)
+        simulation.validate()
+
+
+def show_run(folder):
+    """Print a run folder's configuration, provenance and last epoch as a table."""
+    import csv
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    if not (folder / "config.json").exists():
+        raise DataError(f"{folder} is not a run folder: it has no config.json")
+    table = Table("name", "value", title=str(folder), title_justify="left")
+    for name in ("config.json", "provenance.json"):
+        if (folder / name).exists():
+            for key, value in json.loads((folder / name).read_text()).items():
+                pairs = value.items() if isinstance(value, dict) else [("", value)]
+                for inner, entry in pairs:
+                    table.add_row(f"{key} {inner}".strip(), str(entry))
+    if (folder / "history.csv").exists():
+        *_, last = csv.DictReader((folder / "history.csv").open())
+        for key, value in last.items():
+            table.add_row(f"last {key}", value)
+    Console().print(table)

@@ -1,0 +1,50 @@
+"""A flat LCDM background and its linear theory, from colossus (Diemer 2018, arXiv:1712.04512)."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from colossus.cosmology import cosmology as colossus_cosmology
+
+
+@dataclass(frozen=True)
+class Cosmology:
+    """A flat LCDM universe; the defaults are Planck 2018 (TT,TE,EE+lowE+lensing+BAO, arXiv:1807.06209, Table 2).
+
+    Om0, Ob0: densities of matter and baryons over the critical density; h: H0 / (100 km/s/Mpc);
+    ns: tilt of the primordial spectrum; sigma8: linear rms in spheres of 8 Mpc/h. All at z=0.
+    """
+
+    Om0: float = 0.3111
+    Ob0: float = 0.0490
+    h: float = 0.6766
+    ns: float = 0.9665
+    sigma8: float = 0.8102
+
+
+@lru_cache
+def _colossus(cosmology):
+    # Without relativistic species the growth is that of the N-body integrator, which has matter and Lambda only.
+    # persistence="": colossus would otherwise keep a cache in the home directory.
+    return colossus_cosmology.Cosmology(
+        name="kerasgal", flat=True, H0=100 * cosmology.h, Om0=cosmology.Om0, Ob0=cosmology.Ob0,
+        sigma8=cosmology.sigma8, ns=cosmology.ns, relspecies=False, persistence="",
+    )
+
+
+def linear_power(cosmology, k):
+    """Linear matter power spectrum at z=0 (Eisenstein & Hu 1998, with baryons), in (Mpc/h)^3.
+
+    `k`: wavenumbers > 0 in h/Mpc, any shape; the result has the same shape.
+    """
+    return _colossus(cosmology).matterPowerSpectrum(np.asarray(k, dtype=float), z=0.0)
+
+
+def growth_factor(cosmology, z):
+    """Linear growth factor D1, 1 at z=0. `z`: redshifts, any shape; the result has the same shape."""
+    return _colossus(cosmology).growthFactor(np.asarray(z, dtype=float))
+
+
+def mean_density(cosmology):
+    """Comoving mean matter density in Msun h^2 / Mpc^3: times a volume in (Mpc/h)^3 it is a mass in Msun/h."""
+    return 1e9 * _colossus(cosmology).rho_m(0.0)  # colossus counts in Msun h^2 / kpc^3

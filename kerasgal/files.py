@@ -1,0 +1,48 @@
+"""Writing whole files or none, and opening HDF5 with errors a person can read."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from kerasgal.errors import DataError
+
+
+def refuse_existing(path, overwrite):
+    """Raise DataError if `path` exists and `overwrite` is false."""
+    if Path(path).exists() and not overwrite:
+        raise DataError(f"{path} exists already; give --overwrite to replace it")
+
+
+@contextlib.contextmanager
+def replacing(path, overwrite=True):
+    """Yield a temporary path beside `path` and rename it to `path` when the block ends well.
+
+    The temporary path keeps the suffix of `path` (libraries choose formats by it) and may become a file or a
+    folder. If the block raises, it is removed and `path` stays as it was.
+    """
+    path = Path(path)
+    refuse_existing(path, overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+    try:
+        temporary = folder / path.name
+        yield temporary
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def open_hdf5(path):
+    """Open an HDF5 file for reading; raises DataError if it is missing or is not HDF5."""
+    import h5py
+
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"no such file: {path}")
+    if not path.is_file() or not h5py.is_hdf5(path):
+        raise DataError(f"{path} is not an HDF5 file")
+    return h5py.File(path, "r")

@@ -1,0 +1,125 @@
+"""Particles to periodic grids and back, by the cloud-in-cell scheme (Hockney & Eastwood 1981).
+
+Cell (i, j, k) of a grid spans [i, i+1) x [j, j+1) x [k, k+1) cells; its value belongs to its centre, at i + 1/2.
+"""
+
+import itertools
+
+import numpy as np
+import scipy.sparse
+
+
+def wrap(position, boxsize):
+    """Positions, any shape and float type, moved into [0, boxsize) by whole periods."""
+    wrapped = np.mod(position, float(boxsize))
+    wrapped[wrapped >= float(boxsize)] = 0  # np.mod rounds a tiny negative number up to boxsize itself
+    return wrapped
+
+
+def lattice(gridsize, boxsize):
+    """Centres of the Lagrangian cells, (gridsize, gridsize, gridsize, 3), float32, in the unit of `boxsize`."""
+    centre = ((np.arange(gridsize) + 0.5) * (boxsize / gridsize)).astype(np.float32)
+    return np.stack(np.meshgrid(centre, centre, centre, indexing="ij"), axis=-1)
+
+
+def cic_matrix(position, gridsize, boxsize):
+    """The cloud-in-cell weights as a sparse matrix of shape (particles, gridsize^3), float32.
+
+    Each row holds a particle's shares of the 8 cells whose centres surround it, which add up to 1. `matrix @ field`
+    interpolates a (flattened) field to the particles; `matrix.T @ weight` deposits the particles on the grid. That
+    one is the other's transpose is what conserves momentum in a particle-mesh force.
+    `position`: (particles, 3), any real numbers, in the unit of `boxsize`.
+    """
+    position = np.asarray(position)
+    if position.ndim != 2 or position.shape[1] != 3:
+        raise ValueError(f"position must have the shape (particles, 3). Received: {position.shape}")
+    integer = np.int32 if max(gridsize**3, 8 * len(position)) < 2**31 else np.int64
+    scaled = np.ascontiguousarray(position.T) * (gridsize / float(boxsize)) - 0.5
+    floor = np.floor(scaled)
+    share = (scaled - floor).astype(np.float32)  # of the upper neighbour, (3, particles)
+    lower = floor.astype(integer) % gridsize
+    upper = lower + 1
+    upper[upper == gridsize] = 0
+    shares = np.stack([1 - share, share])
+    cells = np.stack([lower, upper]) * np.array([[gridsize**2], [gridsize], [1]], integer)
+    index = np.empty((len(position), 8), integer)
+    weight = np.empty((len(position), 8), np.float32)
+    for corner, (x, y, z) in enumerate(itertools.product((0, 1), repeat=3)):
+        index[:, corner] = cells[x, 0] + cells[y, 1] + cells[z, 2]
+        weight[:, corner] = shares[x, 0] * shares[y, 1] * shares[z, 2]
+    rows = np.arange(0, index.size + 1, 8, dtype=integer)
+    return scipy.sparse.csr_array((weight.ravel(), index.ravel(), rows), shape=(len(position), gridsize**3))
+
+
+def _chunks(particles, gridsize):
+    # A chunk's matrix takes about 100 bytes per particle: never much more than the grid, and 25 MB at least.
+    size = max(2**18, gridsize**3 // 32)
+    return [slice(start, start + size) for start in range(0, particles, size)]
+
+
+def deposit_cic(position, gridsize, boxsize, weight=None):
+    """Particles on a periodic grid, (gridsize, gridsize, gridsize), float32.
+
+    `position`: (particles, 3) in the unit of `boxsize`; `weight`: (particles,), 1 each if not given. The result is
+    the sum of weights in each cell: with no weights its mean is particles / gridsize^3.
+    Raises ValueError where the shapes do not fit.
+    """
+    total = np.zeros(gridsize**3, np.float32)
+    weight = np.ones(len(position), np.float32) if weight is None else np.asarray(weight, np.float32)
+    if weight.shape != (len(position),):
+        raise ValueError(f"weight must have the shape ({len(position)},). Received: {weight.shape}")
+    for chunk in _chunks(len(position), gridsize):
+        total += cic_matrix(position[chunk], gridsize, boxsize).T @ weight[chunk]
+    return total.reshape(gridsize, gridsize, gridsize)
+
+
+def density_contrast(position, gridsize, boxsize):
+    """Density contrast rho / mean(rho) - 1 of equal particles, (gridsize, gridsize, gridsize), float32."""
+    delta = deposit_cic(position, gridsize, boxsize)
+    delta *= gridsize**3 / len(position)
+    delta -= 1
+    return delta
+
+
+def interpolate_cic(field, position, boxsize):
+    """A periodic field at the particles, by cloud-in-cell: (particles,) or (particles, channel), float32.
+
+    `field`: (n, n, n) or (n, n, n, channel); `position`: (particles, 3) in the unit of `boxsize`.
+    Raises ValueError where the field is not cubic.
+    """
+    field = np.asarray(field, np.float32)
+    gridsize = len(field)
+    if field.ndim not in (3, 4) or field.shape[:3] != (gridsize,) * 3:
+        raise ValueError(f"field must have the shape (n, n, n) or (n, n, n, channel). Received: {field.shape}")
+    flat = field.reshape(gridsize**3, *field.shape[3:])
+    value = np.empty((len(position), *field.shape[3:]), np.float32)
+    for chunk in _chunks(len(position), gridsize):
+        value[chunk] = cic_matrix(position[chunk], gridsize, boxsize) @ flat
+    return value
+
+
+def wrapped_block(field, start, shape):
+    """The block `field[start:start + shape]` of a field that is periodic along its first three axes.
+
+    `field`: (nx, ny, nz, ...), a NumPy array or an h5py dataset, of which only what is needed is read; `start`:
+    three integers, which may be negative or beyond the grid; `shape`: three positive integers, which may exceed the
+    grid. Returns a new array of shape (*shape, ...).
+    """
+    block = np.empty((*shape, *field.shape[3:]), field.dtype)
+    pieces = [_periodic_pieces(*axis) for axis in zip(start, shape, field.shape)]
+    for piece in itertools.product(*pieces):
+        target, source = zip(*piece)
+        block[target] = field[source]
+    return block
+
+
+def _periodic_pieces(start, length, period):
+    """The contiguous pieces, as (slice of the block, slice of the field), that cover [start, start + length)."""
+    pieces = []
+    done = 0
+    while done < length:
+        first = (start + done) % period
+        size = min(length - done, period - first)
+        pieces.append((slice(done, done + size), slice(first, first + size)))
+        done += size
+    return pieces

@@ -1,0 +1,319 @@
+"""Training into a run folder.
+
+    config.json         the app and its configuration
+    provenance.json     versions, git revision, data, parameters, precision, wall time
+    best.weights.h5     weights of the epoch with the lowest monitored loss
+    last.weights.h5     weights, optimiser and training state of the last epoch: what --resume starts from
+    history.csv         one row per epoch
+    loss.png            the loss curve
+    tensorboard/        with --tensorboard
+
+All randomness is folded from one seed and the epoch, and every epoch ends in an atomic write of the state, so a killed
+and resumed run is the run that was not interrupted.
+"""
+
+import contextlib
+import csv
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kerasgal import config as configuration
+from kerasgal.config import setting
+from kerasgal.errors import DataError
+from kerasgal.files import replacing
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What every training has; an app's own dataclass adds to it and overrides defaults."""
+
+    learning_rate: float = setting(1e-4, "Learning rate of Adam.", minimum=0.0)
+    batch: int = setting(16, "Samples per step, over all devices.", minimum=1)
+    epochs: int = setting(40, "Epochs; each ends with validation and a checkpoint.", minimum=1)
+    steps_per_epoch: int = setting(50, "Steps per epoch.", minimum=1)
+    patience: int = setting(0, "Stop after so many epochs without a better loss; 0 never stops early.", minimum=0)
+    seed: int = setting(0, "Seed of all randomness: weights, dropout, order of the samples.", minimum=0)
+    precision: str = setting("float32", "Arithmetic; mixed precision trains on GPUs only.", choices=PRECISIONS)
+    strategy: str = setting("single", "Devices: one, all GPUs of this machine, or the workers that the environment "
+                                      "variable TF_CONFIG lists.", choices=("single", "mirrored", "workers"))
+
+
+def prepare(config):
+    """Set precision and seed for all that Keras builds from here on; returns the distribution strategy.
+
+    Raises DataError for mixed precision without a GPU: TensorFlow's CPU kernels sum the bias gradients in bfloat16 and
+    return wrong kernel gradients for small volumes, without an error.
+    """
+    import keras
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if config.precision != "float32" and not gpus:
+        raise DataError(f"--precision {config.precision} trains wrongly without a GPU, and this machine has none: "
+                        "use --precision float32")
+    if config.strategy == "workers" and "TF_CONFIG" not in os.environ:
+        raise DataError("--strategy workers needs the environment variable TF_CONFIG, which names the workers")
+    if config.strategy == "mirrored":
+        strategy = tf.distribute.MirroredStrategy(
+            [device.name for device in tf.config.list_logical_devices("GPU" if gpus else "CPU")])
+    elif config.strategy == "workers":
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    else:
+        strategy = None
+    if strategy and config.batch % strategy.num_replicas_in_sync:
+        raise DataError(f"--batch {config.batch} cannot be shared by {strategy.num_replicas_in_sync} devices: "
+                        "give a multiple")
+    keras.config.set_dtype_policy(config.precision)
+    keras.utils.set_random_seed(config.seed)
+    return strategy
+
+
+def train(build, dataset, validation, config, folder, *, app, data, resume=False, overwrite=False,
+          tensorboard=False):
+    """Train a network into the run folder `folder` and return it with its best weights.
+
+    build: function without arguments that returns a compiled Keras model.
+    dataset: function from the number of samples already seen to an endless tf.data.Dataset in batches.
+    validation: finite tf.data.Dataset, or None; then the training loss decides what is best.
+    config: an instance of TrainingConfig or of a dataclass that extends it.
+    app: name of the app.  data: what to record of where the data came from.
+
+    Raises DataError if the loss becomes NaN, if the folder exists (without `resume` or `overwrite`) or if there is
+    nothing to resume.
+    """
+    import keras
+    import tensorflow as tf
+
+    folder = Path(folder)
+    strategy = prepare(config)
+    chief = strategy is None or strategy.cluster_resolver is None or strategy.cluster_resolver.task_id == 0
+    if chief:
+        check_folder(folder, resume, overwrite)
+        open_folder(folder, config, app, resume)
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        model = build()
+    state = State(model, config, folder, chief, monitor="val_loss" if validation is not None else "loss")
+    if resume:
+        state.load()
+    if strategy:
+        sharding = tf.data.Options()
+        sharding.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+        validation = validation and validation.with_options(sharding)
+    if chief:
+        record(folder, config, data, model)
+    if not state.finished:
+        stream = dataset(state.epoch * config.steps_per_epoch * config.batch)
+        if strategy:
+            stream = stream.with_options(sharding)
+        if config.strategy == "workers":
+            fit_across_workers(model, stream)
+        callbacks = [state.callback()]
+        if tensorboard and chief:
+            callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
+        model.fit(stream, validation_data=validation, initial_epoch=state.epoch, epochs=config.epochs,
+                  steps_per_epoch=config.steps_per_epoch, callbacks=callbacks, shuffle=False,
+                  verbose=("auto" if sys.stdout.isatty() else 2) if chief else 0)
+    if chief:
+        from kerasgal.plotting import loss_curve
+
+        loss_curve(state.history, folder / "loss.png")
+        model.load_weights(folder / "best.weights.h5")
+    return model
+
+
+def check_folder(folder, resume, overwrite):
+    """Raise DataError if training may not write into `folder`: it holds a run, or something that is none."""
+    folder = Path(folder)
+    if resume or not folder.exists():
+        return
+    if not overwrite:
+        raise DataError(f"{folder} exists already; give --resume to go on with it or --overwrite to replace it")
+    if not (folder / "config.json").exists():
+        raise DataError(f"{folder} is not a run folder (no config.json): not replacing it")
+
+
+def open_folder(folder, config, app, resume):
+    """Make the run folder and write config.json, or check that the one to resume has the same configuration."""
+    if resume:
+        stored = load_config(folder, type(config), app)
+        # More epochs may be asked for; anything else would be another run.
+        changed = [name for name, value in asdict(config).items()
+                   if value != getattr(stored, name) and name not in ("epochs", "patience")]
+        if changed:
+            raise DataError(f"--resume: {folder} was trained with another {', '.join(changed)}")
+    elif folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "config.json") as temporary:
+        configuration.write(config, temporary, app=app)
+
+
+def load_config(folder, config_class, app):
+    """The configuration of a run folder; raises DataError if it is none, or another app's."""
+    path = Path(folder) / "config.json"
+    if not path.exists():
+        raise DataError(f"{folder} is not a run folder: it has no config.json")
+    stored = configuration.read(config_class, path)
+    if json.loads(path.read_text()).get("app") != app:
+        raise DataError(f"{folder} is a run of {json.loads(path.read_text()).get('app')}, not of {app}")
+    return stored
+
+
+def load_weights(model, folder):
+    """Load a run folder's best weights into `model`; raises DataError if there are none or they do not fit."""
+    path = Path(folder) / "best.weights.h5"
+    if not path.exists():
+        raise DataError(f"{folder} has no weights (best.weights.h5): train it first")
+    try:
+        model.load_weights(path)
+    except (ValueError, KeyError, OSError) as error:
+        raise DataError(f"{path} does not fit the network of config.json: {str(error).splitlines()[0]}") from error
+    return model
+
+
+class State:
+    """What training remembers from epoch to epoch, kept in last.weights.h5 beside weights and optimiser.
+
+    Keras's own EarlyStopping and BackupAndRestore lose their state when a run is resumed (they reset it in
+    `on_train_begin`), so patience, best loss and history are kept here.
+    """
+
+    def __init__(self, model, config, folder, chief, monitor):
+        self.model, self.config, self.folder, self.chief, self.monitor = model, config, Path(folder), chief, monitor
+        self.epoch, self.best, self.waited, self.seconds, self.history = 0, math.inf, 0, 0.0, []
+
+    @property
+    def finished(self):
+        """Whether all epochs are done or patience has run out."""
+        return self.epoch >= self.config.epochs or 0 < self.config.patience <= self.waited
+
+    def load(self):
+        """Take up the state of last.weights.h5; raises DataError if the folder has none."""
+        import h5py
+
+        path = self.folder / "last.weights.h5"
+        if not path.exists():
+            raise DataError(f"--resume: {self.folder} has no last.weights.h5; start again with --overwrite")
+        self.model.optimizer.build(self.model.trainable_variables)
+        self.model.load_weights(path)
+        with h5py.File(path, "r") as file:
+            stored = json.loads(file.attrs["state"])
+        self.epoch, self.best, self.waited = stored["epoch"], stored["best"], stored["waited"]
+        self.seconds, self.history = stored["seconds"], stored["history"]
+
+    def save(self):
+        """Write last.weights.h5 and history.csv."""
+        import h5py
+
+        with replacing(self.folder / "last.weights.h5") as temporary:
+            self.model.save_weights(temporary)
+            with h5py.File(temporary, "a") as file:
+                file.attrs["state"] = json.dumps({"epoch": self.epoch, "best": self.best, "waited": self.waited,
+                                                  "seconds": self.seconds, "history": self.history})
+        with replacing(self.folder / "history.csv") as temporary, temporary.open("w", newline="") as file:
+            table = csv.DictWriter(file, fieldnames=list(self.history[0]))
+            table.writeheader()
+            table.writerows(self.history)
+
+    def fold_seeds(self, epoch):
+        """Give every random layer a seed made of the run's seed, the epoch and its own place in the network."""
+        states = [variable for variable in self.model.variables if "seed_generator_state" in variable.path]
+        for place, variable in enumerate(states):
+            fresh = np.random.SeedSequence((self.config.seed, epoch, place)).generate_state(2)
+            variable.assign(fresh.astype(variable.dtype))
+
+    def end_epoch(self, logs):
+        """Take note of an epoch's metrics, keep its weights if they are the best, and save."""
+        self.epoch += 1
+        better = logs[self.monitor] < self.best
+        self.waited = 0 if better else self.waited + 1
+        if better:
+            self.best = logs[self.monitor]
+        self.history.append({"epoch": self.epoch, **logs, "seconds": round(self.seconds, 2)})
+        if self.chief:
+            if better:
+                with replacing(self.folder / "best.weights.h5") as temporary:
+                    self.model.save_weights(temporary)
+            self.save()
+
+    def callback(self):
+        """The Keras callback that drives this state."""
+        import keras
+
+        state = self
+
+        class Keeper(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                state.fold_seeds(epoch)
+                self.begun = time.monotonic()
+
+            def on_train_batch_end(self, batch, logs=None):
+                if not math.isfinite(logs["loss"]):
+                    raise DataError(f"the loss became {logs['loss']} in epoch {state.epoch + 1}, step {batch + 1}: try "
+                                    f"a smaller --learning-rate; {state.folder} holds the epochs before")
+
+            def on_epoch_end(self, epoch, logs=None):
+                state.seconds += time.monotonic() - self.begun
+                state.end_epoch({name: float(value) for name, value in logs.items()})
+                if state.finished:
+                    self.model.stop_training = True
+
+        return Keeper()
+
+
+def fit_across_workers(model, dataset):
+    """Let `model.fit` run under MultiWorkerMirroredStrategy.
+
+    Keras 3 fails there in two places (keras-team/keras issue 20585): it reduces the first batch, a tuple, across
+    workers in order to build the model, and it takes the mean of scalar metrics over an axis that they do not have.
+    """
+    def build(iterator=None, data_batch=None):
+        with model.distribute_strategy.scope():
+            model._symbolic_build(data_batch=next(iter(dataset)))
+
+    def with_axis(step):
+        return lambda batch: {name: value[None] for name, value in step(batch).items()}
+
+    model._maybe_symbolic_build = build
+    model.train_step, model.test_step = with_axis(model.train_step), with_axis(model.test_step)
+
+
+def record(folder, config, data, model):
+    """Write provenance.json: what one needs to know to make this run again."""
+    libraries = ("tensorflow", "keras", "numpy", "scipy", "scikit-image", "edt", "h5py")
+    provenance = {
+        "kerasgal": importlib.metadata.version("kerasgal"),
+        "git": git_revision(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in libraries},
+        "command": " ".join(sys.argv),
+        "data": data,
+        "parameters": model.count_params(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+    with replacing(Path(folder) / "provenance.json") as temporary:
+        temporary.write_text(json.dumps(provenance, indent=2) + "\n")
+
+
+def git_revision():
+    """The revision of the checkout this package runs from, or None where there is none."""
+    package = Path(__file__).parent
+    if not (package.parent / ".git").exists():
+        return None
+    command = ["git", "-C", package, "rev-parse", "--verify", "-q", "HEAD"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    return result.stdout.strip() or None

@@ -1,0 +1,41 @@
+"""Shared fixtures: small simulations made once by the command line, and a way to call it in a fresh process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def run_kerasgal(*arguments, check=True, cwd=None, **environment):
+    """Run the command line in a fresh process; returns the finished process with its text output."""
+    done = subprocess.run([sys.executable, "-m", "kerasgal", *map(str, arguments)], capture_output=True, text=True,
+                          cwd=cwd, env={**os.environ, **environment}, timeout=300)
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="session")
+def kerasgal():
+    return run_kerasgal
+
+
+@pytest.fixture(scope="session")
+def boxes(tmp_path_factory):
+    """Three simulations of 32^3 particles in 25 Mpc/h, made by `kerasgal simulate`."""
+    folder = tmp_path_factory.mktemp("boxes")
+    run_kerasgal("simulate", folder / "box.h5", "--particles", 32, "--boxsize", 25, "--realisations", 3, "--seed", 7)
+    return [folder / f"box_{number}.h5" for number in range(3)]
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of small public data sets that some checkouts have beside them."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.exists():
+        pytest.skip(f"no public sample data at {folder}")
+    return folder

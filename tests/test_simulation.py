@@ -1,0 +1,117 @@
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+
+from kerasgal.cosmology import Cosmology
+from kerasgal.errors import DataError
+from kerasgal.simulation import Simulation, write
+
+
+def small(n=4):
+    rng = np.random.default_rng(0)
+    halo_id = np.full((n, n, n), -1, np.int32)
+    halo_id[0], halo_id[1, :2] = 0, 1
+    return {"initial/delta": rng.normal(size=(n, n, n)), "halo_id": halo_id,
+            "halos/mass": np.array([16e10, 8e10]), "halos/position": np.zeros((2, 3)),
+            "halos/radius": np.ones(2), "halos/count": np.array([16, 8])}
+
+
+def write_small(path, datasets, boxsize=10.0, **options):
+    write(path, boxsize=boxsize, cosmology=Cosmology(), redshift_initial=19, redshift_final=0, particle_mass=1e10,
+          source="test", datasets=datasets, **options)
+
+
+def test_what_is_written_is_read(tmp_path):
+    datasets = small()
+    write_small(tmp_path / "box.h5", datasets)
+    with Simulation(tmp_path / "box.h5") as simulation:
+        assert simulation.boxsize == 10 and simulation.gridsize == 4 and simulation.cellsize == 2.5
+        assert simulation.cosmology == Cosmology()
+        assert simulation.cell_mass == 1e10
+        np.testing.assert_allclose(simulation.delta(), datasets["initial/delta"], rtol=1e-6)
+        np.testing.assert_array_equal(simulation["halo_id"], datasets["halo_id"])
+        np.testing.assert_allclose(simulation.halos()["mass"], [16e10, 8e10])
+        assert simulation.problems() == []
+
+
+def test_particles_finer_than_the_grid_share_a_cells_mass(tmp_path):
+    datasets = small()
+    datasets["halo_id"] = datasets["halo_id"].repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    write_small(tmp_path / "box.h5", datasets)
+    with Simulation(tmp_path / "box.h5") as simulation:
+        assert simulation.cell_mass == 8e10
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"halo_id": np.zeros((4, 4, 5), np.int32)}, "halo_id has shape (4, 4, 5)"),
+    ({"halo_id": np.full((4, 4, 4), 2, np.int32)}, "halo_id runs from 2 to 2; accepted are -1 (none) to 1"),
+    ({"initial/delta": np.full((4, 4, 4), np.nan)}, "initial/delta has 64 values that are NaN or infinite"),
+    ({"initial/displacement": np.zeros((4, 4, 4))}, "initial/displacement has shape (4, 4, 4)"),
+    ({"halos/mass": np.array([8e10, 16e10])}, "halos/mass is not in descending order"),
+    ({"halos/position": np.zeros((3, 3))}, "halos/position has shape (3, 3); expected (2, 3)"),
+    ({"galaxies/position": np.zeros((3, 3)), "galaxies/mass": np.zeros(2)}, "galaxies/mass has 2 rows"),
+])
+def test_inconsistent_data_are_named_and_not_written(tmp_path, change, message):
+    with pytest.raises(DataError) as error:
+        write_small(tmp_path / "box.h5", {**small(), **change})
+    assert message in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_box_of_size_zero_is_refused(tmp_path):
+    with pytest.raises(DataError, match="boxsize is 0; it must be positive"):
+        write_small(tmp_path / "box.h5", small(), boxsize=0)
+
+
+def test_a_missing_column_is_named(tmp_path):
+    datasets = small()
+    del datasets["halos/count"]
+    with pytest.raises(DataError, match="halos/count is missing"):
+        write_small(tmp_path / "box.h5", datasets)
+
+
+def test_existing_files_stay_without_overwrite(tmp_path):
+    write_small(tmp_path / "box.h5", small())
+    before = (tmp_path / "box.h5").read_bytes()
+    with pytest.raises(DataError, match="--overwrite"):
+        write_small(tmp_path / "box.h5", small(8))
+    assert (tmp_path / "box.h5").read_bytes() == before
+    write_small(tmp_path / "box.h5", small(8), overwrite=True)
+    with Simulation(tmp_path / "box.h5") as simulation:
+        assert simulation.gridsize == 8
+
+
+def test_files_of_other_kinds_are_refused(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        Simulation(tmp_path / "none.h5")
+    (tmp_path / "text.h5").write_text("no")
+    with pytest.raises(DataError, match="is not an HDF5 file"):
+        Simulation(tmp_path / "text.h5")
+    h5py.File(tmp_path / "other.h5", "w").close()
+    with pytest.raises(DataError, match="is not a Simulation file"):
+        Simulation(tmp_path / "other.h5")
+
+
+def test_what_is_required_and_missing_is_named(tmp_path):
+    write_small(tmp_path / "box.h5", {"initial/delta": small()["initial/delta"]})
+    with pytest.raises(DataError, match="has no halo_id; it holds initial/delta"):
+        Simulation(tmp_path / "box.h5", require=("initial/delta", "halo_id"))
+
+
+def test_same_seed_same_file_and_info(boxes, tmp_path, kerasgal):
+    kerasgal("simulate", tmp_path / "again.h5", "--particles", 32, "--boxsize", 25, "--seed", 8)
+    with h5py.File(boxes[1]) as first, h5py.File(tmp_path / "again.h5") as second, h5py.File(boxes[0]) as other:
+        names = []
+        first.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
+        for name in names:
+            np.testing.assert_array_equal(first[name], second[name])
+        assert not np.array_equal(first["initial/delta"], other["initial/delta"])
+    shown = kerasgal("info", boxes[0]).stdout
+    assert "(32, 32, 32)" in shown and "cosmology Om0" in shown
+    broken = shutil.copy(boxes[0], tmp_path / "broken.h5")
+    with h5py.File(broken, "a") as file:
+        file["halo_id"][0, 0, 0] = 10**6
+    done = kerasgal("info", broken, check=False)
+    assert done.returncode == 1 and "halo_id runs from -1 to 1000000" in done.stderr

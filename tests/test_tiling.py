@@ -1,0 +1,51 @@
+import keras
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from kerasgal.errors import DataError
+from kerasgal.tiling import predict_box
+
+
+def convolution(kernel):
+    inputs = keras.Input((None, None, None, 1))
+    layer = keras.layers.Conv3D(1, kernel.shape, padding="same", use_bias=False)
+    model = keras.Model(inputs, layer(inputs))
+    layer.set_weights([kernel[..., None, None]])
+    return model
+
+
+@pytest.mark.parametrize("n, tile, halo, batch", [(16, 8, 2, 1), (13, 8, 1, 3), (7, 12, 3, 2), (5, 30, 4, 1)])
+def test_tiles_give_the_periodic_convolution(n, tile, halo, batch):
+    rng = np.random.default_rng(n)
+    field, kernel = rng.normal(size=(n, n, n, 1)).astype("f4"), rng.normal(size=(3, 3, 3)).astype("f4")
+    predicted = predict_box(convolution(kernel), field, tile=tile, halo=halo, batch=batch)
+    np.testing.assert_allclose(predicted[..., 0], ndimage.correlate(field[..., 0], kernel, mode="wrap"), atol=1e-5)
+
+
+class Breaks:
+    """A model that runs out of memory on more than `cells` cells."""
+
+    def __init__(self, cells):
+        self.cells = cells
+
+    def predict_on_batch(self, blocks):
+        if blocks.size > self.cells:
+            raise MemoryError
+        return blocks * 2
+
+
+def test_out_of_memory_halves_the_tile_and_says_so():
+    field = np.random.default_rng(0).normal(size=(16, 16, 16, 1)).astype("f4")
+    said = []
+    predicted = predict_box(Breaks(1000), field, tile=20, halo=2, multiple=2, warn=said.append)
+    np.testing.assert_array_equal(predicted, field * 2)
+    assert said[0] == "out of memory: going on with tiles of 12 x 20 x 20" and len(said) == 5
+    with pytest.raises(MemoryError):
+        predict_box(Breaks(10), field, tile=20, halo=2, multiple=2)
+
+
+def test_tiles_that_do_not_fit_the_network_are_refused():
+    for tile, halo in ((10, 4), (8, 4), (16, 2)):
+        with pytest.raises(DataError, match="does not fit the network"):
+            predict_box(None, np.zeros((8, 8, 8, 1)), tile=tile, halo=halo, multiple=4)
