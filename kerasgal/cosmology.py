@@ -22,6 +22,9 @@ class Cosmology:
     sigma8: float = 0.8102
 
 
+PLANCK_2018 = Cosmology()
+
+
 @lru_cache
 def _colossus(cosmology):
     # Without relativistic species the growth is that of the N-body integrator, which has matter and Lambda only.

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.fft
 from scipy.integrate import solve_ivp
 
-from kerasgal.cosmology import Cosmology, linear_power
+from kerasgal.cosmology import PLANCK_2018, linear_power
 from kerasgal.grid import cic_matrix, lattice, wrap
 
 A_EARLY = 1e-3  # deep in matter domination: Lambda is 1e-9 of the density, radiation is not modelled
@@ -36,7 +36,7 @@ class Run:
     redshift_initial: float
 
 
-def simulate(particles, boxsize, cosmology=Cosmology(), seed=0, steps=20, a_initial=0.05, mesh_factor=2,
+def simulate(particles, boxsize, cosmology=PLANCK_2018, seed=0, steps=20, a_initial=0.05, mesh_factor=2,
              fixed_amplitude=False, progress=None):
     """Simulate `particles`^3 dark-matter particles in a periodic box to z=0, and return the `Run`.
 
@@ -120,7 +120,7 @@ def displacement_2lpt(delta, boxsize):
     return -displacement_1lpt(source, boxsize)
 
 
-def evolve(delta, boxsize, cosmology=Cosmology(), steps=20, a_initial=0.05, mesh_factor=2, progress=None):
+def evolve(delta, boxsize, cosmology=PLANCK_2018, steps=20, a_initial=0.05, mesh_factor=2, progress=None):
     """Evolve the linear density contrast `delta`, (n, n, n), given at z=0, from 2LPT at a_initial to z=0 with COLA.
 
     boxsize: Mpc/h; steps: time steps, equal in the scale factor; mesh_factor: force-mesh cells per particle and side

@@ -23,6 +23,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -83,11 +84,12 @@ def prepare(config):
 
 def train(build, dataset, validation, config, folder, *, app, data, resume=False, overwrite=False,
           tensorboard=False):
-    """Train a network into the run folder `folder` and return it with its best weights.
+    """Train a network into the run folder `folder` and return it with its best weights (None in all workers but one).
 
     build: function without arguments that returns a compiled Keras model.
     dataset: function from the number of samples already seen to an endless tf.data.Dataset in batches.
-    validation: finite tf.data.Dataset, or None; then the training loss decides what is best.
+    validation: function without arguments that returns a finite one, or None; then the training loss decides what is
+        best. Both are called after the distribution strategy is made: TensorFlow accepts no workers later.
     config: an instance of TrainingConfig or of a dataclass that extends it.
     app: name of the app.  data: what to record of where the data came from.
 
@@ -99,39 +101,47 @@ def train(build, dataset, validation, config, folder, *, app, data, resume=False
 
     folder = Path(folder)
     strategy = prepare(config)
-    chief = strategy is None or strategy.cluster_resolver is None or strategy.cluster_resolver.task_id == 0
+    chief = is_chief(config)
     if chief:
         check_folder(folder, resume, overwrite)
         open_folder(folder, config, app, resume)
     with strategy.scope() if strategy else contextlib.nullcontext():
         model = build()
-    state = State(model, config, folder, chief, monitor="val_loss" if validation is not None else "loss")
+    state = State(model, config, folder, chief, monitor="val_loss" if validation else "loss")
     if resume:
         state.load()
-    if strategy:
-        sharding = tf.data.Options()
-        sharding.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-        validation = validation and validation.with_options(sharding)
     if chief:
         record(folder, config, data, model)
     if not state.finished:
-        stream = dataset(state.epoch * config.steps_per_epoch * config.batch)
-        if strategy:
-            stream = stream.with_options(sharding)
+        # Devices and workers share each batch; by files, TensorFlow's default, there would be nothing to share.
+        sharding = tf.data.Options()
+        sharding.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+        stream = dataset(state.epoch * config.steps_per_epoch * config.batch).with_options(sharding)
+        held_out = validation().with_options(sharding) if validation else None
+        if held_out and strategy:  # a smaller last batch would leave devices without a sample, which oneDNN refuses
+            held_out = held_out.unbatch().batch(config.batch, drop_remainder=True)
         if config.strategy == "workers":
             fit_across_workers(model, stream)
         callbacks = [state.callback()]
         if tensorboard and chief:
             callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
-        model.fit(stream, validation_data=validation, initial_epoch=state.epoch, epochs=config.epochs,
+        model.fit(stream, validation_data=held_out, initial_epoch=state.epoch, epochs=config.epochs,
                   steps_per_epoch=config.steps_per_epoch, callbacks=callbacks, shuffle=False,
                   verbose=("auto" if sys.stdout.isatty() else 2) if chief else 0)
     if chief:
         from kerasgal.plotting import loss_curve
 
         loss_curve(state.history, folder / "loss.png")
-        model.load_weights(folder / "best.weights.h5")
-    return model
+        # Built anew, outside the strategy: a network of several workers would wait for them in every prediction.
+        return load_weights(build(), folder)
+    return None
+
+
+def is_chief(config):
+    """Whether this process is the one that writes: the only one, or the first of several workers."""
+    if config.strategy != "workers":
+        return True
+    return json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {}).get("index", 0) == 0
 
 
 def check_folder(folder, resume, overwrite):
@@ -178,7 +188,9 @@ def load_weights(model, folder):
     if not path.exists():
         raise DataError(f"{folder} has no weights (best.weights.h5): train it first")
     try:
-        model.load_weights(path)
+        with warnings.catch_warnings():  # the file has the optimiser too, which a network for prediction has not
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+            model.load_weights(path)
     except (ValueError, KeyError, OSError) as error:
         raise DataError(f"{path} does not fit the network of config.json: {str(error).splitlines()[0]}") from error
     return model

@@ -87,7 +87,7 @@ def test_hop_finds_the_clumps(clumps):
 
 
 def test_hop_says_what_to_install(clumps, monkeypatch):
-    monkeypatch.setitem(sys.modules, "yt_astro_analysis", None)
+    monkeypatch.setitem(sys.modules, "yt_astro_analysis.halo_analysis.halo_finding.hop.EnzoHop", None)
     with pytest.raises(DataError, match=r"kerasgal\[hop\]"):
         hop(clumps[0], BOXSIZE)
 

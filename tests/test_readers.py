@@ -112,7 +112,7 @@ def test_arepo_halo_members_are_those_of_the_group_file(arepo):
 
 @needs_arepo
 def test_arepo_initial_density(arepo):
-    simulation, number, redshift, _ = arepo
+    simulation, *_ = arepo
     delta, displacement = simulation.delta(), simulation["initial/displacement"][...]
     centre = (np.stack(np.indices((32, 32, 32)), -1) + 0.5) * 50 / 32
     deposited = cloud_in_cell((centre + displacement).reshape(-1, 3), 32, 50)
@@ -158,7 +158,8 @@ LATTICE = np.stack(np.indices((N, N, N)), -1).reshape(-1, 3)
 DISPLACEMENT = AMPLITUDE * np.sin(2 * np.pi * LATTICE / N + PHASE)
 VELOCITY = 100 * np.cos(2 * np.pi * LATTICE / N + 2 * PHASE)  # as in the file: km/s sqrt(a)
 GROUP_CELLS = [np.arange(100, 105), np.arange(300, 309)]  # the smaller one first: not as in our catalogue
-GROUP_CENTRES = np.array([[3.0, 4.0, 5.0], [15.9, 0.1, 8.0]])  # the second across the edge
+# The second lies across the edge: in y as it stands in the file, in x as it is shifted by half a cell.
+GROUP_CENTRES = np.array([[3.0, 4.0, 5.0], [14.95, 15.95, 8.0]])
 GROUPED = np.concatenate(GROUP_CELLS)
 REST = np.setdiff1d(np.arange(N**3), GROUPED)
 FILE_ORDER = np.concatenate([GROUPED, np.random.default_rng(0).permutation(REST)])
@@ -300,7 +301,7 @@ def chunked(tmp_path):
             "groups": tmp_path / "fof_subhalo_tab_099.hdf5"}
 
 
-@pytest.mark.parametrize("at_once", [2**23, 3])
+@pytest.mark.parametrize("at_once", [2**20, 3])
 def test_several_files(tmp_path, chunked, at_once, monkeypatch):
     monkeypatch.setattr(gadget, "PARTICLES_AT_ONCE", at_once)
     seen = []
@@ -355,6 +356,13 @@ def test_linear_density_of_an_odd_grid():
     wave[..., 2] = np.sin(2 * np.pi * 3 * np.arange(7) / 7)
     expected = -2 * np.pi * 3 / 7 * np.cos(2 * np.pi * 3 * np.arange(7) / 7) * np.ones((7, 7, 7))
     np.testing.assert_allclose(linear_density(wave, 7.0), expected, atol=1e-5)
+
+
+def test_linear_density_of_the_nyquist_wave_vanishes():
+    x, _, z = np.indices((N, N, N))
+    wave = np.zeros((N, N, N, 3), np.float32)
+    wave[..., 0] = (-1.0) ** x * np.cos(2 * np.pi * z / N)
+    np.testing.assert_allclose(linear_density(wave, 1.0), 0, atol=1e-5)
 
 
 # Errors --------------------------------------------------------------------------------
@@ -559,7 +567,8 @@ def test_command(tmp_path):
         f"{output}: 8^3 particles in 16 Mpc/h, 2 haloes, redshift 49 to 0; IDs from 1 in C order, lattice at "
         "(0.000, 0.000, 0.000) cells",
         "assumed, as no file says it: kpc/h in ics, as in snap.hdf5 of the same BoxSize; kpc/h in "
-        "groups.hdf5, as in snap.hdf5 of the same BoxSize; ns = 0.9665 (Planck 2018); sigma8 = 0.8102 (Planck 2018)"]
+        "groups.hdf5, as in snap.hdf5 of the same BoxSize; ns = 0.9665 (Planck 2018); sigma8 = 0.8102 "
+        "(Planck 2018)"]
     check(output)
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1

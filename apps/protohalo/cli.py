@@ -63,9 +63,10 @@ def train(simulations, validation, folder, resume, overwrite, tensorboard, flags
         click.echo(f"validating on {validation[0]}, which is not trained on")
     elif not validation:
         click.echo("no simulation to validate on: the best epoch is the one with the lowest training loss")
-    result = train_run(simulations, validation, config, folder, resume=resume, overwrite=overwrite,
-                       tensorboard=tensorboard)
-    click.echo(f"{folder}: run of {result.model.count_params():,} parameters, loss curve in {folder / 'loss.png'}")
+    model = train_run(simulations, validation, config, folder, resume=resume, overwrite=overwrite,
+                      tensorboard=tensorboard)
+    if model is not None:
+        click.echo(f"{folder}: run of {model.count_params():,} parameters, loss curve in {folder / 'loss.png'}")
 
 
 @cli.command()

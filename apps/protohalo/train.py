@@ -48,7 +48,7 @@ def build(config):
 
 
 def datasets(simulations, validation, config):
-    """The training stream, as a function of the samples already seen, and the validation data set or None."""
+    """Functions that make the training stream, from the samples already seen, and the validation data set, or None."""
     from kerasgal.pipeline import patches, tiles
 
     volumes = [data.load(path, config.minimum) for path in simulations]
@@ -59,16 +59,20 @@ def datasets(simulations, validation, config):
         return patches(volumes, corners, config.patch, config.batch, seed=config.seed, first=first,
                        symmetries=symmetries)
 
-    if not validation:
-        return stream, None
     held_out = [data.load(path, config.minimum) for path in validation]
-    # Tiles that overlap by the margin, so that the loss sees every cell of the box.
-    corners = [tiles(arrays[0].shape[0], config.patch - 2 * config.margin) for arrays in held_out]
-    return stream, patches(held_out, corners, config.patch, config.batch)
+
+    def held_out_patches():
+        # Tiles that overlap by the margin, so that the loss sees every cell of the box.
+        places = [tiles(arrays[0].shape[0], config.patch - 2 * config.margin) for arrays in held_out]
+        return patches(held_out, places, config.patch, config.batch)
+
+    return stream, held_out_patches if validation else None
 
 
 def train_run(simulations, validation, config, folder, **options):
-    """Train on Simulation files and calibrate the watershed on them; returns the `predict.Run`.
+    """Train on Simulation files and calibrate the watershed on them; returns the network.
+
+    Of several workers only the first calibrates, and the others return None.
 
     `options` are resume, overwrite and tensorboard of `kerasgal.training.train`.
     """
@@ -76,10 +80,11 @@ def train_run(simulations, validation, config, folder, **options):
     seen = {"training": [str(Path(path).resolve()) for path in simulations],
             "validation": [str(Path(path).resolve()) for path in validation]}
     model = training.train(lambda: build(config), stream, held_out, config, folder, app=APP, data=seen, **options)
-    line = calibrate(model, config, simulations)
-    with replacing(folder / "calibration.json") as temporary:
-        temporary.write_text(json.dumps(asdict(line), indent=2) + "\n")
-    return predict.Run(config, model, line)
+    if model is not None:
+        line = calibrate(model, config, simulations)
+        with replacing(folder / "calibration.json") as temporary:
+            temporary.write_text(json.dumps(asdict(line), indent=2) + "\n")
+    return model
 
 
 def calibrate(model, config, simulations):

@@ -253,8 +253,9 @@ def calibrate(all_paths, true_sizes, minimum, method="residual"):
         count, _ = np.histogram(sampled_cut_sizes(sampled, Line(tuple(knots), tuple(distance))), edges)
         return np.sum((count - true_count) ** 2 / np.maximum(true_count, 1))
 
-    starts = [first] + [np.full(KNOTS, level) for level in np.linspace(0.5, 3.0, 11)]
+    highest = float(distance_edges[-1])
+    starts = [np.clip(first, 0, highest)] + [np.full(KNOTS, level) for level in np.linspace(0, highest, 21)]
     best = min(starts, key=residual)
-    found = minimize(residual, best, method="Powell", bounds=[(0.0, float(distance_edges[-1]))] * KNOTS,
+    found = minimize(residual, best, method="Powell", bounds=[(0.0, highest)] * KNOTS,
                      options={"xtol": 1e-3, "ftol": 1e-4})
     return Line(tuple(knots), tuple(found.x))

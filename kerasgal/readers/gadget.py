@@ -18,7 +18,7 @@ from kerasgal.files import open_hdf5
 # In the order in which they stand in binary files.
 FIELDS = {"position": "Coordinates", "velocity": "Velocities", "id": "ParticleIDs"}
 GROUP_COLUMNS = ("GroupMass", "GroupPos", "GroupLenType")
-PARTICLES_AT_ONCE = 2**23
+PARTICLES_AT_ONCE = 2**20
 MASS_UNIT = 1e10  # Msun/h
 LENGTH_UNITS_IN_CM = {"kpc": 3.085678e21, "Mpc": 3.085678e24}
 OTHER_UNITS = {"UnitMass_in_g": 1.989e43, "UnitVelocity_in_cm_per_s": 1e5}

@@ -1,0 +1,223 @@
+import csv
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasgal import training
+from kerasgal.errors import DataError
+from kerasgal.training import TrainingConfig, train
+
+TINY = ["--preset", "demo", "--minimum", "20", "--patch", "16", "--stride", "4", "--margin", "2", "--levels", "1",
+        "--filters", "4", "--dropout", "0.2"]
+
+
+def build(rate=0.01):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "tanh"), keras.layers.Dropout(0.3),
+                              keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(rate), "mse")
+    return model
+
+
+def stream(first):
+    def sample(number):
+        x = tf.random.stateless_normal((4,), (0, tf.cast(number, tf.int32)))
+        return x, tf.reduce_sum(x, keepdims=True)
+    return tf.data.Dataset.counter(first).map(sample).batch(8)
+
+
+def validation():
+    return stream(10**6).take(2)
+
+
+def run(folder, epochs=4, **options):
+    config = TrainingConfig(batch=8, epochs=epochs, steps_per_epoch=5, patience=options.pop("patience", 0),
+                            precision=options.pop("precision", "float32"),
+                            strategy=options.pop("strategy", "single"), seed=options.pop("seed", 3))
+    return train(options.pop("build", build), options.pop("stream", stream), validation, config, folder, app="test",
+                 data={}, **options)
+
+
+def last_weights(folder):
+    with h5py.File(folder / "last.weights.h5") as file:
+        names = []
+        file.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
+        return {name: file[name][...] for name in names}
+
+
+def assert_same_weights(one, other, rtol=0.0):
+    one, other = last_weights(one), last_weights(other)
+    assert one.keys() == other.keys() and any("optimizer" in name for name in one)
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], rtol=rtol, atol=rtol, err_msg=name)
+
+
+def test_a_run_folder_holds_what_made_it(tmp_path):
+    model = run(tmp_path / "run")
+    folder = tmp_path / "run"
+    rows = list(csv.DictReader((folder / "history.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    best = min(float(row["val_loss"]) for row in rows)
+    assert model.evaluate(validation(), verbose=0) == pytest.approx(best, rel=1e-5)
+    stored = json.loads((folder / "config.json").read_text())
+    assert stored["app"] == "test" and stored["config"]["steps_per_epoch"] == 5
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert provenance["versions"]["keras"] == keras.__version__ and provenance["parameters"] == model.count_params()
+    assert (folder / "loss.png").stat().st_size > 1000
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_resumed_is_uninterrupted(tmp_path):
+    run(tmp_path / "whole")
+    run(tmp_path / "parts", epochs=2)
+    run(tmp_path / "parts", resume=True)
+    assert_same_weights(tmp_path / "whole", tmp_path / "parts")
+    histories = [[{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(
+        (tmp_path / name / "history.csv").open())] for name in ("whole", "parts")]
+    assert histories[0] == histories[1]
+    run(tmp_path / "other", seed=4)
+    with pytest.raises(AssertionError):
+        assert_same_weights(tmp_path / "whole", tmp_path / "other")
+
+
+def test_patience_stops_and_stays_stopped(tmp_path):
+    def worsening(first):
+        return stream(first).map(lambda x, y: (x, y + 1000.0))  # ever farther from the validation data
+
+    run(tmp_path / "run", epochs=50, patience=3, build=lambda: build(1.0), stream=worsening)
+    rows = list(csv.DictReader((tmp_path / "run" / "history.csv").open()))
+    best = int(np.argmin([float(row["val_loss"]) for row in rows]))
+    assert len(rows) == best + 1 + 3
+    run(tmp_path / "run", epochs=50, patience=3, build=lambda: build(1.0), stream=worsening, resume=True)
+    assert len(list(csv.DictReader((tmp_path / "run" / "history.csv").open()))) == len(rows)
+
+
+def test_nan_stops_with_a_clear_message(tmp_path):
+    def breaking(first):
+        return stream(first).map(lambda x, y: (x, y * math.nan))
+
+    with pytest.raises(DataError, match="the loss became nan in epoch 1, step 1"):
+        run(tmp_path / "run", stream=breaking)
+
+
+def test_mixed_precision_is_refused_on_a_cpu(tmp_path):
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("this machine has a GPU")
+    for precision in ("mixed_float16", "mixed_bfloat16"):
+        with pytest.raises(DataError, match=f"--precision {precision} trains wrongly without a GPU"):
+            run(tmp_path / "run", precision=precision)
+    assert not (tmp_path / "run").exists()
+
+
+def test_folders_are_not_lost(tmp_path):
+    run(tmp_path / "run", epochs=1)
+    with pytest.raises(DataError, match="exists already; give --resume"):
+        run(tmp_path / "run")
+    with pytest.raises(DataError, match="was trained with another seed"):
+        run(tmp_path / "run", resume=True, seed=9)
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(DataError, match="is not a run folder"):
+        run(tmp_path / "mine", overwrite=True)
+    with pytest.raises(DataError, match="is not a run folder"):
+        run(tmp_path / "none", resume=True)
+    (tmp_path / "run" / "last.weights.h5").unlink()
+    with pytest.raises(DataError, match="has no last.weights.h5"):
+        run(tmp_path / "run", resume=True, epochs=2)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    run(tmp_path / "run", epochs=1)
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(9)])
+    with pytest.raises(DataError, match="does not fit the network"):
+        training.load_weights(other, tmp_path / "run")
+    with pytest.raises(DataError, match="has no weights"):
+        training.load_weights(other, tmp_path)
+
+
+def test_a_run_killed_in_mid_epoch_and_resumed_is_the_uninterrupted_one(boxes, tmp_path, kerasgal):
+    command = [*boxes, *TINY, "--epochs", "3", "--steps-per-epoch", "60"]
+    kerasgal("protohalo", "train", *command, "--run", tmp_path / "whole")
+    killed = subprocess.Popen([sys.executable, "-m", "kerasgal", "protohalo", "train", *map(str, command), "--run",
+                               str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    history = tmp_path / "killed" / "history.csv"
+    deadline = time.monotonic() + 120
+    while not history.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.1)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert len(list(csv.DictReader(history.open()))) < 3, "killed too late to test anything"
+    kerasgal("protohalo", "train", *command, "--run", tmp_path / "killed", "--resume")
+    assert_same_weights(tmp_path / "whole", tmp_path / "killed")
+
+
+# A network without dropout, whose masks differ between devices.
+PROGRAM = """
+import pathlib, sys
+sys.path.insert(0, sys.argv[1])
+import tensorflow as tf
+if sys.argv[3] == "mirrored":
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras
+import test_training
+def build():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    return model
+test_training.run(pathlib.Path(sys.argv[2]) / sys.argv[3], build=build, strategy=sys.argv[3])
+"""
+
+
+def start(command, workers=None, index=0):
+    environment = dict(os.environ)
+    if workers:
+        environment["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers},
+                                               "task": {"type": "worker", "index": index}})
+    return subprocess.Popen([sys.executable, *map(str, command)], env=environment, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True)
+
+
+def finish(*processes):
+    outputs = [process.communicate(timeout=240)[0] for process in processes]
+    assert all(process.returncode == 0 for process in processes), outputs
+
+
+def free_addresses():
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("localhost", 0))
+        two.bind(("localhost", 0))
+        return [f"localhost:{sock.getsockname()[1]}" for sock in (one, two)]
+
+
+def test_two_devices_or_workers_take_the_steps_of_one(tmp_path):
+    command = ["-c", PROGRAM, os.path.dirname(__file__), tmp_path]
+    workers = free_addresses()
+    finish(start([*command, "single"]), start([*command, "mirrored"]))
+    finish(*(start([*command, "workers"], workers, index) for index in range(2)))
+    assert_same_weights(tmp_path / "single", tmp_path / "mirrored", rtol=1e-4)
+    assert_same_weights(tmp_path / "single", tmp_path / "workers", rtol=1e-4)
+
+
+def test_two_workers_train_through_the_command_line(boxes, tmp_path):
+    command = ["-m", "kerasgal", "protohalo", "train", *boxes, *TINY, "--epochs", "2", "--steps-per-epoch", "4",
+               "--batch", "2", "--strategy", "workers", "--run", tmp_path / "run"]
+    workers = free_addresses()
+    finish(*(start(command, workers, index) for index in range(2)))
+    assert len(list(csv.DictReader((tmp_path / "run" / "history.csv").open()))) == 2
+    assert (tmp_path / "run" / "calibration.json").exists()
+
+
+def test_strategies_that_cannot_work_are_refused(tmp_path):
+    with pytest.raises(DataError, match="TF_CONFIG"):
+        run(tmp_path / "run", strategy="workers")
