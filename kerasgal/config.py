@@ -74,7 +74,8 @@ def read(config_class, path):
 def options(config_class):
     """A decorator that gives a Click command --preset, --config and one flag per field of the dataclass.
 
-    The command receives them as one dictionary argument `flags`, for `from_flags`.
+    The command receives them as one dictionary argument `flags`, for `from_flags`. What two fields must agree on the
+    dataclass checks in its `__post_init__`, raising DataError.
     """
     names = [field.name for field in dataclasses.fields(config_class)]
 
@@ -121,7 +122,10 @@ def from_flags(config_class, flags, default_preset="paper"):
     if chosen and path:
         raise click.UsageError("--preset and --config contradict each other: give one of them")
     config = read(config_class, path) if path else preset(config_class, chosen or default_preset)
-    return replace(config, {name: value for name, value in flags.items() if value is not None}, origin="flags")
+    try:
+        return replace(config, {name: value for name, value in flags.items() if value is not None}, origin="flags")
+    except DataError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def write(config, path, **header):

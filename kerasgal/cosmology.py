@@ -9,7 +9,7 @@ from colossus.cosmology import cosmology as colossus_cosmology
 
 @dataclass(frozen=True)
 class Cosmology:
-    """A flat LCDM universe; the defaults are Planck 2018 (TT,TE,EE+lowE+lensing+BAO, arXiv:1807.06209, Table 2).
+    """A flat LCDM universe; the defaults are Planck 2018 with lensing and BAO (arXiv:1807.06209, Table 2).
 
     Om0, Ob0: densities of matter and baryons over the critical density; h: H0 / (100 km/s/Mpc);
     ns: tilt of the primordial spectrum; sigma8: linear rms in spheres of 8 Mpc/h. All at z=0.
@@ -27,7 +27,7 @@ PLANCK_2018 = Cosmology()
 
 @lru_cache
 def _colossus(cosmology):
-    # Without relativistic species the growth is that of the N-body integrator, which has matter and Lambda only.
+    # Without relativistic species the growth is that of the N-body integrator: matter and Lambda only.
     # persistence="": colossus would otherwise keep a cache in the home directory.
     return colossus_cosmology.Cosmology(
         name="kerasgal", flat=True, H0=100 * cosmology.h, Om0=cosmology.Om0, Ob0=cosmology.Ob0,
@@ -49,5 +49,5 @@ def growth_factor(cosmology, z):
 
 
 def mean_density(cosmology):
-    """Comoving mean matter density in Msun h^2 / Mpc^3: times a volume in (Mpc/h)^3 it is a mass in Msun/h."""
+    """Comoving mean matter density, Msun h^2 / Mpc^3: times a volume in (Mpc/h)^3 it is a mass in Msun/h."""
     return 1e9 * _colossus(cosmology).rho_m(0.0)  # colossus counts in Msun h^2 / kpc^3

@@ -1,6 +1,7 @@
 """Particles to periodic grids and back, by the cloud-in-cell scheme (Hockney & Eastwood 1981).
 
-Cell (i, j, k) of a grid spans [i, i+1) x [j, j+1) x [k, k+1) cells; its value belongs to its centre, at i + 1/2.
+Cell (i, j, k) of a grid spans [i, i+1) x [j, j+1) x [k, k+1) cells; its value belongs to its centre, at
+(i + 1/2, j + 1/2, k + 1/2).
 """
 
 import itertools
@@ -17,7 +18,7 @@ def wrap(position, boxsize):
 
 
 def lattice(gridsize, boxsize):
-    """Centres of the Lagrangian cells, (gridsize, gridsize, gridsize, 3), float32, in the unit of `boxsize`."""
+    """Centres of the Lagrangian cells, (gridsize, gridsize, gridsize, 3), float32, in boxsize's unit."""
     centre = ((np.arange(gridsize) + 0.5) * (boxsize / gridsize)).astype(np.float32)
     return np.stack(np.meshgrid(centre, centre, centre, indexing="ij"), axis=-1)
 
@@ -25,9 +26,9 @@ def lattice(gridsize, boxsize):
 def cic_matrix(position, gridsize, boxsize):
     """The cloud-in-cell weights as a sparse matrix of shape (particles, gridsize^3), float32.
 
-    Each row holds a particle's shares of the 8 cells whose centres surround it, which add up to 1. `matrix @ field`
-    interpolates a (flattened) field to the particles; `matrix.T @ weight` deposits the particles on the grid. That
-    one is the other's transpose is what conserves momentum in a particle-mesh force.
+    Each row holds a particle's shares of the 8 cells whose centres surround it, which add up to 1. The matrix
+    times a (flattened) field interpolates it to the particles, the transpose times the particles' weights
+    deposits them on the grid. That both are one matrix is what conserves momentum in a particle-mesh force.
     `position`: (particles, 3), any real numbers, in the unit of `boxsize`.
     """
     position = np.asarray(position)
@@ -60,8 +61,8 @@ def _chunks(particles, gridsize):
 def deposit_cic(position, gridsize, boxsize, weight=None):
     """Particles on a periodic grid, (gridsize, gridsize, gridsize), float32.
 
-    `position`: (particles, 3) in the unit of `boxsize`; `weight`: (particles,), 1 each if not given. The result is
-    the sum of weights in each cell: with no weights its mean is particles / gridsize^3.
+    `position`: (particles, 3) in the unit of `boxsize`; `weight`: (particles,), 1 each if not given. The
+    result is the sum of weights in each cell: with no weights its mean is particles / gridsize^3.
     Raises ValueError where the shapes do not fit.
     """
     total = np.zeros(gridsize**3, np.float32)
@@ -90,7 +91,7 @@ def interpolate_cic(field, position, boxsize):
     field = np.asarray(field, np.float32)
     gridsize = len(field)
     if field.ndim not in (3, 4) or field.shape[:3] != (gridsize,) * 3:
-        raise ValueError(f"field must have the shape (n, n, n) or (n, n, n, channel). Received: {field.shape}")
+        raise ValueError(f"field must have the shape (n, n, n) or (n, n, n, channel). Received {field.shape}")
     flat = field.reshape(gridsize**3, *field.shape[3:])
     value = np.empty((len(position), *field.shape[3:]), np.float32)
     for chunk in _chunks(len(position), gridsize):
@@ -101,9 +102,9 @@ def interpolate_cic(field, position, boxsize):
 def wrapped_block(field, start, shape):
     """The block `field[start:start + shape]` of a field that is periodic along its first three axes.
 
-    `field`: (nx, ny, nz, ...), a NumPy array or an h5py dataset, of which only what is needed is read; `start`:
-    three integers, which may be negative or beyond the grid; `shape`: three positive integers, which may exceed the
-    grid. Returns a new array of shape (*shape, ...).
+    `field`: (nx, ny, nz, ...), a NumPy array or an h5py dataset, of which only what is needed is read;
+    `start`: three integers, which may be negative or beyond the grid; `shape`: three positive integers, which
+    may exceed the grid. Returns a new array of shape (*shape, ...).
     """
     block = np.empty((*shape, *field.shape[3:]), field.dtype)
     pieces = [_periodic_pieces(*axis) for axis in zip(start, shape, field.shape)]
@@ -114,7 +115,7 @@ def wrapped_block(field, start, shape):
 
 
 def _periodic_pieces(start, length, period):
-    """The contiguous pieces, as (slice of the block, slice of the field), that cover [start, start + length)."""
+    """Contiguous pieces of [start, start + length): pairs of a slice of the block and one of the field."""
     pieces = []
     done = 0
     while done < length:

@@ -1,7 +1,7 @@
 """Which particle ends in which halo: friends-of-friends, HOP, and the catalogue of either.
 
-A finder returns `halo_id`, (particles,) int32: -1 outside haloes, else the number of the halo. Haloes are numbered from
-the one of most particles down; of equal haloes the one with the lowest particle index comes first.
+A finder returns `halo_id`, (particles,) int32: -1 outside haloes, else the number of the halo. Haloes are
+numbered from the one of most particles down; of equal haloes that with the lowest particle index comes first.
 """
 
 import numpy as np
@@ -16,8 +16,8 @@ from kerasgal.grid import wrap
 def friends_of_friends(position, boxsize, linking_length=0.2, minimum=20):
     """Friends-of-friends haloes (Davis et al. 1985): `halo_id`, (particles,) int32.
 
-    position: (particles, 3) in the unit of boxsize, periodic; linking_length: in units of the mean separation of the
-    particles, boxsize / particles^(1/3); minimum: particles that a halo must have.
+    position: (particles, 3) in the unit of boxsize, periodic; linking_length: in units of the mean separation
+    of the particles, boxsize / particles^(1/3); minimum: particles that a halo must have.
     """
     position = wrap(np.asarray(position, np.float64), boxsize)
     particles = len(position)
@@ -30,8 +30,8 @@ def friends_of_friends(position, boxsize, linking_length=0.2, minimum=20):
 def hop(position, boxsize, threshold=160.0, minimum=20):
     """HOP haloes (Eisenstein & Hut 1998, astro-ph/9712200), by their own code: `halo_id`, (particles,) int32.
 
-    position: (particles, 3) in the unit of boxsize, periodic; threshold: density that a halo's edge has, in units of
-    the mean; minimum: particles that a halo must have.
+    position: (particles, 3) in the unit of boxsize, periodic; threshold: density that a halo's edge has, in
+    units of the mean; minimum: particles that a halo must have.
     Raises DataError where the optional package yt_astro_analysis is missing.
     """
     try:
@@ -45,7 +45,8 @@ def hop(position, boxsize, threshold=160.0, minimum=20):
 
 def _number_by_size(group, minimum):
     """Any labels of groups, negative outside, to `halo_id`."""
-    label, first, inverse, count = np.unique(group, return_index=True, return_inverse=True, return_counts=True)
+    label, first, inverse, count = np.unique(
+        group, return_index=True, return_inverse=True, return_counts=True)
     halo = np.flatnonzero((label >= 0) & (count >= minimum))
     halo = halo[np.lexsort((first[halo], -count[halo]))]
     number = np.full(len(label), -1, np.int32)
@@ -56,9 +57,12 @@ def _number_by_size(group, minimum):
 def catalogue(halo_id, position, boxsize, particle_mass):
     """The haloes of `halo_id`, (particles,), as a dictionary of arrays, one entry for each halo 0, 1, ...
 
-    mass: Msun/h; position: (haloes, 3), centre of mass in [0, boxsize); radius: of the sphere, of 200 times the mean
-    matter density, that holds the mass; count: particles, int64. Lengths are in the unit of boxsize (Mpc/h).
-    position: (particles, 3), periodic; particle_mass: Msun/h. No halo may be wider than half a box.
+    position: (particles, 3), Mpc/h, periodic; boxsize: Mpc/h; particle_mass: Msun/h. No halo may be wider
+    than half a box. The arrays are
+        mass: (haloes,), Msun/h;
+        position: (haloes, 3), centre of mass in [0, boxsize), Mpc/h;
+        radius: (haloes,), of the sphere of 200 times the mean matter density that holds the mass, Mpc/h;
+        count: (haloes,), particles, int64.
     """
     count = np.bincount(halo_id[halo_id >= 0])
     member = np.flatnonzero(halo_id >= 0)

@@ -7,12 +7,13 @@ import scipy.fft
 def power_spectrum(delta, boxsize, bins=None, cross=None, compensate=None):
     """Power spectrum of a periodic field, averaged over shells of the wavenumber.
 
-    delta: (n, n, n); boxsize: Mpc/h; bins: edges of the shells in h/Mpc, by default shells as wide as the fundamental
-    mode 2 pi / boxsize, centred on its multiples, up to the Nyquist wavenumber; cross: a second field (n, n, n), for
-    the cross spectrum; compensate: "cic" divides by the square of the cloud-in-cell window (of both fields).
-    Returns (k, P, n_modes): the mean |k| of each shell's modes in h/Mpc, their mean power in (Mpc/h)^3, and their
-    number, where k and -k count as two although a real field has them in common: the sample variance of a Gaussian
-    field is 2 P^2 / n_modes. Shells without modes have NaN.
+    delta: (n, n, n); boxsize: Mpc/h; bins: edges of the shells in h/Mpc, by default shells as wide as the
+    fundamental mode 2 pi / boxsize, centred on its multiples, up to the Nyquist wavenumber; cross: a second
+    field (n, n, n), for the cross spectrum; compensate: "cic" divides by the square of the cloud-in-cell
+    window (of both fields).
+    Returns (k, P, n_modes): the mean |k| of each shell's modes in h/Mpc, their mean
+    power in (Mpc/h)^3, and their number, where k and -k count as two although a real field has them in
+    common: the sample variance of a Gaussian field is 2 P^2 / n_modes. Shells without modes have NaN.
     Raises ValueError if the fields' shapes do not fit or `compensate` is unknown.
     """
     n = len(delta)
@@ -33,12 +34,12 @@ def power_spectrum(delta, boxsize, bins=None, cross=None, compensate=None):
         full, half = (np.sinc(axis / n)**4 for axis in index)
         power /= full[:, None, None] * full[:, None] * half
     k = fundamental * np.sqrt(index[0][:, None, None]**2 + index[0][:, None]**2 + index[1]**2)
-    # The real FFT leaves out the conjugates of all modes but those of the first plane (and of Nyquist's, if n is even).
+    # The real FFT leaves out the conjugates of all modes but the first plane's and, for even n, the last's.
     multiplicity = np.full(n // 2 + 1, 2)
     multiplicity[0] = 1
     if n % 2 == 0:
         multiplicity[-1] = 1
-    shell = np.searchsorted(bins, k.ravel(), side="right")  # 0 below the first edge, len(bins) beyond the last
+    shell = np.searchsorted(bins, k.ravel(), side="right")  # 0 below the first edge, len(bins) above the last
     weight = np.broadcast_to(multiplicity, k.shape).ravel()
 
     def sum_in_shells(value):

@@ -24,6 +24,25 @@ def kerasgal():
     return run_kerasgal
 
 
+def invoke_kerasgal(*arguments, check=True):
+    """Run the command line in this process, where TensorFlow is imported once for all tests; returns the same."""
+    from click.testing import CliRunner
+
+    from kerasgal.cli import main
+
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception  # a traceback is never the answer to a user's mistake
+    if check:
+        assert result.exit_code == 0, result.output
+    return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)
+
+
+@pytest.fixture(scope="session")
+def invoke():
+    return invoke_kerasgal
+
+
 @pytest.fixture(scope="session")
 def boxes(tmp_path_factory):
     """Three simulations of 32^3 particles in 25 Mpc/h, made by `kerasgal simulate`."""

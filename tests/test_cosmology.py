@@ -5,7 +5,6 @@ from scipy.special import hyp2f1, spherical_jn
 
 from kerasgal.cosmology import PLANCK_2018, Cosmology, growth_factor, linear_power, mean_density
 
-
 EINSTEIN_DE_SITTER = Cosmology(Om0=1.0)
 
 

@@ -16,8 +16,13 @@ FUNDAMENTAL = 2 * np.pi / BOXSIZE
 
 @pytest.fixture(scope="module")
 def runs():
-    """Four boxes with the particle mass of all examples, 4e10 Msun/h."""
-    return [nbody.simulate(64, BOXSIZE, seed=seed) for seed in range(4)]
+    """Two pairs of boxes, with particles of 4e10 Msun/h.
+
+    Fixed amplitudes, and each field with both signs, cancel much of the scatter between small boxes
+    (Angulo & Pontzen 2016, arXiv:1603.05253).
+    """
+    fields = [nbody.gaussian_field(64, BOXSIZE, PLANCK_2018, seed, fixed_amplitude=True) for seed in (0, 1)]
+    return [nbody.evolve(sign * delta, BOXSIZE) for delta in fields for sign in (1, -1)]
 
 
 def plane_wave(particles, wave, amplitude):
@@ -42,8 +47,8 @@ def test_fixed_amplitudes_are_the_linear_power_mode_by_mode():
 def test_fixed_amplitudes_have_the_linear_power_in_every_shell():
     delta = nbody.gaussian_field(32, BOXSIZE, PLANCK_2018, seed=1, fixed_amplitude=True)
     k, power, _ = power_spectrum(delta, BOXSIZE)
-    # The mean over the first shells, as wide as their wavenumber, is not the power at their mean.
-    np.testing.assert_allclose(power[3:], linear_power(PLANCK_2018, k[3:]), rtol=0.01)
+    # The first shells are so wide that their mean power is not the power at their mean wavenumber.
+    np.testing.assert_allclose(power[5:], linear_power(PLANCK_2018, k[5:]), rtol=0.01)
 
 
 def test_random_amplitudes_scatter_about_the_linear_power():
@@ -92,16 +97,15 @@ def test_growth_of_an_einstein_de_sitter_universe():
 
 def test_growth_of_our_universe():
     growth = nbody.growth_history(PLANCK_2018)
-    D2_today = -3 / 7 * PLANCK_2018.Om0**(-1 / 143)
     for z in (0.0, 1.0, 9.0, 19.0):
         now = growth(1 / (1 + z))
         assert now.D1 == pytest.approx(growth_factor(PLANCK_2018, z), rel=5e-4)
         Om = PLANCK_2018.Om0 * (1 + z)**3 / (PLANCK_2018.Om0 * (1 + z)**3 + 1 - PLANCK_2018.Om0)
         assert now.D2 == pytest.approx(-3 / 7 * now.D1**2 * Om**(-1 / 143), rel=2e-3)
-        # d ln D / d ln a = Om(z)^0.55 (Linder 2005, astro-ph/0507263); Q = a^3 E
+        # Q = a^3 E; d ln D / d ln a = Om(z)^0.55 to half a percent (Linder 2005, astro-ph/0507263)
         Q = np.sqrt(PLANCK_2018.Om0 / (1 + z)**3 + (1 - PLANCK_2018.Om0) / (1 + z)**6)
-        assert now.p1 / (Q * (1 + z) * now.D1) == pytest.approx(Om**0.55, rel=5e-3)
-    assert growth(1.0).D2 == pytest.approx(D2_today, rel=2e-3)
+        assert now.p1 / (Q * (1 + z) * now.D1) == pytest.approx(Om**0.55, rel=6e-3)
+        assert now.p2 / (Q * (1 + z) * now.D2) == pytest.approx(2 * Om**(6 / 11), rel=0.01)
 
 
 def test_plane_wave_follows_zeldovich_to_the_eve_of_shell_crossing():
@@ -142,28 +146,25 @@ def test_cola_agrees_with_newtons_equation():
     offset = run.position - end[0]
     offset -= BOXSIZE * np.rint(offset / BOXSIZE)
     travelled = end[0] - lattice(particles, BOXSIZE).reshape(-1, 3)
-    assert offset.std() < 0.02 * travelled.std()
-    assert (run.velocity - 100 * end[1]).std() < 0.05 * run.velocity.std()
+    assert offset.std() < 0.01 * travelled.std()
+    assert (run.velocity - 100 * end[1]).std() < 0.03 * run.velocity.std()
 
 
 def test_large_scales_grow_linearly():
     boxsize = 1000.0
     delta = nbody.gaussian_field(48, boxsize, PLANCK_2018, seed=0, fixed_amplitude=True)
     run = nbody.evolve(delta, boxsize)
+    # Both with the same cloud-in-cell window, which cancels
+    initial = density_contrast((lattice(48, boxsize) + run.displacement).reshape(-1, 3), 48, boxsize)
     final = density_contrast(run.position, 48, boxsize)
-    bins = np.array([0.5, 4.5]) * 2 * np.pi / boxsize
-    # Against the initial field the noise of mode coupling averages out.
-    _, cross, _ = power_spectrum(final, boxsize, bins, cross=run.delta, compensate=None)
-    _, initial, _ = power_spectrum(run.delta, boxsize, bins)
-    _, auto, _ = power_spectrum(final, boxsize, bins, compensate="cic")
-    growth = growth_factor(PLANCK_2018, 0.0) / growth_factor(PLANCK_2018, 19.0)
-    assert cross[0] / initial[0] == pytest.approx(growth, rel=0.02)
-    assert auto[0] / initial[0] == pytest.approx(growth**2, rel=0.04)
+    bins = np.array([0.5, 2.5, 4.5]) * 2 * np.pi / boxsize
+    ratio = power_spectrum(final, boxsize, bins)[1] / power_spectrum(initial, boxsize, bins)[1]
+    np.testing.assert_allclose(ratio, 1 / growth_factor(PLANCK_2018, 19.0)**2, rtol=0.02)
 
 
 def test_momentum_is_conserved(runs):
     for run in runs:
-        assert np.abs(run.velocity.mean(0, dtype=float)).max() < 1e-3 * run.velocity.std()
+        assert np.abs(run.velocity.mean(0, dtype=float)).max() < 1e-5 * run.velocity.std()
 
 
 def test_run_is_complete(runs):
@@ -175,9 +176,9 @@ def test_run_is_complete(runs):
 
 
 def test_haloes_are_as_many_as_watson_et_al_found(runs):
-    # Watson et al. 2013 (arXiv:1212.0095) for friends-of-friends haloes of 50 to 1000 particles. Allowed are three
-    # standard deviations, measured from box to box (28 boxes: 8, 13 and 19% of one box's number in the three bins,
-    # more than Poisson's for the long waves), and the mesh's deficit of small haloes, up to 10%.
+    # Watson et al. 2013 (arXiv:1212.0095), for friends-of-friends haloes of 50 to 1000 particles. Their
+    # number in a pair of boxes scatters by 5, 5 and 10% in the three bins (measured with 10 pairs). Another
+    # 10% are for the method: on average the three bins came out at 1.04, 1.09 and 1.13 of Watson's number.
     colossus_cosmology.setCosmology(
         "watson", flat=True, H0=67.66, Om0=0.3111, Ob0=0.049, sigma8=0.8102, ns=0.9665, persistence="")
     particle_mass = mean_density(PLANCK_2018) * (BOXSIZE / 64)**3
@@ -188,8 +189,9 @@ def test_haloes_are_as_many_as_watson_et_al_found(runs):
     expected = []
     for low, high in zip(edges[:-1], edges[1:]):
         fine = np.geomspace(low, high, 100)
-        expected.append(massFunction(fine, 0.0, mdef="fof", model="watson13", q_out="dndlnM").mean() * np.log(10))
-    tolerance = 0.1 + 3 * np.array([0.08, 0.13, 0.19]) / np.sqrt(len(runs))
+        dn_dlnM = massFunction(fine, 0.0, mdef="fof", model="watson13", q_out="dndlnM")
+        expected.append(dn_dlnM.mean() * np.log(10))
+    tolerance = 0.1 + 3 * np.array([0.05, 0.05, 0.10]) / np.sqrt(len(runs) / 2)
     ratio = found / expected
     assert (np.abs(ratio - 1) < tolerance).all(), ratio
 

@@ -18,14 +18,14 @@ def cosine(n, wave, amplitude=0.3, phase=0.4):
 def test_single_cosine(n, wave):
     k, power, n_modes = power_spectrum(cosine(n, wave), BOXSIZE)
     shell = round(np.linalg.norm(wave)) - 1
-    # Its two modes carry amplitude^2 / 4 each: the mean over the shell's modes is the total over their number.
+    # Its two modes carry amplitude^2 / 4 each; the mean over the shell is their sum over the number of modes.
     expected = np.zeros(len(k))
     expected[shell] = 2 * BOXSIZE**3 * 0.3**2 / 4 / n_modes[shell]
     np.testing.assert_allclose(power, expected, rtol=1e-6, atol=1e-9)
 
 
 def test_shells_by_hand():
-    # Shells [0.5, 1.5) and [1.5, 2.5) of the integer lattice: 6 x 1, 12 x sqrt 2; 8 x sqrt 3, 6 x 2, 24 x sqrt 5, 24 x sqrt 6
+    # The lattice has 6 points at 1, 12 at sqrt 2 | 8 at sqrt 3, 6 at 2, 24 at sqrt 5, 24 at sqrt 6 | ...
     k, _, n_modes = power_spectrum(np.ones((8, 8, 8)), BOXSIZE)
     np.testing.assert_array_equal(n_modes[:2], [18, 62])
     mean = [(6 + 12 * 2**0.5) / 18, (8 * 3**0.5 + 12 + 24 * 5**0.5 + 24 * 6**0.5) / 62]

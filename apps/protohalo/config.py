@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from kerasgal.config import setting
+from kerasgal.errors import DataError
 from kerasgal.training import TrainingConfig
 
 APP = "protohalo"
@@ -43,3 +44,11 @@ class TrainConfig(TrainingConfig):
     calibration: str = setting("residual", "How the adaptive cut is found: `histogram` matches each mass bin's count, "
                                            "as in the paper; `residual` then minimises the residual of the whole mass "
                                            "function.", choices=("histogram", "residual"))
+
+    def __post_init__(self):
+        if self.patch <= 2 * self.margin:
+            raise DataError(f"--patch {self.patch} leaves no cell to the loss with --margin {self.margin}: the patch must "
+                            "be larger than twice the margin")
+        if self.patch % 2**self.levels:
+            raise DataError(f"--patch {self.patch} cannot be halved {self.levels} times, once per level: give a multiple "
+                            f"of {2**self.levels}, or fewer --levels")

@@ -53,7 +53,8 @@ def distance_map(halo_id):
     pad = min(int(np.ceil((3 * largest / (4 * np.pi)) ** (1 / 3))) + 1, halo_id.shape[0])
     distance = edt.edt(np.pad(labels, pad, mode="wrap"), black_border=False, parallel=0)
     core = slice(pad, -pad)
-    distance = np.ascontiguousarray(distance[core, core, core])
+    # A halo that fills the whole box has no border and infinite distances; no other one exceeds the padding.
+    distance = np.minimum(distance[core, core, core], pad)
     maximum = np.zeros(labels.max() + 1, np.float32)
     np.maximum.at(maximum, labels.ravel(), distance.ravel())
     maximum[0] = 1.0

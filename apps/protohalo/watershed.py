@@ -11,8 +11,10 @@ import numpy as np
 
 from kerasgal.statistics import mass_bins
 
+BIN_RATIO = 1.4  # upper over lower mass of a bin of the mass function
 SAMPLES_PER_OCTAVE = 16  # at which trajectories are kept for the calibration
-KNOTS = 7  # of d(V), linear in log V
+KNOTS = 9  # of d(V), linear in log V
+SHIFTS = 4  # positions of the mass bins, a fraction of a bin apart, that the calibration looks at together
 
 
 def radius(volume):
@@ -207,55 +209,74 @@ def sampled_cut_sizes(sampled, line):
     return np.where(reached.any(axis=1), np.minimum(sampled.volume[last] + step, sampled.size), 0)
 
 
-def histogram(sampled, volume_edges, distance_edges):
-    """Regions whose trajectory passes each cell of the (V, d) plane, (volume bins, distance bins).
+def histogram(sampled, volume_edges, distances):
+    """Regions per bin of volume in which their trajectories leave each distance, (distances, volume bins).
 
-    Each region counts once per volume bin, where its trajectory stands at the bin's centre.
+    Each trajectory passes every distance below its highest for a last time; there it counts, once per distance.
     """
-    centre = np.sqrt(volume_edges[1:] * volume_edges[:-1])
-    nearest = np.abs(np.log(sampled.volume)[None] - np.log(centre)[:, None]).argmin(axis=1)
-    return np.stack([np.histogram(column[np.isfinite(column)], distance_edges)[0]
-                     for column in sampled.distance[:, nearest].T])
+    return np.stack([np.histogram(sampled_cut_sizes(sampled, Line((1.0, 2.0), (distance,) * 2)), volume_edges)[0]
+                     for distance in distances])
 
 
 def calibrate(all_paths, true_sizes, minimum, method="residual"):
     """Find the line d(V) for which the cut regions of the training boxes have the true mass function.
 
     all_paths: list of Trajectories.  true_sizes: sizes of all true haloes of these boxes, in cells.
-    method "histogram" is the paper's: in each mass bin the distance whose histogram count is nearest to the number of
-    true haloes, then a piecewise-linear fit. "residual" starts from there and minimises the squared residual of the
-    mass function over its Poisson variance; choosing bin by bin is erratic where counts are small.
+    method "histogram" is the paper's: in each mass bin the distance whose count in the histogram of trajectories is
+    nearest to the number of true haloes, then a piecewise-linear fit. "residual" starts from there, or from a better
+    straight line, and minimises the squared residual of the mass function over its Poisson variance; bins chosen one by
+    one are erratic where counts are small, and know nothing of each other. So that the line does not adapt to the
+    edges of the bins, they stand at several positions; the total number counts as one more bin, and curvature costs
+    as much as Poisson noise.
     """
     sampled = sample(all_paths)
-    edges = mass_bins(minimum, max(true_sizes.max(), 2 * minimum))
-    true_count, _ = np.histogram(true_sizes, edges)
-    knots = np.geomspace(edges[0], edges[-1], KNOTS)
+    fine = mass_bins(minimum, max(true_sizes.max(), 2 * minimum), BIN_RATIO ** (1 / SHIFTS))
+    edges = fine[::SHIFTS]
+    knots = tuple(np.geomspace(fine[0], fine[-1], KNOTS))
     if not len(sampled.size):  # a network that has learned nothing yet has no peaks: there is nothing to cut
-        return Line(tuple(knots), (0.0,) * KNOTS)
+        return Line(knots, (0.0,) * KNOTS)
 
-    distance_edges = np.linspace(0, np.nanmax(sampled.distance), 41)
-    counts = histogram(sampled, edges, distance_edges)
-    centre = (distance_edges[1:] + distance_edges[:-1]) / 2
-    chosen = centre[np.abs(counts - true_count[:, None]).argmin(axis=1)]
-    weight = np.sqrt(true_count)
-    log_volume = np.log(np.sqrt(edges[1:] * edges[:-1]))
-    hats = np.stack([np.interp(log_volume, np.log(knots), unit) for unit in np.eye(KNOTS)], axis=1)
-    # Neighbouring knots are drawn weakly together, so that one without data is defined.
-    smooth = 0.1 * weight.mean() * np.diff(np.eye(KNOTS), axis=0)
-    first, *_ = np.linalg.lstsq(np.vstack([hats * weight[:, None], smooth]),
-                                np.append(chosen * weight, np.zeros(KNOTS - 1)), rcond=None)
+    highest = float(np.nanmax(sampled.distance))
+    distances = np.linspace(0, highest, 81)
+    true_count = np.histogram(true_sizes, edges)[0]
+    difference = np.abs(histogram(sampled, edges, distances) - true_count)
+    # Several distances may match a bin; the one nearest to the best distance for all bins is meant.
+    overall = distances[np.argmin((difference**2 / np.maximum(true_count, 1)).sum(axis=1))]
+    nearest = np.abs(distances - overall)[:, None] / highest
+    chosen = distances[np.argmin(difference + 0.5 * nearest, axis=0)]
+    first = np.clip(_fit(np.sqrt(edges[1:] * edges[:-1]), chosen, np.sqrt(true_count), knots), 0, highest)
     if method == "histogram":
-        return Line(tuple(knots), tuple(first))
+        return Line(knots, tuple(first))
 
     from scipy.optimize import minimize
 
-    def residual(distance):
-        count, _ = np.histogram(sampled_cut_sizes(sampled, Line(tuple(knots), tuple(distance))), edges)
-        return np.sum((count - true_count) ** 2 / np.maximum(true_count, 1))
+    def shifted_counts(sizes):
+        return np.convolve(np.histogram(sizes, fine)[0], np.ones(SHIFTS), "valid")
 
-    highest = float(distance_edges[-1])
-    starts = [np.clip(first, 0, highest)] + [np.full(KNOTS, level) for level in np.linspace(0, highest, 21)]
-    best = min(starts, key=residual)
-    found = minimize(residual, best, method="Powell", bounds=[(0.0, highest)] * KNOTS,
-                     options={"xtol": 1e-3, "ftol": 1e-4})
-    return Line(tuple(knots), tuple(found.x))
+    shifted_true = shifted_counts(true_sizes)
+
+    def residual(distance):
+        sizes = sampled_cut_sizes(sampled, Line(knots, tuple(distance)))
+        bins = np.sum((shifted_counts(sizes) - shifted_true) ** 2 / np.maximum(shifted_true, 1)) / SHIFTS
+        total = ((sizes >= minimum).sum() - len(true_sizes)) ** 2 / len(true_sizes)
+        return bins + total + np.sum(np.diff(distance, 2) ** 2)
+
+    levels = np.linspace(0, 1, 41)[:, None]
+    straight = np.concatenate([levels * highest * np.ones(KNOTS), levels * radius(np.array(knots))])
+    starts = [first, *np.clip(straight, 0, highest)]
+    found = min((minimize(residual, start, method="Powell", bounds=[(0.0, highest)] * KNOTS,
+                          options={"xtol": 1e-3, "ftol": 1e-4})
+                 for start in sorted(starts, key=residual)[:3]), key=lambda result: result.fun)
+    return Line(knots, tuple(found.x))
+
+
+def _fit(volume, distance, weight, knots):
+    """Weighted least-squares values, at the knots, of a line that is linear in log V between them.
+
+    Neighbouring knots are drawn together weakly, so that one without data is defined.
+    """
+    hats = np.stack([np.interp(np.log(volume), np.log(knots), unit) for unit in np.eye(KNOTS)], axis=1)
+    together = 0.1 * weight.mean() * np.diff(np.eye(KNOTS), axis=0)
+    values, *_ = np.linalg.lstsq(np.vstack([hats * weight[:, None], together]),
+                                 np.append(distance * weight, np.zeros(KNOTS - 1)), rcond=None)
+    return values

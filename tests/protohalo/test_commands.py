@@ -1,0 +1,246 @@
+"""The whole road through the command line, on small simulations, and every mistake a user can make on it."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from astropy.table import Table
+from skimage.segmentation import relabel_sequential
+
+from kerasgal.simulation import Simulation
+
+TINY = ["--preset", "demo", "--minimum", "20", "--patch", "16", "--stride", "4", "--margin", "4", "--levels", "1",
+        "--filters", "8", "--epochs", "2", "--steps-per-epoch", "80", "--batch", "4"]
+
+
+@pytest.fixture(scope="module")
+def run(boxes, tmp_path_factory, invoke):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    said = invoke("protohalo", "train", boxes[0], boxes[1], *TINY, "--run", folder).stdout
+    assert "validating on" in said and str(folder) in said
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prediction(run, boxes, tmp_path_factory, invoke):
+    output = tmp_path_factory.mktemp("predictions") / "haloes.h5"
+    said = invoke("protohalo", "predict", run, boxes[2], "--output", output, "--format", "ecsv", "--format",
+                    "fits").stdout
+    assert str(output) in said and "haloes" in said
+    return output
+
+
+def test_summary_prints_the_papers_network(invoke):
+    shown = invoke("protohalo", "summary", "--preset", "paper").stdout
+    assert "14,590,741" in shown
+
+
+def test_the_products_agree_with_each_other(prediction, boxes):
+    with h5py.File(prediction) as file, Simulation(boxes[2]) as simulation:
+        halo_id, cells = file["halo_id"][...], file["halos/cells"][...]
+        assert len(cells) > 3
+        np.testing.assert_array_equal(np.bincount(halo_id[halo_id >= 0]), cells)
+        assert relabel_sequential(halo_id + 1)[0].max() == len(cells) and np.all(np.diff(cells) <= 0)
+        np.testing.assert_allclose(file["halos/mass"], cells * simulation.particle_mass)
+        assert cells.min() >= 20
+        edges, volume = file["mass_function/mass_edges"][...], simulation.boxsize**3
+        counts = file["mass_function/differential"] * np.diff(np.log10(edges)) * volume
+        np.testing.assert_allclose(counts, np.histogram(file["halos/mass"], edges)[0], atol=1e-6)
+        cumulative = file["mass_function/cumulative"][...] * volume
+        np.testing.assert_allclose(cumulative, counts[::-1].cumsum()[::-1], atol=1e-6)
+        assert np.all((file["halos/position"][...] >= 0) & (file["halos/position"][...] <= simulation.boxsize))
+        distance = file["distance"][...]
+        assert distance.shape == (32, 32, 32) and distance.min() >= 0 and np.all(distance[halo_id >= 0] > 0)
+        for suffix in ("ecsv", "fits"):
+            table = Table.read(prediction.with_suffix(f".{suffix}"))
+            np.testing.assert_allclose(table["mass"], file["halos/mass"])
+            assert table.meta.get("mass", table.meta.get("MASS")) == "Msun/h"
+
+
+def test_tiles_give_the_same_map(run, prediction, boxes, tmp_path, invoke):
+    """With a halo as wide as the receptive radius (here 12 cells), any tile gives the same map."""
+    maps = []
+    for tile in (32, 56):
+        invoke("protohalo", "predict", run, boxes[2], "--output", tmp_path / f"{tile}.h5", "--tile", tile, "--halo",
+                 12)
+        with h5py.File(tmp_path / f"{tile}.h5") as file:
+            maps.append(file["distance"][...])
+    np.testing.assert_allclose(maps[0], maps[1], atol=1e-5)
+
+
+def test_prediction_needs_no_haloes_and_moves_with_the_box(run, prediction, boxes, tmp_path, invoke):
+    with h5py.File(boxes[2]) as old, h5py.File(tmp_path / "bare.h5", "w") as new:
+        new.attrs.update(old.attrs)
+        new["initial/delta"] = np.roll(old["initial/delta"][...], (10, 4, 2), axis=(0, 1, 2))
+    said = invoke("protohalo", "predict", run, tmp_path / "bare.h5", "--output", tmp_path / "out.h5", "--tile", 32,
+                    "--halo", 12).stdout
+    invoke("protohalo", "predict", run, boxes[2], "--output", tmp_path / "still.h5", "--tile", 32, "--halo", 12)
+    with h5py.File(tmp_path / "out.h5") as moved, h5py.File(tmp_path / "still.h5") as still:
+        assert f"{len(still['halos/mass'])} haloes" in said
+        np.testing.assert_allclose(np.sort(moved["halos/mass"]), np.sort(still["halos/mass"]))
+
+
+def test_evaluation_writes_metrics_and_figures(run, boxes, tmp_path, invoke):
+    said = invoke("protohalo", "evaluate", run, boxes[2], "--output", tmp_path / "evaluation").stdout
+    assert "excursion_set" in said
+    metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    with Simulation(boxes[2]) as simulation:
+        count = simulation["halos/count"][...]
+        edges = np.array(metrics["mass_edges"]) / simulation.particle_mass
+    assert metrics["haloes"]["true"] == (count >= 20).sum()
+    np.testing.assert_array_equal(metrics["adaptive"]["true"], np.histogram(count[count >= 20], edges * (1 - 1e-6))[0])
+    assert 0 < metrics["loss"] < 1.2
+    assert 0 < metrics["adaptive"]["dice"] < 1
+    for name in ("distance_maps", "halo_slices", "trajectories", "cell_masses", "mass_function"):
+        assert (tmp_path / "evaluation" / f"{name}.png").stat().st_size > 5000
+
+
+def test_a_box_of_the_training_is_no_test(run, boxes, invoke, tmp_path):
+    done = invoke("protohalo", "evaluate", run, boxes[0], "--output", tmp_path / "none", check=False)
+    assert done.returncode == 1 and "was used in training" in done.stderr and not (tmp_path / "none").exists()
+
+
+def test_the_saved_model_predicts_without_our_code(run, prediction, tmp_path, invoke):
+    from kerasgal.apps.protohalo.predict import load_run
+
+    invoke("protohalo", "export", run, tmp_path / "served")
+    boxes = [np.random.default_rng(n).normal(size=(n, 2 * n, 8, 8, 1)).astype("f4") for n in (1, 3)]
+    np.savez(tmp_path / "in.npz", *boxes)
+    program = ("import sys; sys.modules['kerasgal'] = None\nimport numpy as np, tensorflow as tf\n"
+               f"model = tf.saved_model.load(r'{tmp_path}/served')\n"
+               f"boxes = np.load(r'{tmp_path}/in.npz')\n"
+               f"np.savez(r'{tmp_path}/out.npz', *[model.serve(boxes[name]) for name in boxes])")
+    subprocess.run([sys.executable, "-c", program], check=True)
+    model = load_run(run).model
+    with np.load(tmp_path / "out.npz") as served:
+        for box, name in zip(boxes, served):
+            np.testing.assert_allclose(served[name], model(box), atol=1e-5)
+    described = json.loads((tmp_path / "served" / "kerasgal.json").read_text())
+    assert described["multiple"] == 2 and "standard deviation" in described["input"]
+
+
+def test_training_without_arguments_makes_its_own_simulations(tmp_path, invoke, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = invoke("protohalo", "train", "--epochs", "1", "--steps-per-epoch", "1", "--filters", "2", "--levels", "1",
+                  "--patch", "32", "--minimum", "50").stdout
+    assert "no simulation given: making" in said
+    assert (tmp_path / "protohalo-run" / "best.weights.h5").exists()
+    stored = json.loads((tmp_path / "protohalo-run" / "config.json").read_text())["config"]
+    assert stored["learning_rate"] == 1e-3  # the demo's, not the paper's
+
+
+def broken(boxes, path, change):
+    path.write_bytes(boxes[0].read_bytes())
+    with h5py.File(path, "a") as file:
+        change(file)
+    return path
+
+
+def put_nan(file):
+    file["initial/delta"][3, 2, 1] = np.nan
+
+
+def drop_haloes(file):
+    del file["halo_id"], file["halos"]
+
+
+@pytest.mark.parametrize("case, code, message", [
+    ("missing", 1, "no such file"),
+    ("text", 1, "is not an HDF5 file"),
+    ("no haloes", 1, "has no halo_id, halos/mass, halos/count"),
+    ("nan", 1, "initial/delta has 1 values that are NaN or infinite"),
+    ("small grid", 1, "the grid has 32 cells a side, fewer than the patch of 64: choose a smaller patch"),
+    ("config", 1, "unknown key 'depth'"),
+    ("presets", 2, "--preset and --config contradict each other"),
+    ("resume", 2, "--resume and --overwrite contradict each other"),
+    ("patch", 2, "--patch 16 leaves no cell to the loss with --margin 8"),
+    ("levels", 2, "--patch 16 cannot be halved 5 times"),
+    ("exists", 1, "exists already; give --resume"),
+    ("precision", 1, "trains wrongly without a GPU"),
+])
+def test_mistakes_in_training_are_one_line(case, code, message, boxes, run, tmp_path, invoke):
+    (tmp_path / "text.h5").write_text("no")
+    (tmp_path / "bad.json").write_text('{"config": {"depth": 3}}')
+    arguments = {
+        "missing": [tmp_path / "none.h5", *TINY], "text": [tmp_path / "text.h5", *TINY],
+        "no haloes": [broken(boxes, tmp_path / "bare.h5", drop_haloes), *TINY],
+        "nan": [broken(boxes, tmp_path / "nan.h5", put_nan), *TINY],
+        "small grid": [boxes[0], "--preset", "demo", "--minimum", "20"],
+        "config": [boxes[0], "--config", tmp_path / "bad.json"],
+        "presets": [boxes[0], "--config", run / "config.json", "--preset", "demo"],
+        "resume": [boxes[0], *TINY, "--resume", "--overwrite"],
+        "patch": [boxes[0], *TINY, "--margin", "8"],
+        "levels": [boxes[0], *TINY, "--levels", "5"],
+        "exists": [boxes[0], *TINY, "--run", run],
+        "precision": [boxes[0], *TINY, "--precision", "mixed_float16"],
+    }[case]
+    done = invoke("protohalo", "train", "--run", tmp_path / "run", *arguments, check=False)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr
+    if code == 1:
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not (tmp_path / "run" / "best.weights.h5").exists()
+
+
+def test_mistakes_in_prediction_are_one_line_and_leave_nothing(boxes, run, tmp_path, invoke):
+    def fails(message, *arguments):
+        done = invoke("protohalo", *arguments, check=False)
+        assert done.returncode == 1 and message in done.stderr, done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+    output = tmp_path / "out.h5"
+    fails("is not a run folder", "predict", tmp_path, boxes[2], "--output", output)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "config.json").write_bytes((run / "config.json").read_bytes())
+    fails("has no weights", "predict", bare, boxes[2], "--output", output)
+    stored = json.loads((run / "config.json").read_text())
+    stored["app"] = "morph"
+    (bare / "config.json").write_text(json.dumps(stored))
+    fails("is a run of morph, not of protohalo", "predict", bare, boxes[2], "--output", output)
+    fails("does not fit the network", "predict", run, boxes[2], "--output", output, "--tile", 10, "--halo", 5)
+    assert not output.exists()
+    output.write_text("mine")
+    fails("--overwrite", "predict", run, boxes[2], "--output", output)
+    assert output.read_text() == "mine"
+
+
+def test_folders_that_cannot_be_written_are_one_line(boxes, run, tmp_path, invoke):
+    """A full device stands for the full disk; a read-only folder only where the tests do not run as root."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], capture_output=True)
+    if mounted.returncode == 0:
+        try:
+            done = invoke("protohalo", "predict", run, boxes[2], "--output", small / "out.h5", check=False)
+            left = list(small.iterdir())
+        finally:
+            subprocess.run(["umount", small], check=True)
+        assert done.returncode == 1 and "No space left" in done.stderr and "Traceback" not in done.stderr
+        assert left == []
+    if os.geteuid() != 0:
+        small.chmod(stat.S_IRUSR | stat.S_IXUSR)
+        done = invoke("protohalo", "predict", run, boxes[2], "--output", small / "out.h5", check=False)
+        assert done.returncode == 1 and "Permission denied" in done.stderr and "Traceback" not in done.stderr
+    elif mounted.returncode != 0:
+        pytest.skip("running as root without the right to mount: nothing here can refuse a file")
+
+
+def test_the_arepo_run_trains_predicts_and_evaluates(shared_data, tmp_path, invoke):
+    arepo = shared_data / "arepo_L50n32"
+    for name, snapshot in (("z0", "001"), ("z1", "000")):
+        invoke("convert", tmp_path / f"{name}.h5", "--initial", arepo / "ics", "--final",
+                 arepo / f"snap_{snapshot}.hdf5", "--groups", arepo / f"fof_subhalo_tab_{snapshot}.hdf5")
+    with Simulation(tmp_path / "z0.h5") as simulation:
+        published = np.loadtxt(arepo / "Masses_L50n32_z0.txt")
+        np.testing.assert_allclose(np.sort(simulation["halos/mass"]), np.sort(published), rtol=1e-4)
+    invoke("protohalo", "train", tmp_path / "z0.h5", *TINY, "--run", tmp_path / "run")
+    invoke("protohalo", "predict", tmp_path / "run", tmp_path / "z0.h5", "--output", tmp_path / "out.h5")
+    # The same initial conditions at another redshift: not a test of the network, but of the command.
+    invoke("protohalo", "evaluate", tmp_path / "run", tmp_path / "z1.h5", "--output", tmp_path / "evaluation")
+    assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["haloes"]["true"] == 27
