@@ -77,6 +77,12 @@ def test_a_run_folder_holds_what_made_it(tmp_path):
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
+def test_tensorboard_logs_are_written(tmp_path):
+    pytest.importorskip("tensorboard")
+    run(tmp_path / "run", epochs=1, tensorboard=True)
+    assert list((tmp_path / "run" / "tensorboard").rglob("events.out.tfevents*"))
+
+
 def test_resumed_is_uninterrupted(tmp_path):
     run(tmp_path / "whole")
     run(tmp_path / "parts", epochs=2)

@@ -47,8 +47,8 @@ class TrainConfig(TrainingConfig):
 
     def __post_init__(self):
         if self.patch <= 2 * self.margin:
-            raise DataError(f"--patch {self.patch} leaves no cell to the loss with --margin {self.margin}: the patch must "
-                            "be larger than twice the margin")
+            raise DataError(f"--patch {self.patch} leaves no cell to the loss with --margin {self.margin}: the patch "
+                            "must be larger than twice the margin")
         if self.patch % 2**self.levels:
-            raise DataError(f"--patch {self.patch} cannot be halved {self.levels} times, once per level: give a multiple "
-                            f"of {2**self.levels}, or fewer --levels")
+            raise DataError(f"--patch {self.patch} cannot be halved {self.levels} times, once per level: give a "
+                            f"multiple of {2**self.levels}, or fewer --levels")

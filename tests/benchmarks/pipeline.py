@@ -1,0 +1,71 @@
+"""The rate of the patch pipeline against a plain memory copy of the same bytes, and against a training step.
+
+    python tests/benchmarks/pipeline.py
+"""
+
+import os
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np  # noqa: E402
+
+
+def rate(iterator, count):
+    """Elements per second of wall time, after a warm-up."""
+    for _ in range(max(2, count // 10)):
+        next(iterator)
+    start = time.monotonic()
+    for _ in range(count):
+        next(iterator)
+    return count / (time.monotonic() - start)
+
+
+def copies(volume, patch, batch):
+    """Endless batches of plain copies of as many bytes as the patches have."""
+    sources = [np.ascontiguousarray(volume[corner:corner + patch, :patch, :patch]) for corner in range(batch)]
+    while True:
+        yield np.stack(sources)
+
+
+def against_copy(n=256, patch=75, batch=64, count=12):
+    from kerasgal.pipeline import patches, tiles
+
+    volume = np.random.default_rng(0).normal(size=(n, n, n, 1)).astype(np.float32)
+    copy = rate(copies(volume, patch, batch), count)
+    for symmetries in (None, "rotations"):
+        stream = patches([(volume,)], [tiles(n, 3)], patch, batch, seed=0, symmetries=symmetries)
+        ours = rate(iter(stream), count)
+        print(f"{batch} patches of {patch}^3 from {n}^3, symmetries {symmetries}: {ours / copy:.2f} of the rate of a "
+              "memory copy")
+
+
+def against_training(steps=30):
+    from kerasgal.apps.protohalo.config import TrainConfig
+    from kerasgal.apps.protohalo.train import build
+    from kerasgal.config import preset
+    from kerasgal.pipeline import patches, tiles
+
+    config = preset(TrainConfig, "demo")
+    rng = np.random.default_rng(0)
+    volumes = [tuple(rng.uniform(size=(64, 64, 64, 1)).astype(np.float32) for _ in range(2)) for _ in range(12)]
+    corners = [tiles(64, config.stride)] * 12
+    stream = iter(patches(volumes, corners, config.patch, config.batch, seed=0, symmetries=config.symmetries))
+    model = build(config)
+    batch = next(stream)
+    for _ in range(3):
+        model.train_on_batch(*batch)
+    same = with_stream = 0.0
+    for _ in range(steps):  # in turn, so that both see the same machine
+        start = time.monotonic()
+        model.train_on_batch(*batch)
+        middle = time.monotonic()
+        model.train_on_batch(*next(stream))
+        same, with_stream = same + middle - start, with_stream + time.monotonic() - middle
+    print(f"training step with the pipeline / with one batch kept in memory: {with_stream / same:.3f}")
+    print(f"batches alone: {rate(stream, 100) * same / steps:.0f} per training step")
+
+
+if __name__ == "__main__":
+    against_copy()
+    against_training()

@@ -1,0 +1,99 @@
+"""Time and peak memory from a distance map to a halo catalogue.
+
+    python tests/benchmarks/watershed.py [--large 512] [--compare 256]
+
+At `--compare` cells a side our functions stand beside the plain library pipeline: scikit-image's peak_local_max and
+watershed, then a loop over regionprops that cuts region by region. At `--large` ours runs alone. Each runs in a process
+of its own, whose CPU seconds and peak memory are printed.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+LINE = ((50.0, 20000.0), (0.8, 1.4))
+FLOOR, MARKER, SEPARATION, MINIMUM = 0.02, 0.15, 2, 100
+
+
+def distance_map(n):
+    """A periodic map with about 30% of its cells above the floor and a peak per some 2,000 cells."""
+    from scipy import fft
+
+    noise = fft.rfftn(np.random.default_rng(0).standard_normal((n, n, n), dtype=np.float32), workers=-1)
+    k = [np.fft.fftfreq(n)[:, None, None], np.fft.fftfreq(n)[:, None], np.fft.rfftfreq(n)]
+    noise *= np.exp(-0.5 * (2 * np.pi * 3) ** 2 * sum(axis.astype(np.float32) ** 2 for axis in k))
+    smooth = fft.irfftn(noise, (n, n, n), workers=-1)
+    del noise
+    smooth /= smooth.std()
+    return np.clip((smooth - 0.5) / 3.5, 0, 1)
+
+
+def ours(distance):
+    from kerasgal.apps.protohalo import watershed
+
+    markers, smooth = watershed.find_markers(distance, 0.0, MARKER, SEPARATION)
+    labels = watershed.flood(smooth, markers, FLOOR)
+    del markers, smooth
+    paths = watershed.trajectories(distance, labels)
+    del labels
+    sizes = watershed.cut_sizes(paths, watershed.Line(*LINE))
+    halo_id = watershed.label_haloes(paths, sizes, distance.shape, MINIMUM)
+    return len(watershed.catalogue(halo_id, distance, 1.0, 1.0)["mass"])
+
+
+def plain(distance):
+    from skimage.feature import peak_local_max
+    from skimage.measure import regionprops
+    from skimage.segmentation import watershed
+
+    markers = np.zeros(distance.shape, np.int32)
+    peaks = peak_local_max(distance, min_distance=SEPARATION, threshold_abs=MARKER, exclude_border=False)
+    markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    labels = watershed(-distance, markers, mask=distance > FLOOR)
+    haloes = []
+    for region in regionprops(labels, intensity_image=distance):
+        value = np.sort(region.image_intensity[region.image])[::-1]
+        volume = np.arange(1, len(value) + 1)
+        path = value.cumsum(dtype=float) / volume * (3 * volume / (4 * np.pi)) ** (1 / 3)
+        above = path >= np.interp(np.log(volume), np.log(LINE[0]), LINE[1])
+        size = volume[above].max() if above.any() else 0
+        if size >= MINIMUM:
+            inside = region.image & (region.image_intensity >= value[size - 1])
+            haloes.append((size, np.argwhere(inside).mean(axis=0) + region.bbox[:3], value[0]))
+    return len(haloes)
+
+
+def run(name, n):
+    distance = distance_map(n)
+    before, start, clock = time.process_time(), time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    haloes = {"ours": ours, "plain": plain}[name](distance)
+    print(json.dumps({"haloes": haloes, "cpu": time.process_time() - before, "wall": time.monotonic() - start,
+                      "input": clock / 2**20, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))
+
+
+def measure(name, n):
+    done = subprocess.run([sys.executable, __file__, "--run", name, str(n)], capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout)
+    print(f"{name:6s} {n}^3: {result['haloes']} haloes, {result['cpu']:.1f} CPU s, {result['wall']:.1f} s, peak memory "
+          f"{result['peak']:.2f} GiB", flush=True)
+    return result
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--large", type=int, default=512)
+    parser.add_argument("--compare", type=int, default=256)
+    parser.add_argument("--run", nargs=2)
+    arguments = parser.parse_args()
+    if arguments.run:
+        run(arguments.run[0], int(arguments.run[1]))
+    else:
+        own, library = measure("ours", arguments.compare), measure("plain", arguments.compare)
+        print(f"ours / plain at {arguments.compare}^3: {own['cpu'] / library['cpu']:.2f} in CPU time, "
+              f"{own['peak'] / library['peak']:.2f} in peak memory (ours is periodic, plain is not)")
+        measure("ours", arguments.large)
