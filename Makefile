@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= demo
-TRAIN = $(foreach i,0 1 2 3 4 5 6 7 8 9 10 11 12,$(DEMO)/train_$(i).h5)
-TEST = $(foreach i,0 1 2 3 4 5,$(DEMO)/test_$(i).h5)
+TRAIN = $(foreach i,$(shell seq 0 24),$(DEMO)/train_$(i).h5)
+TEST = $(foreach i,$(shell seq 0 11),$(DEMO)/test_$(i).h5)
 
 .PHONY: demo test lint docs bench clean
 
@@ -14,12 +14,12 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@
 
-# Twelve simulations to train on, one to validate on, and six with other seeds to test on.
+# 24 simulations to train on, one to validate on, and twelve with other seeds to test on.
 demo: $(VENV)/.installed
 	rm -rf $(DEMO)
 	mkdir -p $(DEMO)
-	$(BIN)/kerasgal simulate $(DEMO)/train.h5 --realisations 13 --seed 1
-	$(BIN)/kerasgal simulate $(DEMO)/test.h5 --realisations 6 --seed 1001
+	$(BIN)/kerasgal simulate $(DEMO)/train.h5 --realisations 25 --seed 1
+	$(BIN)/kerasgal simulate $(DEMO)/test.h5 --realisations 12 --seed 1001
 	$(BIN)/kerasgal protohalo train $(TRAIN) --preset demo --run $(DEMO)/protohalo
 	$(BIN)/kerasgal protohalo predict $(DEMO)/protohalo $(DEMO)/test_0.h5 --output $(DEMO)/test_0_protohalo.h5
 	$(BIN)/kerasgal protohalo evaluate $(DEMO)/protohalo $(TEST) --output $(DEMO)/evaluation

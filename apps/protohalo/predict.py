@@ -58,7 +58,10 @@ def predict_distance(model, config, delta, *, tile=None, halo=None, progress=Non
 def regions(distance, config):
     """Trajectories of the native watershed's regions of a map."""
     markers, smooth = watershed.find_markers(distance, config.smoothing, config.marker, config.separation)
-    return watershed.trajectories(distance, watershed.flood(smooth, markers, config.floor))
+    labels = watershed.flood(smooth, markers, config.floor)
+    if config.depth:
+        labels = watershed.join_fragments(smooth, labels, config.depth)
+    return watershed.trajectories(distance, labels)
 
 
 def find_haloes(distance, config, line=None):

@@ -84,6 +84,17 @@ def test_a_tie_between_neighbours_is_one_marker():
     assert markers.max() == 1
 
 
+def test_fragments_of_one_halo_are_joined_and_touching_haloes_are_not():
+    """A halo with two peaks on either side of a face of the box, and two spheres that touch at their borders."""
+    distance, _ = balls(48, [(3, 0, 0), (45, 0, 0), (18, 24, 24), (30, 24, 24)], [10, 10, 6, 6])
+    labels = native(distance, smoothing=0.0)
+    assert labels.max() == 4
+    joined = watershed.join_fragments(distance, labels, 2.5)
+    assert joined[5, 0, 0] == joined[-5, 0, 0] > 0 and joined[18, 24, 24] != joined[30, 24, 24]
+    assert joined.max() == 3 and np.array_equal(joined > 0, labels > 0)
+    np.testing.assert_array_equal(watershed.join_fragments(distance, labels, 100.0), labels)
+
+
 def test_trajectories_are_those_of_a_loop_over_regions():
     distance = bumps()
     labels = native(distance)
