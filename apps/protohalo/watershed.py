@@ -1,8 +1,8 @@
 """From a predicted distance map to haloes: the watershed, and its adaptive cut (Bernardini et al. 2020, Sec. 4).
 
 The native watershed floods from the peaks of the map down to a fixed floor; fragments of one halo can be joined. The
-adaptive one then raises, for each region by itself, the threshold above which cells belong to the halo, to where the region's trajectory in volume and
-mean distance meets a line d(V) that was calibrated on the training simulations.
+adaptive one then raises, for each region by itself, the threshold above which cells belong to the halo, to where the
+region's trajectory in volume and mean distance meets a line d(V) that was calibrated on the training simulations.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ def flood(smooth, markers, floor):
     from skimage.segmentation import watershed
 
     n = smooth.shape[0]
-    pad = min(16, n)
+    pad = min(32, n)  # 16 cells rarely suffice, and flooding again costs more than a wider rim
     while True:
         image = np.pad(smooth, pad, mode="wrap")
         mask = image > floor
