@@ -60,7 +60,7 @@ def cell_masses(cells, path):
     together = np.concatenate([cells[name].ravel() for name in ("native", "adaptive")])
     if not len(together):
         return
-    edges = np.geomspace(together.min() * 0.9, together.max() * 1.1, 60)
+    edges = np.geomspace(together.min() * 0.9, together.max() * 1.1, 36)
     for axis, name in zip(axes, ("native", "adaptive")):
         true, predicted = cells[name]
         axis.hist2d(true, predicted, bins=(edges, edges), cmap="viridis", norm="log")
