@@ -1,4 +1,4 @@
-"""The Simulation file: one HDF5 schema for a simulation, as the three-dimensional apps need it.
+"""The Simulation file: one HDF5 schema for a simulation, as the three-dimensional apps need it::
 
     /                      attributes: format, version, boxsize [Mpc/h], redshift_initial, redshift_final,
                            particle_mass [Msun/h], source (where it came from, in words)

@@ -1,4 +1,4 @@
-"""Training into a run folder.
+"""Training into a run folder::
 
     config.json         the app and its configuration
     provenance.json     versions, git revision, data, parameters, precision, wall time

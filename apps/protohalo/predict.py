@@ -73,7 +73,7 @@ def find_haloes(distance, config, line=None):
 
 def write_prediction(path, *, distance, halo_id, catalogue, boxsize, cell_mass, minimum, run, simulation,
                      overwrite=False):
-    """Write the products of a prediction as HDF5.
+    """Write the products of a prediction as HDF5::
 
         attributes      boxsize [Mpc/h], cell_mass [Msun/h], run, simulation
         distance        (n, n, n) predicted distance map
