@@ -40,11 +40,7 @@ class Front(click.Group):
     def invoke(self, context):
         try:
             return super().invoke(context)
-        except DataError as error:
-            raise click.ClickException(str(error)) from error
-        except OSError as error:  # a full disk, a read-only folder
-            if os.environ.get("KERASGAL_TRACEBACK"):
-                raise
+        except (DataError, OSError) as error:  # OSError: a full disk, a read-only folder
             raise click.ClickException(str(error)) from error
 
 
@@ -79,8 +75,8 @@ class App(click.Group):
 def main():
     """Deep learning for cosmic structure and galaxies.
 
-    Start with `kerasgal simulate box.h5` (or `kerasgal convert` for your own simulation), then
-    `kerasgal APP train`, `predict` and `evaluate`.
+    Start with `kerasgal simulate box.h5` (or `kerasgal convert` for your own simulation), then `kerasgal APP train
+    --preset demo`, `predict` and `evaluate`.
     """
 
 

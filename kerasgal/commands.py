@@ -17,14 +17,14 @@ def output_paths(output, realisations):
 
 def make_simulation(output, *, particles, boxsize, seed, steps, finder, minimum, cosmology, overwrite):
     """Run one N-body simulation, find its haloes and write the Simulation file `output`; returns the halo count."""
-    from rich.progress import Progress
-
     from kerasgal import halos, nbody, simulation
     from kerasgal.cosmology import mean_density
-    from kerasgal.files import refuse_existing
+    from kerasgal.files import check_room, refuse_existing
+    from kerasgal.plotting import progress_bar
 
     refuse_existing(output, overwrite)
-    with Progress(transient=True) as progress:
+    check_room(output, 44 * particles**3)  # ten numbers and a halo of four bytes per particle
+    with progress_bar() as progress:
         task = progress.add_task(f"{Path(output).name}: N-body", total=steps)
         run = nbody.simulate(particles, boxsize, cosmology, seed=seed, steps=steps,
                              progress=lambda step, steps: progress.update(task, completed=step))
@@ -48,7 +48,7 @@ def make_simulation(output, *, particles, boxsize, seed, steps, finder, minimum,
 @click.argument("output", type=click.Path(dir_okay=False))
 @click.option("--particles", type=click.IntRange(8), default=64, show_default=True,
               help="Particles per side of the box.")
-@click.option("--boxsize", type=click.FloatRange(0, min_open=True), default=50.0, show_default=True,
+@click.option("--boxsize", type=click.FloatRange(0, 1e6, min_open=True), default=50.0, show_default=True,
               help="Side of the periodic box in comoving Mpc/h.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
               help="Seed of the initial conditions; realisation i takes seed + i.")
@@ -72,9 +72,18 @@ def simulate(output, particles, boxsize, seed, realisations, steps, finder, mini
     finder. 64^3 particles take seconds.
     """
     from kerasgal.cosmology import Cosmology
+    from kerasgal.files import refuse_existing
 
-    cosmology = Cosmology(**{name: value for name, value in cosmology.items() if value is not None})
-    for number, path in enumerate(output_paths(output, realisations)):
+    try:
+        cosmology = Cosmology(**{name: value for name, value in cosmology.items() if value is not None})
+    except DataError as error:
+        raise click.UsageError(str(error)) from error
+    if boxsize != boxsize:
+        raise click.UsageError("--boxsize nan is not a length")
+    paths = output_paths(output, realisations)
+    for path in paths:
+        refuse_existing(path, overwrite)
+    for number, path in enumerate(paths):
         count = make_simulation(path, particles=particles, boxsize=boxsize, seed=seed + number, steps=steps,
                                 finder=finder, minimum=minimum, cosmology=cosmology, overwrite=overwrite)
         click.echo(f"{path}: {particles}^3 particles in {boxsize:g} Mpc/h, seed {seed + number}, {count} haloes")
@@ -104,7 +113,8 @@ def show_simulation(path):
         table = Table("name", "value", title=str(path), title_justify="left")
         for name, value in simulation.file.attrs.items():
             table.add_row(name, str(value))
-        for name, value in simulation.file.get("cosmology", simulation.file).attrs.items():
+        cosmology = simulation.file["cosmology"].attrs if "cosmology" in simulation else {}
+        for name, value in cosmology.items():
             table.add_row(f"cosmology {name}", f"{value:.5g}" if isinstance(value, float) else str(value))
         for name in simulation.datasets():
             table.add_row(name, f"{simulation[name].shape} {simulation[name].dtype}")

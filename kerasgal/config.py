@@ -19,10 +19,13 @@ from kerasgal.errors import DataError
 PRESETS = ("paper", "demo")
 
 
-def setting(paper, help, *, demo=None, choices=None, minimum=None, maximum=None):
-    """A field of a config dataclass: the paper's value, its help, the demo's value and what is accepted."""
+def setting(paper, help, *, demo=None, choices=None, minimum=None, maximum=None, resumable=False):
+    """A field of a config dataclass: the paper's value, its help, the demo's value and what is accepted.
+
+    `resumable`: whether a run may be resumed under another value and still be the same training.
+    """
     metadata = {"help": help, "demo": paper if demo is None else demo, "choices": choices,
-                "minimum": minimum, "maximum": maximum}
+                "minimum": minimum, "maximum": maximum, "resumable": resumable}
     return dataclasses.field(default=paper, metadata=metadata)
 
 
@@ -68,6 +71,8 @@ def read(config_class, path):
         raise DataError(f"no such file: {path}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
         raise DataError(f'{path} is not a configuration: expected JSON with an object "config"') from None
+    if not isinstance(stored, dict):
+        raise DataError(f'{path} is not a configuration: expected an object under "config", received {stored!r}')
     return replace(config_class(), stored, origin=path)
 
 

@@ -6,6 +6,8 @@ from functools import lru_cache
 import numpy as np
 from colossus.cosmology import cosmology as colossus_cosmology
 
+from kerasgal.errors import DataError
+
 
 @dataclass(frozen=True)
 class Cosmology:
@@ -20,6 +22,11 @@ class Cosmology:
     h: float = 0.6766
     ns: float = 0.9665
     sigma8: float = 0.8102
+
+    def __post_init__(self):
+        if not (0 < self.Ob0 < self.Om0 <= 1 and self.h > 0 and self.sigma8 > 0 and np.isfinite(self.ns)):
+            raise DataError("not a flat LCDM universe: needed are 0 < Ob0 < Om0 <= 1, h > 0 and sigma8 > 0, received "
+                            f"Om0 {self.Om0:g}, Ob0 {self.Ob0:g}, h {self.h:g}, ns {self.ns:g}, sigma8 {self.sigma8:g}")
 
 
 PLANCK_2018 = Cosmology()

@@ -15,6 +15,20 @@ def refuse_existing(path, overwrite):
         raise DataError(f"{path} exists already; give --overwrite to replace it")
 
 
+def check_room(path, size):
+    """Raise DataError, before any work is done, if `size` bytes cannot be written at `path`.
+
+    HDF5 does not survive a disk that fills up while it writes: it prints a traceback, or crashes.
+    """
+    folder = Path(path).absolute().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):  # raises OSError where nothing may be written
+        pass
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise DataError(f"No space left for {path}: it needs {size / 1e6:.3g} MB, and {free / 1e6:.3g} MB are free")
+
+
 @contextlib.contextmanager
 def replacing(path, overwrite=True):
     """Yield a temporary path beside `path` and rename it to `path` when the block ends well.

@@ -30,6 +30,13 @@ def centred(cells, gridsize, patch):
     return np.ravel_multi_index(tuple(corner % gridsize), (gridsize,) * 3)
 
 
+def check_patch(gridsize, patch):
+    """Raise DataError if a patch is larger than the grid it is cut from."""
+    if gridsize < patch:
+        raise DataError(f"the grid has {gridsize} cells a side, fewer than the patch of {patch}: choose a smaller "
+                        "patch (--preset demo has 64), or a simulation with more cells")
+
+
 def cube_symmetries(reflections=False):
     """The 24 rotations of the cube, or all 48 symmetries with reflections.
 
@@ -53,7 +60,7 @@ def _transform(patch, permutation, reversal):
     return tf.ensure_shape(patch, shape)
 
 
-def patches(volumes, corners, patch, batch, *, seed=None, first=0, symmetries=None):
+def patches(volumes, corners, patch, batch, *, seed=None, first=0, symmetries=None, full=False):
     """Batches of cubic patches of several periodic volumes, as a tf.data.Dataset of tuples of float32 tensors.
 
     volumes: list of tuples of arrays, each (n, n, n, channel); grids may differ between volumes.
@@ -63,14 +70,13 @@ def patches(volumes, corners, patch, batch, *, seed=None, first=0, symmetries=No
         of its symmetries once, in a random order, then again in another order.
     first: number of the sample to start the endless stream at (steps done times batch).
     symmetries: None, "rotations" (24) or "reflections" (48).
+    full: whether to leave out a smaller last batch, as an endless stream always does.
 
     The elements of a batch have shape (batch, patch, patch, patch, channel). Raises DataError if a grid is smaller
     than the patch.
     """
     for arrays in volumes:
-        if arrays[0].shape[0] < patch:
-            raise DataError(f"the grid has {arrays[0].shape[0]} cells a side, fewer than the patch of {patch}: "
-                            "choose a smaller patch, or a simulation with more cells")
+        check_patch(arrays[0].shape[0], patch)
     # Wrapped once at the upper faces, a patch is one contiguous slice: measured ten times faster than gathering.
     padded = [tuple(tf.constant(np.pad(array, [(0, patch - 1)] * 3 + [(0, 0)], mode="wrap"), tf.float32)
                     for array in arrays) for arrays in volumes]
@@ -105,4 +111,4 @@ def patches(volumes, corners, patch, batch, *, seed=None, first=0, symmetries=No
 
     numbers = tf.data.Dataset.range(samples) if seed is None else tf.data.Dataset.counter(first)
     dataset = numbers.map(sample, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.batch(batch, drop_remainder=seed is not None).prefetch(tf.data.AUTOTUNE)
+    return dataset.batch(batch, drop_remainder=full or seed is not None).prefetch(tf.data.AUTOTUNE)

@@ -1,4 +1,4 @@
-"""Figures that every app draws, and the one way they are saved."""
+"""Figures that every app draws and the one way they are saved, and progress in the terminal."""
 
 from kerasgal.files import replacing
 
@@ -15,6 +15,21 @@ def save(drawing, path):
     """Save a figure under `path`, whole or not at all."""
     with replacing(path) as temporary:
         drawing.savefig(temporary, dpi=150)
+
+
+def progress_bar():
+    """A progress bar that vanishes when it is done, on the error stream: what is printed stays clean."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
+def track(items, description):
+    """Iterate over a list under a progress bar."""
+    with progress_bar() as progress:
+        yield from progress.track(items, description=description)
 
 
 def loss_curve(history, path):

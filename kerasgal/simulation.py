@@ -26,11 +26,12 @@ from pathlib import Path
 import numpy as np
 
 from kerasgal.errors import DataError
-from kerasgal.files import open_hdf5, replacing
+from kerasgal.files import check_room, open_hdf5, replacing
 
 FORMAT = "kerasgal simulation"
 VERSION = 1
 HALO_COLUMNS = ("mass", "position", "radius", "count")
+HDF5_OVERHEAD = 2**16  # bytes of a file beside its arrays, amply
 HEADER = ("boxsize", "redshift_initial", "redshift_final", "particle_mass")
 
 
@@ -55,13 +56,19 @@ class Simulation:
         if attributes.get("format") != FORMAT:
             raise DataError(f"{self.path} is not a Simulation file (no attribute format = '{FORMAT}'); "
                             "make one with `kerasgal simulate` or `kerasgal convert`")
-        if attributes["version"] > VERSION:
+        if not attributes.get("version", 0) <= VERSION:
             raise DataError(f"{self.path} has Simulation file version {attributes['version']}; "
                             f"this kerasgal reads up to {VERSION}")
         missing = [name for name in HEADER if name not in attributes]
         missing += [name for name in require if name not in self.file]
         if missing:
             raise DataError(f"{self.path} has no {', '.join(missing)}; it holds {', '.join(self.datasets())}")
+        for name in HEADER:
+            if np.ndim(attributes[name]) or not np.isfinite(attributes[name]):
+                raise DataError(f"{self.path}: {name} is {attributes[name]!r}; it must be a finite number")
+        for name in ("initial/delta", "halo_id"):
+            if name in self.file and (self.file[name].ndim != 3 or len(set(self.file[name].shape)) != 1):
+                raise DataError(f"{self.path}: {name} has shape {self.file[name].shape}; it must be a cube (n, n, n)")
 
     def __enter__(self):
         return self
@@ -150,8 +157,6 @@ class Simulation:
             value = float(self.file.attrs[name])
             if not value > 0 or not np.isfinite(value):
                 found.append(f"{name} is {value:g}; it must be positive")
-        if len(grid) != 3 or len(set(grid)) != 1:
-            found.append(f"initial/delta has shape {grid}; it must be a cube (n, n, n)")
         for name, expected in (("initial/displacement", (n, n, n, 3)), ("initial/velocity", (n, n, n, 3))):
             if name in shapes and shapes[name] != expected:
                 found.append(f"{name} has shape {shapes[name]}; expected {expected}")
@@ -182,8 +187,8 @@ class Simulation:
                 found.append(f"halos/{name} has shape {shapes[f'halos/{name}']}; expected {expected}")
         halo_id = self.file["halo_id"]
         n = shapes["initial/delta"][0]
-        if len(set(halo_id.shape)) != 1 or halo_id.ndim != 3 or halo_id.shape[0] % n:
-            found.append(f"halo_id has shape {halo_id.shape}; expected a cube of {n} cells a side or a multiple of it")
+        if halo_id.shape[0] % n:
+            found.append(f"halo_id has {halo_id.shape[0]} cells a side; expected {n} or a multiple of it")
         extremes = [(slab.min(), slab.max()) for slab in (halo_id[s] for s in _slabs(halo_id.shape))]
         lowest, highest = min(low for low, _ in extremes), max(high for _, high in extremes)
         if lowest < -1 or highest >= rows:
@@ -215,6 +220,8 @@ def write(path, *, boxsize, cosmology, redshift_initial, redshift_final, particl
     """
     import h5py
 
+    datasets = {name: np.asarray(values) for name, values in datasets.items()}
+    check_room(path, sum(values.nbytes for values in datasets.values()) + HDF5_OVERHEAD)
     with replacing(path, overwrite) as temporary:
         with h5py.File(temporary, "w") as file:
             file.attrs.update(format=FORMAT, version=VERSION, boxsize=float(boxsize),
@@ -224,7 +231,6 @@ def write(path, *, boxsize, cosmology, redshift_initial, redshift_final, particl
             for name in ("Om0", "Ob0", "h", "ns", "sigma8"):
                 group.attrs[name] = float(getattr(cosmology, name))
             for name, values in datasets.items():
-                values = np.asarray(values)
                 file.create_dataset(name, data=values.astype(np.float32) if values.dtype == np.float64 else values)
         with Simulation(temporary) as simulation:
             found = simulation.problems()

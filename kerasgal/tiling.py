@@ -44,10 +44,12 @@ def predict_box(model, field, *, tile, halo, multiple=1, batch=1, progress=None,
         try:
             return _predict(model, field, grid, core, halo, batch, progress)
         except Exception as error:
+            if not out_of_memory(error):
+                raise
             axis = int(np.argmax(core))
             half = core[axis] // 2 // multiple * multiple
-            if not out_of_memory(error) or half == 0:
-                raise
+            if half == 0:
+                break
             core[axis] = half
             if warn:
                 warn(f"out of memory: going on with tiles of {' x '.join(str(side + 2 * halo) for side in core)}")

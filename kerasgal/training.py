@@ -24,11 +24,12 @@ import subprocess
 import sys
 import time
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
+from kerasgal import __version__
 from kerasgal import config as configuration
 from kerasgal.config import setting
 from kerasgal.errors import DataError
@@ -43,10 +44,12 @@ class TrainingConfig:
 
     learning_rate: float = setting(1e-4, "Learning rate of Adam.", minimum=0.0)
     batch: int = setting(16, "Samples per step, over all devices.", minimum=1)
-    epochs: int = setting(40, "Epochs; each ends with validation and a checkpoint.", minimum=1)
+    epochs: int = setting(40, "Epochs; each ends with validation and a checkpoint.", minimum=1, resumable=True)
     steps_per_epoch: int = setting(50, "Steps per epoch.", minimum=1)
-    patience: int = setting(0, "Stop after so many epochs without a better loss; 0 never stops early.", minimum=0)
-    seed: int = setting(0, "Seed of all randomness: weights, dropout, order of the samples.", minimum=0)
+    patience: int = setting(0, "Stop after so many epochs without a better loss; 0 never stops early.", minimum=0,
+                            resumable=True)
+    seed: int = setting(0, "Seed of all randomness: weights, dropout, order of the samples.", minimum=0,
+                        maximum=2**31 - 1)
     precision: str = setting("float32", "Arithmetic; mixed precision trains on GPUs only.", choices=PRECISIONS)
     strategy: str = setting("single", "Devices: one, all GPUs of this machine, or the workers that the environment "
                                       "variable TF_CONFIG lists.", choices=("single", "mirrored", "workers"))
@@ -67,6 +70,7 @@ def prepare(config):
                         "use --precision float32")
     if config.strategy == "workers" and "TF_CONFIG" not in os.environ:
         raise DataError("--strategy workers needs the environment variable TF_CONFIG, which names the workers")
+    is_chief(config)  # raises for a TF_CONFIG that is none, before TensorFlow waits for workers
     if config.strategy == "mirrored":
         strategy = tf.distribute.MirroredStrategy(
             [device.name for device in tf.config.list_logical_devices("GPU" if gpus else "CPU")])
@@ -88,8 +92,9 @@ def train(build, dataset, validation, config, folder, *, app, data, resume=False
 
     build: function without arguments that returns a compiled Keras model.
     dataset: function from the number of samples already seen to an endless tf.data.Dataset in batches.
-    validation: function without arguments that returns a finite one, or None; then the training loss decides what is
-        best. Both are called after the distribution strategy is made: TensorFlow accepts no workers later.
+    validation: function from the number of devices that returns a finite one, or None; then the training loss decides
+        what is best. Every batch must have a sample for every device. Both functions are called after the
+        distribution strategy is made: TensorFlow accepts no workers later.
     config: an instance of TrainingConfig or of a dataclass that extends it.
     app: name of the app.  data: what to record of where the data came from.
 
@@ -102,24 +107,24 @@ def train(build, dataset, validation, config, folder, *, app, data, resume=False
     folder = Path(folder)
     strategy = prepare(config)
     chief = is_chief(config)
-    if chief:
-        check_folder(folder, resume, overwrite)
-        open_folder(folder, config, app, resume)
+    check_folder(folder, app, resume, overwrite)
+    if resume:
+        check_resumed(folder, config, app, data)
     with strategy.scope() if strategy else contextlib.nullcontext():
         model = build()
     state = State(model, config, folder, chief, monitor="val_loss" if validation else "loss")
     if resume:
         state.load()
     if chief:
-        record(folder, config, data, model)
+        open_folder(folder, config, app, resume)
+        provenance = Provenance(folder, config, data, model)
     if not state.finished:
         # Devices and workers share each batch; by files, TensorFlow's default, there would be nothing to share.
         sharding = tf.data.Options()
         sharding.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
         stream = dataset(state.epoch * config.steps_per_epoch * config.batch).with_options(sharding)
-        held_out = validation().with_options(sharding) if validation else None
-        if held_out and strategy:  # a smaller last batch would leave devices without a sample, which oneDNN refuses
-            held_out = held_out.unbatch().batch(config.batch, drop_remainder=True)
+        devices = strategy.num_replicas_in_sync if strategy else 1
+        held_out = validation(devices).with_options(sharding) if validation else None
         if config.strategy == "workers":
             fit_across_workers(model, stream)
         callbacks = [state.callback()]
@@ -131,6 +136,7 @@ def train(build, dataset, validation, config, folder, *, app, data, resume=False
     if chief:
         from kerasgal.plotting import loss_curve
 
+        provenance.end(state)
         loss_curve(state.history, folder / "loss.png")
         # Built anew, outside the strategy: a network of several workers would wait for them in every prediction.
         return load_weights(build(), folder)
@@ -141,30 +147,60 @@ def is_chief(config):
     """Whether this process is the one that writes: the only one, or the first of several workers."""
     if config.strategy != "workers":
         return True
-    return json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {}).get("index", 0) == 0
+    try:
+        workers = json.loads(os.environ.get("TF_CONFIG", "{}"))
+        task, cluster = workers["task"], workers["cluster"]
+        return task["type"] == "chief" or ("chief" not in cluster and task["type"] == "worker" and task["index"] == 0)
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise DataError("the environment variable TF_CONFIG is not a TensorFlow cluster: expected JSON with cluster "
+                        f"and task, received {os.environ.get('TF_CONFIG')!r}") from None
 
 
-def check_folder(folder, resume, overwrite):
-    """Raise DataError if training may not write into `folder`: it holds a run, or something that is none."""
+def check_folder(folder, app, resume, overwrite):
+    """Raise DataError if training may not write into `folder`: it holds a run, or something that is none of the app."""
     folder = Path(folder)
     if resume or not folder.exists():
         return
     if not overwrite:
         raise DataError(f"{folder} exists already; give --resume to go on with it or --overwrite to replace it")
-    if not (folder / "config.json").exists():
-        raise DataError(f"{folder} is not a run folder (no config.json): not replacing it")
+    if _read_json(folder / "config.json").get("app") != app:
+        raise DataError(f"{folder} is not a run folder of {app}: not replacing it")
+
+
+def check_resumed(folder, config, app, data):
+    """Raise DataError if going on with the run in `folder` under this configuration would be another run."""
+    stored = load_config(folder, type(config), app)
+    changed = [field.name for field in fields(config) if getattr(config, field.name) != getattr(stored, field.name)
+               and not field.metadata["resumable"]]
+    if config.epochs != stored.epochs and getattr(config, "decay", "none") != "none":
+        changed.append("epochs (on which the decay of the learning rate depends)")
+    if changed:
+        raise DataError(f"--resume: {folder} was trained with another {', '.join(changed)}")
+    if config.epochs < stored.epochs:
+        raise DataError(f"--resume: {folder} was meant for {stored.epochs} epochs, received {config.epochs}")
+    seen = _read_json(folder / "provenance.json").get("data", data)
+    if seen != data:
+        raise DataError(f"--resume: {folder} was trained on other data: {seen}")
+
+
+def recorded_simulations(folder):
+    """Paths of the training and of the validation data that a run folder's provenance names: two tuples."""
+    seen = _read_json(Path(folder) / "provenance.json").get("data", {})
+    return tuple(seen.get("training", ())), tuple(seen.get("validation", ()))
+
+
+def _read_json(path):
+    """The object in a JSON file; an empty one if the file is missing or holds something else."""
+    try:
+        stored = json.loads(Path(path).read_text())
+    except (OSError, ValueError):
+        return {}
+    return stored if isinstance(stored, dict) else {}
 
 
 def open_folder(folder, config, app, resume):
-    """Make the run folder and write config.json, or check that the one to resume has the same configuration."""
-    if resume:
-        stored = load_config(folder, type(config), app)
-        # More epochs may be asked for; anything else would be another run.
-        changed = [name for name, value in asdict(config).items()
-                   if value != getattr(stored, name) and name not in ("epochs", "patience")]
-        if changed:
-            raise DataError(f"--resume: {folder} was trained with another {', '.join(changed)}")
-    elif folder.exists():
+    """Make the run folder, without an earlier run unless that is resumed, and write config.json."""
+    if folder.exists() and not resume:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "config.json") as temporary:
@@ -176,10 +212,10 @@ def load_config(folder, config_class, app):
     path = Path(folder) / "config.json"
     if not path.exists():
         raise DataError(f"{folder} is not a run folder: it has no config.json")
-    stored = configuration.read(config_class, path)
-    if json.loads(path.read_text()).get("app") != app:
-        raise DataError(f"{folder} is a run of {json.loads(path.read_text()).get('app')}, not of {app}")
-    return stored
+    owner = _read_json(path).get("app")
+    if owner not in (app, None):
+        raise DataError(f"{folder} is a run of {owner}, not of {app}")
+    return configuration.read(config_class, path)
 
 
 def load_weights(model, folder):
@@ -213,10 +249,15 @@ class State:
         return self.epoch >= self.config.epochs or 0 < self.config.patience <= self.waited
 
     def load(self):
-        """Take up the state of last.weights.h5; raises DataError if the folder has none."""
+        """Take up the state of last.weights.h5; raises DataError if the folder has lost it.
+
+        A run that was killed in its first epoch has none yet, and starts from the beginning.
+        """
         import h5py
 
         path = self.folder / "last.weights.h5"
+        if not path.exists() and not (self.folder / "history.csv").exists():
+            return
         if not path.exists():
             raise DataError(f"--resume: {self.folder} has no last.weights.h5; start again with --overwrite")
         self.model.optimizer.build(self.model.trainable_variables)
@@ -249,6 +290,9 @@ class State:
 
     def end_epoch(self, logs):
         """Take note of an epoch's metrics, keep its weights if they are the best, and save."""
+        if not math.isfinite(logs[self.monitor]):
+            raise DataError(f"{self.monitor} became {logs[self.monitor]} in epoch {self.epoch + 1}: try a smaller "
+                            f"--learning-rate; {self.folder} holds the epochs before")
         self.epoch += 1
         better = logs[self.monitor] < self.best
         self.waited = 0 if better else self.waited + 1
@@ -303,29 +347,41 @@ def fit_across_workers(model, dataset):
     model.train_step, model.test_step = with_axis(model.train_step), with_axis(model.test_step)
 
 
-def record(folder, config, data, model):
-    """Write provenance.json: what one needs to know to make this run again."""
-    libraries = ("tensorflow", "keras", "numpy", "scipy", "scikit-image", "edt", "h5py")
-    provenance = {
-        "kerasgal": importlib.metadata.version("kerasgal"),
-        "git": git_revision(),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in libraries},
-        "command": " ".join(sys.argv),
-        "data": data,
-        "parameters": model.count_params(),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-    }
-    with replacing(Path(folder) / "provenance.json") as temporary:
-        temporary.write_text(json.dumps(provenance, indent=2) + "\n")
+class Provenance:
+    """provenance.json: what one needs to know to make a run again, with one entry per session that trained it."""
+
+    def __init__(self, folder, config, data, model):
+        libraries = ("tensorflow", "keras", "numpy", "scipy", "scikit-image", "edt", "h5py")
+        self.path = Path(folder) / "provenance.json"
+        session = {
+            "kerasgal": __version__,
+            "git": git_revision(),
+            "python": platform.python_version(),
+            "versions": {name: importlib.metadata.version(name) for name in libraries},
+            "command": " ".join(sys.argv),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "precision": config.precision,
+        }
+        self.content = {"data": data, "parameters": model.count_params(), "wall_seconds": None,
+                        "sessions": [*_read_json(self.path).get("sessions", []), session]}
+        self.write()
+
+    def end(self, state):
+        """Note the wall time of all epochs, over all sessions."""
+        self.content["wall_seconds"] = round(state.seconds, 1)
+        self.write()
+
+    def write(self):
+        with replacing(self.path) as temporary:
+            temporary.write_text(json.dumps(self.content, indent=2) + "\n")
 
 
 def git_revision():
-    """The revision of the checkout this package runs from, or None where there is none."""
+    """The revision of the checkout this package runs from, marked -dirty if it was changed, or None."""
     package = Path(__file__).parent
     if not (package.parent / ".git").exists():
         return None
-    command = ["git", "-C", package, "rev-parse", "--verify", "-q", "HEAD"]
+    command = ["git", "-C", package, "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]
     result = subprocess.run(command, capture_output=True, text=True)
     return result.stdout.strip() or None

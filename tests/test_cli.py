@@ -31,8 +31,6 @@ def test_every_help_is_fast_and_imports_no_tensorflow(path):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Usage: ") and "--help" in done.stdout
-    if isinstance(main, click.Group) and path:
-        assert len(done.stdout.splitlines()) > 5
 
 
 def test_version_and_the_module_entry(kerasgal):
@@ -41,4 +39,21 @@ def test_version_and_the_module_entry(kerasgal):
 
 def test_unknown_commands_are_usage_errors(kerasgal):
     assert kerasgal("protohalos", check=False).returncode == 2
-    assert kerasgal("simulate", "x.h5", "--particles", "-3", check=False).returncode == 2
+
+
+IMPOSSIBLE = [("--particles", "-3"), ("--boxsize", "0"), ("--boxsize", "nan"), ("--boxsize", "inf"),
+              ("--omega-matter", "2"), ("--omega-matter", "0"), ("--hubble", "0"), ("--sigma8", "-1"),
+              ("--tilt", "nan"), ("--omega-baryon", "0.9")]
+
+
+@pytest.mark.parametrize("flags", IMPOSSIBLE, ids=" ".join)
+def test_impossible_universes_are_usage_errors(flags, invoke, tmp_path):
+    done = invoke("simulate", tmp_path / "x.h5", *flags, check=False)
+    assert done.returncode == 2 and list(tmp_path.iterdir()) == []
+
+
+def test_a_set_of_realisations_is_refused_before_any_is_made(invoke, tmp_path):
+    (tmp_path / "r_1.h5").write_text("mine")
+    done = invoke("simulate", tmp_path / "r.h5", "--particles", "8", "--realisations", "3", check=False)
+    assert done.returncode == 1 and "--overwrite" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["r_1.h5"]

@@ -23,3 +23,9 @@ def test_a_saved_model_serves_without_keras_or_our_code(tmp_path):
     assert json.loads((tmp_path / "served" / "kerasgal.json").read_text()) == {"input": "three numbers"}
     with pytest.raises(DataError, match="--overwrite"):
         export(model, tmp_path / "served", {})
+    export(model, tmp_path / "served", {"input": "other"}, overwrite=True)
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.tex").write_text("years")
+    with pytest.raises(DataError, match="is not an exported model"):
+        export(model, tmp_path / "precious", {}, overwrite=True)
+    assert (tmp_path / "precious" / "thesis.tex").exists()

@@ -45,7 +45,7 @@ def test_particles_finer_than_the_grid_share_a_cells_mass(tmp_path):
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"halo_id": np.zeros((4, 4, 5), np.int32)}, "halo_id has shape (4, 4, 5)"),
+    ({"halo_id": np.zeros((4, 4, 5), np.int32)}, "halo_id has shape (4, 4, 5); it must be a cube"),
     ({"halo_id": np.full((4, 4, 4), 2, np.int32)}, "halo_id runs from 2 to 2; accepted are -1 (none) to 1"),
     ({"initial/delta": np.full((4, 4, 4), np.nan)}, "initial/delta has 64 values that are NaN or infinite"),
     ({"initial/displacement": np.zeros((4, 4, 4))}, "initial/displacement has shape (4, 4, 4)"),
@@ -63,6 +63,8 @@ def test_inconsistent_data_are_named_and_not_written(tmp_path, change, message):
 def test_a_box_of_size_zero_is_refused(tmp_path):
     with pytest.raises(DataError, match="boxsize is 0; it must be positive"):
         write_small(tmp_path / "box.h5", small(), boxsize=0)
+    with pytest.raises(DataError, match="boxsize is .*nan.*; it must be a finite number"):
+        write_small(tmp_path / "box.h5", small(), boxsize=np.nan)
 
 
 def test_a_missing_column_is_named(tmp_path):

@@ -41,7 +41,7 @@ def test_out_of_memory_halves_the_tile_and_says_so():
     predicted = predict_box(Breaks(1000), field, tile=20, halo=2, multiple=2, warn=said.append)
     np.testing.assert_array_equal(predicted, field * 2)
     assert said[0] == "out of memory: going on with tiles of 12 x 20 x 20" and len(said) == 5
-    with pytest.raises(MemoryError):
+    with pytest.raises(DataError, match="out of memory even with tiles of 6 x 6 x 6"):
         predict_box(Breaks(10), field, tile=20, halo=2, multiple=2)
 
 

@@ -36,7 +36,7 @@ def stream(first):
     return tf.data.Dataset.counter(first).map(sample).batch(8)
 
 
-def validation():
+def validation(devices=1):
     return stream(10**6).take(2)
 
 
@@ -44,8 +44,8 @@ def run(folder, epochs=4, **options):
     config = TrainingConfig(batch=8, epochs=epochs, steps_per_epoch=5, patience=options.pop("patience", 0),
                             precision=options.pop("precision", "float32"),
                             strategy=options.pop("strategy", "single"), seed=options.pop("seed", 3))
-    return train(options.pop("build", build), options.pop("stream", stream), validation, config, folder, app="test",
-                 data={}, **options)
+    return train(options.pop("build", build), options.pop("stream", stream), options.pop("validation", validation),
+                 config, folder, app="test", data=options.pop("data", {}), **options)
 
 
 def last_weights(folder):
@@ -72,7 +72,10 @@ def test_a_run_folder_holds_what_made_it(tmp_path):
     stored = json.loads((folder / "config.json").read_text())
     assert stored["app"] == "test" and stored["config"]["steps_per_epoch"] == 5
     provenance = json.loads((folder / "provenance.json").read_text())
-    assert provenance["versions"]["keras"] == keras.__version__ and provenance["parameters"] == model.count_params()
+    session, = provenance["sessions"]
+    assert session["versions"]["keras"] == keras.__version__ and session["precision"] == "float32"
+    assert provenance["parameters"] == model.count_params()
+    assert provenance["wall_seconds"] == pytest.approx(float(rows[-1]["seconds"]), abs=0.1)
     assert (folder / "loss.png").stat().st_size > 1000
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
@@ -116,6 +119,26 @@ def test_nan_stops_with_a_clear_message(tmp_path):
         run(tmp_path / "run", stream=breaking)
 
 
+def test_nan_in_validation_stops_too(tmp_path):
+    with pytest.raises(DataError, match="val_loss became nan in epoch 1"):
+        run(tmp_path / "run", validation=lambda devices: validation().map(lambda x, y: (x, y * math.nan)))
+
+
+def test_a_run_killed_in_its_first_epoch_starts_again(tmp_path):
+    def dying(first):
+        return stream(first).map(lambda x, y: (x, tf.py_function(die, [y], tf.float32)))
+
+    def die(y):
+        raise KeyboardInterrupt
+
+    with pytest.raises((KeyboardInterrupt, tf.errors.OpError)):
+        run(tmp_path / "run", stream=dying)
+    assert not (tmp_path / "run" / "last.weights.h5").exists()
+    run(tmp_path / "run", resume=True)
+    run(tmp_path / "whole")
+    assert_same_weights(tmp_path / "run", tmp_path / "whole")
+
+
 def test_mixed_precision_is_refused_on_a_cpu(tmp_path):
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("this machine has a GPU")
@@ -131,11 +154,17 @@ def test_folders_are_not_lost(tmp_path):
         run(tmp_path / "run")
     with pytest.raises(DataError, match="was trained with another seed"):
         run(tmp_path / "run", resume=True, seed=9)
+    with pytest.raises(DataError, match="was trained on other data"):
+        run(tmp_path / "run", resume=True, data={"training": ["elsewhere"]})
     (tmp_path / "mine").mkdir()
-    with pytest.raises(DataError, match="is not a run folder"):
+    (tmp_path / "mine" / "config.json").write_text('{"app": "thesis"}')
+    with pytest.raises(DataError, match="is not a run folder of test"):
         run(tmp_path / "mine", overwrite=True)
     with pytest.raises(DataError, match="is not a run folder"):
         run(tmp_path / "none", resume=True)
+    run(tmp_path / "run", resume=True, epochs=2)
+    with pytest.raises(DataError, match="was meant for 2 epochs, received 1"):
+        run(tmp_path / "run", resume=True, epochs=1)
     (tmp_path / "run" / "last.weights.h5").unlink()
     with pytest.raises(DataError, match="has no last.weights.h5"):
         run(tmp_path / "run", resume=True, epochs=2)
@@ -163,7 +192,7 @@ def test_a_run_killed_in_mid_epoch_and_resumed_is_the_uninterrupted_one(boxes, t
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert len(list(csv.DictReader(history.open()))) < 3, "killed too late to test anything"
-    kerasgal("protohalo", "train", *command, "--run", tmp_path / "killed", "--resume")
+    kerasgal("protohalo", "train", "--run", tmp_path / "killed", "--resume")  # the folder knows the rest
     assert_same_weights(tmp_path / "whole", tmp_path / "killed")
 
 
@@ -213,6 +242,9 @@ def test_two_devices_or_workers_take_the_steps_of_one(tmp_path):
     finish(*(start([*command, "workers"], workers, index) for index in range(2)))
     assert_same_weights(tmp_path / "single", tmp_path / "mirrored", rtol=1e-4)
     assert_same_weights(tmp_path / "single", tmp_path / "workers", rtol=1e-4)
+    losses = [[[float(row["loss"]), float(row["val_loss"])] for row in csv.DictReader(
+        (tmp_path / name / "history.csv").open())] for name in ("single", "mirrored", "workers")]
+    np.testing.assert_allclose(losses[1:], [losses[0]] * 2, rtol=1e-4)
 
 
 def test_two_workers_train_through_the_command_line(boxes, tmp_path):
@@ -224,6 +256,20 @@ def test_two_workers_train_through_the_command_line(boxes, tmp_path):
     assert (tmp_path / "run" / "calibration.json").exists()
 
 
-def test_strategies_that_cannot_work_are_refused(tmp_path):
+def test_strategies_that_cannot_work_are_refused(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="TF_CONFIG"):
         run(tmp_path / "run", strategy="workers")
+    monkeypatch.setenv("TF_CONFIG", "{")
+    with pytest.raises(DataError, match="is not a TensorFlow cluster"):
+        run(tmp_path / "run", strategy="workers")
+
+
+@pytest.mark.parametrize("cluster, task, expected", [
+    ({"worker": ["a", "b"]}, {"type": "worker", "index": 0}, True),
+    ({"worker": ["a", "b"]}, {"type": "worker", "index": 1}, False),
+    ({"chief": ["a"], "worker": ["b"]}, {"type": "chief", "index": 0}, True),
+    ({"chief": ["a"], "worker": ["b"]}, {"type": "worker", "index": 0}, False),
+])
+def test_one_process_writes(cluster, task, expected, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+    assert training.is_chief(TrainingConfig(strategy="workers")) is expected

@@ -43,22 +43,28 @@ def train(simulations, validation, folder, resume, overwrite, tensorboard, flags
     """Train on SIMULATIONS, Simulation files with haloes, and calibrate the watershed.
 
     Without any, simulations are made first (64^3 particles, 50 Mpc/h) and the demo preset is used; otherwise the
-    default preset is the paper's.
+    default preset is the paper's, for a GPU. --resume needs nothing but --run.
     """
     from kerasgal.apps.protohalo.train import own_simulations, train_run
-    from kerasgal.training import check_folder
+    from kerasgal.training import check_folder, recorded_simulations
 
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite contradict each other: give one of them")
+    if resume and not (flags["preset"] or flags["config"]):
+        flags["config"] = Path(folder) / "config.json"
+    if resume and not simulations:
+        simulations, validation = recorded_simulations(folder)
     if validation and not simulations:
         raise click.UsageError("--validation needs SIMULATIONS to train on")
     config = from_flags(TrainConfig, flags, default_preset="paper" if simulations else "demo")
     folder = Path(folder)
-    check_folder(folder, resume, overwrite)
+    check_folder(folder, APP, resume, overwrite)
+    if not simulations and config.strategy == "workers":
+        raise click.UsageError("--strategy workers needs SIMULATIONS: workers must not make them side by side")
     if not simulations:
         simulations = own_simulations(folder, config)
     simulations, validation = list(simulations), list(validation)
-    if not validation and len(simulations) > 1:
+    if not validation and len(simulations) > 1 and not resume:
         validation = [simulations.pop()]
         click.echo(f"validating on {validation[0]}, which is not trained on")
     elif not validation:
@@ -78,31 +84,33 @@ def train(simulations, validation, folder, resume, overwrite, tensorboard, flags
               help="Also write the catalogue as a table beside the output; may be given twice.")
 @click.option("--watershed", type=click.Choice(["adaptive", "native"]), default="adaptive", show_default=True,
               help="Cut regions on the calibrated line, or keep them whole.")
-@click.option("--tile", type=click.IntRange(1), help="Cells per side predicted at once.  [default: as in training]")
+@click.option("--tile", type=click.IntRange(1), help="Cells per side predicted at once, halo included.  [default: the "
+                                                     "training's patch and a halo on either side]")
 @click.option("--halo", type=click.IntRange(0), help="Cells of a tile's border that are thrown away.  [default: the "
-                                                     "margin of the training]")
+                                                     "training's margin, rounded up to a multiple of 2^levels]")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 def predict(run, simulation, output, formats, watershed, tile, halo, overwrite):
     """Predict the haloes of SIMULATION with the trained RUN: distance map, labels, catalogue and mass function.
 
     The simulation needs an initial density only.
     """
-    from rich.progress import Progress
-
     from kerasgal.apps.protohalo import data, predict
     from kerasgal.apps.protohalo.watershed import catalogue
     from kerasgal.files import refuse_existing
+    from kerasgal.plotting import progress_bar
     from kerasgal.simulation import Simulation
 
     output = Path(output or f"{Path(simulation).stem}_protohalo.h5")
-    tables = [output.with_suffix(f".{suffix}") for suffix in formats]
+    tables = [output.with_suffix(f".{suffix}") for suffix in dict.fromkeys(formats)]
+    if output in tables:
+        raise click.UsageError(f"--output {output} is HDF5, and --format {output.suffix[1:]} would be the same file")
     for path in (output, *tables):
         refuse_existing(path, overwrite)
     trained = predict.load_run(run)
     with Simulation(simulation) as opened:
         delta = data.normalise(opened.delta())
         boxsize, cell_mass = opened.boxsize, opened.cell_mass
-    with Progress(transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("tiles", total=None)
         distance = predict.predict_distance(
             trained.model, trained.config, delta, tile=tile, halo=halo, warn=click.echo,

@@ -34,18 +34,22 @@ class TrainConfig(TrainingConfig):
     gradient_norm: float = setting(0.0, "Global norm to which a step's gradient is clipped; 0 does not clip.", demo=1.0,
                                    minimum=0.0)
     batch: int = setting(16, "Samples per step, over all devices.", demo=1, minimum=1)
-    epochs: int = setting(40, "Epochs; each ends with validation and a checkpoint.", demo=16, minimum=1)
+    epochs: int = setting(40, "Epochs; each ends with validation and a checkpoint.", demo=16, minimum=1,
+                          resumable=True)
     steps_per_epoch: int = setting(50, "Steps per epoch.", demo=50, minimum=1)
     smoothing: float = setting(0.5, "Gaussian smoothing of the predicted map before its peaks are sought, in cells.",
-                               minimum=0.0)
-    marker: float = setting(0.15, "Lowest peak of the map that becomes a marker.", minimum=0.0, maximum=1.0)
-    separation: int = setting(2, "Fewest cells between markers.", minimum=1)
-    floor: float = setting(0.02, "Value of the map down to which the watershed floods.", minimum=0.0, maximum=1.0)
+                               minimum=0.0, resumable=True)
+    marker: float = setting(0.15, "Lowest peak of the map that becomes a marker.", minimum=0.0, maximum=1.0,
+                            resumable=True)
+    separation: int = setting(1, "Fewest cells between markers.", minimum=1, resumable=True)
+    floor: float = setting(0.02, "Value of the map down to which the watershed floods.", minimum=0.0, maximum=1.0,
+                           resumable=True)
     depth: float = setting(0.0, "Regions are one halo if the saddle between them lies deeper inside the smaller one "
-                                "than so many cells; 0 joins none, as in the paper.", demo=2.5, minimum=0.0)
+                                "than so many cells; 0 joins none, as in the paper.", demo=2.5, minimum=0.0,
+                           resumable=True)
     calibration: str = setting("residual", "How the adaptive cut is found: `histogram` matches each mass bin's count, "
                                            "as in the paper; `residual` then minimises the residual of the whole mass "
-                                           "function.", choices=("histogram", "residual"))
+                                           "function.", choices=("histogram", "residual"), resumable=True)
 
     def __post_init__(self):
         if self.patch <= 2 * self.margin:

@@ -21,6 +21,10 @@ def lagrangian_halo_id(simulation, minimum):
     the lowest one. Haloes of fewer than `minimum` cells' mass are background.
     """
     halo_id = simulation["halo_id"][...]
+    rows = simulation["halos/count"].shape[0]
+    if halo_id.min() < -1 or halo_id.max() >= rows:
+        raise DataError(f"{simulation.path}: halo_id runs from {halo_id.min()} to {halo_id.max()}; accepted are -1 "
+                        f"(none) to {rows - 1}, the last of {rows} halos")
     factor = halo_id.shape[0] // simulation.gridsize
     if factor > 1:
         n = simulation.gridsize
@@ -29,6 +33,16 @@ def lagrangian_halo_id(simulation, minimum):
         halo_id[halo_id == np.iinfo(np.int32).max] = -1
     large = np.append(true_cells(simulation) >= minimum, False)  # the last one stands for id -1
     return np.where(large[halo_id], halo_id, -1).astype(np.int32)
+
+
+def required_halo_id(simulation, minimum):
+    """`lagrangian_halo_id`, but raises DataError if no halo is large enough."""
+    halo_id = lagrangian_halo_id(simulation, minimum)
+    if halo_id.max() < 0:
+        largest = true_cells(simulation).max(initial=0)
+        raise DataError(f"{simulation.path} has no halo of at least {minimum} cells; its largest has {largest:g}: "
+                        "choose a smaller --minimum (--preset demo has 200), or a larger simulation")
+    return halo_id
 
 
 def true_cells(simulation):
@@ -68,9 +82,5 @@ def load(path, minimum):
     """
     with Simulation(path, require=("initial/delta", "halo_id", "halos/mass", "halos/count")) as simulation:
         delta = normalise(simulation.delta())
-        halo_id = lagrangian_halo_id(simulation, minimum)
-        if halo_id.max() < 0:
-            largest = true_cells(simulation).max(initial=0)
-            raise DataError(f"{path} has no halo of at least {minimum} cells; its largest has {largest:g}: "
-                            "choose a smaller --minimum")
+        halo_id = required_halo_id(simulation, minimum)
     return delta[..., None], distance_map(halo_id)[..., None]

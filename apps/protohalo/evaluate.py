@@ -17,14 +17,14 @@ def predict_all_ways(run, simulation):
     """True and predicted maps and label volumes of one simulation: a dictionary of arrays, and its trajectories."""
     delta = simulation.delta()
     minimum = run.config.minimum
-    halo_id = {"true": data.lagrangian_halo_id(simulation, minimum)}
+    halo_id = {"true": data.required_halo_id(simulation, minimum)}
     predicted = predict.predict_distance(run.model, run.config, data.normalise(delta))
-    paths = predict.regions(predicted, run.config)
-    for method, sizes in (("native", paths.size), ("adaptive", watershed.cut_sizes(paths, run.line))):
-        halo_id[method] = watershed.label_haloes(paths, sizes, predicted.shape, minimum)
+    found = predict.find_trajectories(predicted, run.config)
+    for method, sizes in (("native", found.size), ("adaptive", watershed.cut_sizes(found, run.line))):
+        halo_id[method] = watershed.label_haloes(found, sizes, predicted.shape, minimum)
     growth = growth_factor(simulation.cosmology, np.array([simulation.redshift_final, simulation.redshift_initial]))
     halo_id["excursion_set"] = excursion.peak_haloes(delta * np.float32(growth[0] / growth[1]), minimum)
-    return delta, data.distance_map(halo_id["true"]), predicted, halo_id, paths
+    return delta, data.distance_map(halo_id["true"]), predicted, halo_id, found
 
 
 def evaluate(run, paths, folder, progress=lambda path: None):
@@ -70,12 +70,11 @@ def evaluate(run, paths, folder, progress=lambda path: None):
                           "dice": metrics.dice(members[method]),
                           "cell_mass_offset_dex": float(np.median(ratio)) if len(ratio) else None,
                           "cell_mass_scatter_dex": float(ratio.std()) if len(ratio) else None}
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n")
     figures.distance_maps(*first[:3], first[4], folder / "distance_maps.png")
     figures.halo_slices(first[3], first[4], folder / "halo_slices.png")
     figures.trajectories(watershed.sample(trajectories), run.line, run.config.minimum, folder / "trajectories.png")
     figures.cell_masses(cells, folder / "cell_masses.png")
     figures.mass_function(result, folder / "mass_function.png")
+    with replacing(folder / "metrics.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n")
     return result

@@ -38,7 +38,7 @@ def peak_haloes(delta, minimum):
     wavenumber = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + last**2)
     found = np.full(delta.shape, -1, np.int32)
     sizes = []
-    volume = (n / 4) ** 3
+    volume = (n / 2) ** 3  # a sphere of a third of the box in radius
     while volume >= minimum:
         scale = radius(volume)
         smooth = top_hat(delta_k, wavenumber, scale)

@@ -41,8 +41,10 @@ def halo_slices(halo_id, boxsize, path):
 
 def trajectories(sampled, line, minimum, path):
     """All trajectories in the plane of volume and mean distance, and the line on which they are cut."""
-    drawing, axis = figure(width=5.5, height=4.2)
     finite = np.isfinite(sampled.distance)
+    if not finite.any():  # a network that has learned nothing has no peaks
+        return
+    drawing, axis = figure(width=5.5, height=4.2)
     volume = np.broadcast_to(sampled.volume, sampled.distance.shape)[finite]
     _, _, _, image = axis.hist2d(volume, sampled.distance[finite], cmap="Greys", norm="log",
                                  bins=(np.geomspace(1, sampled.volume[-1] * 1.01, 60), 60))

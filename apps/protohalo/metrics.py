@@ -42,4 +42,4 @@ def membership(true_id, predicted_id):
 def dice(counts):
     """Dice coefficient of the counts of `membership`: 1 where the same cells are in haloes."""
     both, missed, wrong = counts
-    return float(2 * both / (2 * both + missed + wrong))
+    return float(2 * both / max(2 * both + missed + wrong, 1))

@@ -10,7 +10,7 @@ from kerasgal.apps.protohalo import watershed
 from kerasgal.apps.protohalo.config import APP, TrainConfig
 from kerasgal.apps.protohalo.model import unet
 from kerasgal.errors import DataError
-from kerasgal.files import replacing
+from kerasgal.files import check_room, replacing
 from kerasgal.statistics import mass_bins, mass_function
 from kerasgal.tiling import predict_box
 from kerasgal.training import load_config, load_weights
@@ -55,7 +55,7 @@ def predict_distance(model, config, delta, *, tile=None, halo=None, progress=Non
                        progress=progress, warn=warn)[..., 0]
 
 
-def regions(distance, config):
+def find_trajectories(distance, config):
     """Trajectories of the native watershed's regions of a map."""
     markers, smooth = watershed.find_markers(distance, config.smoothing, config.marker, config.separation)
     labels = watershed.flood(smooth, markers, config.floor)
@@ -66,14 +66,16 @@ def regions(distance, config):
 
 def find_haloes(distance, config, line=None):
     """Label volume of a map, (n, n, n) int32, 0 the largest halo and -1 none: adaptive, or native without a line."""
-    paths = regions(distance, config)
-    sizes = paths.size if line is None else watershed.cut_sizes(paths, line)
-    return watershed.label_haloes(paths, sizes, distance.shape, config.minimum)
+    found = find_trajectories(distance, config)
+    sizes = found.size if line is None else watershed.cut_sizes(found, line)
+    return watershed.label_haloes(found, sizes, distance.shape, config.minimum)
 
 
 def write_prediction(path, *, distance, halo_id, catalogue, boxsize, cell_mass, minimum, run, simulation,
                      overwrite=False):
-    """Write the products of a prediction as HDF5::
+    """Write the products of a prediction as HDF5.
+
+    ::
 
         attributes      boxsize [Mpc/h], cell_mass [Msun/h], run, simulation
         distance        (n, n, n) predicted distance map
@@ -87,6 +89,7 @@ def write_prediction(path, *, distance, halo_id, catalogue, boxsize, cell_mass, 
     edges = mass_bins(minimum * cell_mass, max(catalogue["mass"].max(initial=0), 2 * minimum * cell_mass))
     differential, error = mass_function(catalogue["mass"], edges, boxsize**3)
     cumulative = np.array([(catalogue["mass"] >= edge).sum() for edge in edges[:-1]]) / boxsize**3
+    check_room(path, 2 * distance.nbytes + 2**20)
     with replacing(path, overwrite) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update(format="kerasgal protohalo prediction", boxsize=boxsize, cell_mass=cell_mass,
                           run=str(run), simulation=str(simulation))

@@ -11,7 +11,9 @@ from kerasgal import training
 from kerasgal.apps.protohalo import data, predict, watershed
 from kerasgal.apps.protohalo.config import APP
 from kerasgal.apps.protohalo.losses import NormalisedDistance
+from kerasgal.errors import DataError
 from kerasgal.files import replacing
+from kerasgal.plotting import track
 from kerasgal.simulation import Simulation
 
 BOXES, PARTICLES, BOXSIZE = 5, 64, 50.0  # simulations that are made where none are given
@@ -23,13 +25,14 @@ def own_simulations(folder, config):
     from kerasgal.cosmology import Cosmology
 
     folder = folder.with_name(folder.name + "-simulations")
-    paths = [folder / f"box_{number}.h5" for number in range(BOXES)]
+    seeds = range(config.seed, config.seed + BOXES)
+    paths = [folder / f"box_seed{seed}.h5" for seed in seeds]
     click.echo(f"no simulation given: making {BOXES} of {PARTICLES}^3 particles in {BOXSIZE:g} Mpc/h in {folder}, "
-               "and training with the demo preset")
-    for number, path in enumerate(paths):
+               "where they are not there yet")
+    for seed, path in zip(seeds, paths):
         if not path.exists():
-            make_simulation(path, particles=PARTICLES, boxsize=BOXSIZE, seed=config.seed + number, steps=20,
-                            finder="fof", minimum=20, cosmology=Cosmology(), overwrite=False)
+            make_simulation(path, particles=PARTICLES, boxsize=BOXSIZE, seed=seed, steps=20, finder="fof", minimum=20,
+                            cosmology=Cosmology(), overwrite=False)
     return paths
 
 
@@ -47,11 +50,22 @@ def build(config):
     return model
 
 
+def load(paths, config):
+    """Input and target of Simulation files, checked against the patch size."""
+    from kerasgal.pipeline import check_patch
+
+    volumes = []
+    for path in track(paths, "distance maps"):
+        volumes.append(data.load(path, config.minimum))
+        check_patch(volumes[-1][0].shape[0], config.patch)
+    return volumes
+
+
 def datasets(simulations, validation, config):
     """Functions that make the training stream, from the samples already seen, and the validation data set, or None."""
     from kerasgal.pipeline import patches, tiles
 
-    volumes = [data.load(path, config.minimum) for path in simulations]
+    volumes, held_out = load(simulations, config), load(validation, config)
     symmetries = None if config.symmetries == "none" else config.symmetries
     corners = [tiles(arrays[0].shape[0], config.stride) for arrays in volumes]
 
@@ -59,12 +73,13 @@ def datasets(simulations, validation, config):
         return patches(volumes, corners, config.patch, config.batch, seed=config.seed, first=first,
                        symmetries=symmetries)
 
-    held_out = [data.load(path, config.minimum) for path in validation]
-
-    def held_out_patches():
-        # Tiles that overlap by the margin, so that the loss sees every cell of the box.
+    def held_out_patches(devices):
+        # Tiles that overlap by two margins, so that the loss sees every cell of the box.
         places = [tiles(arrays[0].shape[0], config.patch - 2 * config.margin) for arrays in held_out]
-        return patches(held_out, places, config.patch, config.batch)
+        batch = min(config.batch, sum(map(len, places)) // devices * devices)
+        if batch == 0:
+            raise DataError(f"the validation data have fewer patches than there are devices ({devices}): give more")
+        return patches(held_out, places, config.patch, batch, full=devices > 1)
 
     return stream, held_out_patches if validation else None
 
@@ -89,11 +104,11 @@ def train_run(simulations, validation, config, folder, **options):
 
 def calibrate(model, config, simulations):
     """The line of the adaptive cut, from the predicted maps of the training simulations and their true haloes."""
-    paths, sizes = [], []
-    for path in simulations:
+    found, sizes = [], []
+    for path in track(simulations, "calibration of the watershed"):
         with Simulation(path, require=("initial/delta", "halo_id", "halos/count")) as simulation:
             distance = predict.predict_distance(model, config, data.normalise(simulation.delta()))
             true = data.true_cells(simulation)
-        paths.append(predict.regions(distance, config))
+        found.append(predict.find_trajectories(distance, config))
         sizes.extend(true[true >= config.minimum])
-    return watershed.calibrate(paths, np.array(sizes), config.minimum, config.calibration)
+    return watershed.calibrate(found, np.array(sizes), config.minimum, config.calibration)

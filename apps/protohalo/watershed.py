@@ -36,8 +36,12 @@ def find_markers(distance, smoothing, marker, separation):
     smooth = ndimage.gaussian_filter(distance, smoothing, mode="wrap") if smoothing else distance
     peaks = smooth == ndimage.maximum_filter(smooth, 2 * separation + 1, mode="wrap")
     peaks &= smooth >= marker
-    markers, _ = ndimage.label(peaks, structure=np.ones((3, 3, 3)))
-    return markers.astype(np.int32), smooth
+    # Labelled with a rim of one cell that repeats the other side, so that a plateau across a face is one peak, too.
+    rim, count = ndimage.label(np.pad(peaks, 1, mode="wrap"), structure=np.ones((3, 3, 3)))
+    core = (slice(1, -1),) * 3
+    repeated = np.pad(rim[core], 1, mode="wrap")
+    inside = rim > 0
+    return _joined(rim[inside], repeated[inside], count + 1)[rim[core]], smooth
 
 
 def flood(smooth, markers, floor):
@@ -81,9 +85,6 @@ def join_fragments(smooth, labels, depth):
     the inside of one halo that has several peaks: without this, the largest haloes of a noisy map come in pieces.
     The paper does not do this.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     regions = labels.max() + 1
     size = np.bincount(labels.ravel(), minlength=regions)
     pairs = []
@@ -95,10 +96,19 @@ def join_fragments(smooth, labels, depth):
         deep = height * radius(np.minimum(size[one], size[other])) > depth
         pairs.append(np.stack([one[deep], other[deep]]))
     one, other = np.concatenate(pairs, axis=1)
-    graph = coo_array((np.ones(len(one), bool), (one, other)), shape=(regions, regions))
-    # Region 0, the background, touches nothing and stays the first component.
-    _, joined = connected_components(graph, directed=False)
-    return joined.astype(np.int32)[labels]
+    return _joined(one, other, regions)[labels]
+
+
+def _joined(one, other, count):
+    """New numbers for `count` labels of which those in `one` are the same as those beside them in `other`.
+
+    Label 0, the background, is in neither and stays 0, the first component.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(one), bool), (one, other)), shape=(count, count))
+    return connected_components(graph, directed=False)[1].astype(np.int32)
 
 
 @dataclass

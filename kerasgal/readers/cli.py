@@ -29,12 +29,11 @@ def convert(output, initial, **arguments):
     Particle IDs must number the points of the initial lattice; whether from 0 or 1, and in C or Fortran
     order, is found from the initial conditions.
     """
-    from rich.progress import Progress
-
+    from kerasgal.plotting import progress_bar
     from kerasgal.readers import convert as reader
 
     click.echo(f"{initial}: needs about {reader.memory_needed(initial) / 1e9:.2g} GB of memory", err=True)
-    with Progress(transient=True) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("particles", total=None)
         made = reader.convert(output, initial=initial, **arguments,
                               progress=lambda done, total: bar.update(task, completed=done, total=total))

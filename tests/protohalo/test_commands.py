@@ -100,6 +100,35 @@ def test_evaluation_writes_metrics_and_figures(run, boxes, tmp_path, invoke):
         assert (tmp_path / "evaluation" / f"{name}.png").stat().st_size > 5000
 
 
+def test_evaluation_where_there_is_nothing_to_see(run, boxes, tmp_path, invoke):
+    """A network that has learned nothing has no peaks; a minimum that no halo reaches is named."""
+    invoke("protohalo", "train", boxes[0], *TINY[:-6], "--epochs", 1, "--steps-per-epoch", 1, "--batch", 1, "--run",
+           tmp_path / "untrained")
+    invoke("protohalo", "evaluate", tmp_path / "untrained", boxes[2], "--output", tmp_path / "nothing")
+    assert json.loads((tmp_path / "nothing" / "metrics.json").read_text())["adaptive"]["dice"] >= 0
+    stored = json.loads((run / "config.json").read_text())
+    stored["config"]["minimum"] = 10**6
+    high = tmp_path / "high"
+    high.mkdir()
+    for name in ("best.weights.h5", "provenance.json", "calibration.json"):
+        (high / name).write_bytes((run / name).read_bytes())
+    (high / "config.json").write_text(json.dumps(stored))
+    done = invoke("protohalo", "evaluate", high, boxes[2], check=False)
+    assert done.returncode == 1 and "has no halo of at least 1000000 cells" in done.stderr
+
+
+def test_the_watershed_is_calibrated_anew_without_training(run, boxes, tmp_path, invoke):
+    again = tmp_path / "again"
+    again.mkdir()
+    for path in run.iterdir():
+        if path.is_file():
+            (again / path.name).write_bytes(path.read_bytes())
+    invoke("protohalo", "train", "--run", again, "--resume", "--depth", "0", "--calibration", "histogram")
+    assert (again / "last.weights.h5").read_bytes() == (run / "last.weights.h5").read_bytes()
+    assert json.loads((again / "config.json").read_text())["config"]["depth"] == 0
+    assert (again / "calibration.json").read_text() != (run / "calibration.json").read_text()
+
+
 def test_a_box_of_the_training_is_no_test(run, boxes, invoke, tmp_path):
     done = invoke("protohalo", "evaluate", run, boxes[0], "--output", tmp_path / "none", check=False)
     assert done.returncode == 1 and "was used in training" in done.stderr and not (tmp_path / "none").exists()
@@ -155,7 +184,7 @@ def drop_haloes(file):
     ("no haloes", 1, "has no halo_id, halos/mass, halos/count"),
     ("nan", 1, "initial/delta has 1 values that are NaN or infinite"),
     ("small grid", 1, "the grid has 32 cells a side, fewer than the patch of 64: choose a smaller patch"),
-    ("config", 1, "unknown key 'depth'"),
+    ("config", 1, "unknown key 'colour'"),
     ("presets", 2, "--preset and --config contradict each other"),
     ("resume", 2, "--resume and --overwrite contradict each other"),
     ("patch", 2, "--patch 16 leaves no cell to the loss with --margin 8"),
@@ -165,7 +194,7 @@ def drop_haloes(file):
 ])
 def test_mistakes_in_training_are_one_line(case, code, message, boxes, run, tmp_path, invoke):
     (tmp_path / "text.h5").write_text("no")
-    (tmp_path / "bad.json").write_text('{"config": {"depth": 3}}')
+    (tmp_path / "bad.json").write_text('{"config": {"colour": 3}}')
     arguments = {
         "missing": [tmp_path / "none.h5", *TINY], "text": [tmp_path / "text.h5", *TINY],
         "no haloes": [broken(boxes, tmp_path / "bare.h5", drop_haloes), *TINY],
@@ -183,8 +212,8 @@ def test_mistakes_in_training_are_one_line(case, code, message, boxes, run, tmp_
     assert done.returncode == code, done.stderr
     assert message in done.stderr and "Traceback" not in done.stderr
     if code == 1:
-        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert not (tmp_path / "run" / "best.weights.h5").exists()
+        assert done.stderr.strip().splitlines()[-1].startswith("Error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_mistakes_in_prediction_are_one_line_and_leave_nothing(boxes, run, tmp_path, invoke):
@@ -218,10 +247,13 @@ def test_folders_that_cannot_be_written_are_one_line(boxes, run, tmp_path, invok
     if mounted.returncode == 0:
         try:
             done = invoke("protohalo", "predict", run, boxes[2], "--output", small / "out.h5", check=False)
+            simulated = invoke("simulate", small / "box.h5", "--particles", 16, check=False)
             left = list(small.iterdir())
         finally:
             subprocess.run(["umount", small], check=True)
-        assert done.returncode == 1 and "No space left" in done.stderr and "Traceback" not in done.stderr
+        for refused in (done, simulated):
+            assert refused.returncode == 1 and "No space left" in refused.stderr
+            assert refused.stderr.count("\n") == 1, refused.stderr
         assert left == []
     if os.geteuid() != 0:
         small.chmod(stat.S_IRUSR | stat.S_IXUSR)

@@ -80,8 +80,13 @@ def test_a_sphere_across_the_corner_is_one_halo():
 def test_a_tie_between_neighbours_is_one_marker():
     distance = np.zeros((16, 16, 16), np.float32)
     distance[7:9, 8, 8] = 1.0
-    markers, _ = watershed.find_markers(distance, 0.0, 0.15, 2)
-    assert markers.max() == 1
+    for shift in (0, 8):  # inside the box, and across its face
+        markers, _ = watershed.find_markers(np.roll(distance, shift, axis=0), 0.0, 0.15, 2)
+        assert markers.max() == 1 and (markers == 1).sum() == 2
+    cone = np.zeros((16, 16, 16), np.float32)
+    cone[7:9, 7:9, 7:9] = 1.0
+    markers, _ = watershed.find_markers(np.roll(cone, 8, axis=(0, 1, 2)), 0.0, 0.15, 2)  # eight cells, eight corners
+    assert markers.max() == 1 and (markers == 1).sum() == 8
 
 
 def test_fragments_of_one_halo_are_joined_and_touching_haloes_are_not():
