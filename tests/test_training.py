@@ -129,9 +129,9 @@ def test_a_run_killed_in_its_first_epoch_starts_again(tmp_path):
         return stream(first).map(lambda x, y: (x, tf.py_function(die, [y], tf.float32)))
 
     def die(y):
-        raise KeyboardInterrupt
+        raise ValueError("killed")
 
-    with pytest.raises((KeyboardInterrupt, tf.errors.OpError)):
+    with pytest.raises(tf.errors.OpError, match="killed"):
         run(tmp_path / "run", stream=dying)
     assert not (tmp_path / "run" / "last.weights.h5").exists()
     run(tmp_path / "run", resume=True)
