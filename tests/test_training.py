@@ -126,7 +126,7 @@ def test_nan_in_validation_stops_too(tmp_path):
 
 def test_a_run_killed_in_its_first_epoch_starts_again(tmp_path):
     def dying(first):
-        return stream(first).map(lambda x, y: (x, tf.py_function(die, [y], tf.float32)))
+        return stream(first).map(lambda x, y: (x, tf.ensure_shape(tf.py_function(die, [y], tf.float32), y.shape)))
 
     def die(y):
         raise ValueError("killed")
