@@ -38,7 +38,8 @@ class TrainConfig(TrainingConfig):
                                "many.", demo=12, minimum=1)
     dense: int = setting(256, "Neurons of the first dense layer; the second has half as many.", demo=64, minimum=2)
     likelihood: str = setting("cauchy", "Distribution of the true mass around the predicted one.", choices=LIKELIHOODS)
-    alpha: float = setting(10**-3.5, "Strength of the priors on the weights.", demo=1e-5, minimum=0.0)
+    # The paper gives no number; this is that of the authors' code.
+    alpha: float = setting(10**-2.5, "Strength of the priors on the weights.", demo=1e-5, minimum=0.0)
     learning_rate: float = setting(5e-5, "Learning rate of AMSGrad.", demo=1e-3, minimum=0.0)
     gradient_norm: float = setting(0.0, "Global norm to which a step's gradient is clipped; 0 does not clip.", demo=1.0,
                                    minimum=0.0)

@@ -11,6 +11,12 @@ from kerasgal.nbody import displacement_1lpt
 from kerasgal.simulation import Simulation
 
 CHANNELS = {"raw": 1, "averaged": 1, "final": 1, "channels": 5}
+INPUT_WORDS = {
+    "raw": "initial density contrast in a cube centred on a particle's Lagrangian cell",
+    "averaged": "initial density contrast averaged over spherical shells around a particle's Lagrangian cell",
+    "final": "final density in units of the mean in a cube centred on a particle's final position",
+    "channels": "initial density contrast, potential (its Laplacian is the density contrast) and first-order displacement "
+                "(three components), lengths in Mpc/h, in a cube centred on a particle's Lagrangian cell"}
 VECTOR = 2  # first of the channels that are a vector's components
 CHUNK = 256  # samples from which the inputs' mean and deviation are taken
 
