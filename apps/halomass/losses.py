@@ -108,14 +108,14 @@ class StudentT:
     def mass(below, above, gamma, nu):
         """With x = gamma sqrt(nu) cot(v^2) the integrand, 2 v sin(v^2)^(nu - 1), is smooth: Gauss-Legendre."""
         width = gamma * ops.sqrt(nu)
-        node, weight = np.polynomial.legendre.leggauss(NODES)
+        node, weight = (ops.convert_to_tensor(value, width.dtype) for value in np.polynomial.legendre.leggauss(NODES))
         largest = np.sqrt(np.pi / 2).item()
+        power = ops.expand_dims(nu - 1, -1)
 
         def side(distance):
             least = ops.sqrt(ops.arctan2(width, distance))
-            v = [least + (largest - least) * ((1 + t) / 2).item() for t in node]
-            parts = [w.item() * u * ops.exp((nu - 1) * ops.log(ops.sin(ops.square(u)))) for w, u in zip(weight, v)]
-            return (largest - least) * sum(parts)
+            v = ops.expand_dims(least, -1) + ops.expand_dims(largest - least, -1) * ((1 + node) / 2)
+            return (largest - least) * ops.sum(weight * v * ops.exp(power * ops.log(ops.sin(ops.square(v)))), axis=-1)
 
         return width * (side(below) + side(above))
 
