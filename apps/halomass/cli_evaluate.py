@@ -12,8 +12,8 @@ def shared(command):
     for option in reversed((
             click.option("--simulation", "simulations", multiple=True, required=True, type=click.Path(dir_okay=False),
                          metavar="FILE", help="Simulation file that no run saw; may be given several times."),
-            click.option("--particles", type=click.IntRange(1), default=4000, show_default=True,
-                         help="Particles drawn at random from each simulation."),
+            click.option("--sample", type=click.IntRange(1), default=4000, show_default=True, metavar="NUMBER",
+                         help="So many particles at random from each simulation."),
             click.option("--overwrite", is_flag=True, help="Replace an earlier evaluation."))):
         command = option(command)
     return command
@@ -35,7 +35,7 @@ def report(result, reference, folder):
 @click.option("--output", type=click.Path(file_okay=False), metavar="FOLDER",
               help="Folder for metrics.json and the figures.  [default: evaluation/ in the first run's folder]")
 @shared
-def evaluate(runs, baseline, output, simulations, particles, overwrite):
+def evaluate(runs, baseline, output, simulations, sample, overwrite):
     """Compare trained RUNs with each other and with the truth, on simulations that none of them saw.
 
     Residuals by mass and by place in the halo, correlation, the Kullback-Leibler divergence between the residuals of
@@ -56,7 +56,7 @@ def evaluate(runs, baseline, output, simulations, particles, overwrite):
 
         click.echo(f"fitting boosted trees to the training particles of {reference}")
         predictors[evaluation.TREES] = evaluation.trees(fit(first, run.config))
-    result = evaluation.evaluate(predictors, run.config.low, run.config.high, simulations, folder, count=particles,
+    result = evaluation.evaluate(predictors, run.config.low, run.config.high, simulations, folder, count=sample,
                                  reference=reference,
                                  progress=lambda name, path: click.echo(f"predicting {path}: {name}"))
     figures.training(evaluation.histories({name: place for name, (place, _) in trained.items()}),
@@ -69,7 +69,7 @@ def evaluate(runs, baseline, output, simulations, particles, overwrite):
 @click.option("--output", type=click.Path(file_okay=False), metavar="FOLDER",
               help="Folder for metrics.json and the figures.  [default: baseline/ in the run folder]")
 @shared
-def baseline(run, output, simulations, particles, overwrite):
+def baseline(run, output, simulations, sample, overwrite):
     """Fit gradient-boosted trees to the particles RUN was trained on, and evaluate them on other simulations.
 
     They read the initial density averaged over spheres of 50 radii around a particle (needs kerasgal[baseline]). RUN
@@ -86,5 +86,5 @@ def baseline(run, output, simulations, particles, overwrite):
     click.echo(f"fitting boosted trees to the training particles of {run}")
     fitted = fit(run, config)
     result = evaluation.evaluate({evaluation.TREES: evaluation.trees(fitted)}, config.low, config.high, simulations,
-                                 folder, count=particles, reference=evaluation.TREES)
+                                 folder, count=sample, reference=evaluation.TREES)
     report(result, evaluation.TREES, folder)

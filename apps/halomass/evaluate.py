@@ -150,7 +150,7 @@ def label(name, result, reference):
     words = [name] + ([f"r = {round(row['r'], 2) + 0:.2f}"] if row["r"] is not None else [])  # + 0: no minus zero
     if name != reference:
         value = result["divergence"][reference][name]
-        words.append(f"K-L from {reference} {value['divergence']:.3f} $\\pm$ {value['error']:.3f}")
+        words.append(f"K-L of {reference} from it {value['divergence']:.3f} $\\pm$ {value['error']:.3f}")
     return ", ".join(words)
 
 

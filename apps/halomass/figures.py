@@ -87,7 +87,7 @@ def limits(residuals):
 
 def radii(residuals, third, place, low, high, path):
     """Residual distributions in the three mass bins for the inner, middle and outer thirds of haloes, a row each."""
-    drawing, axes = figure(3, len(residuals), sharex=True, sharey=True, width=4.2, height=2.8, squeeze=False)
+    drawing, axes = figure(3, len(residuals), sharex=True, sharey="row", width=4.2, height=2.8, squeeze=False)
     grid = residual_grid(list(residuals.values()))
     for row, (name, residual) in zip(axes, residuals.items()):
         for number, axis in enumerate(row):
@@ -99,11 +99,11 @@ def radii(residuals, third, place, low, high, path):
             axis.axvline(0, color="k", linewidth=0.6, linestyle=":")
             axis.set(yticks=[], xlim=limits(residuals))
         row[0].set_ylabel(name)
+        row[0].set_ylim(bottom=0)
         row[-1].legend(frameon=False, loc="upper right")
     for number in range(3):
         axes[0, number].set_title(mass_range(low, high, number))
         axes[-1, number].set_xlabel(RESIDUAL)
-    axes[0, 0].set_ylim(bottom=0)
     save(drawing, path)
 
 

@@ -53,6 +53,15 @@ def test_samples_follow_the_restricted_distribution(likelihood, scales, base):
         assert stats.kstest((base.cdf(column - y) - start) / (end - start), "uniform").pvalue > 1e-3
 
 
+@pytest.mark.parametrize("likelihood, scales, base", CASES)
+def test_the_loss_is_minus_the_log_of_this_density(likelihood, scales, base):
+    from kerasgal.apps.halomass.losses import negative_log_likelihood
+
+    d = np.linspace(LOW, HIGH, 21)[:, None]
+    loss = np.asarray(negative_log_likelihood(d, Y, [np.full(4, scale) for scale in scales], likelihood, LOW, HIGH))
+    np.testing.assert_allclose(loss, -predictive(likelihood, Y, scales, LOW, HIGH).log_prob(d).numpy(), atol=1e-5)
+
+
 def test_a_prediction_outside_the_range_has_the_distribution_of_its_end():
     value = np.linspace(-1, 1, 9)[:, None]
     outside, end = predictive("cauchy", [-7.0, 50.0], 0.2), predictive("cauchy", [-1.0, 1.0], 0.2)
