@@ -156,14 +156,14 @@ def load(path, config, particles):
         if config.input == "final":
             position = simulation["final/position"][...]
             return Sample(particles, log_mass, position[particles], (position, simulation.boxsize))
-        side, n = cube_side(config), simulation.gridsize
+        side, n = odd_side(cube_side(config)), simulation.gridsize
         if side > n:
             raise DataError(f"{path}: the cube of {side} cells around a particle is larger than the box of {n}: choose a "
                             "smaller --patch, or a simulation with more cells")
         cells = cells_of(simulation, particles)
         if config.input == "averaged":
-            return Sample(particles, log_mass, shell_averages(simulation.delta(), cells, side, config.shells), None)
-        return Sample(particles, log_mass, centred(np.ravel_multi_index(tuple(cells), (n,) * 3), n, odd_side(side)),
+            return Sample(particles, log_mass, shell_averages(simulation.delta(), cells, config.patch, config.shells), None)
+        return Sample(particles, log_mass, centred(np.ravel_multi_index(tuple(cells), (n,) * 3), n, side),
                       field(simulation, config))
 
 
