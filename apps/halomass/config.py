@@ -25,7 +25,7 @@ class TrainConfig(TrainingConfig):
                                 "spherical shells; the final density; or initial density, potential and velocity.",
                          choices=INPUTS)
     patch: int = setting(75, "Cells per side of the cube around a particle; odd, so that its cell is the centre.",
-                         demo=27, minimum=5)
+                         demo=21, minimum=5)
     shells: int = setting(20, "Spherical shells of `averaged`.", demo=10, minimum=1)
     extent: float = setting(1.5, "Side of the cube of `final` [Mpc/h].", demo=3.0, minimum=1e-3)
     symmetries: str = setting("none", "Symmetries of the cube under which inputs are seen in training: none, the 24 "
@@ -35,7 +35,7 @@ class TrainConfig(TrainingConfig):
                                    "so that whole boxes can be predicted.", choices=("same", "none"))
     convolutions: int = setting(6, "Convolutions; all but the first are followed by a pooling.", demo=4, minimum=2)
     filters: int = setting(32, "Filters of the first two convolutions; the third has twice, all others four times as "
-                               "many.", demo=12, minimum=1)
+                               "many.", demo=8, minimum=1)
     dense: int = setting(256, "Neurons of the first dense layer; the second has half as many.", demo=64, minimum=2)
     likelihood: str = setting("cauchy", "Distribution of the true mass around the predicted one.", choices=LIKELIHOODS)
     # The paper gives no number; this is that of the authors' code.
@@ -44,8 +44,8 @@ class TrainConfig(TrainingConfig):
     gradient_norm: float = setting(0.0, "Global norm to which a step's gradient is clipped; 0 does not clip.", demo=1.0,
                                    minimum=0.0)
     batch: int = setting(64, "Samples per step, over all devices.", minimum=1)
-    epochs: int = setting(100, "Epochs; each ends with validation and a checkpoint.", demo=12, minimum=1)
-    steps_per_epoch: int = setting(3125, "Steps per epoch.", demo=50, minimum=1)
+    epochs: int = setting(100, "Epochs; each ends with validation and a checkpoint.", demo=10, minimum=1)
+    steps_per_epoch: int = setting(3125, "Steps per epoch.", demo=80, minimum=1)
     patience: int = setting(10, "Stop after so many epochs without a better loss; 0 never stops early.", demo=0,
                             minimum=0)
 
