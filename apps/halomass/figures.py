@@ -142,7 +142,10 @@ def training(histories, path):
         left.plot(history["epoch"], history["loss"], color=colour[name], label=f"{name}, training")
         if "val_loss" in history:
             left.plot(history["epoch"], history["val_loss"], "--", color=colour[name], label=f"{name}, validation")
-        right.plot(history["epoch"], history["gamma"], color=colour[name], label=name)
+        widths = [column for column in history if column.startswith("gamma")]  # a two-sided likelihood has two
+        for column, style in zip(widths, ("-", "--")):
+            right.plot(history["epoch"], history[column], style, color=colour[name],
+                       label=name if len(widths) == 1 else f"{name}, {column.removeprefix('gamma_')}")
     left.set(xlabel="epoch", ylabel="loss")
     right.set(xlabel="epoch", ylabel="$\\gamma$")
     left.legend(frameon=False)
