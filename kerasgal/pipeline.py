@@ -195,7 +195,8 @@ def _deposit(position, boxsize, extent, patch):
         lowest = tf.cast(tf.floor((centre - (extent + cell) / 2) * (bins / boxsize)), tf.int32)
         x, y, z = tf.unstack(tf.math.floormod(lowest + corners, bins), axis=1)
         near = (x * bins + y) * bins + z
-        offset = tf.gather(position, tf.ragged.range(tf.gather(begin, near), tf.gather(begin, near + 1)).values) - centre
+        rows = tf.ragged.range(tf.gather(begin, near), tf.gather(begin, near + 1)).values
+        offset = tf.gather(position, rows) - centre
         offset -= boxsize * tf.round(offset / boxsize)
         offset = offset / cell + (patch - 1) / 2  # in cells, whose centres are the integers
         lower = tf.floor(offset)

@@ -99,8 +99,8 @@ def show_activity(counts):
 def predict(run, simulation, particles, sample, seed, whole, output, precision, overwrite):
     """Predict the masses of the haloes in which particles of SIMULATION end, with the trained RUN.
 
-    By default of all particles in haloes within the run's range of masses. The table has the prediction and quantiles of
-    its distribution; the map has log10 mass for every Lagrangian cell.
+    By default of all particles in haloes within the run's range of masses. The table has the prediction and quantiles
+    of its distribution; the map has log10 mass for every Lagrangian cell.
     """
     from rich.progress import Progress
 
@@ -111,7 +111,8 @@ def predict(run, simulation, particles, sample, seed, whole, output, precision, 
         raise click.UsageError("--particles, --sample and --map contradict each other: give one of them")
     output = Path(output or f"{Path(simulation).stem}_halomass.h5")
     if output.suffix not in tables.SUFFIXES or (whole and output.suffix != ".h5"):
-        raise click.UsageError(f"--output {output}: accepted suffixes are {'.h5' if whole else ', '.join(tables.SUFFIXES)}")
+        accepted = ".h5" if whole else ", ".join(tables.SUFFIXES)
+        raise click.UsageError(f"--output {output}: accepted suffixes are {accepted}")
     refuse_existing(output, overwrite)
     trained = predict.load_run(run, precision)
     with Progress(transient=True) as bar:

@@ -29,10 +29,10 @@ def activity(model):
 
 
 def compress(run):
-    """A `Run` whose network lacks the dead neurons of `run`'s dense layers, and what is left, as `predict.build` takes it.
+    """A `Run` without the dead neurons of `run`'s dense layers, and what is left of them, as `predict.build` takes it.
 
-    A neuron is dead if no weight that leaves it exceeds 1e-3. What it contributed on average, were it the constant that
-    its own bias makes of it, is not made up for: its weights are taken for the zeros that the prior drove them towards.
+    A neuron is dead if no weight that leaves it exceeds 1e-3: its weights are taken for the zeros that the prior drove
+    them towards.
     """
     import keras
 

@@ -15,8 +15,8 @@ INPUT_WORDS = {
     "raw": "initial density contrast in a cube centred on a particle's Lagrangian cell",
     "averaged": "initial density contrast averaged over spherical shells around a particle's Lagrangian cell",
     "final": "final density in units of the mean in a cube centred on a particle's final position",
-    "channels": "initial density contrast, potential (its Laplacian is the density contrast) and first-order displacement "
-                "(three components), lengths in Mpc/h, in a cube centred on a particle's Lagrangian cell"}
+    "channels": "initial density contrast, potential (its Laplacian is the density contrast) and first-order "
+                "displacement (three components), lengths in Mpc/h, in a cube centred on a particle's Lagrangian cell"}
 VECTOR = 2  # first of the channels that are a vector's components
 CHUNK = 256  # samples from which the inputs' mean and deviation are taken
 
@@ -158,11 +158,12 @@ def load(path, config, particles):
             return Sample(particles, log_mass, position[particles], (position, simulation.boxsize))
         side, n = odd_side(cube_side(config)), simulation.gridsize
         if side > n:
-            raise DataError(f"{path}: the cube of {side} cells around a particle is larger than the box of {n}: choose a "
-                            "smaller --patch, or a simulation with more cells")
+            raise DataError(f"{path}: the cube of {side} cells around a particle is larger than the box of {n}: choose "
+                            "a smaller --patch, or a simulation with more cells")
         cells = cells_of(simulation, particles)
         if config.input == "averaged":
-            return Sample(particles, log_mass, shell_averages(simulation.delta(), cells, config.patch, config.shells), None)
+            averages = shell_averages(simulation.delta(), cells, config.patch, config.shells)
+            return Sample(particles, log_mass, averages, None)
         return Sample(particles, log_mass, centred(np.ravel_multi_index(tuple(cells), (n,) * 3), n, side),
                       field(simulation, config))
 
@@ -187,7 +188,8 @@ def batches(samples, config, *, batch=None, targets=True, seed=None, first=0):
     if config.input == "averaged":
         arrays = [np.concatenate(places)] + ([np.concatenate(target)] if targets else [])
         return pipeline.rows(arrays, **options)
-    options.update(targets=target, symmetries=None if seed is None or config.symmetries == "none" else config.symmetries)
+    turned = seed is not None and config.symmetries != "none"
+    options.update(targets=target, symmetries=config.symmetries if turned else None)
     sources = [sample.source for sample in samples]
     if config.input == "final":
         return pipeline.deposits(sources, places, config.extent, side, **options)
@@ -201,8 +203,6 @@ def batches(samples, config, *, batch=None, targets=True, seed=None, first=0):
 
 def moments(samples, config):
     """Mean and standard deviation of each channel of the cubes, (channel,) each, over some training particles."""
-    from kerasgal.apps.halomass.model import shell_index
-
     chosen = [sample_of(sample, CHUNK // len(samples) + 1) for sample in samples]
     total, squares, count = 0.0, 0.0, 0
     for (inputs,) in batches(chosen, config, batch=16, targets=False):

@@ -2,9 +2,9 @@
 
 Cell by cell, neighbouring cubes repeat nearly all of each other's work. Without padding a convolution's output belongs
 to a place in the box, whichever cube it is part of, so each needs to be computed only once. A pooling of stride 2 seen
-from cubes at every cell becomes one of stride 1, of which the next layer takes every other value: the eight phases, even
-or odd along each axis, are eight coarser boxes, each periodic, that go through the remaining layers by themselves. The
-dense layers are a convolution over the cells that reach them. The result is that of every cube, exactly.
+from cubes at every cell becomes one of stride 1, of which the next layer takes every other value: the eight phases,
+even or odd along each axis, are eight coarser boxes, each periodic, that go through the remaining layers by themselves.
+The dense layers are a convolution over the cells that reach them. The result is that of every cube, exactly.
 """
 
 import itertools
@@ -26,8 +26,8 @@ def predict_map(run, simulation, progress=None):
     """Predicted log10 mass [Msun/h] of every Lagrangian cell's halo, (n, n, n) float32, of a Simulation file.
 
     It is what the network says of a particle that ends in a halo of the sample's range; it does not say whether the
-    cell's particle does. progress: called as progress(done, total) in cells. Raises DataError for a run that was trained
-    with zero padding, or a cube larger than the box.
+    cell's particle does. progress: called as progress(done, total) in cells. Raises DataError for a run that was
+    trained with zero padding, or a cube larger than the box.
     """
     config = run.config
     if config.padding != "none":
@@ -36,7 +36,8 @@ def predict_map(run, simulation, progress=None):
         field = data.field(opened, config)
     side = data.cube_side(config)
     if side > len(field):
-        raise DataError(f"{simulation}: the cube of {side} cells around a particle is larger than the box of {len(field)}")
+        raise DataError(f"{simulation}: the cube of {side} cells around a particle is larger than the box of "
+                        f"{len(field)}")
     y = predict_cells(run.model, field, progress)
     return run.scale.to_log_mass(y).astype(np.float32)
 
@@ -44,8 +45,8 @@ def predict_map(run, simulation, progress=None):
 def predict_cells(model, field, progress=None):
     """The network's prediction for the cube around every cell of a periodic field: (n, n, n) from (n, n, n, channel).
 
-    model: a `cnn` without padding. Where n is not a multiple of 2^poolings the box is continued periodically until it is,
-    and by a cube more.
+    model: a `cnn` without padding. Where n is not a multiple of 2^poolings the box is continued periodically by a cube
+    and until it is.
     """
     stages, side = stages_of(model), model.input_shape[1]
     multiple, n = 2 ** (len(stages) - 1), len(field)
@@ -64,7 +65,7 @@ def predict_cells(model, field, progress=None):
 
 
 def stages_of(model):
-    """The network cut after each pooling: models without padding from boxes to boxes, with how many cells they take off.
+    """The network cut after each pooling: models from boxes to boxes, with how many cells each takes off.
 
     Each pooling has stride 1 here, and the last stage is the dense layers, as convolutions.
     """
@@ -109,7 +110,7 @@ def pooled_side_of(model):
 
 
 def _evaluate(stages, boxes, tick):
-    """Periodic boxes, (b, n, n, n, channel), through the stages: value [q] belongs to the cube whose lowest cell is q."""
+    """Periodic boxes, (b, n, n, n, channel), through the stages: value q is that of the cube at lowest cell q."""
     (stage, reach), *rest = stages
     if not rest:
         result = _apply(stage, reach, boxes)

@@ -47,9 +47,9 @@ def read_numbers(path):
 def write(path, run, found, folder, simulation, overwrite=False):
     """Write the result of `predict_particles` as a table, one row per particle, by the suffix .h5, .ecsv or .fits.
 
-    Columns: particle; log_mass_true (NaN outside haloes); log_mass, the prediction; log_mass_p16 and the like, quantiles
-    of its distribution; all masses log10 Msun/h. HDF5 has a dataset per column. The header has the likelihood, its scales
-    and where all came from.
+    Columns: particle; log_mass_true (NaN outside haloes); log_mass, the prediction; log_mass_p16 and the like,
+    quantiles of its distribution; all masses log10 Msun/h. HDF5 has a dataset per column. The header has the
+    likelihood, its scales and where all came from.
     """
     scales = np.atleast_1d(found["gamma"])
     quantiles = mass_quantiles(run, found["y"], found["gamma"], list(QUANTILES.values()))

@@ -20,8 +20,8 @@ def build(config, mean, deviation):
     layer.mean.assign(mean)
     layer.deviation.assign(deviation)
     names = LIKELIHOODS[config.likelihood].names
-    model.compile(keras.optimizers.Adam(config.learning_rate, amsgrad=True, global_clipnorm=config.gradient_norm or None),
-                  loss=SelectionLikelihood(config.likelihood),
+    optimizer = keras.optimizers.Adam(config.learning_rate, amsgrad=True, global_clipnorm=config.gradient_norm or None)
+    model.compile(optimizer, loss=SelectionLikelihood(config.likelihood),
                   metrics=[ScaleMetric(1 + column, name) for column, name in enumerate(names)])
     return model
 

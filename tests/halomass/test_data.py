@@ -7,6 +7,7 @@ from kerasgal.apps.halomass.config import TrainConfig
 from kerasgal.apps.halomass.model import shell_index
 from kerasgal.errors import DataError
 from kerasgal.grid import density_contrast
+from kerasgal.pipeline import deposits
 from kerasgal.simulation import Simulation
 
 RANGE = {"low": 11.9, "high": 14.0}
@@ -128,11 +129,10 @@ def test_the_final_input_is_the_density_on_a_fine_grid_of_the_whole_box(boxes):
         position, boxsize = simulation["final/position"][...], simulation.boxsize
     config = TrainConfig(input="final", patch=9, extent=9 * boxsize / 80, **RANGE)
     whole = density_contrast(position, 80, boxsize) + 1
-    from kerasgal.pipeline import deposits
-
     cells = np.array([[0, 0, 0], [79, 40, 3], [11, 79, 79]])
     centres = ((cells + 0.5) * boxsize / 80).astype("f4")
-    (cubes, targets), = deposits([(position, boxsize)], [centres], config.extent, 9, 3, targets=[np.arange(3.)[:, None]])
+    (cubes, targets), = deposits([(position, boxsize)], [centres], config.extent, 9, 3,
+                                 targets=[np.arange(3.)[:, None]])
     for cell, cube in zip(cells, cubes):
         np.testing.assert_allclose(cube[..., 0], wrapped_cube(whole, cell, 9), rtol=1e-3, atol=0.05)
     np.testing.assert_array_equal(targets[:, 0], [0, 1, 2])

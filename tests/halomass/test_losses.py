@@ -53,7 +53,7 @@ def test_any_likelihood_is_normalised_over_the_selection(name):
         for y in (low, -0.2, 0.7, high, low - 1, high + 1):
             inner = min(max(y, low), high)
 
-            def density(d, inner=inner):
+            def density(d, inner=inner, low=low, high=high):
                 return np.exp(-loss(d, inner, SCALES[name], name, low, high).numpy())
 
             total = sum(fixed_quad(density, *ends, n=100)[0] for ends in ((low, inner), (inner, high)))
@@ -110,7 +110,7 @@ def test_value_and_slope_meet_at_the_boundary(name, low, high):
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_the_gradient_is_that_of_finite_differences(name):
-    d, y = (grid.ravel() for grid in np.meshgrid([-1.0, -0.31, 0.52, 1.0], [-1.7, -0.93, -0.2, 0.46, 1.2], indexing="ij"))
+    d, y = (grid.ravel() for grid in np.meshgrid([-1.0, -0.31, 0.52, 1.0], [-1.7, -0.93, -0.2, 0.46, 1.2]))
     points = [tf.Variable(y), *(tf.Variable(np.full(len(y), scale)) for scale in SCALES[name])]
 
     def value():

@@ -22,7 +22,8 @@ def small(**settings):
 
 
 def history(folder):
-    return [{name: float(value) for name, value in row.items()} for row in csv.DictReader((folder / "history.csv").open())]
+    rows = csv.DictReader((folder / "history.csv").open())
+    return [{name: float(value) for name, value in row.items()} for row in rows]
 
 
 def rounds_of(rows):
@@ -93,7 +94,8 @@ def test_the_whole_keras_file_reloads_in_a_fresh_process_and_goes_on_training(bo
     program = ("import keras, numpy as np, kerasgal.apps.halomass.train\n"
                f"model = keras.models.load_model(r'{tmp_path}/model.keras')\n"
                f"batch = list(np.load(r'{tmp_path}/batch.npz').values())\n"
-               f"np.savez(r'{tmp_path}/out.npz', model(batch[0]), model.train_on_batch(*batch, return_dict=True)['loss'])")
+               "out = model(batch[0])\n"
+               f"np.savez(r'{tmp_path}/out.npz', out, model.train_on_batch(*batch, return_dict=True)['loss'])")
     subprocess.run([sys.executable, "-c", program], check=True)
     out, loss = np.load(tmp_path / "out.npz").values()
     np.testing.assert_allclose(out, model(batch[0]), atol=1e-6)
