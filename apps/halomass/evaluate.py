@@ -58,16 +58,8 @@ def draw(path, number, count, low, high):
     return particles, {"log_mass": log_mass, "halo": halo.astype(np.int64) + (number << 32), "place": place}
 
 
-def evaluate(predictors, low, high, simulations, folder, *, count, reference, progress=lambda name, path: None):
-    """Compare predictions of the same particles; writes metrics.json and figures into `folder`, returns the metrics.
-
-    predictors: {name: function of a Simulation file's path and particles, (m,), to a dictionary with `log_mass`, (m,)
-        log10 Msun/h, and for networks `y`, (m,), `gamma` and `likelihood`}.
-    low, high: range of log10 mass from which particles are drawn; count: particles from each simulation.
-    reference: the name whose residuals the comparison figure gives the K-L divergence from.
-    Two predictions are added that know nothing: the mean of the true masses, the best of all constants, and one that
-    draws at random from them (the paper's comparison value, K-L 0.40).
-    """
+def collect(predictors, low, high, simulations, count, progress):
+    """What all predictors say of the same particles: the description of these as of `draw`, and {name: prediction}."""
     drawn, found = [], {name: [] for name in predictors}
     for number, path in enumerate(simulations):
         particles, described = draw(path, number, count, low, high)
@@ -75,51 +67,71 @@ def evaluate(predictors, low, high, simulations, folder, *, count, reference, pr
         for name, predict in predictors.items():
             progress(name, path)
             found[name].append(predict(path, particles))
-    true, halo, place = (np.concatenate([part[key] for part in drawn]) for key in ("log_mass", "halo", "place"))
-    networks = {name: parts for name, parts in found.items() if "y" in parts[0]}
-    predicted = {name: np.concatenate([part["log_mass"] for part in parts]) for name, parts in found.items()}
-    informed = list(predicted)
-    predicted[MEAN] = np.full(len(true), true.mean())
-    predicted[RANDOM] = np.random.default_rng(0).permutation(true)
+    sample = {key: np.concatenate([part[key] for part in drawn]) for key in drawn[0]}
+    return sample, {name: parts[0] | {key: np.concatenate([part[key] for part in parts])
+                                      for key in ("log_mass", "y") if key in parts[0]}
+                    for name, parts in found.items()}
+
+
+def evaluate(predictors, low, high, simulations, folder, *, count, reference, progress=lambda name, path: None):
+    """Compare predictions of the same particles; writes metrics.json and figures into `folder`, returns the metrics.
+
+    predictors: {name: function of a Simulation file's path and particles, (m,), to a dictionary with `log_mass`, (m,)
+        log10 Msun/h, and for networks `y`, (m,), `gamma` and `likelihood`}.
+    low, high: range of log10 mass from which particles are drawn; count: particles from each simulation.
+    reference: the name whose K-L divergence from the others the comparison figure gives.
+    Two predictions are added that know nothing: the mean of the true masses, the best of all constants, and one that
+    draws at random from them (the paper's comparison value, K-L 0.40).
+    """
+    sample, found = collect(predictors, low, high, simulations, count, progress)
+    true, halo = sample["log_mass"], sample["halo"]
+    predicted = {name: prediction["log_mass"] for name, prediction in found.items()}
     residuals = {name: values - true for name, values in predicted.items()}
+    residuals |= {MEAN: true.mean() - true, RANDOM: np.random.default_rng(0).permutation(true) - true}
     third = metrics.mass_third(true, low, high)
     weights = metrics.bootstrap_weights(halo)
+    target = data.Scale(low, high).to_target(true)
 
     result = {"simulations": [str(path) for path in simulations], "mass_range": [low, high], "particles": len(true),
               "haloes": len(np.unique(halo)), "predictions": {},
               "divergence": metrics.divergences(residuals, halo),
               "divergence_by_mass": [divergences_of(residuals, halo, third == number) for number in range(3)]}
     for name, residual in residuals.items():
-        result["predictions"][name] = accuracy(true, predicted[name], weights) | {
-            "residuals_by_mass": [metrics.summary(residual[third == number]) for number in range(3)],
-            "residuals_by_mass_and_place": {
-                label: [metrics.summary(residual[(third == number) & (place == shell)]) for number in range(3)]
-                for shell, label in enumerate(metrics.PLACES)}}
-    target = data.Scale(low, high).to_target(true)
-    drawings, coverages = {}, {}
-    for name, parts in networks.items():
-        y, likelihood, scales = np.concatenate([part["y"] for part in parts]), parts[0]["likelihood"], parts[0]["gamma"]
-        probability = predictive(likelihood, y, scales).cdf(target).numpy()
-        coverages[name] = metrics.coverage(probability)
-        within = (np.abs(2 * probability - 1) <= 0.68).astype(float)
-        result["predictions"][name] |= {
-            "gamma": np.asarray(scales).tolist(), "coverage": dict(zip(map(str, metrics.LEVELS), coverages[name])),
-            "coverage_error_68": float((weights @ within / weights.sum(axis=1)).std())}
-        drawings[name] = y, density_function(likelihood, scales)
+        row = accuracy(true, true + residual, weights)
+        if "y" in found.get(name, {}):
+            row |= calibration(found[name], target, weights)
+        row["residuals_by_mass"] = [metrics.summary(residual[third == number]) for number in range(3)]
+        row["residuals_by_mass_and_place"] = {
+            place: [metrics.summary(residual[(third == number) & (sample["place"] == shell)]) for number in range(3)]
+            for shell, place in enumerate(metrics.PLACES)}
+        result["predictions"][name] = row
 
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "metrics.json") as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n")
-    shown = {name: predicted[name] for name in informed}
-    figures.violins(true, shown, low, high, folder / "violins.png")
-    figures.comparison({name: residuals[name] for name in [*informed, RANDOM]}, third, low, high,
+    figures.violins(true, predicted, low, high, folder / "violins.png")
+    figures.comparison({name: residuals[name] for name in [*found, RANDOM]}, third, low, high,
                        {name: label(name, result, reference) for name in residuals}, folder / "comparison.png")
-    if np.all(place >= 0):
-        figures.radii({name: residuals[name] for name in informed}, third, place, low, high, folder / "radii.png")
+    if np.all(sample["place"] >= 0):
+        figures.radii({name: residuals[name] for name in found}, third, sample["place"], low, high,
+                      folder / "radii.png")
+    networks = {name: prediction for name, prediction in found.items() if "y" in prediction}
     if networks:
-        figures.likelihood(target, drawings, folder / "likelihood.png")
-        figures.calibration(metrics.LEVELS, coverages, folder / "calibration.png")
+        figures.likelihood(target, {name: (network["y"], density_function(network["likelihood"], network["gamma"]))
+                                    for name, network in networks.items()}, folder / "likelihood.png")
+        figures.calibration({name: result["predictions"][name]["coverage"] for name in networks},
+                            folder / "calibration.png")
     return result
+
+
+def calibration(prediction, target, weights):
+    """Width of a network's likelihood and how many particles its central intervals hold. target: (m,) true d."""
+    distribution = predictive(prediction["likelihood"], prediction["y"], prediction["gamma"])
+    probability = distribution.cdf(target).numpy()
+    within = (np.abs(2 * probability - 1) <= 0.68).astype(float)
+    return {"gamma": np.asarray(prediction["gamma"]).tolist(),
+            "coverage": dict(zip(map(str, metrics.LEVELS), metrics.coverage(probability))),
+            "coverage_error_68": float((weights @ within / weights.sum(axis=1)).std())}
 
 
 def divergences_of(residuals, halo, chosen):

@@ -153,13 +153,13 @@ def training(histories, path):
     save(drawing, path)
 
 
-def calibration(levels, coverages, path):
-    """Share of particles within the central interval of each level, against the level. coverages: {name: (levels,)}."""
+def calibration(coverages, path):
+    """Share of particles within central intervals against their level. coverages: {name: {level: share}}."""
     drawing, axis = figure(width=4.4, height=4)
     axis.plot((0, 1), (0, 1), color="k", linewidth=0.8)
     axis.fill_between((0, 1), (-0.05, 0.95), (0.05, 1.05), color="0.92", label="$\\pm$ 5%")
     for name, coverage in coverages.items():
-        axis.plot(levels, coverage, marker=".", label=name)
+        axis.plot([float(level) for level in coverage], list(coverage.values()), marker=".", label=name)
     axis.set(xlabel="level of the central interval", ylabel="particles within", xlim=(0, 1), ylim=(0, 1))
     axis.legend(frameon=False, loc="upper left")
     save(drawing, path)
