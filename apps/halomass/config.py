@@ -41,6 +41,8 @@ class TrainConfig(TrainingConfig):
     # The paper gives no number; this is that of the authors' code.
     alpha: float = setting(10**-2.5, "Strength of the priors on the weights.", demo=1e-5, minimum=0.0)
     learning_rate: float = setting(5e-5, "Learning rate of AMSGrad.", demo=1e-3, minimum=0.0)
+    scale_rate: float = setting(1.0, "How many times faster than the weights the likelihood's scale learns.", demo=10.0,
+                                minimum=0.1)
     gradient_norm: float = setting(0.0, "Global norm to which a step's gradient is clipped; 0 does not clip.", demo=1.0,
                                    minimum=0.0)
     batch: int = setting(64, "Samples per step, over all devices.", minimum=1)

@@ -59,26 +59,27 @@ class Select(layers.Layer):
 class Scales(layers.Layer):
     """Appends the likelihood's trainable scales to the prediction: (batch, 1) to (batch, 1 + scales).
 
-    A scale is least + exp(weight), e.g. gamma > 0 by construction, in float32 whatever the precision policy. A variable
-    of the loss would not be trained; one of the last layer is.
+    A scale is least + exp(rate * weight), e.g. gamma > 0 by construction, in float32 whatever the precision policy. A
+    variable of the loss would not be trained; one of the last layer is. Adam moves every weight by about the learning
+    rate a step: with `rate` the logarithm of a scale moves that many times faster than the network's weights.
     """
 
-    def __init__(self, initial=(0.2,), least=(0.0,), **kwargs):
+    def __init__(self, initial=(0.2,), least=(0.0,), rate=1.0, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
-        self.initial, self.least = list(initial), list(least)
+        self.initial, self.least, self.rate = list(initial), list(least), rate
 
     def build(self, input_shape):
-        start = np.log(np.subtract(self.initial, self.least)).astype("float32")
+        start = (np.log(np.subtract(self.initial, self.least)) / self.rate).astype("float32")
         self.log_scales = self.add_weight(shape=start.shape, name="log_scales",
                                           initializer=lambda shape, dtype: ops.convert_to_tensor(start, dtype))
 
     def call(self, prediction):
-        scales = ops.exp(self.log_scales) + np.array(self.least, "float32")
+        scales = ops.exp(self.rate * self.log_scales) + np.array(self.least, "float32")
         scales = ops.broadcast_to(scales, (ops.shape(prediction)[0], len(self.initial)))
         return ops.concatenate([prediction, scales], axis=1)
 
     def get_config(self):
-        config = {**super().get_config(), "initial": self.initial, "least": self.least}
+        config = {**super().get_config(), "initial": self.initial, "least": self.least, "rate": self.rate}
         return {name: value for name, value in config.items() if name != "dtype"}
 
 
@@ -117,7 +118,7 @@ def filters_of(filters, convolutions):
 
 
 def cnn(side=75, channels=1, *, convolutions=6, filters=32, dense=(256, 128), padding="same", shells=None, kept=None,
-        initial=(0.2,), least=(0.0,), convolution_prior=None, dense_prior=None):
+        initial=(0.2,), least=(0.0,), rate=1.0, convolution_prior=None, dense_prior=None):
     """The network: cubes around particles, (batch, side, side, side, channels), to [y, scales...], (batch, 1 + scales).
 
     y is the log mass, rescaled so that the sample's range is [-1, 1]; the scales are the likelihood's, the same for all
@@ -125,7 +126,7 @@ def cnn(side=75, channels=1, *, convolutions=6, filters=32, dense=(256, 128), pa
     of zero-padded networks are padded too, which is what gives that number.
     padding: "same", or "none" for a network whose prediction at a cell depends on no cube's faces. shells: number of
     spherical averages that are the input instead of cubes, (batch, shells). kept: features that enter the first dense
-    layer, all by default.
+    layer, all by default. initial, least, rate: those of `Scales`.
     """
     if shells:
         inputs = keras.Input((shells,), name="averages")
@@ -146,4 +147,4 @@ def cnn(side=75, channels=1, *, convolutions=6, filters=32, dense=(256, 128), pa
         x = layers.Dense(neurons, kernel_regularizer=dense_prior)(x)
         x = layers.LeakyReLU(SLOPE)(x)
     x = layers.Dense(1, kernel_regularizer=dense_prior, dtype="float32", name="prediction")(x)
-    return keras.Model(inputs, Scales(initial, least, name="scales")(x), name="halomass")
+    return keras.Model(inputs, Scales(initial, least, rate, name="scales")(x), name="halomass")

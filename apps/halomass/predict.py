@@ -32,7 +32,7 @@ def build(config, kept=None, dense=None):
     return cnn(data.cube_side(config), data.CHANNELS[config.input], convolutions=config.convolutions,
                filters=config.filters, dense=dense or (config.dense, config.dense // 2), padding=config.padding,
                shells=config.shells if config.input == "averaged" else None, kept=kept, initial=law.initial,
-               least=law.least, convolution_prior=convolution_prior(config.alpha),
+               least=law.least, rate=config.scale_rate, convolution_prior=convolution_prior(config.alpha),
                dense_prior=dense_prior(config.alpha))
 
 
@@ -67,7 +67,7 @@ def has_gpu():
 def scales_of(model):
     """The likelihood's scales that a network has learnt: a number, or an array where there are several."""
     layer = model.get_layer("scales")
-    scales = np.exp(np.asarray(layer.log_scales, np.float64)) + layer.least
+    scales = np.exp(layer.rate * np.asarray(layer.log_scales, np.float64)) + layer.least
     return float(scales[0]) if len(scales) == 1 else scales
 
 

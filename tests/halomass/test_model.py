@@ -23,6 +23,10 @@ def test_the_scales_are_positive_float32_and_the_same_for_all():
     layer = Scales([0.2, 3.0], [0.0, 1.0], dtype="float16")
     out = np.asarray(layer(np.array([[0.5], [-0.3], [2.0]], "f4")))
     np.testing.assert_allclose(out, [[0.5, 0.2, 3.0], [-0.3, 0.2, 3.0], [2.0, 0.2, 3.0]], rtol=1e-6)
+    fast = Scales([0.2, 3.0], [0.0, 1.0], rate=10.0)
+    np.testing.assert_allclose(fast(np.array([[0.5]], "f4")), [[0.5, 0.2, 3.0]], rtol=1e-6)
+    fast.log_scales.assign_add([0.01, 0.01])
+    np.testing.assert_allclose(fast(np.array([[0.5]], "f4"))[0, 1], 0.2 * np.exp(0.1), rtol=1e-5)
     layer.log_scales.assign([-40.0, -40.0])
     out = np.asarray(layer(np.array([[0.5]], "f4")))
     assert out[0, 1] > 0 and out[0, 2] >= 1 and layer.compute_dtype == layer.variable_dtype == "float32"
