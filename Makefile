@@ -5,8 +5,12 @@ BIN = $(VENV)/bin
 DEMO ?= demo
 TRAIN = $(foreach i,$(shell seq 0 24),$(DEMO)/train_$(i).h5)
 TEST = $(foreach i,$(shell seq 0 11),$(DEMO)/test_$(i).h5)
+HALOMASS = $(DEMO)-halomass
+HALOMASS_TRAIN = $(foreach i,0 1 2 3 4 5 6 7 8 9 10 11,$(HALOMASS)/train_$(i).h5)
+HALOMASS_VALIDATION = $(foreach i,0 1,--validation $(HALOMASS)/validation_$(i).h5)
+HALOMASS_TEST = $(foreach i,0 1 2 3,--simulation $(HALOMASS)/test_$(i).h5)
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo demo-halomass test lint docs bench clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +28,18 @@ demo: $(VENV)/.installed
 	$(BIN)/kerasgal protohalo predict $(DEMO)/protohalo $(DEMO)/test_0.h5 --output $(DEMO)/test_0_protohalo.h5
 	$(BIN)/kerasgal protohalo evaluate $(DEMO)/protohalo $(TEST) --output $(DEMO)/evaluation
 
+# Twelve simulations to train on, two to validate on and four to test on; the same network on three inputs, and trees.
+demo-halomass: $(VENV)/.installed
+	rm -rf $(HALOMASS)
+	mkdir -p $(HALOMASS)
+	$(BIN)/kerasgal simulate $(HALOMASS)/train.h5 --realisations 12 --seed 1
+	$(BIN)/kerasgal simulate $(HALOMASS)/validation.h5 --realisations 2 --seed 501
+	$(BIN)/kerasgal simulate $(HALOMASS)/test.h5 --realisations 4 --seed 1001
+	for input in raw averaged final; do $(BIN)/kerasgal halomass train $(HALOMASS_TRAIN) $(HALOMASS_VALIDATION) \
+	  --preset demo --input $$input --run $(HALOMASS)/$$input || exit 1; done
+	$(BIN)/kerasgal halomass evaluate $(foreach input,raw averaged final,$(HALOMASS)/$(input)) $(HALOMASS_TEST) \
+	  --sample 2000 --baseline --output $(HALOMASS)/evaluation
+
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
@@ -40,4 +56,4 @@ bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/watershed.py
 
 clean:
-	rm -rf $(VENV) $(DEMO) docs/_build build dist *.egg-info
+	rm -rf $(VENV) $(DEMO) $(HALOMASS) docs/_build build dist *.egg-info

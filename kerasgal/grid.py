@@ -7,6 +7,7 @@ Cell (i, j, k) of a grid spans [i, i+1) x [j, j+1) x [k, k+1) cells; its value b
 import itertools
 
 import numpy as np
+import scipy.fft
 import scipy.sparse
 
 
@@ -112,6 +113,21 @@ def wrapped_block(field, start, shape):
         target, source = zip(*piece)
         block[target] = field[source]
     return block
+
+
+def top_hats(field, radii):
+    """A periodic field averaged over spheres: yields, for each radius, the field smoothed with that top-hat.
+
+    `field`: (n, n, n) real; `radii`: in cells. Spheres smaller than a cell leave the field nearly as it is.
+    """
+    n = field.shape[0]
+    transform = scipy.fft.rfftn(field, workers=-1)
+    axis, last = 2 * np.pi * np.fft.fftfreq(n), 2 * np.pi * np.fft.rfftfreq(n)
+    wavenumber = np.sqrt(axis[:, None, None]**2 + axis[:, None]**2 + last**2)
+    for radius in radii:
+        x = np.maximum(wavenumber * radius, 1e-4)
+        window = 3 * (np.sin(x) - x * np.cos(x)) / x**3
+        yield scipy.fft.irfftn(transform * window, s=field.shape, workers=-1)
 
 
 def _periodic_pieces(start, length, period):

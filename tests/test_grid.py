@@ -131,3 +131,20 @@ def test_wrapped_block_is_a_copy():
     field = np.zeros((4, 4, 4))
     grid.wrapped_block(field, (0, 0, 0), (2, 2, 2))[:] = 1
     assert not field.any()
+
+
+def test_top_hats_average_over_spheres(rng):
+    """Waves that the grid resolves, averaged over points drawn evenly in spheres around some cells."""
+    n, waves = 16, rng.integers(-3, 4, (5, 3))
+    phase = rng.uniform(0, 2 * np.pi, 5)
+
+    def field(position):  # in cells
+        return np.cos(2 * np.pi / n * position @ waves.T + phase).sum(axis=-1)
+
+    cells = np.stack(np.meshgrid(*[np.arange(n)] * 3, indexing="ij"), axis=-1)
+    ball = rng.standard_normal((20_000, 3))
+    ball *= np.cbrt(rng.random((20_000, 1))) / np.linalg.norm(ball, axis=1, keepdims=True)
+    radii = (0.01, 1.7, 4.0)
+    for radius, smooth in zip(radii, grid.top_hats(field(cells), radii), strict=True):
+        for cell in ((0, 0, 0), (15, 3, 8)):
+            assert smooth[cell] == pytest.approx(field(np.array(cell) + radius * ball).mean(), abs=0.05)

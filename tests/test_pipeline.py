@@ -3,7 +3,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from kerasgal.errors import DataError
-from kerasgal.pipeline import centred, cube_symmetries, patches, tiles
+from kerasgal.pipeline import centred, cube_symmetries, deposits, patches, rows, tiles
 
 
 def numbered(n, offset=0):
@@ -90,3 +90,58 @@ def test_the_stream_depends_on_seed_and_number_only():
 def test_a_patch_larger_than_the_grid_is_refused():
     with pytest.raises(DataError, match="grid has 4 cells a side, fewer than the patch of 8"):
         patches([numbered(4)], [tiles(4, 4)], 8, 1)
+
+
+def test_every_patch_brings_its_target():
+    volumes = [numbered(6)[:1], numbered(8, 1000)[:1]]
+    corners = [np.array([0, 100, 215]), np.array([7, 511])]
+    targets = [np.array([[0.0], [100.0], [215.0]]), np.array([[1007.0], [1511.0]])]
+    for options in ({}, {"seed": 1, "symmetries": "rotations"}):
+        dataset = patches(volumes, corners, 3, 5, targets=targets, **options)
+        for inputs, target in dataset.take(1 if not options else 24):
+            # Under any symmetry the patch of that corner has its number at one of its own corners.
+            assert all(target[i, 0] in inputs[i].numpy() for i in range(5))
+
+
+def test_a_vector_turns_with_the_cube():
+    """The displacement from a patch's centre is the same field in every symmetry."""
+    n = 5
+    axis = np.arange(n, dtype=np.float32) - n // 2
+    radius = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
+    field = np.concatenate([(radius**2).sum(axis=-1, keepdims=True), radius, radius[..., :1] * 0 + 7], axis=-1)
+    seen = 0
+    for (inputs,) in patches([(field,)], [np.array([0])], n, 8, seed=0, symmetries="reflections", vector=1).take(6):
+        np.testing.assert_array_equal(inputs, np.broadcast_to(field, inputs.shape))
+        seen += len(inputs)
+    assert seen == 48
+
+
+def test_rows_come_in_order_or_shuffled_without_loss():
+    one, other = np.arange(10.0)[:, None], np.arange(10.0) * 2
+    batches = [(x.numpy(), y.numpy()) for x, y in rows([one, other], 4)]
+    assert [len(x) for x, _ in batches] == [4, 4, 2]
+    np.testing.assert_array_equal(np.concatenate([x for x, _ in batches]), one)
+    shuffled = np.concatenate([np.stack([x[:, 0], y]) for x, y in rows([one, other], 5, seed=2).take(4)], axis=1)
+    np.testing.assert_array_equal(shuffled[1], 2 * shuffled[0])
+    for turn in (shuffled[0, :10], shuffled[0, 10:]):
+        np.testing.assert_array_equal(np.sort(turn), np.arange(10))
+    assert not np.array_equal(shuffled[0, :10], shuffled[0, 10:])
+
+
+def test_deposits_keep_the_mass_and_see_across_the_faces():
+    rng = np.random.default_rng(0)
+    position = rng.uniform(0, 10, size=(4000, 3)).astype("f4")
+    centres = np.array([[0.1, 9.9, 5.0], [5.0, 5.0, 5.0]], "f4")
+    (cubes,), = deposits([(position, 10.0)], [centres], 3.0, 6, 2)
+    for cube, centre in zip(cubes, centres):
+        # Cloud-in-cell by hand, particle by particle, in the wrapped frame of the centre.
+        expected = np.zeros((6, 6, 6))
+        offset = (position - centre + 5.0) % 10.0 - 5.0
+        for at in offset / 0.5 + 2.5:
+            for cell in np.ndindex(2, 2, 2):
+                corner = np.floor(at).astype(int) + cell
+                if np.all((corner >= 0) & (corner < 6)):
+                    expected[tuple(corner)] += np.prod(1 - np.abs(at - corner))
+        np.testing.assert_allclose(cube[..., 0], expected * 1000 / 4000 / 0.125, rtol=1e-3, atol=1e-3)
+    with pytest.raises(DataError, match="wider than half the box"):
+        deposits([(position, 10.0)], [centres], 6.0, 6, 2)

@@ -7,18 +7,10 @@ which the linear density reaches the barrier decides which halo a cell belongs t
 import numpy as np
 
 from kerasgal.apps.protohalo.watershed import radius
+from kerasgal.grid import top_hats
 
 BARRIER = 1.686  # linear density contrast at which a sphere collapses
 RATIO = 1.15  # between the volumes of successive filters
-
-
-def top_hat(delta_k, wavenumber, scale):
-    """The field smoothed with a sphere of radius `scale`, from its Fourier transform."""
-    import scipy.fft
-
-    x = np.maximum(wavenumber * scale, 1e-4)
-    window = 3 * (np.sin(x) - x * np.cos(x)) / x**3
-    return scipy.fft.irfftn(delta_k * window, s=(wavenumber.shape[0],) * 3, workers=-1)
 
 
 def peak_haloes(delta, minimum):
@@ -29,19 +21,14 @@ def peak_haloes(delta, minimum):
     From the largest sphere to the smallest, each free peak above the barrier takes the free cells within the radius;
     one that finds less than half of its sphere free belongs to a larger halo and takes none.
     """
-    import scipy.fft
     from scipy import ndimage
 
     n = delta.shape[0]
-    delta_k = scipy.fft.rfftn(delta, workers=-1)
-    axis, last = 2 * np.pi * np.fft.fftfreq(n), 2 * np.pi * np.fft.rfftfreq(n)
-    wavenumber = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + last**2)
     found = np.full(delta.shape, -1, np.int32)
     sizes = []
-    volume = (n / 2) ** 3  # a sphere of a third of the box in radius
-    while volume >= minimum:
-        scale = radius(volume)
-        smooth = top_hat(delta_k, wavenumber, scale)
+    volume = (n / 2) ** 3 / RATIO ** np.arange(200)  # from a third of the box in radius
+    scales = radius(volume[volume >= minimum])
+    for scale, smooth in zip(scales, top_hats(delta, scales)):
         peaks = (smooth >= BARRIER) & (smooth == ndimage.maximum_filter(smooth, 3, mode="wrap")) & (found < 0)
         cells = np.argwhere(peaks)
         reach = int(scale)
@@ -53,7 +40,6 @@ def peak_haloes(delta, minimum):
             if free.sum() >= max(minimum, len(offsets) / 2):
                 found[tuple(index[free] for index in sphere)] = len(sizes)
                 sizes.append(free.sum())
-        volume /= RATIO
     order = np.argsort(-np.array(sizes, dtype=int), kind="stable")
     number = np.empty(len(order) + 1, np.int32)
     number[order] = np.arange(len(order))

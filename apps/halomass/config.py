@@ -1,0 +1,62 @@
+"""Hyper-parameters of Lucie-Smith et al. 2020 (arXiv:2011.10577)."""
+
+from dataclasses import dataclass
+
+from kerasgal.config import setting
+from kerasgal.errors import DataError
+from kerasgal.training import TrainingConfig
+
+APP = "halomass"
+
+INPUTS = ("raw", "averaged", "final", "channels")
+LIKELIHOODS = ("cauchy", "gaussian", "laplace", "two_sided_cauchy", "student_t")
+
+
+@dataclass(frozen=True)
+class TrainConfig(TrainingConfig):
+    """Sample, input, network, likelihood, priors and optimiser of one halomass run."""
+
+    low: float = setting(11.0, "Least log10 halo mass [Msun/h] of the sample.", demo=12.0)
+    high: float = setting(13.4, "Greatest log10 halo mass [Msun/h] of the sample.", demo=14.5)
+    samples: int = setting(200_000, "Training particles, drawn over all simulations.", demo=40_000, minimum=1)
+    validation_samples: int = setting(10_000, "Validation particles, drawn over all simulations.", demo=2_000,
+                                      minimum=1)
+    input: str = setting("raw", "What the network sees: the initial density around the particle; its averages over "
+                                "spherical shells; the final density; or initial density, potential and velocity.",
+                         choices=INPUTS)
+    patch: int = setting(75, "Cells per side of the cube around a particle; odd, so that its cell is the centre.",
+                         demo=21, minimum=5)
+    shells: int = setting(20, "Spherical shells of `averaged`.", demo=10, minimum=1)
+    extent: float = setting(1.5, "Side of the cube of `final` [Mpc/h].", demo=3.0, minimum=1e-3)
+    symmetries: str = setting("none", "Symmetries of the cube under which inputs are seen in training: none, the 24 "
+                                      "rotations, or all 48.", demo="reflections",
+                              choices=("none", "rotations", "reflections"))
+    padding: str = setting("same", "Convolve with zero padding, as the paper, or with none, on a cube as much larger, "
+                                   "so that whole boxes can be predicted.", choices=("same", "none"))
+    convolutions: int = setting(6, "Convolutions; all but the first are followed by a pooling.", demo=4, minimum=2)
+    filters: int = setting(32, "Filters of the first two convolutions; the third has twice, all others four times as "
+                               "many.", demo=8, minimum=1)
+    dense: int = setting(256, "Neurons of the first dense layer; the second has half as many.", demo=64, minimum=2)
+    likelihood: str = setting("cauchy", "Distribution of the true mass around the predicted one.", choices=LIKELIHOODS)
+    # The paper gives no number; this is that of the authors' code.
+    alpha: float = setting(10**-2.5, "Strength of the priors on the weights.", demo=1e-5, minimum=0.0)
+    learning_rate: float = setting(5e-5, "Learning rate of AMSGrad.", demo=1e-3, minimum=0.0)
+    scale_rate: float = setting(1.0, "How many times faster than the weights the likelihood's scale learns.", demo=10.0,
+                                minimum=0.1)
+    gradient_norm: float = setting(0.0, "Global norm to which a step's gradient is clipped; 0 does not clip.", demo=1.0,
+                                   minimum=0.0)
+    batch: int = setting(64, "Samples per step, over all devices.", minimum=1)
+    epochs: int = setting(100, "Epochs; each ends with validation and a checkpoint.", demo=10, minimum=1,
+                          resumable=True)
+    steps_per_epoch: int = setting(3125, "Steps per epoch.", demo=80, minimum=1)
+    patience: int = setting(10, "Stop after so many epochs without a better loss; 0 never stops early.", demo=0,
+                            minimum=0, resumable=True)
+
+    def __post_init__(self):
+        if not self.low < self.high:
+            raise DataError(f"--low {self.low:g} and --high {self.high:g} leave no mass: --low must be the smaller one")
+        if self.patch % 2 == 0:
+            raise DataError(f"--patch {self.patch} is even and has no cell at its centre: give an odd number")
+        if self.padding == "none" and self.input not in ("raw", "channels"):
+            raise DataError(f"--padding none predicts whole boxes from the initial density: it takes --input raw or "
+                            f"channels, received {self.input}")

@@ -1,0 +1,220 @@
+"""Particles, targets and inputs of halomass from Simulation files (Lucie-Smith et al. 2020, Secs. 2 and 3.1)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+
+from kerasgal.apps.halomass.model import shell_index, unpadded_side
+from kerasgal.errors import DataError
+from kerasgal.nbody import displacement_1lpt
+from kerasgal.simulation import Simulation
+
+CHANNELS = {"raw": 1, "averaged": 1, "final": 1, "channels": 5}
+INPUT_WORDS = {
+    "raw": "initial density contrast in a cube centred on a particle's Lagrangian cell",
+    "averaged": "initial density contrast averaged over spherical shells around a particle's Lagrangian cell",
+    "final": "final density in units of the mean in a cube centred on a particle's final position",
+    "channels": "initial density contrast, potential (its Laplacian is the density contrast) and first-order "
+                "displacement (three components), lengths in Mpc/h, in a cube centred on a particle's Lagrangian cell"}
+VECTOR = 2  # first of the channels that are a vector's components
+CHUNK = 256  # samples from which the inputs' mean and deviation are taken
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The linear map between log10 halo mass in [low, high] and the network's [-1, 1]."""
+
+    low: float
+    high: float
+
+    def to_target(self, log_mass):
+        return 2 * (log_mass - self.low) / (self.high - self.low) - 1
+
+    def to_log_mass(self, y):
+        return self.low + (y + 1) / 2 * (self.high - self.low)
+
+
+def particles_per_side(simulation):
+    """Particles per side of the Lagrangian lattice; the density grid may be coarser."""
+    return simulation["halo_id"].shape[0] if "halo_id" in simulation else simulation.gridsize
+
+
+def halo_log_mass(simulation, particles):
+    """log10 mass [Msun/h] of the haloes in which particles end, NaN outside haloes: (m,) for flat indices (m,).
+
+    Raises DataError for an index outside the simulation.
+    """
+    check_particles(simulation, particles)
+    if "halo_id" not in simulation:
+        return np.full(len(particles), np.nan)
+    log_mass = np.append(np.log10(simulation["halos/mass"][...].astype(np.float64)), np.nan)  # the last is for id -1
+    return log_mass[simulation["halo_id"][...].ravel()[particles]]
+
+
+def check_particles(simulation, particles):
+    """Raise DataError for flat indices of particles that the simulation does not have."""
+    number = particles_per_side(simulation) ** 3
+    wrong = [index for index in particles if not 0 <= index < number]
+    if wrong:
+        raise DataError(f"{simulation.path} has no particle {wrong[0]}: accepted are 0 to {number - 1}")
+
+
+def halo_particles(simulation, low, high):
+    """Flat indices of all particles that end in haloes with log10 mass in [low, high], in ascending order."""
+    log_mass = np.append(np.log10(simulation["halos/mass"][...].astype(np.float64)), -np.inf)
+    wanted = (log_mass >= low) & (log_mass <= high)
+    particles = np.flatnonzero(wanted[simulation["halo_id"][...].ravel()])
+    if not len(particles):
+        found = f"its haloes have {log_mass[-2]:.2f} to {log_mass[0]:.2f}" if len(log_mass) > 1 else "it has no halo"
+        raise DataError(f"{simulation.path} has no particle in haloes with log10 mass between {low:g} and {high:g}; "
+                        f"{found}")
+    return particles
+
+
+def sample_particles(simulation, count, low, high, seed):
+    """`count` particles at random that end in haloes with log10 mass [Msun/h] in [low, high].
+
+    Returns their flat indices and log10 halo masses, (m,) each; all, in random order, where there are fewer. Raises
+    DataError if there is none.
+    """
+    particles = np.random.default_rng(seed).permutation(halo_particles(simulation, low, high))[:count]
+    return particles, halo_log_mass(simulation, particles)
+
+
+def cells_of(simulation, particles):
+    """Indices of the particles' Lagrangian cells in the density grid, (3, m)."""
+    side = particles_per_side(simulation)
+    return np.stack(np.unravel_index(particles, (side,) * 3)) // (side // simulation.gridsize)
+
+
+def shell_averages(delta, cells, side, shells):
+    """Means of a periodic field over spherical shells around cells, (m, shells) float32.
+
+    delta: (n, n, n); cells: (3, m) indices; side, shells: as of `shell_index`. By FFT, for all cells of the box at
+    once, shell by shell; the kernel of a shell is one in its cells and wraps around the box.
+    """
+    modes = scipy.fft.rfftn(delta, workers=-1)
+    index = shell_index(side, shells)
+    offset = np.arange(side) - side // 2
+    averages = np.empty((cells.shape[1], shells), np.float32)
+    for shell in range(shells):
+        x, y, z = np.nonzero(index == shell)
+        kernel = np.zeros_like(delta)
+        # A correlation is a convolution with the mirrored kernel, and shells are their own mirror image.
+        np.add.at(kernel, (offset[x] % len(delta), offset[y] % len(delta), offset[z] % len(delta)), 1 / len(x))
+        averaged = scipy.fft.irfftn(modes * scipy.fft.rfftn(kernel, workers=-1), delta.shape, workers=-1)
+        averages[:, shell] = averaged[tuple(cells)]
+    return averages
+
+
+def initial_channels(delta, boxsize):
+    """Density contrast, potential and velocity of linear theory, each up to a constant: (n, n, n, 5) float32.
+
+    The Laplacian of the potential is delta; the velocity is in the direction of the first-order displacement. With
+    these channels the network need not see beyond its cube what pulls at it from there.
+    """
+    frequency = 2 * np.pi * scipy.fft.fftfreq(len(delta), boxsize / len(delta))
+    squared = frequency[:, None, None]**2 + frequency[:, None]**2 + frequency[:len(delta) // 2 + 1]**2
+    squared[0, 0, 0] = np.inf  # the potential has mean zero
+    potential = scipy.fft.irfftn(-scipy.fft.rfftn(delta, workers=-1) / squared, delta.shape, workers=-1)
+    return np.concatenate([delta[..., None], potential[..., None], displacement_1lpt(delta, boxsize)],
+                          axis=-1).astype(np.float32)
+
+
+def field(simulation, config):
+    """The field that cubes are cut from, (n, n, n, channel) float32, for the inputs `raw` and `channels`."""
+    delta = simulation.delta()
+    return initial_channels(delta, simulation.boxsize) if config.input == "channels" else delta[..., None]
+
+
+def cube_side(config):
+    """Cells per side of the cubes that the network takes."""
+    return unpadded_side(config.patch, config.convolutions) if config.padding == "none" else config.patch
+
+
+@dataclass
+class Sample:
+    """Some particles of one simulation, and what their inputs are made from."""
+
+    particles: np.ndarray  # (m,) flat indices
+    log_mass: np.ndarray  # (m,) log10 Msun/h, NaN outside haloes
+    places: np.ndarray  # (m, ...): corners of cubes; shell averages; final positions
+    source: object  # what cubes are cut from: a field; None; all final positions and the box size
+
+
+def load(path, config, particles):
+    """The `Sample` of particles, (m,) flat indices, of the Simulation file `path`.
+
+    Raises DataError for a particle outside the simulation, a cube larger than the box, or a file without what the
+    input is made from.
+    """
+    from kerasgal.pipeline import centred
+
+    with Simulation(path, require=("final/position",) if config.input == "final" else ("initial/delta",)) as simulation:
+        log_mass = halo_log_mass(simulation, particles)
+        if config.input == "final":
+            position = simulation["final/position"][...]
+            return Sample(particles, log_mass, position[particles], (position, simulation.boxsize))
+        side, n = odd_side(cube_side(config)), simulation.gridsize
+        if side > n:
+            raise DataError(f"{path}: the cube of {side} cells around a particle is larger than the box of {n}: choose "
+                            "a smaller --patch, or a simulation with more cells")
+        cells = cells_of(simulation, particles)
+        if config.input == "averaged":
+            averages = shell_averages(simulation.delta(), cells, config.patch, config.shells)
+            return Sample(particles, log_mass, averages, None)
+        return Sample(particles, log_mass, centred(np.ravel_multi_index(tuple(cells), (n,) * 3), n, side),
+                      field(simulation, config))
+
+
+def odd_side(side):
+    """Side of the cubes that are cut: odd, so that a particle's cell is the centre of every rotation of its cube."""
+    return side + 1 - side % 2
+
+
+def batches(samples, config, *, batch=None, targets=True, seed=None, first=0, full=False):
+    """Inputs, and targets in [-1, 1], (batch, 1), of samples as a tf.data.Dataset; see `kerasgal.pipeline.stream`.
+
+    Inputs are cubes, (batch, x, y, z, channel), or for `averaged` the shells' means, (batch, shells). Symmetries are
+    for the endless stream that a seed gives.
+    """
+    from kerasgal import pipeline
+
+    scale, side = Scale(config.low, config.high), cube_side(config)
+    places = [sample.places for sample in samples]
+    target = [scale.to_target(sample.log_mass)[:, None] for sample in samples] if targets else None
+    options = {"batch": batch or config.batch, "seed": seed, "first": first, "full": full}
+    if config.input == "averaged":
+        arrays = [np.concatenate(places)] + ([np.concatenate(target)] if targets else [])
+        return pipeline.rows(arrays, **options)
+    turned = seed is not None and config.symmetries != "none"
+    options.update(targets=target, symmetries=config.symmetries if turned else None)
+    sources = [sample.source for sample in samples]
+    if config.input == "final":
+        return pipeline.deposits(sources, places, config.extent, side, **options)
+    dataset = pipeline.patches([(volume,) for volume in sources], places, odd_side(side),
+                               vector=VECTOR if config.input == "channels" else None, **options)
+    if side % 2:
+        return dataset
+    # The particle's cell is at side // 2 also of an even cube, whichever way it was turned.
+    return dataset.map(lambda cubes, *rest: (cubes[:, :side, :side, :side], *rest))
+
+
+def moments(samples, config):
+    """Mean and standard deviation of each channel of the cubes, (channel,) each, over some training particles."""
+    chosen = [sample_of(sample, CHUNK // len(samples) + 1) for sample in samples]
+    total, squares, count = 0.0, 0.0, 0
+    for (inputs,) in batches(chosen, config, batch=16, targets=False):
+        inputs = np.asarray(inputs, np.float64)
+        if config.input == "averaged":
+            inputs = np.pad(inputs, [(0, 0), (0, 1)])[:, shell_index(config.patch, config.shells).ravel(), None]
+        inputs = inputs.reshape(-1, inputs.shape[-1])
+        total, squares, count = total + inputs.sum(axis=0), squares + (inputs**2).sum(axis=0), count + len(inputs)
+    mean = total / count
+    return mean, np.sqrt(np.maximum(squares / count - mean**2, 1e-30))
+
+
+def sample_of(sample, count):
+    """The first `count` particles of a sample."""
+    return Sample(sample.particles[:count], sample.log_mass[:count], sample.places[:count], sample.source)

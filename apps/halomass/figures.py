@@ -1,0 +1,165 @@
+"""The figures of Lucie-Smith et al. 2020, Sec. 3 and Methods."""
+
+import numpy as np
+
+from kerasgal.apps.halomass.metrics import PLACES, kernel_density, residual_grid
+from kerasgal.plotting import figure, save
+
+BINS = 12  # of true mass that have a violin each
+PREDICTED, TRUE = "log$_{10}$ M$_{predicted}$ [M$_\\odot$/h]", "log$_{10}$ M$_{true}$ [M$_\\odot$/h]"
+RESIDUAL = "log$_{10}$ (M$_{predicted}$ / M$_{true}$)"
+FEWEST = 30  # particles that a distribution is drawn for
+TRUTH = "0.35"
+
+
+def colours(names):
+    """One colour for each name."""
+    return {name: f"C{number}" for number, name in enumerate(names)}
+
+
+def mass_range(low, high, third):
+    """The title of a panel for one third of the mass range."""
+    edges = np.linspace(low, high, 4)
+    return f"{edges[third]:.1f} $\\leq$ log$_{{10}}$ M$_{{true}}$ $\\leq$ {edges[third + 1]:.1f}"
+
+
+def violins(true, predicted, low, high, path):
+    """Distributions of the predicted mass in bins of true mass (Figs. 2 and 4 of the paper), one panel each.
+
+    true: (particles,) and predicted: {name: (particles,)}, log10 masses. From the second panel on, the left halves
+    are those of the first prediction.
+    """
+    drawing, axes = figure(len(predicted), width=4.4, height=4, sharex=True, sharey=True, squeeze=False)
+    edges = np.linspace(low, high, BINS + 1)
+    colour = colours(predicted)
+    first = next(iter(predicted))
+    for axis, name in zip(axes[0], predicted):
+        halves = [(name, "both")] if name == first else [(first, "low"), (name, "high")]
+        for drawn, side in halves:
+            for number, centre in enumerate((edges[1:] + edges[:-1]) / 2):
+                inside = (true >= edges[number]) & (true <= edges[number + 1])
+                if inside.sum() >= FEWEST:
+                    violin(axis, predicted[drawn][inside], centre, 0.92 * (edges[1] - edges[0]), side, colour[drawn])
+        axis.plot((low, high), (low, high), color="k", linewidth=1)
+        axis.set(xlabel=TRUE, title=name if name == first else f"{first} (left), {name} (right)")
+    together = np.percentile(np.concatenate(list(predicted.values())), (0.05, 99.95))
+    axes[0, 0].set(ylabel=PREDICTED, ylim=(min(low, together[0]) - 0.1, max(high, together[1]) + 0.1))
+    save(drawing, path)
+
+
+def violin(axis, values, centre, width, side, colour):
+    """A violin, or its lower or higher half, with the median as a line; it ends with the data."""
+    bodies = axis.violinplot([values], [centre], widths=width, side=side, showextrema=False, points=200)["bodies"]
+    for body in bodies:
+        body.set(facecolor=colour, edgecolor=colour, alpha=0.55, linewidth=0.8)
+    left, right = (side != "high") * width / 2, (side != "low") * width / 2
+    axis.hlines(np.median(values), centre - left, centre + right, color=colour, linewidth=1.5)
+
+
+def comparison(residuals, third, low, high, labels, path):
+    """Residual distributions of all predictions in the three mass bins, Gaussian kernel density estimates.
+
+    residuals: {name: (particles,)} in dex, drawn in their order, the one named "random" in grey; third: (particles,)
+    mass bin; labels: {name: legend}.
+    """
+    drawing, axes = figure(3, sharex=True, sharey=True, width=4.2, height=4.4)
+    grid = residual_grid(list(residuals.values()))
+    colour = {**colours(name for name in residuals if name != "random"), "random": TRUTH}
+    for number, axis in enumerate(axes):
+        for name, residual in residuals.items():
+            inside = residual[third == number]
+            if len(inside) >= FEWEST:
+                style = {"linestyle": "--", "linewidth": 1.2} if name == "random" else {"linewidth": 1.8}
+                axis.plot(grid, kernel_density(inside, grid), color=colour[name], label=labels[name], **style)
+        axis.axvline(0, color="k", linewidth=0.6, linestyle=":")
+        axis.set(title=mass_range(low, high, number), xlabel=RESIDUAL, yticks=[], xlim=limits(residuals))
+    axes[0].set_ylabel("particles")
+    axes[0].set_ylim(bottom=0)  # after all is drawn: it ends the automatic scaling of the axes, which are shared
+    drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    save(drawing, path)
+
+
+def limits(residuals):
+    """Symmetric limits that leave a thousandth of each prediction's residuals out."""
+    reach = max(np.percentile(np.abs(residual), 99.9) for residual in residuals.values())
+    return -reach, reach
+
+
+def radii(residuals, third, place, low, high, path):
+    """Residual distributions in the three mass bins for the inner, middle and outer thirds of haloes, a row each."""
+    drawing, axes = figure(3, len(residuals), sharex=True, sharey="row", width=4.2, height=2.8, squeeze=False)
+    grid = residual_grid(list(residuals.values()))
+    for row, (name, residual) in zip(axes, residuals.items()):
+        for number, axis in enumerate(row):
+            for shell, label in enumerate(PLACES):
+                inside = residual[(third == number) & (place == shell)]
+                if len(inside) >= FEWEST:
+                    axis.plot(grid, kernel_density(inside, grid), color=("#440154", "#21918c", "#e8a80c")[shell],
+                              linewidth=1.8, label=label)
+            axis.axvline(0, color="k", linewidth=0.6, linestyle=":")
+            axis.set(yticks=[], xlim=limits(residuals))
+        row[0].set_ylabel(name)
+        row[0].set_ylim(bottom=0)
+        row[-1].legend(frameon=False, loc="upper right")
+    for number in range(3):
+        axes[0, number].set_title(mass_range(low, high, number))
+        axes[-1, number].set_xlabel(RESIDUAL)
+    save(drawing, path)
+
+
+def likelihood(target, networks, path, slices=4):
+    """The truth at fixed prediction against the fitted likelihood (Fig. 5 of the paper), a row for each network.
+
+    target: (particles,) rescaled true mass d; networks: {name: (y, density)}, y: (particles,), density: function of
+    grid (cells,) and predictions (p,) to their predictive densities, (cells, p). Each panel takes the twentieth of
+    the particles whose predictions are nearest to a quantile of all predictions, and draws their mean density.
+    """
+    drawing, axes = figure(slices, len(networks), sharex=True, width=3.3, height=2.6, squeeze=False)
+    edges, grid = np.linspace(-1, 1, 31), np.linspace(-1, 1, 401)
+    for row, (name, (y, density)) in zip(axes, networks.items()):
+        order = np.argsort(y)
+        size = max(len(y) // 20, 1)
+        for axis, start in zip(row, np.linspace(0, len(y) - size, slices + 2).astype(int)[1:-1]):
+            chosen = order[start:start + size]
+            axis.hist(target[chosen], edges, density=True, histtype="stepfilled", color="0.8", label="truth")
+            few = chosen[::max(size // 100, 1)]
+            axis.plot(grid, density(grid, y[few]).mean(axis=1), color="C3", label="likelihood")
+            axis.axvline(np.median(y[chosen]), color="k", linewidth=0.8, linestyle=":")
+            axis.set(yticks=[], xlim=(-1, 1),
+                     title=f"{y[chosen].min():.2f} $\\leq$ y $\\leq$ {y[chosen].max():.2f}")
+        row[0].set_ylabel(f"{name}\np(d | y)")
+        row[0].legend(frameon=False)
+    for axis in axes[-1]:
+        axis.set_xlabel("rescaled mass d")
+    save(drawing, path)
+
+
+def training(histories, path):
+    """Loss and gamma against epoch (Fig. 6 of the paper). histories: {name: {column: values}} of history.csv."""
+    drawing, (left, right) = figure(2)
+    colour = colours(histories)
+    for name, history in histories.items():
+        left.plot(history["epoch"], history["loss"], color=colour[name], label=f"{name}, training")
+        if "val_loss" in history:
+            left.plot(history["epoch"], history["val_loss"], "--", color=colour[name], label=f"{name}, validation")
+        widths = [column for column in history if column.startswith("gamma")]  # a two-sided likelihood has two
+        for column, style in zip(widths, ("-", "--")):
+            right.plot(history["epoch"], history[column], style, color=colour[name],
+                       label=name if len(widths) == 1 else f"{name}, {column.removeprefix('gamma_')}")
+    left.set(xlabel="epoch", ylabel="loss")
+    right.set(xlabel="epoch", ylabel="$\\gamma$")
+    left.legend(frameon=False)
+    right.legend(frameon=False)
+    save(drawing, path)
+
+
+def calibration(coverages, path):
+    """Share of particles within central intervals against their level. coverages: {name: {level: share}}."""
+    drawing, axis = figure(width=4.4, height=4)
+    axis.plot((0, 1), (0, 1), color="k", linewidth=0.8)
+    axis.fill_between((0, 1), (-0.05, 0.95), (0.05, 1.05), color="0.92", label="$\\pm$ 5%")
+    for name, coverage in coverages.items():
+        axis.plot([float(level) for level in coverage], list(coverage.values()), marker=".", label=name)
+    axis.set(xlabel="level of the central interval", ylabel="particles within", xlim=(0, 1), ylim=(0, 1))
+    axis.legend(frameon=False, loc="upper left")
+    save(drawing, path)

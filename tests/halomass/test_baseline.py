@@ -1,0 +1,56 @@
+"""Boosted trees: what they read, what they learn, and what is said where they cannot be fitted."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from kerasgal.apps.halomass import baseline, data
+from kerasgal.apps.halomass.config import TrainConfig
+from kerasgal.config import preset, replace
+from kerasgal.errors import DataError
+from kerasgal.simulation import Simulation
+
+
+@pytest.fixture(scope="module")
+def config():
+    return replace(preset(TrainConfig, "demo"), {"low": 11.8, "high": 14.0, "samples": 2000, "patch": 9,
+                                                 "validation_samples": 500}, "test")
+
+
+@pytest.fixture(scope="module")
+def folder(boxes, tmp_path_factory):
+    """What a run folder says of its training data."""
+    folder = tmp_path_factory.mktemp("run")
+    seen = {"training": [str(boxes[0])], "validation": [str(boxes[1])]}
+    (folder / "provenance.json").write_text(json.dumps({"data": seen}))
+    return folder
+
+
+def test_densities_are_means_over_the_cells_of_a_sphere(boxes):
+    particles = np.array([0, 5000, 32767])
+    with Simulation(boxes[0]) as simulation:
+        delta, cellsize = simulation.delta(), simulation.cellsize
+    found = baseline.sphere_densities(boxes[0], particles, np.array([0.01, 7.0]) * cellsize)
+    np.testing.assert_allclose(found[:, 0], delta.ravel()[particles], rtol=1e-3)
+    axis = np.arange(-8, 9)
+    offset = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    offset = offset[(offset**2).sum(axis=1) <= 7.0**2]
+    cells = np.stack(np.unravel_index(particles, delta.shape), axis=-1)
+    direct = [delta[tuple(((cell + offset) % 32).T)].mean() for cell in cells]
+    np.testing.assert_allclose(found[:, 1], direct, atol=0.1 * delta.std())  # the sphere's edge cuts cells
+
+
+def test_trees_know_more_of_an_unseen_box_than_the_mean(boxes, folder, config):
+    fitted = baseline.fit(folder, config)
+    with Simulation(boxes[2]) as simulation:
+        particles, true = data.sample_particles(simulation, 2000, config.low, config.high, 0)
+    predicted = fitted.predict(boxes[2], particles)
+    assert np.corrcoef(true, predicted)[0, 1] > 0.3
+
+
+def test_scikit_learn_is_optional(folder, config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
+    with pytest.raises(DataError, match=r"install kerasgal\[baseline\]"):
+        baseline.fit(folder, config)

@@ -1,0 +1,206 @@
+"""The whole road through the command line, on small simulations, and the mistakes a user can make on it."""
+
+import json
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from kerasgal.apps.halomass import compress, predict
+from kerasgal.simulation import Simulation
+
+TINY = ["--preset", "demo", "--low", "11.9", "--high", "13.8", "--samples", "400", "--validation-samples", "60",
+        "--patch", "7", "--convolutions", "3", "--filters", "3", "--dense", "12", "--batch", "20", "--epochs", "1",
+        "--steps-per-epoch", "20"]
+
+
+@pytest.fixture(scope="module")
+def run(boxes, tmp_path_factory, invoke):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    said = invoke("halomass", "train", boxes[0], boxes[1], *TINY, "--padding", "none", "--run", folder).stdout
+    for words in ("400 training particles", "validating on", "input neurons", str(folder)):
+        assert words in said
+    return folder
+
+
+def test_summary_prints_the_papers_network(invoke):
+    assert "2,108,258 trainable parameters" in invoke("halomass", "summary", "--preset", "paper").stdout
+    assert "averages" in invoke("halomass", "summary", "--preset", "demo", "--input", "averaged").stdout
+
+
+def test_tables_hold_the_prediction_and_its_quantiles(run, boxes, tmp_path, invoke):
+    (tmp_path / "numbers.txt").write_text("5\n32767\n\n1000\n")
+    with Simulation(boxes[2]) as simulation:
+        log_mass = np.append(np.log10(simulation["halos/mass"][...]), np.nan)
+        true = log_mass[simulation["halo_id"][...].ravel()]
+    expected = {"given": [5, 32767, 1000], "all": np.flatnonzero((true >= 11.9) & (true <= 13.8)), "some": None}
+    for name, suffix, arguments in (("given", "ecsv", ["--particles", tmp_path / "numbers.txt"]), ("all", "h5", []),
+                                    ("some", "fits", ["--sample", 40])):
+        output = tmp_path / f"{name}.{suffix}"
+        said = invoke("halomass", "predict", run, boxes[2], *arguments, "--output", output).stdout
+        assert str(output) in said
+        if suffix == "h5":
+            with h5py.File(output) as file:
+                table, header = {column: file[column][...] for column in file}, dict(file.attrs)
+        else:
+            table = Table.read(output)
+            header = {key.lower(): value for key, value in table.meta.items()}
+        if expected[name] is not None:
+            np.testing.assert_array_equal(table["particle"], expected[name])
+        np.testing.assert_allclose(table["log_mass_true"], true[table["particle"]], rtol=1e-5)
+        assert len(table["particle"]) == (40 if name == "some" else len(expected[name]))
+        assert header["unit"] == "log10 Msun/h" and header["like"] == "cauchy" and header["scale0"] > 0
+        quantiles = np.stack([table[f"log_mass_p{q}"] for q in ("025", "16", "50", "84", "975")])
+        assert np.all(np.diff(quantiles, axis=0) > 0) and quantiles.min() >= 11.9 and quantiles.max() <= 13.8
+    found = predict.predict_particles(predict.load_run(run), boxes[2], [5, 32767, 1000])
+    np.testing.assert_allclose(Table.read(tmp_path / "given.ecsv")["log_mass"], found["log_mass"], atol=1e-5)
+
+
+def test_the_map_is_the_prediction_of_every_cell(run, boxes, tmp_path, invoke):
+    invoke("halomass", "predict", run, boxes[2], "--map", "--output", tmp_path / "map.h5")
+    with h5py.File(tmp_path / "map.h5") as file:
+        found = file["log_mass"][...]
+    particles = np.random.default_rng(0).integers(0, 32**3, 100)
+    expected = predict.predict_particles(predict.load_run(run), boxes[2], particles)["log_mass"]
+    assert found.shape == (32, 32, 32)
+    np.testing.assert_allclose(found.ravel()[particles], expected, atol=1e-5)
+
+
+def test_bfloat16_predicts_nearly_the_same(run, boxes, tmp_path, invoke):
+    for precision in ("float32", "mixed_bfloat16"):
+        invoke("halomass", "predict", run, boxes[2], "--sample", 50, "--precision", precision, "--output",
+               tmp_path / f"{precision}.h5")
+    with h5py.File(tmp_path / "float32.h5") as one, h5py.File(tmp_path / "mixed_bfloat16.h5") as other:
+        np.testing.assert_allclose(one["log_mass"], other["log_mass"], atol=0.05)
+
+
+def kill_neurons(run, folder):
+    """A run folder whose network has weights of zero out of half its features and neurons."""
+    trained = predict.load_run(run)
+    for layer in compress.dense_layers(trained.model):
+        kernel, bias = (np.array(value) for value in layer.get_weights())
+        kernel[::2] = 0
+        kernel[1, -1] = 0.5  # one active weight keeps a neuron
+        layer.set_weights([kernel, bias + 0.1])
+    compress.write(folder, run, trained, {}, False)
+    return trained
+
+
+def test_compression_gives_the_smaller_network_equal_in_output(run, boxes, tmp_path, invoke):
+    before = kill_neurons(run, tmp_path / "sparse")
+    said = invoke("halomass", "compress", tmp_path / "sparse", tmp_path / "small").stdout
+    sizes = [layer.kernel.shape for layer in compress.dense_layers(before.model)]
+    assert f"{sizes[0][0] // 2} of {sizes[0][0]} input neurons" in said
+    after = predict.load_run(tmp_path / "small")
+    assert [layer.kernel.shape[0] for layer in compress.dense_layers(after.model)] == [rows // 2 for rows, _ in sizes]
+    cubes = np.random.default_rng(0).normal(size=(20, *before.model.input_shape[1:])).astype("f4")
+    np.testing.assert_allclose(after.model(cubes), before.model(cubes), atol=1e-6)
+    assert float(said.split("at most ")[1]) < 1e-6
+    assert compress.activity(after.model)[0]["active_neurons"] == sizes[0][0] // 2
+    # It is a run like any other: it predicts, draws maps, exports and is compressed again.
+    maps = []
+    for name in ("sparse", "small"):
+        invoke("halomass", "predict", tmp_path / name, boxes[2], "--map", "--output", tmp_path / f"{name}.h5")
+        with h5py.File(tmp_path / f"{name}.h5") as file:
+            maps.append(file["log_mass"][...])
+    np.testing.assert_allclose(*maps, atol=1e-5)
+    invoke("halomass", "compress", tmp_path / "small", tmp_path / "again")
+    again = predict.load_run(tmp_path / "again")
+    np.testing.assert_allclose(again.model(cubes), before.model(cubes), atol=1e-6)
+    assert again.model.count_params() == after.model.count_params()
+
+
+def test_the_saved_model_predicts_without_our_code(run, tmp_path, invoke):
+    invoke("halomass", "export", run, tmp_path / "served")
+    model = predict.load_run(run).model
+    cubes = np.random.default_rng(0).normal(size=(3, *model.input_shape[1:])).astype("f4")
+    np.save(tmp_path / "in.npy", cubes)
+    program = ("import sys; sys.modules['kerasgal'] = None\nimport numpy as np, tensorflow as tf\n"
+               f"model = tf.saved_model.load(r'{tmp_path}/served')\n"
+               f"np.save(r'{tmp_path}/out.npy', model.serve(np.load(r'{tmp_path}/in.npy')))")
+    subprocess.run([sys.executable, "-c", program], check=True)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), model(cubes), atol=1e-6)
+    described = json.loads((tmp_path / "served" / "kerasgal.json").read_text())
+    assert described["output"] == ["y", "gamma"] and described["log10_mass"] == "11.9 + (y + 1) / 2 * 1.9"
+
+
+def without(path, source, *names):
+    path.write_bytes(source.read_bytes())
+    with h5py.File(path, "a") as file:
+        for name in names:
+            del file[name]
+    return path
+
+
+@pytest.mark.parametrize("case, code, message", [
+    ("missing", 1, "no such file"),
+    ("no haloes", 1, "has no halo_id, halos/mass"),
+    ("no final", 1, "has no final/position"),
+    ("range", 1, "no particle in haloes with log10 mass between 15 and 16"),
+    ("empty range", 2, "leave no mass"),
+    ("cube", 1, "the cube of 33 cells around a particle is larger than the box of 32"),
+    ("extent", 1, "is wider than half the box of 25 Mpc/h"),
+    ("even", 2, "--patch 8 is even"),
+    ("dense", 2, "--padding none predicts whole boxes"),
+    ("resume", 2, "--resume and --overwrite contradict each other"),
+    ("exists", 1, "exists already; give --resume"),
+    ("precision", 1, "trains wrongly without a GPU"),
+])
+def test_mistakes_in_training_are_one_line(case, code, message, boxes, run, tmp_path, invoke):
+    arguments = {
+        "missing": [tmp_path / "none.h5"], "empty range": [boxes[0], "--low", "14"],
+        "no haloes": [without(tmp_path / "bare.h5", boxes[0], "halo_id", "halos")],
+        "no final": [without(tmp_path / "early.h5", boxes[0], "final"), "--input", "final"],
+        "range": [boxes[0], "--low", "15", "--high", "16"], "cube": [boxes[0], "--patch", "33"],
+        "extent": [boxes[0], "--input", "final", "--extent", "20"], "even": [boxes[0], "--patch", "8"],
+        "dense": [boxes[0], "--padding", "none", "--input", "averaged"],
+        "resume": [boxes[0], "--resume", "--overwrite"], "exists": [boxes[0], "--run", run],
+        "precision": [boxes[0], "--precision", "mixed_float16"],
+    }[case]
+    done = invoke("halomass", "train", "--run", tmp_path / "run", *TINY, *arguments, check=False)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr
+    if code == 1:
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not (tmp_path / "run" / "best.weights.h5").exists()
+
+
+def test_mistakes_in_prediction_are_one_line_and_leave_nothing(boxes, run, tmp_path, invoke):
+    output = tmp_path / "out.h5"
+
+    def fails(code, message, *arguments):
+        done = invoke("halomass", *arguments, check=False)
+        assert done.returncode == code and message in done.stderr, done.stderr
+        assert code == 2 or len(done.stderr.strip().splitlines()) == 1, done.stderr
+        assert not output.exists()
+
+    (tmp_path / "far.txt").write_text("3\n32768\n")
+    (tmp_path / "words.txt").write_text("3\nfour\n")
+    (tmp_path / "empty.txt").write_text("\n")
+    to = ["--output", output]
+    fails(1, "is not a run folder", "predict", tmp_path, boxes[2], *to)
+    fails(1, "has no particle 32768: accepted are 0 to 32767", "predict", run, boxes[2], "--particles",
+          tmp_path / "far.txt", *to)
+    fails(1, "one particle number per line", "predict", run, boxes[2], "--particles", tmp_path / "words.txt", *to)
+    fails(1, "has no particle number", "predict", run, boxes[2], "--particles", tmp_path / "empty.txt", *to)
+    fails(1, "no such file", "predict", run, boxes[2], "--particles", tmp_path / "none.txt", *to)
+    fails(1, "has no halo_id", "predict", run, without(tmp_path / "bare.h5", boxes[2], "halo_id", "halos"), *to)
+    fails(2, "contradict each other", "predict", run, boxes[2], "--sample", "3", "--map", *to)
+    fails(2, "accepted suffixes are .h5, .ecsv, .fits", "predict", run, boxes[2], "--output", tmp_path / "out.txt")
+    if not predict.has_gpu():
+        fails(1, "needs a GPU", "predict", run, boxes[2], "--sample", "3", "--precision", "mixed_float16", *to)
+    padded = tmp_path / "padded"
+    invoke("halomass", "train", boxes[0], *TINY, "--run", padded)
+    fails(1, "train with --padding none", "predict", padded, boxes[2], "--map", *to)
+    fails(1, "exists already; give --overwrite", "compress", run, padded)
+
+
+def test_a_simulation_without_haloes_can_be_predicted(boxes, run, tmp_path, invoke):
+    (tmp_path / "numbers.txt").write_text("7\n")
+    bare = without(tmp_path / "bare.h5", boxes[2], "halo_id", "halos", "final")
+    invoke("halomass", "predict", run, bare, "--particles", tmp_path / "numbers.txt", "--output", tmp_path / "out.h5")
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert np.isnan(file["log_mass_true"][0]) and np.isfinite(file["log_mass"][0])

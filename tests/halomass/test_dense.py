@@ -1,0 +1,73 @@
+"""The whole box at once against the same network applied cube by cube."""
+
+import keras
+import numpy as np
+import pytest
+
+from kerasgal.apps.halomass import dense
+from kerasgal.apps.halomass.model import cnn, pooled_side, unpadded_side
+
+
+def network(patch, convolutions, channels=1, kept=None):
+    keras.utils.set_random_seed(convolutions)
+    model = cnn(unpadded_side(patch, convolutions), channels, convolutions=convolutions, filters=3, dense=(6, 4),
+                padding="none", kept=kept)
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if hasattr(layer, "bias"):
+            layer.bias.assign(rng.normal(size=layer.bias.shape))
+    return model
+
+
+def cube_by_cube(model, field, cells):
+    side = model.input_shape[1]
+    cubes = []
+    for cell in cells:
+        cube = field
+        for axis in range(3):
+            cube = np.take(cube, np.arange(side) + cell[axis] - side // 2, axis=axis, mode="wrap")
+        cubes.append(cube)
+    return np.concatenate([np.asarray(model.predict_on_batch(part))[:, 0]
+                           for part in np.array_split(np.stack(cubes), max(1, len(cubes) // 25))])
+
+
+def test_the_papers_sizes():
+    assert unpadded_side(75, 6) == 160 and pooled_side(75, 6) == 3
+    same, none = cnn(), cnn(160, padding="none")
+    count = [sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) for model in (same, none)]
+    assert count == [2_108_258, 2_108_258]
+
+
+@pytest.mark.parametrize("n, patch, convolutions, channels", [(24, 7, 3, 1), (32, 9, 4, 2), (27, 5, 3, 1)])
+def test_the_map_is_the_cubes(n, patch, convolutions, channels, monkeypatch):
+    model = network(patch, convolutions, channels)
+    field = np.random.default_rng(n).normal(size=(n, n, n, channels)).astype("f4")
+    assert unpadded_side(patch, convolutions) <= n
+    predicted = dense.predict_cells(model, field)
+    cells = np.random.default_rng(1).integers(0, n, size=(100, 3))
+    cells[:4] = [[0, 0, 0], [n - 1, n - 1, n - 1], [0, n - 1, n // 2], [n // 2] * 3]
+    np.testing.assert_allclose(predicted[tuple(cells.T)], cube_by_cube(model, field, cells), atol=1e-5)
+    assert predicted.std() > 1e-3
+    # Little memory: phases one by one, slabs of a cell or two.
+    monkeypatch.setattr(dense, "LIMIT", 4000)
+    done = []
+    again = dense.predict_cells(model, field, lambda d, t: done.append((d, t)))
+    np.testing.assert_allclose(again, predicted, atol=1e-5)
+    assert done[-1][0] == done[-1][1] >= n**3 and len(done) > 1
+
+
+def test_a_compressed_network_draws_the_map_too():
+    model = network(5, 3, kept=[0, 3, 17, 47])
+    field = np.random.default_rng(0).normal(size=(24, 24, 24, 1)).astype("f4")
+    cells = np.random.default_rng(1).integers(0, 24, size=(20, 3))
+    np.testing.assert_allclose(dense.predict_cells(model, field)[tuple(cells.T)], cube_by_cube(model, field, cells),
+                               atol=1e-5)
+
+
+def test_a_demo_sized_network_on_128_cells():
+    keras.utils.set_random_seed(0)
+    model = cnn(unpadded_side(21, 4), convolutions=4, filters=8, dense=(64, 32), padding="none")
+    field = np.random.default_rng(0).normal(size=(128, 128, 128, 1)).astype("f4")
+    cells = np.random.default_rng(1).integers(0, 128, size=(1000, 3))
+    predicted = dense.predict_cells(model, field)
+    np.testing.assert_allclose(predicted[tuple(cells.T)], cube_by_cube(model, field, cells), atol=1e-5)
