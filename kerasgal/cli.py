@@ -12,6 +12,7 @@ import sys
 import click
 
 from kerasgal import __version__
+from kerasgal.config import options
 from kerasgal.errors import DataError
 
 VERBS = {"simulate": "kerasgal.commands", "info": "kerasgal.commands", "convert": "kerasgal.readers.cli"}
@@ -68,6 +69,39 @@ class App(click.Group):
     """The command group of an app."""
 
     command_class = NetworkCommand
+
+
+def training_options(config_class, default_run):
+    """A decorator with the flags of every app's `train`: validation, run folder, and those of the config dataclass."""
+    flags = [
+        click.option("--validation", multiple=True, type=click.Path(dir_okay=False), metavar="FILE",
+                     help="Simulation file to validate on; may be given several times.  [default: the last of "
+                          "SIMULATIONS, if there are several]"),
+        click.option("--run", "folder", type=click.Path(file_okay=False), default=default_run, show_default=True,
+                     help="Run folder to write."),
+        click.option("--resume", is_flag=True, help="Go on with the run in the folder."),
+        click.option("--overwrite", is_flag=True, help="Replace the run in the folder."),
+        click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs into the run folder."),
+        options(config_class),
+    ]
+
+    def decorate(command):
+        for flag in reversed(flags):
+            command = flag(command)
+        return command
+
+    return decorate
+
+
+def hold_out(simulations, validation):
+    """Lists of the simulations to train and to validate on; the last one is held out if none was given for it."""
+    simulations, validation = list(simulations), list(validation)
+    if not validation and len(simulations) > 1:
+        validation = [simulations.pop()]
+        click.echo(f"validating on {validation[0]}, which is not trained on")
+    elif not validation:
+        click.echo("no simulation to validate on: the best epoch is the one with the lowest training loss")
+    return simulations, validation
 
 
 @click.group(cls=Front, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

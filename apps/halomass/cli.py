@@ -6,8 +6,8 @@ import click
 
 from kerasgal.apps.halomass.cli_evaluate import baseline, evaluate
 from kerasgal.apps.halomass.config import APP, INPUTS, TrainConfig
-from kerasgal.cli import App
-from kerasgal.config import PRESETS, from_flags, options, preset
+from kerasgal.cli import App, hold_out, training_options
+from kerasgal.config import PRESETS, from_flags, preset
 
 
 @click.group(cls=App)
@@ -40,15 +40,7 @@ def summary(name, input):
 
 @cli.command()
 @click.argument("simulations", nargs=-1, required=True, type=click.Path(dir_okay=False))
-@click.option("--validation", multiple=True, type=click.Path(dir_okay=False), metavar="FILE",
-              help="Simulation file to validate on; may be given several times.  [default: the last of SIMULATIONS, "
-                   "if there are several]")
-@click.option("--run", "folder", type=click.Path(file_okay=False), default="halomass-run", show_default=True,
-              help="Run folder to write.")
-@click.option("--resume", is_flag=True, help="Go on with the run in the folder.")
-@click.option("--overwrite", is_flag=True, help="Replace the run in the folder.")
-@click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs into the run folder.")
-@options(TrainConfig)
+@training_options(TrainConfig, "halomass-run")
 def train(simulations, validation, folder, resume, overwrite, tensorboard, flags):
     """Train on particles of SIMULATIONS, Simulation files with haloes; those of --input final with final positions."""
     from kerasgal.apps.halomass.compress import activity
@@ -60,12 +52,7 @@ def train(simulations, validation, folder, resume, overwrite, tensorboard, flags
     config = from_flags(TrainConfig, flags)
     folder = Path(folder)
     check_folder(folder, APP, resume, overwrite)
-    simulations, validation = list(simulations), list(validation)
-    if not validation and len(simulations) > 1:
-        validation = [simulations.pop()]
-        click.echo(f"validating on {validation[0]}, which is not trained on")
-    elif not validation:
-        click.echo("no simulation to validate on: the best epoch is the one with the lowest training loss")
+    simulations, validation = hold_out(simulations, validation)
     model = train_run(simulations, validation, config, folder, resume=resume, overwrite=overwrite,
                       tensorboard=tensorboard)
     if model is not None:
@@ -102,10 +89,9 @@ def predict(run, simulation, particles, sample, seed, whole, output, precision, 
     By default of all particles in haloes within the run's range of masses. The table has the prediction and quantiles
     of its distribution; the map has log10 mass for every Lagrangian cell.
     """
-    from kerasgal.plotting import progress_bar
-
     from kerasgal.apps.halomass import predict, tables
     from kerasgal.files import refuse_existing
+    from kerasgal.plotting import progress_bar
 
     if sum((particles is not None, sample is not None, whole)) > 1:
         raise click.UsageError("--particles, --sample and --map contradict each other: give one of them")

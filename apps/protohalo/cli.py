@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from kerasgal.apps.protohalo.config import APP, TrainConfig
-from kerasgal.cli import App
-from kerasgal.config import PRESETS, from_flags, options, preset
+from kerasgal.cli import App, hold_out, training_options
+from kerasgal.config import PRESETS, from_flags, preset
 from kerasgal.errors import DataError
 
 
@@ -30,15 +30,7 @@ def summary(name):
 
 @cli.command()
 @click.argument("simulations", nargs=-1, type=click.Path(dir_okay=False))
-@click.option("--validation", multiple=True, type=click.Path(dir_okay=False), metavar="FILE",
-              help="Simulation file to validate on; may be given several times.  [default: the last of SIMULATIONS, "
-                   "if there are several]")
-@click.option("--run", "folder", type=click.Path(file_okay=False), default="protohalo-run", show_default=True,
-              help="Run folder to write.")
-@click.option("--resume", is_flag=True, help="Go on with the run in the folder.")
-@click.option("--overwrite", is_flag=True, help="Replace the run in the folder.")
-@click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs into the run folder.")
-@options(TrainConfig)
+@training_options(TrainConfig, "protohalo-run")
 def train(simulations, validation, folder, resume, overwrite, tensorboard, flags):
     """Train on SIMULATIONS, Simulation files with haloes, and calibrate the watershed.
 
@@ -63,12 +55,7 @@ def train(simulations, validation, folder, resume, overwrite, tensorboard, flags
         raise click.UsageError("--strategy workers needs SIMULATIONS: workers must not make them side by side")
     if not simulations:
         simulations = own_simulations(folder, config)
-    simulations, validation = list(simulations), list(validation)
-    if not validation and len(simulations) > 1 and not resume:
-        validation = [simulations.pop()]
-        click.echo(f"validating on {validation[0]}, which is not trained on")
-    elif not validation:
-        click.echo("no simulation to validate on: the best epoch is the one with the lowest training loss")
+    simulations, validation = hold_out(simulations, validation)
     model = train_run(simulations, validation, config, folder, resume=resume, overwrite=overwrite,
                       tensorboard=tensorboard)
     if model is not None:

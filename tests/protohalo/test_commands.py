@@ -129,6 +129,12 @@ def test_the_watershed_is_calibrated_anew_without_training(run, boxes, tmp_path,
     assert (again / "calibration.json").read_text() != (run / "calibration.json").read_text()
 
 
+def test_a_run_resumes_under_the_command_that_started_it(run, boxes, invoke):
+    before = (run / "history.csv").read_bytes()
+    said = invoke("protohalo", "train", boxes[0], boxes[1], *TINY, "--run", run, "--resume").stdout
+    assert "validating on" in said and (run / "history.csv").read_bytes() == before
+
+
 def test_a_box_of_the_training_is_no_test(run, boxes, invoke, tmp_path):
     done = invoke("protohalo", "evaluate", run, boxes[0], "--output", tmp_path / "none", check=False)
     assert done.returncode == 1 and "was used in training" in done.stderr and not (tmp_path / "none").exists()
