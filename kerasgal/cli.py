@@ -8,11 +8,12 @@ import importlib
 import os
 import pkgutil
 import sys
+from pathlib import Path
 
 import click
 
 from kerasgal import __version__
-from kerasgal.config import options
+from kerasgal.config import from_flags, options
 from kerasgal.errors import DataError
 
 VERBS = {"simulate": "kerasgal.commands", "info": "kerasgal.commands", "convert": "kerasgal.readers.cli"}
@@ -72,12 +73,16 @@ class App(click.Group):
 
 
 def training_options(config_class, default_run):
-    """A decorator with the flags of every app's `train`: validation, run folder, and those of the config dataclass."""
+    """A decorator with the arguments of every app's `train`: simulations, run folder, fields of the config dataclass.
+
+    `prepare_training` makes sense of them.
+    """
     flags = [
+        click.argument("simulations", nargs=-1, type=click.Path(dir_okay=False)),
         click.option("--validation", multiple=True, type=click.Path(dir_okay=False), metavar="FILE",
                      help="Simulation file to validate on; may be given several times.  [default: the last of "
                           "SIMULATIONS, if there are several]"),
-        click.option("--run", "folder", type=click.Path(file_okay=False), default=default_run, show_default=True,
+        click.option("--run", "folder", type=click.Path(file_okay=False, path_type=Path), default=default_run, show_default=True,
                      help="Run folder to write."),
         click.option("--resume", is_flag=True, help="Go on with the run in the folder."),
         click.option("--overwrite", is_flag=True, help="Replace the run in the folder."),
@@ -93,15 +98,39 @@ def training_options(config_class, default_run):
     return decorate
 
 
-def hold_out(simulations, validation):
-    """Lists of the simulations to train and to validate on; the last one is held out if none was given for it."""
+def prepare_training(config_class, app, simulations, validation, folder, resume, overwrite, flags):
+    """What an app's `train` was asked for: its config, and lists of the simulations to train and to validate on.
+
+    The arguments are those of the command, `flags` those of `training_options`. A resumed run needs none but its
+    folder: what is missing comes from there. Where no simulation is given some are made, and
+    the demo preset is used. Without one to validate on, the last of several is held out.
+    Raises UsageError for arguments that contradict each other, DataError for a folder that may not be written into.
+    """
+    from kerasgal.training import check_folder, recorded_simulations
+
+    if resume and overwrite:
+        raise click.UsageError("--resume and --overwrite contradict each other: give one of them")
+    if resume and not (flags["preset"] or flags["config"]):
+        flags = {**flags, "config": folder / "config.json"}
+    if resume and not simulations:
+        simulations, validation = recorded_simulations(folder)
+    if validation and not simulations:
+        raise click.UsageError("--validation needs SIMULATIONS to train on")
+    config = from_flags(config_class, flags, default_preset="paper" if simulations else "demo")
+    check_folder(folder, app, resume, overwrite)
+    if not simulations:
+        if config.strategy == "workers":
+            raise click.UsageError("--strategy workers needs SIMULATIONS: workers must not make them side by side")
+        from kerasgal.commands import own_simulations
+
+        simulations = own_simulations(folder.with_name(folder.name + "-simulations"), config.seed)
     simulations, validation = list(simulations), list(validation)
     if not validation and len(simulations) > 1:
         validation = [simulations.pop()]
         click.echo(f"validating on {validation[0]}, which is not trained on")
     elif not validation:
         click.echo("no simulation to validate on: the best epoch is the one with the lowest training loss")
-    return simulations, validation
+    return config, simulations, validation
 
 
 @click.group(cls=Front, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -6,6 +6,8 @@ import click
 
 from kerasgal.errors import DataError
 
+BOXES, PARTICLES, BOXSIZE = 5, 64, 50.0  # simulations that are made where a training is given none
+
 
 def output_paths(output, realisations):
     """One path per realisation: `box.h5`, or `box_0.h5`, `box_1.h5`, ... where there are several."""
@@ -42,6 +44,21 @@ def make_simulation(output, *, particles, boxsize, seed, steps, finder, minimum,
                   "final/position": run.position, "final/velocity": run.velocity, "halo_id": halo_id.reshape(grid),
                   **{f"halos/{name}": values for name, values in catalogue.items()}})
     return len(catalogue["mass"])
+
+
+def own_simulations(folder, seed):
+    """Make Simulation files in `folder` for a training that was given none; returns their paths."""
+    from kerasgal.cosmology import Cosmology
+
+    seeds = range(seed, seed + BOXES)
+    paths = [folder / f"box_seed{number}.h5" for number in seeds]
+    click.echo(f"no simulation given: making {BOXES} of {PARTICLES}^3 particles in {BOXSIZE:g} Mpc/h in {folder}, "
+               "where they are not there yet")
+    for number, path in zip(seeds, paths):
+        if not path.exists():
+            make_simulation(path, particles=PARTICLES, boxsize=BOXSIZE, seed=number, steps=20, finder="fof", minimum=20,
+                            cosmology=Cosmology(), overwrite=False)
+    return paths
 
 
 @click.command()

@@ -189,6 +189,14 @@ def recorded_simulations(folder):
     return tuple(seen.get("training", ())), tuple(seen.get("validation", ()))
 
 
+def check_unseen(folder, paths):
+    """Raise DataError if the run in `folder` was trained or validated on one of the files at `paths`."""
+    training, validation = recorded_simulations(folder)
+    again = [str(path) for path in paths if str(Path(path).resolve()) in training + validation]
+    if again:
+        raise DataError(f"{', '.join(again)} was used in the training of {folder}; evaluate on data it never saw")
+
+
 def _read_json(path):
     """The object in a JSON file; an empty one if the file is missing or holds something else."""
     try:

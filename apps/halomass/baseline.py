@@ -4,9 +4,7 @@ The inputs of Lucie-Smith, Peiris & Pontzen 2019 (arXiv:1906.06339): the density
 cell, smoothed with top-hats of many radii, evenly spaced in the logarithm up to the sphere of 1e15 Msun.
 """
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +12,7 @@ from kerasgal.apps.halomass import data, train
 from kerasgal.errors import DataError
 from kerasgal.grid import top_hats
 from kerasgal.simulation import Simulation
+from kerasgal.training import recorded_simulations
 
 RADII = 50
 LARGEST = 12.5  # Mpc/h, the radius of 1e15 Msun at the mean density
@@ -52,8 +51,8 @@ def fit(folder, config):
         from sklearn.ensemble import HistGradientBoostingRegressor
     except ImportError as error:
         raise DataError("the baseline needs the optional package scikit-learn: install kerasgal[baseline]") from error
-    seen = json.loads((Path(folder) / "provenance.json").read_text())["data"]
-    with Simulation(seen["training"][0]) as simulation:
+    training, validation = recorded_simulations(folder)
+    with Simulation(training[0]) as simulation:
         smallest = simulation.cellsize * np.cbrt(3 / (4 * np.pi))  # a sphere of one cell's volume
     radii = np.geomspace(smallest, LARGEST, RADII)
 
@@ -63,9 +62,9 @@ def fit(folder, config):
         return np.concatenate(densities), np.concatenate([sample.log_mass for sample in samples])
 
     held_out = {}
-    if seen["validation"]:
-        held_out["X_val"], held_out["y_val"] = densities_and_masses(seen["validation"], config.validation_samples,
+    if validation:
+        held_out["X_val"], held_out["y_val"] = densities_and_masses(validation, config.validation_samples,
                                                                     config.seed + 1)
     # Without other simulations there is nothing to stop on: particles of the same haloes would not tell.
     model = HistGradientBoostingRegressor(max_iter=TREES, early_stopping=bool(held_out), random_state=config.seed)
-    return Trees(model.fit(*densities_and_masses(seen["training"], config.samples, config.seed), **held_out), radii)
+    return Trees(model.fit(*densities_and_masses(training, config.samples, config.seed), **held_out), radii)

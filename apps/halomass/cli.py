@@ -6,8 +6,8 @@ import click
 
 from kerasgal.apps.halomass.cli_evaluate import baseline, evaluate
 from kerasgal.apps.halomass.config import APP, INPUTS, TrainConfig
-from kerasgal.cli import App, hold_out, training_options
-from kerasgal.config import PRESETS, from_flags, preset
+from kerasgal.cli import App, prepare_training, training_options
+from kerasgal.config import PRESETS, preset
 
 
 @click.group(cls=App)
@@ -39,20 +39,18 @@ def summary(name, input):
 
 
 @cli.command()
-@click.argument("simulations", nargs=-1, required=True, type=click.Path(dir_okay=False))
 @training_options(TrainConfig, "halomass-run")
-def train(simulations, validation, folder, resume, overwrite, tensorboard, flags):
-    """Train on particles of SIMULATIONS, Simulation files with haloes; those of --input final with final positions."""
+def train(folder, resume, overwrite, tensorboard, **request):
+    """Train on particles of SIMULATIONS, Simulation files with haloes; those of --input final with final positions.
+
+    Without any, simulations are made first (64^3 particles, 50 Mpc/h) and the demo preset is used; otherwise the
+    default preset is the paper's, for a GPU. --resume needs nothing but --run.
+    """
     from kerasgal.apps.halomass.compress import activity
     from kerasgal.apps.halomass.train import train_run
-    from kerasgal.training import check_folder
 
-    if resume and overwrite:
-        raise click.UsageError("--resume and --overwrite contradict each other: give one of them")
-    config = from_flags(TrainConfig, flags)
-    folder = Path(folder)
-    check_folder(folder, APP, resume, overwrite)
-    simulations, validation = hold_out(simulations, validation)
+    config, simulations, validation = prepare_training(TrainConfig, APP, folder=folder, resume=resume,
+                                                       overwrite=overwrite, **request)
     model = train_run(simulations, validation, config, folder, resume=resume, overwrite=overwrite,
                       tensorboard=tensorboard)
     if model is not None:

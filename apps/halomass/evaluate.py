@@ -12,6 +12,7 @@ from kerasgal.apps.halomass.predict import load_run, predict_particles
 from kerasgal.errors import DataError
 from kerasgal.files import replacing
 from kerasgal.simulation import Simulation
+from kerasgal.training import check_unseen
 
 TREES, MEAN, RANDOM = "boosted trees", "mean", "random"
 
@@ -30,13 +31,8 @@ def load_runs(folders, simulations):
     if len(set(ranges.values())) > 1:
         raise DataError("runs of different targets cannot be compared: " + ", ".join(
             f"{name} predicts log10 masses in [{low:g}, {high:g}]" for name, (low, high) in ranges.items()))
-    for name, (folder, _) in runs.items():
-        seen = json.loads((folder / "provenance.json").read_text())["data"]
-        again = [str(path) for path in simulations
-                 if str(Path(path).resolve()) in [*seen["training"], *seen["validation"]]]
-        if again:
-            raise DataError(f"{', '.join(again)} was used in the training of {name}; evaluate on simulations that no "
-                            "run saw")
+    for folder, _ in runs.values():
+        check_unseen(folder, simulations)
     return runs
 
 

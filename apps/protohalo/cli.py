@@ -1,14 +1,12 @@
 """kerasgal protohalo: haloes from initial conditions (Bernardini et al. 2020)."""
 
-import json
 from pathlib import Path
 
 import click
 
 from kerasgal.apps.protohalo.config import APP, TrainConfig
-from kerasgal.cli import App, hold_out, training_options
-from kerasgal.config import PRESETS, from_flags, preset
-from kerasgal.errors import DataError
+from kerasgal.cli import App, prepare_training, training_options
+from kerasgal.config import PRESETS, preset
 
 
 @click.group(cls=App)
@@ -29,33 +27,17 @@ def summary(name):
 
 
 @cli.command()
-@click.argument("simulations", nargs=-1, type=click.Path(dir_okay=False))
 @training_options(TrainConfig, "protohalo-run")
-def train(simulations, validation, folder, resume, overwrite, tensorboard, flags):
+def train(folder, resume, overwrite, tensorboard, **request):
     """Train on SIMULATIONS, Simulation files with haloes, and calibrate the watershed.
 
     Without any, simulations are made first (64^3 particles, 50 Mpc/h) and the demo preset is used; otherwise the
     default preset is the paper's, for a GPU. --resume needs nothing but --run.
     """
-    from kerasgal.apps.protohalo.train import own_simulations, train_run
-    from kerasgal.training import check_folder, recorded_simulations
+    from kerasgal.apps.protohalo.train import train_run
 
-    if resume and overwrite:
-        raise click.UsageError("--resume and --overwrite contradict each other: give one of them")
-    if resume and not (flags["preset"] or flags["config"]):
-        flags["config"] = Path(folder) / "config.json"
-    if resume and not simulations:
-        simulations, validation = recorded_simulations(folder)
-    if validation and not simulations:
-        raise click.UsageError("--validation needs SIMULATIONS to train on")
-    config = from_flags(TrainConfig, flags, default_preset="paper" if simulations else "demo")
-    folder = Path(folder)
-    check_folder(folder, APP, resume, overwrite)
-    if not simulations and config.strategy == "workers":
-        raise click.UsageError("--strategy workers needs SIMULATIONS: workers must not make them side by side")
-    if not simulations:
-        simulations = own_simulations(folder, config)
-    simulations, validation = hold_out(simulations, validation)
+    config, simulations, validation = prepare_training(TrainConfig, APP, folder=folder, resume=resume,
+                                                       overwrite=overwrite, **request)
     model = train_run(simulations, validation, config, folder, resume=resume, overwrite=overwrite,
                       tensorboard=tensorboard)
     if model is not None:
@@ -130,14 +112,12 @@ def evaluate(run, simulations, output, overwrite):
     from kerasgal.apps.protohalo.evaluate import evaluate
     from kerasgal.apps.protohalo.predict import load_run
     from kerasgal.files import refuse_existing
+    from kerasgal.training import check_unseen
 
     folder = Path(output) if output else Path(run) / "evaluation"
     refuse_existing(folder / "metrics.json", overwrite)
     trained = load_run(run)
-    seen = json.loads((Path(run) / "provenance.json").read_text())["data"]
-    again = [path for path in simulations if str(Path(path).resolve()) in [*seen["training"], *seen["validation"]]]
-    if again:
-        raise DataError(f"{', '.join(again)} was used in training; evaluate on simulations the run never saw")
+    check_unseen(run, simulations)
     result = evaluate(trained, simulations, folder, progress=lambda path: click.echo(f"predicting {path}"))
     click.echo(f"loss {result['loss']:.3f}; {result['haloes']['true']} true haloes")
     for method in ("adaptive", "native", "excursion_set"):

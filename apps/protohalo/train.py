@@ -16,26 +16,6 @@ from kerasgal.files import replacing
 from kerasgal.plotting import track
 from kerasgal.simulation import Simulation
 
-BOXES, PARTICLES, BOXSIZE = 5, 64, 50.0  # simulations that are made where none are given
-
-
-def own_simulations(folder, config):
-    """Make Simulation files for a run that was given none, in a folder beside it; returns their paths."""
-    from kerasgal.commands import make_simulation
-    from kerasgal.cosmology import Cosmology
-
-    folder = folder.with_name(folder.name + "-simulations")
-    seeds = range(config.seed, config.seed + BOXES)
-    paths = [folder / f"box_seed{seed}.h5" for seed in seeds]
-    click.echo(f"no simulation given: making {BOXES} of {PARTICLES}^3 particles in {BOXSIZE:g} Mpc/h in {folder}, "
-               "where they are not there yet")
-    for seed, path in zip(seeds, paths):
-        if not path.exists():
-            make_simulation(path, particles=PARTICLES, boxsize=BOXSIZE, seed=seed, steps=20, finder="fof", minimum=20,
-                            cosmology=Cosmology(), overwrite=False)
-    return paths
-
-
 def build(config):
     """The U-Net, compiled with the paper's loss and Adam."""
     import keras

@@ -135,6 +135,18 @@ def without(path, source, *names):
     return path
 
 
+def test_training_without_simulations_makes_them_and_resumes_from_the_folder_alone(tmp_path, invoke, monkeypatch):
+    monkeypatch.setattr("kerasgal.commands.PARTICLES", 32)
+    monkeypatch.setattr("kerasgal.commands.BOXES", 2)
+    small = ["--samples", "64", "--validation-samples", "64", "--patch", "9", "--convolutions", "2", "--filters", "2"]
+    folder = tmp_path / "run"
+    said = invoke("halomass", "train", "--run", folder, *small, "--epochs", "1", "--steps-per-epoch", "2").stdout
+    assert "no simulation given: making 2 of 32^3" in said and "box_seed1.h5, which is not trained on" in said
+    assert json.loads((folder / "config.json").read_text())["config"]["alpha"] == 1e-5  # the demo's, not the paper's
+    invoke("halomass", "train", "--run", folder, "--resume", "--epochs", "2")
+    assert (folder / "history.csv").read_text().count("\n") == 3
+
+
 @pytest.mark.parametrize("case, code, message", [
     ("missing", 1, "no such file"),
     ("no haloes", 1, "has no halo_id, halos/mass"),

@@ -137,7 +137,7 @@ def test_a_run_resumes_under_the_command_that_started_it(run, boxes, invoke):
 
 def test_a_box_of_the_training_is_no_test(run, boxes, invoke, tmp_path):
     done = invoke("protohalo", "evaluate", run, boxes[0], "--output", tmp_path / "none", check=False)
-    assert done.returncode == 1 and "was used in training" in done.stderr and not (tmp_path / "none").exists()
+    assert done.returncode == 1 and "was used in the training of" in done.stderr and not (tmp_path / "none").exists()
 
 
 def test_the_saved_model_predicts_without_our_code(run, prediction, tmp_path, invoke):
