@@ -54,6 +54,7 @@ docs: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/pipeline.py
 	$(BIN)/python tests/benchmarks/watershed.py
+	$(BIN)/python tests/benchmarks/halomass.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) $(HALOMASS) docs/_build build dist *.egg-info

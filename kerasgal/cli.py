@@ -82,8 +82,8 @@ def training_options(config_class, default_run):
         click.option("--validation", multiple=True, type=click.Path(dir_okay=False), metavar="FILE",
                      help="Simulation file to validate on; may be given several times.  [default: the last of "
                           "SIMULATIONS, if there are several]"),
-        click.option("--run", "folder", type=click.Path(file_okay=False, path_type=Path), default=default_run, show_default=True,
-                     help="Run folder to write."),
+        click.option("--run", "folder", type=click.Path(file_okay=False, path_type=Path), default=default_run,
+                     show_default=True, help="Run folder to write."),
         click.option("--resume", is_flag=True, help="Go on with the run in the folder."),
         click.option("--overwrite", is_flag=True, help="Replace the run in the folder."),
         click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs into the run folder."),

@@ -4,7 +4,6 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import click
 import numpy as np
 
 from kerasgal import training
@@ -15,6 +14,7 @@ from kerasgal.errors import DataError
 from kerasgal.files import replacing
 from kerasgal.plotting import track
 from kerasgal.simulation import Simulation
+
 
 def build(config):
     """The U-Net, compiled with the paper's loss and Adam."""

@@ -101,7 +101,8 @@ def test_mistakes_are_one_line_and_leave_nothing(evaluation, runs, boxes, invoke
     cases = {
         "runs of different targets cannot be compared: raw predicts log10 masses in [11.8, 14], other predicts log10 "
         "masses in [11.8, 13]": [runs[0], other, "--simulation", boxes[2]],
-        f"box_0.h5 was used in the training of {runs[0]}": [runs[0], "--simulation", boxes[2], "--simulation", boxes[0]],
+        f"box_0.h5 was used in the training of {runs[0]}": [runs[0], "--simulation", boxes[2],
+                                                            "--simulation", boxes[0]],
         f"box_1.h5 was used in the training of {runs[1]}": [runs[1], "--simulation", boxes[1]],
         "no such file": [runs[0], "--simulation", tmp_path / "none.h5"],
         "is not a run folder": [tmp_path, "--simulation", boxes[2]],
