@@ -98,12 +98,14 @@ def training_options(config_class, default_run):
     return decorate
 
 
-def prepare_training(config_class, app, simulations, validation, folder, resume, overwrite, flags):
+def prepare_training(config_class, app, simulations, validation, folder, resume, overwrite, flags, *,
+                     own=None, alone=None):
     """What an app's `train` was asked for: its config, and lists of the simulations to train and to validate on.
 
     The arguments are those of the command, `flags` those of `training_options`. A resumed run needs none but its
-    folder: what is missing comes from there. Where no simulation is given some are made, and
-    the demo preset is used. Without one to validate on, the last of several is held out.
+    folder: what is missing comes from there. Where no simulation is given some are made, with the options `own` of
+    `commands.own_simulations`, and the demo preset is used. Without one to validate on, the last of several is held
+    out; `alone` says what is done where there is only one.
     Raises UsageError for arguments that contradict each other, DataError for a folder that may not be written into.
     """
     from kerasgal.training import check_folder, recorded_simulations
@@ -123,13 +125,13 @@ def prepare_training(config_class, app, simulations, validation, folder, resume,
             raise click.UsageError("--strategy workers needs SIMULATIONS: workers must not make them side by side")
         from kerasgal.commands import own_simulations
 
-        simulations = own_simulations(folder.with_name(folder.name + "-simulations"), config.seed)
+        simulations = own_simulations(folder.with_name(folder.name + "-simulations"), config.seed, **(own or {}))
     simulations, validation = list(simulations), list(validation)
     if not validation and len(simulations) > 1:
         validation = [simulations.pop()]
         click.echo(f"validating on {validation[0]}, which is not trained on")
     elif not validation:
-        click.echo("no simulation to validate on: the best epoch is the one with the lowest training loss")
+        click.echo(alone or "no simulation to validate on: the best epoch is the one with the lowest training loss")
     return config, simulations, validation
 
 

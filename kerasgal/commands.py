@@ -17,8 +17,11 @@ def output_paths(output, realisations):
     return [output.with_name(f"{output.stem}_{number}{output.suffix}") for number in range(realisations)]
 
 
-def make_simulation(output, *, particles, boxsize, seed, steps, finder, minimum, cosmology, overwrite):
-    """Run one N-body simulation, find its haloes and write the Simulation file `output`; returns the halo count."""
+def make_simulation(output, *, particles, boxsize, seed, steps, finder, minimum, cosmology, overwrite, galaxies=False):
+    """Run one N-body simulation, find its haloes, paint galaxies if asked to, and write the Simulation file `output`.
+
+    Returns the numbers of haloes and of galaxies.
+    """
     from kerasgal import halos, nbody, simulation
     from kerasgal.cosmology import mean_density
     from kerasgal.files import check_room, refuse_existing
@@ -26,6 +29,9 @@ def make_simulation(output, *, particles, boxsize, seed, steps, finder, minimum,
 
     refuse_existing(output, overwrite)
     check_room(output, 44 * particles**3)  # ten numbers and a halo of four bytes per particle
+    particle_mass = mean_density(cosmology) * boxsize**3 / particles**3
+    if galaxies:
+        warn_of_coarse_haloes(minimum * particle_mass)
     with progress_bar() as progress:
         task = progress.add_task(f"{Path(output).name}: N-body", total=steps)
         run = nbody.simulate(particles, boxsize, cosmology, seed=seed, steps=steps,
@@ -33,31 +39,62 @@ def make_simulation(output, *, particles, boxsize, seed, steps, finder, minimum,
         progress.update(task, description=f"{Path(output).name}: haloes")
         find = {"fof": halos.friends_of_friends, "hop": halos.hop}[finder]
         halo_id = find(run.position, boxsize, minimum=minimum)
-        particle_mass = mean_density(cosmology) * boxsize**3 / particles**3
         catalogue = halos.catalogue(halo_id, run.position, boxsize, particle_mass)
+        painted = {}
+        if galaxies:
+            progress.update(task, description=f"{Path(output).name}: galaxies")
+            painted = paint_galaxies(catalogue, halo_id, run.position, boxsize, seed)
     grid = (particles,) * 3
     simulation.write(
         output, boxsize=boxsize, cosmology=cosmology, redshift_initial=run.redshift_initial, redshift_final=0.0,
         particle_mass=particle_mass, overwrite=overwrite,
-        source=f"kerasgal simulate: 2LPT and COLA, {steps} steps, seed {seed}, {finder} haloes of at least {minimum}",
+        source=f"kerasgal simulate: 2LPT and COLA, {steps} steps, seed {seed}, {finder} haloes of at least {minimum}"
+               + ("; galaxies painted into them, not simulated" if galaxies else ""),
         datasets={"initial/delta": run.delta, "initial/displacement": run.displacement,
                   "final/position": run.position, "final/velocity": run.velocity, "halo_id": halo_id.reshape(grid),
-                  **{f"halos/{name}": values for name, values in catalogue.items()}})
-    return len(catalogue["mass"])
+                  **{f"halos/{name}": values for name, values in catalogue.items()},
+                  **{f"galaxies/{name}": values for name, values in painted.items()}})
+    return len(catalogue["mass"]), len(painted.get("position", ()))
 
 
-def own_simulations(folder, seed):
-    """Make Simulation files in `folder` for a training that was given none; returns their paths."""
+def warn_of_coarse_haloes(smallest):
+    """Say so if the smallest haloes [Msun/h] of a simulation are too large to have all of the painted galaxies."""
+    from kerasgal.galaxies import GalaxyModel
+
+    lightest = 10 ** (GalaxyModel.log_minimum - GalaxyModel.scatter)
+    if smallest > lightest:
+        click.echo(f"warning: galaxies are painted into haloes from {lightest:.2g} Msun/h on, but the smallest haloes "
+                   f"here will have {smallest:.2g} Msun/h: the galaxies of smaller ones will be missing", err=True)
+
+
+def paint_galaxies(catalogue, halo_id, position, boxsize, seed):
+    """The galaxies of `kerasgal.galaxies.paint` at redshift 0, the same for the same seed of a simulation."""
+    import numpy as np
+
+    from kerasgal.galaxies import GalaxyModel, paint
+
+    # A stream of random numbers beside that of the initial conditions, which has the seed itself
+    rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
+    return paint(catalogue, halo_id, position, boxsize, 0.0, rng, GalaxyModel())
+
+
+def own_simulations(folder, seed, particles=None, galaxies=False):
+    """Make Simulation files in `folder` for a training that was given none; returns their paths.
+
+    particles: per side, PARTICLES if not given; galaxies: whether to paint them. Both show in the names.
+    """
     from kerasgal.cosmology import Cosmology
 
+    particles = particles or PARTICLES
+    kind = ("" if particles == PARTICLES else f"_{particles}") + ("_galaxies" if galaxies else "")
     seeds = range(seed, seed + BOXES)
-    paths = [folder / f"box_seed{number}.h5" for number in seeds]
-    click.echo(f"no simulation given: making {BOXES} of {PARTICLES}^3 particles in {BOXSIZE:g} Mpc/h in {folder}, "
-               "where they are not there yet")
+    paths = [folder / f"box_seed{number}{kind}.h5" for number in seeds]
+    click.echo(f"no simulation given: making {BOXES} of {particles}^3 particles in {BOXSIZE:g} Mpc/h"
+               f"{' with painted galaxies' if galaxies else ''} in {folder}, where they are not there yet")
     for number, path in zip(seeds, paths):
         if not path.exists():
-            make_simulation(path, particles=PARTICLES, boxsize=BOXSIZE, seed=number, steps=20, finder="fof", minimum=20,
-                            cosmology=Cosmology(), overwrite=False)
+            make_simulation(path, particles=particles, boxsize=BOXSIZE, seed=number, steps=20, finder="fof", minimum=20,
+                            cosmology=Cosmology(), overwrite=False, galaxies=galaxies)
     return paths
 
 
@@ -76,17 +113,22 @@ def own_simulations(folder, seed):
               help="Friends of friends with linking length 0.2, or HOP (needs kerasgal[hop]).")
 @click.option("--minimum", type=click.IntRange(2), default=20, show_default=True,
               help="Fewest particles of a halo.")
+@click.option("--galaxies", is_flag=True,
+              help="Paint galaxies into the haloes, by a rule: they are not simulated.")
 @click.option("--omega-matter", "Om0", type=float, help="Density of matter today.  [default: Planck 2018]")
 @click.option("--omega-baryon", "Ob0", type=float, help="Density of baryons today.  [default: Planck 2018]")
 @click.option("--hubble", "h", type=float, help="Hubble constant in 100 km/s/Mpc.  [default: Planck 2018]")
 @click.option("--tilt", "ns", type=float, help="Spectral index of the initial density.  [default: Planck 2018]")
 @click.option("--sigma8", "sigma8", type=float, help="Linear fluctuation in 8 Mpc/h spheres.  [default: Planck 2018]")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
-def simulate(output, particles, boxsize, seed, realisations, steps, finder, minimum, overwrite, **cosmology):
+def simulate(output, particles, boxsize, seed, realisations, steps, finder, minimum, galaxies, overwrite, **cosmology):
     """Run an N-body simulation and write it to OUTPUT, a Simulation file.
 
     Gaussian initial conditions, second-order Lagrangian displacement, COLA time steps to redshift zero and a halo
     finder. 64^3 particles take seconds.
+
+    The galaxies of --galaxies follow the mass, the environment and the shape of their haloes. To have all of them takes
+    a simulation as fine as 128^3 particles in 50 Mpc/h.
     """
     from kerasgal.cosmology import Cosmology
     from kerasgal.files import refuse_existing
@@ -101,9 +143,11 @@ def simulate(output, particles, boxsize, seed, realisations, steps, finder, mini
     for path in paths:
         refuse_existing(path, overwrite)
     for number, path in enumerate(paths):
-        count = make_simulation(path, particles=particles, boxsize=boxsize, seed=seed + number, steps=steps,
-                                finder=finder, minimum=minimum, cosmology=cosmology, overwrite=overwrite)
-        click.echo(f"{path}: {particles}^3 particles in {boxsize:g} Mpc/h, seed {seed + number}, {count} haloes")
+        haloes, painted = make_simulation(path, particles=particles, boxsize=boxsize, seed=seed + number, steps=steps,
+                                          finder=finder, minimum=minimum, cosmology=cosmology, overwrite=overwrite,
+                                          galaxies=galaxies)
+        click.echo(f"{path}: {particles}^3 particles in {boxsize:g} Mpc/h, seed {seed + number}, {haloes} haloes"
+                   + (f", {painted} galaxies (painted, not simulated)" if galaxies else ""))
 
 
 @click.command()
@@ -126,7 +170,7 @@ def show_simulation(path):
 
     from kerasgal.simulation import Simulation
 
-    with Simulation(path) as simulation:
+    with Simulation(path, require=()) as simulation:
         table = Table("name", "value", title=str(path), title_justify="left")
         for name, value in simulation.file.attrs.items():
             table.add_row(name, str(value))
@@ -138,12 +182,17 @@ def show_simulation(path):
         if "halos/mass" in simulation and len(simulation["halos/mass"]):
             mass = simulation["halos/mass"]
             table.add_row("halo masses", f"{mass[-1]:.3g} to {mass[0]:.3g} Msun/h")
+        if "galaxies/position" in simulation:
+            number = len(simulation["galaxies/position"])
+            table.add_row("galaxies", f"{number}, {number / simulation.boxsize**3:.3g} per (Mpc/h)^3")
+        elif "galaxies/count" in simulation:
+            table.add_row("galaxies", f"{simulation['galaxies/count'][...].sum():g}")
         Console().print(table)
         simulation.validate()
 
 
 def show_run(folder):
-    """Print a run folder's configuration, provenance and last epoch as a table."""
+    """Print a run folder's configuration, provenance and last epoch as a table, one for each of several phases."""
     import csv
     import json
 
@@ -151,7 +200,12 @@ def show_run(folder):
     from rich.table import Table
 
     if not (folder / "config.json").exists():
-        raise DataError(f"{folder} is not a run folder: it has no config.json")
+        phases = sorted(path.parent for path in folder.glob("*/config.json"))
+        if not phases:
+            raise DataError(f"{folder} is not a run folder: it has no config.json")
+        for phase in phases:
+            show_run(phase)
+        return
     table = Table("name", "value", title=str(folder), title_justify="left")
     for name in ("config.json", "provenance.json"):
         if (folder / name).exists():

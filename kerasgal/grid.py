@@ -1,4 +1,4 @@
-"""Particles to periodic grids and back, by the cloud-in-cell scheme (Hockney & Eastwood 1981).
+"""Particles to periodic grids and back, by the cloud-in-cell scheme (Hockney & Eastwood 1981) above all.
 
 Cell (i, j, k) of a grid spans [i, i+1) x [j, j+1) x [k, k+1) cells; its value belongs to its centre, at
 (i + 1/2, j + 1/2, k + 1/2).
@@ -73,6 +73,17 @@ def deposit_cic(position, gridsize, boxsize, weight=None):
     for chunk in _chunks(len(position), gridsize):
         total += cic_matrix(position[chunk], gridsize, boxsize).T @ weight[chunk]
     return total.reshape(gridsize, gridsize, gridsize)
+
+
+def deposit_ngp(position, gridsize, boxsize, weight=None):
+    """Points in the cells they stand in (nearest grid point), (gridsize, gridsize, gridsize), float32.
+
+    `position`: (points, 3) in the unit of `boxsize`, periodic; `weight`: (points,), 1 each if not given. The
+    result is the sum of weights in each cell. Raises ValueError where the shapes do not fit.
+    """
+    cell = np.floor(np.asarray(position, np.float64) * (gridsize / boxsize)).astype(np.int64) % gridsize
+    flat = np.ravel_multi_index(tuple(cell.T), (gridsize,) * 3)
+    return np.bincount(flat, weight, gridsize**3).astype(np.float32).reshape((gridsize,) * 3)
 
 
 def density_contrast(position, gridsize, boxsize):

@@ -3,7 +3,8 @@
     /                      attributes: format, version, boxsize [Mpc/h], redshift_initial, redshift_final,
                            particle_mass [Msun/h], source (where it came from, in words)
     /cosmology             attributes: Om0, Ob0, h, ns, sigma8
-    /initial/delta         (n, n, n)     linear density contrast at redshift_initial on the Lagrangian grid
+    /initial/delta         (n, n, n)     linear density contrast at redshift_initial on the Lagrangian grid; may be
+                                         missing where /final/delta is there
     /initial/displacement  (n, n, n, 3)  optional: initial displacement from the lattice [Mpc/h]
     /initial/velocity      (n, n, n, 3)  optional: initial peculiar velocity [km/s]
     /final/position        (n^3, 3)      optional: final comoving position of every particle [Mpc/h]
@@ -15,6 +16,9 @@
     /halos/radius          (h,)          [Mpc/h]
     /halos/count           (h,)          particles
     /galaxies/position     (g, 3)        optional: [Mpc/h]; any further columns have g rows
+    /galaxies/halo         (g,)          optional: row of /halos in which each galaxy is, -1 for none
+    /galaxies/central      (g,)          optional: 1 for the galaxy at the centre of its halo, 0 for a satellite
+    /galaxies/count        (m, m, m)     optional: galaxies in each cell of the grid of /final/delta
 
 Particle i and Lagrangian cell i are the same index, in C order: cell (x, y, z) of the grid is particle
 (x * n + y) * n + z, and its unperturbed position is (x + 1/2, y + 1/2, z + 1/2) * boxsize / n. Lengths are comoving.
@@ -151,14 +155,15 @@ class Simulation:
         """
         found = []
         shapes = {name: self.file[name].shape for name in self.datasets()}
-        grid = shapes["initial/delta"]
-        n = grid[0]
+        if "initial/delta" not in shapes and "final/delta" not in shapes:
+            found.append("there is neither initial/delta nor final/delta")
+        n = shapes["initial/delta"][0] if "initial/delta" in shapes else None
         for name in ("boxsize", "particle_mass"):
             value = float(self.file.attrs[name])
             if not value > 0 or not np.isfinite(value):
                 found.append(f"{name} is {value:g}; it must be positive")
         for name, expected in (("initial/displacement", (n, n, n, 3)), ("initial/velocity", (n, n, n, 3))):
-            if name in shapes and shapes[name] != expected:
+            if n and name in shapes and shapes[name] != expected:
                 found.append(f"{name} has shape {shapes[name]}; expected {expected}")
         for name in shapes:
             dataset = self.file[name]
@@ -168,11 +173,7 @@ class Simulation:
                     found.append(f"{name} has {bad} values that are NaN or infinite")
         if "halo_id" in shapes or "halos/mass" in shapes:
             found += self._halo_problems(shapes)
-        for name, shape in shapes.items():
-            if name.startswith("galaxies/") and shape[:1] != shapes.get("galaxies/position", (None,))[:1]:
-                found.append(f"{name} has {shape[0]} rows; galaxies/position has "
-                             f"{shapes.get('galaxies/position', ('no',))[0]}")
-        return found
+        return found + self._galaxy_problems(shapes)
 
     def _halo_problems(self, shapes):
         found = [f"halos/{name} is missing" for name in HALO_COLUMNS if f"halos/{name}" not in shapes]
@@ -186,7 +187,7 @@ class Simulation:
             if shapes[f"halos/{name}"] != expected:
                 found.append(f"halos/{name} has shape {shapes[f'halos/{name}']}; expected {expected}")
         halo_id = self.file["halo_id"]
-        n = shapes["initial/delta"][0]
+        n = shapes.get("initial/delta", halo_id.shape)[0]
         if halo_id.shape[0] % n:
             found.append(f"halo_id has {halo_id.shape[0]} cells a side; expected {n} or a multiple of it")
         extremes = [(slab.min(), slab.max()) for slab in (halo_id[s] for s in _slabs(halo_id.shape))]
@@ -196,6 +197,30 @@ class Simulation:
                          f"the last of {rows} halos")
         if np.any(np.diff(self.file["halos/mass"][...]) > 0):
             found.append("halos/mass is not in descending order")
+        return found
+
+    def _galaxy_problems(self, shapes):
+        found = []
+        for name, shape in shapes.items():
+            if not name.startswith("galaxies/") or name == "galaxies/count":
+                continue
+            if shape[:1] != shapes.get("galaxies/position", (None,))[:1]:
+                found.append(f"{name} has {shape[0]} rows; galaxies/position has "
+                             f"{shapes.get('galaxies/position', ('no',))[0]}")
+        if "galaxies/halo" in shapes and shapes["galaxies/halo"][0]:
+            halo, rows = self.file["galaxies/halo"][...], shapes.get("halos/mass", (0,))[0]
+            if halo.min() < -1 or halo.max() >= rows:
+                found.append(f"galaxies/halo runs from {halo.min()} to {halo.max()}; accepted are -1 (none) to "
+                             f"{rows - 1}, the last of {rows} halos")
+        if "galaxies/count" in shapes:
+            shape = shapes["galaxies/count"]
+            if len(shape) != 3 or len(set(shape)) != 1:
+                return [*found, f"galaxies/count has shape {shape}; it must be a cube (m, m, m)"]
+            if shape != shapes.get("final/delta", shape):
+                found.append(f"galaxies/count has shape {shape}; final/delta has {shapes['final/delta']}")
+            lowest = min(self.file["galaxies/count"][slab].min() for slab in _slabs(shape))
+            if lowest < 0:
+                found.append(f"galaxies/count has cells of {lowest:g} galaxies; accepted are 0 and more")
         return found
 
     def validate(self):
@@ -232,7 +257,7 @@ def write(path, *, boxsize, cosmology, redshift_initial, redshift_final, particl
                 group.attrs[name] = float(getattr(cosmology, name))
             for name, values in datasets.items():
                 file.create_dataset(name, data=values.astype(np.float32) if values.dtype == np.float64 else values)
-        with Simulation(temporary) as simulation:
+        with Simulation(temporary, require=()) as simulation:
             found = simulation.problems()
         if found:
             raise DataError(f"not writing {path}: " + "; ".join(found))

@@ -4,41 +4,47 @@ import numpy as np
 import scipy.fft
 
 
-def power_spectrum(delta, boxsize, bins=None, cross=None, compensate=None):
+# What `compensate` may be, and for each, per axis: the power of sinc that the window is in the power spectrum, and
+# the c for which the window's sum over a mode's aliases is 1 - c sin^2(pi k / (2 k_Nyquist)) (Jing 2005,
+# astro-ph/0409240, for a field with itself). That sum is what the grid makes of a flat spectrum, such as shot noise.
+WINDOWS = {None: (0, 0), "ngp": (2, 0), "cic": (4, 2 / 3), ("ngp", "cic"): (3, 1 / 2), ("cic", "ngp"): (3, 1 / 2)}
+
+
+def power_spectrum(delta, boxsize, bins=None, cross=None, compensate=None, shot_noise=0.0):
     """Power spectrum of a periodic field, averaged over shells of the wavenumber.
 
     delta: (n, n, n); boxsize: Mpc/h; bins: edges of the shells in h/Mpc, by default shells as wide as the
     fundamental mode 2 pi / boxsize, centred on its multiples, up to the Nyquist wavenumber; cross: a second
-    field (n, n, n), for the cross spectrum; compensate: "cic" divides by the square of the cloud-in-cell
-    window (of both fields).
+    field (n, n, n), for the cross spectrum; compensate: divides out the window of both fields, "cic" for
+    cloud-in-cell, "ngp" for particles counted in cells (nearest grid point), a pair such as ("cic", "ngp") for
+    two fields of different windows; shot_noise: in (Mpc/h)^3, subtracted; the shot noise of the overdensity
+    of N particles is boxsize^3 / N. On the grid it is flat for counts in cells, and less near the Nyquist
+    wavenumber for a `compensate` with "cic", by aliasing; so it is subtracted before the window is divided out.
     Returns (k, P, n_modes): the mean |k| of each shell's modes in h/Mpc, their mean
     power in (Mpc/h)^3, and their number, where k and -k count as two although a real field has them in
     common: the sample variance of a Gaussian field is 2 P^2 / n_modes. Shells without modes have NaN.
-    Raises ValueError if the fields' shapes do not fit or `compensate` is unknown.
+    Raises ValueError if the fields' shapes do not fit or `compensate` is unknown or a pair without `cross`.
     """
     n = len(delta)
     if delta.shape != (n, n, n) or (cross is not None and cross.shape != delta.shape):
         received = delta.shape if cross is None else (delta.shape, cross.shape)
         raise ValueError(f"power_spectrum takes fields of one shape (n, n, n). Received: {received}")
-    if compensate not in (None, "cic"):
-        raise ValueError(f"compensate must be None or 'cic'. Received: {compensate!r}")
+    if compensate not in WINDOWS or (cross is None and isinstance(compensate, tuple)):
+        raise ValueError("compensate must be None, 'cic' or 'ngp', or with `cross` a pair of the last two. "
+                         f"Received: {compensate!r}")
     fundamental = 2 * np.pi / boxsize
     if bins is None:
         bins = fundamental * np.arange(0.5, n / 2)
     first = scipy.fft.rfftn(delta, workers=-1)
     second = first if cross is None else scipy.fft.rfftn(cross, workers=-1)
     power = (first.real * second.real + first.imag * second.imag) * (boxsize**3 / n**6)
-    index = scipy.fft.fftfreq(n, 1 / n), scipy.fft.rfftfreq(n, 1 / n)
-    if compensate == "cic":
-        # The window of one axis is sinc^2, and the power carries it twice (Jing 2005, astro-ph/0409240).
-        full, half = (np.sinc(axis / n)**4 for axis in index)
-        power /= full[:, None, None] * full[:, None] * half
-    k = fundamental * np.sqrt(index[0][:, None, None]**2 + index[0][:, None]**2 + index[1]**2)
-    # The real FFT leaves out the conjugates of all modes but the first plane's and, for even n, the last's.
-    multiplicity = np.full(n // 2 + 1, 2)
-    multiplicity[0] = 1
-    if n % 2 == 0:
-        multiplicity[-1] = 1
+    axes, k, multiplicity = _modes(n)
+    k *= fundamental
+    sinc_power, aliased = WINDOWS[compensate]
+    if shot_noise:
+        power -= shot_noise * _outer(*(1 - aliased * np.sin(np.pi / n * axis)**2 for axis in axes))
+    if compensate:
+        power /= _outer(*(np.sinc(axis / n)**sinc_power for axis in axes))
     shell = np.searchsorted(bins, k.ravel(), side="right")  # 0 below the first edge, len(bins) above the last
     weight = np.broadcast_to(multiplicity, k.shape).ravel()
 
@@ -50,6 +56,102 @@ def power_spectrum(delta, boxsize, bins=None, cross=None, compensate=None):
         k_mean = sum_in_shells(weight * k.ravel()) / n_modes
         power_mean = sum_in_shells(weight * power.ravel()) / n_modes
     return k_mean, power_mean, n_modes.astype(np.int64)
+
+
+def correlation_coefficient(first, second, boxsize, bins=None):
+    """Correlation of two periodic fields by scale, r(k) = P_xy / sqrt(P_xx P_yy): how well their phases agree.
+
+    first, second: (n, n, n); boxsize, bins: as for `power_spectrum`.
+    Returns (k, r), where r is from -1 to 1, and NaN in shells where a field has no power. The windows of the fields
+    cancel, the shot noise does not.
+    """
+    k, both, _ = power_spectrum(first, boxsize, bins, cross=second)
+    power = [power_spectrum(field, boxsize, bins)[1] for field in (first, second)]
+    with np.errstate(invalid="ignore"):
+        return k, both / np.sqrt(power[0]) / np.sqrt(power[1])
+
+
+def bispectrum(delta, boxsize, k1, k2, theta, compensate=None):
+    """Bispectrum B(k1, k2, theta) of a periodic field by FFT (Scoccimarro 2015, arXiv:1506.02729).
+
+    delta: (n, n, n); boxsize: Mpc/h; k1, k2: lengths of two sides of the triangles, h/Mpc; theta: (angles,)
+    from the first side's direction to the second's, so that k3^2 = k1^2 + k2^2 + 2 k1 k2 cos(theta); compensate: None,
+    "cic" or "ngp", divides out the field's window. The sides are averaged over shells as wide as the
+    fundamental mode 2 pi / boxsize about k1, k2 and k3.
+    Returns three arrays (angles,): B in (Mpc/h)^6; the reduced Q = B / (P1 P2 + P2 P3 + P3 P1), with the mean
+    power P of each shell; and the number of triangles, where each mode of each shell counts by itself: the
+    sample variance of a Gaussian field is boxsize^3 P1 P2 P3 / n_triangles if no shells share modes, twice that if
+    two are the same, six times if all three are. Without triangles B and Q are NaN. Shot noise is left in.
+    Raises ValueError if the field's shape does not fit, `compensate` is unknown, a side is so short
+    that its shell reaches the mean of the field, or the sides are so long that the grid aliases.
+    """
+    n = len(delta)
+    if delta.shape != (n, n, n):
+        raise ValueError(f"bispectrum takes a field of the shape (n, n, n). Received: {delta.shape}")
+    if compensate not in (None, "cic", "ngp"):
+        raise ValueError(f"compensate must be None, 'cic' or 'ngp'. Received: {compensate!r}")
+    side1, side2 = np.array([k1, k2]) * (boxsize / (2 * np.pi))  # in fundamental modes
+    sides3 = np.sqrt(np.maximum(side1**2 + side2**2 + 2 * side1 * side2 * np.cos(theta), 0))
+    shortest = min(side1, side2, sides3.min())
+    if not shortest > 0.5:
+        raise ValueError("every side of the triangles must be longer than half the fundamental mode, "
+                         f"{np.pi / boxsize:.3g} h/Mpc. Received: {shortest * 2 * np.pi / boxsize:.3g} h/Mpc")
+    # Modes that add up to less than the sampling wavenumber add up to 0 only where they close a triangle.
+    needed = int(np.ceil(side1 + side2 + sides3.max() + 1.5))
+    if needed > n:
+        raise ValueError(f"the bispectrum of triangles this large needs a grid of {needed}^3 cells. Received: {n}^3")
+    # No mode beyond the shells enters, so that a grid which is just fine enough gives the same.
+    m = min(scipy.fft.next_fast_len(needed, real=True), n)
+    axes, length, multiplicity = _modes(m)
+    full, half = (np.rint(axis).astype(int) for axis in axes)
+    mode = scipy.fft.rfftn(delta, norm="forward", workers=-1)[np.ix_(full, full, half)].astype(np.complex128)
+    if compensate:
+        mode /= _outer(*(np.sinc(axis / n)**(WINDOWS[compensate][0] / 2) for axis in axes))
+
+    def shell(side):
+        return (length >= side - 0.5) & (length < side + 0.5)
+
+    def sum_of_pairs(value):
+        """Of `value`, for each mode: the sum of value(q1) value(q2) over the two shells' q1 + q2 = the mode."""
+        field1, field2 = (scipy.fft.irfftn(value * shell(side), s=(m, m, m), norm="forward", workers=-1)
+                          for side in (side1, side2))
+        return scipy.fft.rfftn(field1 * field2, norm="forward", workers=-1)
+
+    # The sum over x of the three shells' fields is, by Parseval's theorem, one over the third shell's modes.
+    triple = multiplicity * (mode.conj() * sum_of_pairs(mode)).real
+    triangles = multiplicity * sum_of_pairs(np.ones(length.shape)).real
+    squared = multiplicity * (mode.real**2 + mode.imag**2)
+    n_modes = np.broadcast_to(multiplicity, length.shape)
+
+    def shell_power(inside):
+        return boxsize**3 * squared[inside].sum() / n_modes[inside].sum()
+
+    power1, power2 = shell_power(shell(side1)), shell_power(shell(side2))
+    shells3 = [shell(side) for side in sides3]
+    n_triangles = np.rint([triangles[inside].sum() for inside in shells3]).astype(np.int64)
+    power3 = np.array([shell_power(inside) for inside in shells3])
+    total = np.array([triple[inside].sum() for inside in shells3])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = np.where(n_triangles, boxsize**6 * total / n_triangles, np.nan)
+        reduced = value / (power1 * power2 + (power1 + power2) * power3)
+    return value, reduced, n_triangles
+
+
+def _modes(n):
+    """The modes that a real FFT of n^3 cells keeps: (full, half), their wavenumbers along an axis and along the last,
+    and length, (n, n, n // 2 + 1), all in fundamental modes, and (n // 2 + 1,) how many modes each stands for."""
+    full, half = scipy.fft.fftfreq(n, 1 / n), scipy.fft.rfftfreq(n, 1 / n)
+    length = np.sqrt(full[:, None, None]**2 + full[:, None]**2 + half**2)
+    # The real FFT leaves out the conjugates of all modes but the first plane's and, for even n, the last's.
+    multiplicity = np.full(n // 2 + 1, 2)
+    multiplicity[0] = 1
+    if n % 2 == 0:
+        multiplicity[-1] = 1
+    return (full, half), length, multiplicity
+
+
+def _outer(full, half):
+    return full[:, None, None] * full[:, None] * half
 
 
 def mass_bins(mass_minimum, mass_maximum, ratio=1.4):

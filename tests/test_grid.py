@@ -47,6 +47,17 @@ def test_deposit_is_periodic(position):
     np.testing.assert_allclose(shifted, np.roll(reference, (1, 0, -2), (0, 1, 2)), atol=1e-4)
 
 
+def test_points_are_counted_in_their_cells(rng):
+    points, weight = rng.uniform(0, BOXSIZE, (500, 3)), rng.uniform(0, 1, 500)
+    for weights in (None, weight):
+        expected = np.histogramdd(points, 7, [(0, BOXSIZE)] * 3, weights=weights)[0]
+        np.testing.assert_allclose(grid.deposit_ngp(points, 7, BOXSIZE, weights), expected, rtol=1e-6)
+        np.testing.assert_allclose(grid.deposit_ngp(points - 2 * BOXSIZE, 7, BOXSIZE, weights), expected, rtol=1e-6)
+    assert grid.deposit_ngp(np.zeros((0, 3)), 4, BOXSIZE).sum() == 0
+    almost = np.nextafter(np.float32(BOXSIZE), np.float32(0))
+    assert grid.deposit_ngp(np.full((1, 3), almost), 4, BOXSIZE)[3, 3, 3] == 1
+
+
 @pytest.mark.parametrize("gridsize", [8, 16])
 def test_lattice_has_no_contrast(gridsize):
     lattice = grid.lattice(8, BOXSIZE).reshape(-1, 3)
@@ -85,6 +96,10 @@ def test_wrong_shapes_are_refused(position):
         grid.deposit_cic(position, 4, BOXSIZE, np.ones(3))
     with pytest.raises(ValueError, match=r"\(particles, 3\)"):
         grid.deposit_cic(position.T, 4, BOXSIZE)
+    with pytest.raises(ValueError):
+        grid.deposit_ngp(position[:, :2], 4, BOXSIZE)
+    with pytest.raises(ValueError):
+        grid.deposit_ngp(position, 4, BOXSIZE, np.ones(3))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

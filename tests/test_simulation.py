@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import h5py
@@ -52,6 +53,12 @@ def test_particles_finer_than_the_grid_share_a_cells_mass(tmp_path):
     ({"halos/mass": np.array([8e10, 16e10])}, "halos/mass is not in descending order"),
     ({"halos/position": np.zeros((3, 3))}, "halos/position has shape (3, 3); expected (2, 3)"),
     ({"galaxies/position": np.zeros((3, 3)), "galaxies/mass": np.zeros(2)}, "galaxies/mass has 2 rows"),
+    ({"galaxies/position": np.zeros((3, 3)), "galaxies/halo": np.array([0, 2, -1])},
+     "galaxies/halo runs from -1 to 2; accepted are -1 (none) to 1, the last of 2 halos"),
+    ({"galaxies/count": np.zeros((4, 4))}, "galaxies/count has shape (4, 4); it must be a cube"),
+    ({"galaxies/count": np.zeros((4, 4, 4)), "final/delta": np.zeros((8, 8, 8))},
+     "galaxies/count has shape (4, 4, 4); final/delta has (8, 8, 8)"),
+    ({"galaxies/count": np.full((4, 4, 4), -1)}, "galaxies/count has cells of -1 galaxies; accepted are 0 and more"),
 ])
 def test_inconsistent_data_are_named_and_not_written(tmp_path, change, message):
     with pytest.raises(DataError) as error:
@@ -72,6 +79,29 @@ def test_a_missing_column_is_named(tmp_path):
     del datasets["halos/count"]
     with pytest.raises(DataError, match="halos/count is missing"):
         write_small(tmp_path / "box.h5", datasets)
+
+
+def test_galaxies_may_be_a_catalogue_or_a_grid_or_none(tmp_path, invoke):
+    columns = {"galaxies/position": np.zeros((5, 3)), "galaxies/halo": np.zeros(5, int), "galaxies/mass": np.ones(5)}
+    gridded = {"final/delta": np.zeros((8, 8, 8)), "galaxies/count": np.full((8, 8, 8), 2)}
+    nothing = {"galaxies/position": np.zeros((0, 3)), "galaxies/halo": np.zeros(0, int)}
+    for datasets, shown in ((columns, "5, 0.005 per (Mpc/h)^3"), (gridded, "1024"), (nothing, "0, 0 per (Mpc/h)^3")):
+        write_small(tmp_path / "box.h5", {**small(), **datasets}, overwrite=True)
+        with Simulation(tmp_path / "box.h5") as simulation:
+            assert simulation.problems() == []
+        assert re.search(rf"galaxies +│ {re.escape(shown)} ", invoke("info", tmp_path / "box.h5").stdout)
+
+
+def test_a_final_density_may_stand_without_an_initial_one(tmp_path, invoke):
+    datasets = {"final/delta": np.zeros((8, 8, 8)), "galaxies/count": np.full((8, 8, 8), 2)}
+    write_small(tmp_path / "box.h5", datasets)
+    with Simulation(tmp_path / "box.h5", require=("final/delta",)) as simulation:
+        assert simulation.problems() == []
+    invoke("info", tmp_path / "box.h5")
+    with pytest.raises(DataError, match="has no initial/delta; it holds final/delta"):
+        Simulation(tmp_path / "box.h5")
+    with pytest.raises(DataError, match="neither initial/delta nor final/delta"):
+        write_small(tmp_path / "none.h5", {"galaxies/position": np.zeros((5, 3))})
 
 
 def test_existing_files_stay_without_overwrite(tmp_path):

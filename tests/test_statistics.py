@@ -1,8 +1,11 @@
+import itertools
+
 import numpy as np
 import pytest
+import scipy.fft
 
 from kerasgal import grid
-from kerasgal.statistics import mass_bins, mass_function, power_spectrum
+from kerasgal.statistics import bispectrum, correlation_coefficient, mass_bins, mass_function, power_spectrum
 
 BOXSIZE = 50.0
 FUNDAMENTAL = 2 * np.pi / BOXSIZE
@@ -59,16 +62,253 @@ def test_cross_spectrum():
     np.testing.assert_allclose(power_spectrum(delta, BOXSIZE, cross=quarter_period)[1], 0, atol=1e-9)
 
 
-def test_compensation_undoes_the_cloud_in_cell_window():
+def overdensity(position, n, window, weight=None):
+    """Of particles, by the window's name; nearest grid point by NumPy's histogram."""
+    if window == "cic":
+        deposit = grid.deposit_cic(position, n, BOXSIZE, weight)
+    else:
+        deposit = np.histogramdd(position, n, [(0, BOXSIZE)] * 3, weights=weight)[0]
+    return deposit * (n**3 / len(position)) - 1
+
+
+@pytest.mark.parametrize("window", ["cic", "ngp"])
+def test_compensation_undoes_the_window(window):
     # Particles so fine that their weights are a continuous wave, along an axis and along a diagonal
     fine = grid.lattice(96, BOXSIZE).reshape(-1, 3)
     for wave in ((4, 0, 0), (3, -3, 1)):
         weight = 1 + 0.3 * np.cos(FUNDAMENTAL * fine @ np.array(wave))
-        delta = grid.deposit_cic(fine, 12, BOXSIZE, weight) / 8**3 - 1
+        delta = overdensity(fine, 12, window, weight)
         shell = round(np.linalg.norm(wave)) - 1
-        _, power, n_modes = power_spectrum(delta, BOXSIZE, compensate="cic")
+        _, power, n_modes = power_spectrum(delta, BOXSIZE, compensate=window)
         assert power[shell] * n_modes[shell] == pytest.approx(BOXSIZE**3 * 0.3**2 / 2, rel=0.02)
-        assert power_spectrum(delta, BOXSIZE)[1][shell] < 0.7 * power[shell]
+        assert power_spectrum(delta, BOXSIZE)[1][shell] < 0.75 * power[shell]
+        other = "ngp" if window == "cic" else "cic"
+        cross = overdensity(fine, 12, other, weight)
+        both = power_spectrum(delta, BOXSIZE, cross=cross, compensate=(window, other))[1]
+        assert both[shell] == pytest.approx(power[shell], rel=0.02)
+
+
+@pytest.mark.parametrize("first, second", [("ngp", "ngp"), ("cic", "cic"), ("cic", "ngp"), ("ngp", "cic")])
+def test_shot_noise_of_a_single_particle(first, second):
+    """Its spectrum, averaged over its positions in a cell, is the shot noise of N = 1, boxsize^3, and no more.
+
+    Per axis the power is a polynomial of degree 2 in the position, or two where the nearest cell changes,
+    so that two points of Gauss-Legendre quadrature in each half of the cell give the mean exactly.
+    """
+    n, shot_noise = 6, BOXSIZE**3
+    points = np.array([[0.25], [0.75]]) + 0.25 * np.array([-1, 1]) / 3**0.5
+    bins = np.array([0.5, 1.5, 2.5, 3.5, 6]) * FUNDAMENTAL  # also beyond the Nyquist wavenumber, 3
+    compensate = first if first == second else (first, second)
+    spectra = []
+    for place in itertools.product(points.ravel(), repeat=3):
+        position = (np.array([place]) + 2) * (BOXSIZE / n)
+        delta, cross = overdensity(position, n, first), overdensity(position, n, second)
+        spectra.append([power_spectrum(delta, BOXSIZE, bins, cross, **options)[1] for options in (
+            {}, {"compensate": compensate}, {"compensate": compensate, "shot_noise": shot_noise})])
+    plain, compensated, without = np.mean(spectra, axis=0)
+    if first == second == "ngp":
+        np.testing.assert_allclose(plain, shot_noise)
+    else:
+        assert (plain < 0.99 * shot_noise).all()
+    assert (compensated[1:] > 1.05 * shot_noise).all()  # the window is that of the mode, not of its aliases
+    np.testing.assert_allclose(without, 0, atol=1e-5 * shot_noise)
+
+
+@pytest.mark.parametrize("window", ["cic", "ngp"])
+def test_poisson_catalogue_of_a_known_spectrum(window):
+    # Two waves, each in a shell of its own, the second close to the Nyquist wavenumber of 8
+    rng = np.random.default_rng(5)
+    position = rng.uniform(0, BOXSIZE, (200_000, 3))
+    waves = np.array([[2, 1, 0], [4, -3, 5]])
+    density = 1 + 0.4 * np.cos(FUNDAMENTAL * position @ waves.T).sum(axis=1)
+    position = position[rng.uniform(0, 1.8, len(position)) < density]
+    shot_noise = BOXSIZE**3 / len(position)
+    delta = overdensity(position, 16, window)
+    _, power, n_modes = power_spectrum(delta, BOXSIZE, compensate=window, shot_noise=shot_noise)
+    signal = np.zeros(len(power))
+    signal[np.rint(np.linalg.norm(waves, axis=1)).astype(int) - 1] = 2 * BOXSIZE**3 * 0.4**2 / 4
+    signal /= n_modes
+    error = shot_noise * np.sqrt(2 / n_modes)
+    # A division by the window at most doubles the error. The signal's own comes from the noise in its two modes.
+    assert (np.abs(power - signal) < 4 * 2 * error + 0.08 * signal).all()
+    if window == "ngp":
+        plain = power_spectrum(delta, BOXSIZE)[1]
+        assert (np.abs(plain - shot_noise) < 4 * error)[signal == 0].all()
+
+
+def test_correlation_coefficient():
+    first, noise = np.random.default_rng(2).standard_normal((2, 32, 32, 32))
+    k, r = correlation_coefficient(first, -3 * first, BOXSIZE)
+    k_expected, _, n_modes = power_spectrum(first, BOXSIZE)
+    np.testing.assert_array_equal(k, k_expected)
+    np.testing.assert_allclose(r, -1)
+    # Of fields with the powers P and P + N: 1 / sqrt(1 + N / P), with a standard error of (1 - r^2) / sqrt(n_modes)
+    r = correlation_coefficient(first, first + 2 * noise, BOXSIZE)[1]
+    deviation = (r - 5**-0.5) / (0.8 / np.sqrt(n_modes))
+    assert np.abs(deviation).max() < 4
+    assert 0.3 < (deviation**2).mean() < 2.5
+    bins = np.array([1, 5]) * FUNDAMENTAL
+    assert correlation_coefficient(first, noise, BOXSIZE, bins)[1] == pytest.approx(0, abs=0.2)
+    assert np.isnan(correlation_coefficient(first, 0 * noise, BOXSIZE)[1]).all()
+
+
+def triangles_by_hand(delta, side1, side2, side3, boxsize):
+    """Bispectrum and its reduced form by the sum over all pairs of modes, and the number of triangles."""
+    n = len(delta)
+    index = np.array(list(itertools.product(range(-(n // 2) + 1 - n % 2, n // 2 + 1), repeat=3)))
+    length = np.linalg.norm(index, axis=1)
+    shells = [index[(length >= side - 0.5) & (length < side + 0.5)] for side in (side1, side2, side3)]
+    mode = np.fft.fftn(delta) / n**3
+    third = -(shells[0][:, None] + shells[1])
+    length = np.linalg.norm(third, axis=-1)
+    closed = (length >= side3 - 0.5) & (length < side3 + 0.5)
+    first, second = (np.broadcast_to(shell, third.shape)[closed]
+                     for shell in (shells[0][:, None], shells[1]))
+    product = mode[tuple(first.T)] * mode[tuple(second.T)] * mode[tuple(third[closed].T)]
+    powers = [boxsize**3 * (np.abs(mode[tuple(shell.T)])**2).mean() for shell in shells]
+    value = boxsize**6 * product.mean().real
+    return value, value / sum(a * b for a, b in itertools.combinations(powers, 2)), len(product)
+
+
+@pytest.mark.parametrize("n", [14, 15, 24])  # the smallest that does, an odd one, and one that is more than needed
+def test_bispectrum_is_the_sum_over_triangles(n):
+    delta = np.random.default_rng(n).standard_normal((n, n, n))**2
+    theta = np.array([0.0, 0.7, 1.5, 2.6])
+    side1, side2 = 3.2, 2.9
+    value, reduced, number = bispectrum(delta, BOXSIZE, side1 * FUNDAMENTAL, side2 * FUNDAMENTAL, theta)
+    for row, angle in enumerate(theta):
+        side3 = abs(side1 + side2 * np.exp(1j * angle))
+        expected = triangles_by_hand(delta, side1, side2, side3, BOXSIZE)
+        np.testing.assert_allclose((value[row], reduced[row], number[row]), expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bispectrum_of_three_waves(dtype):
+    """cos(q1 x + a) etc. with q1 + q2 + q3 = 0 have the triangle of their q and its negative, and no other."""
+    n = 20
+    waves, phases, amplitudes = [(3, 0, 1), (0, 4, 0), (-3, -4, -1)], [0.3, -0.5, 0.9], [0.2, 0.3, 0.4]
+    delta = sum(cosine(n, *wave) for wave in zip(waves, amplitudes, phases)).astype(dtype)
+    right_angle = bispectrum(delta, BOXSIZE, 10**0.5 * FUNDAMENTAL, 4 * FUNDAMENTAL, [np.pi / 2, 1.0])
+    total = 2 * np.prod(amplitudes) / 8 * np.cos(sum(phases)) * BOXSIZE**6
+    np.testing.assert_allclose(right_angle[0] * right_angle[2], [total, 0], atol=1e-5 * total)
+
+
+@pytest.mark.parametrize("window", ["cic", "ngp"])
+def test_bispectrum_compensation(window):
+    fine = grid.lattice(96, BOXSIZE).reshape(-1, 3)
+    waves = np.array([(3, 0, 1), (0, 4, 0), (-3, -4, -1)])
+    weight = 1 + 0.2 * np.cos(FUNDAMENTAL * fine @ waves.T).sum(axis=1)
+    sides = 10**0.5 * FUNDAMENTAL, 4 * FUNDAMENTAL, [np.pi / 2]
+    value, _, number = bispectrum(overdensity(fine, 16, window, weight), BOXSIZE, *sides, compensate=window)
+    assert value[0] * number[0] == pytest.approx(2 * 0.1**3 * BOXSIZE**6, rel=0.02)
+
+
+N, SIDE1, SIDE2 = 48, 8.0, 9.0  # of the random fields below; sides in fundamental modes
+THETA = np.array([0.6, 1.1, 1.6, 2.1, 2.6])
+
+
+def linear_spectrum(length):
+    """In (Mpc/h)^3; length: of the modes, in fundamental modes."""
+    return 100 / (1 + length)
+
+
+def wavevector(n):
+    return np.meshgrid(np.fft.fftfreq(n, 1 / n), np.fft.fftfreq(n, 1 / n), np.fft.rfftfreq(n, 1 / n), indexing="ij")
+
+
+def gaussian_field(seed, n=N):
+    """(n, n, n), without modes beyond the sphere of the Nyquist wavenumber, whose derivatives would be in doubt."""
+    length = np.sqrt(sum(axis**2 for axis in wavevector(n)))
+    white = scipy.fft.rfftn(np.random.default_rng(seed).standard_normal((n, n, n)))
+    spectrum = np.where((length > 0) & (length < n / 2), linear_spectrum(length), 0)
+    return scipy.fft.irfftn(white * np.sqrt(spectrum * n**3 / BOXSIZE**3), s=(n, n, n))
+
+
+def test_gaussian_field_has_its_power_and_no_bispectrum():
+    equal = 2 * np.pi / 3  # of all three sides, where the variance is six times that of different ones
+    deviation = []
+    for seed in range(20):
+        delta = gaussian_field(seed)
+        if seed < 3:
+            k, power, n_modes = power_spectrum(delta, BOXSIZE)
+            scatter = (power / linear_spectrum(k / FUNDAMENTAL) - 1) / np.sqrt(2 / n_modes)
+            assert np.abs(scatter).max() < 4
+        for side1, side2, theta, symmetry in ((SIDE1, SIDE2, THETA, 1), (SIDE1, SIDE1, np.array([equal]), 6)):
+            value, _, number = bispectrum(delta, BOXSIZE, side1 * FUNDAMENTAL, side2 * FUNDAMENTAL, theta)
+            side3 = np.abs(side1 + side2 * np.exp(1j * theta))
+            variance = BOXSIZE**3 * symmetry * np.prod([linear_spectrum(side) for side in (side1, side2)])
+            deviation.append(value / np.sqrt(variance * linear_spectrum(side3) / number))
+    different, same = np.concatenate(deviation[::2]), np.concatenate(deviation[1::2])
+    assert np.abs(different).max() < 4
+    assert (different**2).mean() == pytest.approx(1, abs=4 * (2 / len(different))**0.5)
+    assert (same**2).mean() == pytest.approx(1, abs=4 * (2 / len(same))**0.5)
+
+
+def local_square(delta):
+    return delta**2 - (delta**2).mean()
+
+
+def eulerian_second_order(delta):
+    """5/7 delta^2 + gradients of delta and the potential + 2/7 of the squared tidal tensor; potential'' = delta."""
+    n = len(delta)
+    axes = wavevector(n)
+    square = sum(axis**2 for axis in axes)
+    square[0, 0, 0] = 1
+    mode = scipy.fft.rfftn(delta)
+
+    def real(value):
+        return scipy.fft.irfftn(value, s=(n, n, n))
+
+    second = 5 / 7 * delta**2
+    for axis in axes:
+        second += real(1j * axis * mode) * real(-1j * axis / square * mode)
+        for other in axes:
+            second += 2 / 7 * real(axis * other / square * mode)**2
+    return second - second.mean()
+
+
+def f2(k1, k2, cosine):
+    """Kernel of second-order perturbations (Bernardeau et al. 2002, astro-ph/0112551, Eq. 45)."""
+    return 5 / 7 + cosine / 2 * (k1 / k2 + k2 / k1) + 2 / 7 * cosine**2
+
+
+@pytest.mark.parametrize("second_order, kernel", [(local_square, lambda *triangle: 1), (eulerian_second_order, f2)])
+def test_second_order_bispectrum(second_order, kernel):
+    """B = 2 F(1, 2) P1 P2 + 2 F(2, 3) P2 P3 + 2 F(3, 1) P3 P1 of the field g + small * second order of g.
+
+    The mean of the fields with g and with -g is free of what is odd in g, which is all the Gaussian noise.
+    """
+    small = 1e-4
+    estimates = []
+    for seed in range(60):
+        linear = gaussian_field(seed)
+        second = small * second_order(linear)
+        sides = SIDE1 * FUNDAMENTAL, SIDE2 * FUNDAMENTAL, THETA
+        even = [bispectrum(sign * linear + second, BOXSIZE, *sides)[0] for sign in (1, -1)]
+        estimates.append(np.mean(even, axis=0) / small)
+    side3 = np.abs(SIDE1 + SIDE2 * np.exp(1j * THETA))
+    sides = [SIDE1, SIDE2, side3]
+    expected = 0
+    for first, second in ((0, 1), (1, 2), (2, 0)):
+        a, b, opposite = sides[first], sides[second], sides[3 - first - second]
+        cosine = (opposite**2 - a**2 - b**2) / (2 * a * b)
+        expected = expected + 2 * kernel(a, b, cosine) * linear_spectrum(a) * linear_spectrum(b)
+    mean, error = np.mean(estimates, axis=0), np.std(estimates, axis=0) / len(estimates)**0.5
+    assert (np.abs(mean - expected) < 4 * error + 0.02 * expected).all()
+    assert (error < 0.08 * expected).all()
+
+
+def test_bispectrum_refuses_what_it_cannot_measure():
+    delta = np.zeros((16, 16, 16))
+    with pytest.raises(ValueError, match=r"\(4, 4, 5\)"):
+        bispectrum(np.zeros((4, 4, 5)), BOXSIZE, FUNDAMENTAL, FUNDAMENTAL, [1.0])
+    with pytest.raises(ValueError, match="tsc"):
+        bispectrum(delta, BOXSIZE, FUNDAMENTAL, FUNDAMENTAL, [1.0], compensate="tsc")
+    with pytest.raises(ValueError, match=r"18\^3 cells. Received: 16\^3"):
+        bispectrum(delta, BOXSIZE, 4 * FUNDAMENTAL, 4 * FUNDAMENTAL, [0.0, 3.0])
+    bispectrum(delta, BOXSIZE, 4 * FUNDAMENTAL, 4 * FUNDAMENTAL, [2.0])  # a smaller triangle on the same grid
+    with pytest.raises(ValueError, match="longer than half the fundamental"):
+        bispectrum(delta, BOXSIZE, 4 * FUNDAMENTAL, 4 * FUNDAMENTAL, [np.pi])
 
 
 def test_wrong_input_is_refused():
@@ -76,8 +316,10 @@ def test_wrong_input_is_refused():
         power_spectrum(np.zeros((4, 4, 5)), BOXSIZE)
     with pytest.raises(ValueError, match=r"\(5, 5, 5\)"):
         power_spectrum(np.zeros((4, 4, 4)), BOXSIZE, cross=np.zeros((5, 5, 5)))
-    with pytest.raises(ValueError, match="ngp"):
-        power_spectrum(np.zeros((4, 4, 4)), BOXSIZE, compensate="ngp")
+    with pytest.raises(ValueError, match="tsc"):
+        power_spectrum(np.zeros((4, 4, 4)), BOXSIZE, compensate="tsc")
+    with pytest.raises(ValueError, match="with `cross`"):
+        power_spectrum(np.zeros((4, 4, 4)), BOXSIZE, compensate=("cic", "ngp"))
 
 
 def test_mass_function_of_a_power_law():

@@ -1,0 +1,51 @@
+"""Hyper-parameters of Yip et al. 2019 (arXiv:1910.07813)."""
+
+from dataclasses import dataclass
+
+from kerasgal.config import setting
+from kerasgal.errors import DataError
+from kerasgal.training import TrainingConfig
+
+APP = "cascade"
+
+CLASSIFIERS = ("inception", "r2unet")
+SCALINGS = ("none", "log", "asinh")
+POOLINGS = 8  # sides that pass through the R2U-Net must be multiples of this
+
+
+@dataclass(frozen=True)
+class TrainConfig(TrainingConfig):
+    """Grid, sub-cubes, networks, losses and optimiser of one cascade run; both phases are trained alike."""
+
+    cell: float = setting(0.2, "Side of a cell [Mpc/h]; the grid has as many cells as the box holds.", demo=0.390625,
+                          minimum=1e-3)
+    patch: int = setting(32, "Cells per side of a sub-cube; a multiple of 8.", minimum=POOLINGS)
+    stride: int = setting(32, "Cells from one sub-cube of a training simulation to the next.", demo=8, minimum=1)
+    symmetries: str = setting("rotations", "Symmetries of the cube under which sub-cubes are seen in training: none, "
+                                           "the 24 rotations, or all 48.", demo="reflections",
+                              choices=("none", "rotations", "reflections"))
+    scaling: str = setting("none", "What the networks make of the density (in units of the mean) first: nothing, "
+                                   "ln(1 + density), or arsinh(density).", demo="log", choices=SCALINGS)
+    classifier: str = setting("inception", "Network of phase 1.", choices=CLASSIFIERS)
+    filters: int = setting(32, "Filters of the R2U-Net's first block, even; each further one has twice as many.",
+                           demo=8, minimum=2)
+    recurrences: int = setting(3, "Times that each recurrent unit of the R2U-Net returns to its input.", demo=2,
+                               minimum=0)
+    output_slope: float = setting(0.0, "Slope of the R2U-Net's output below zero in training. 0 is the paper's ReLU, "
+                                       "which may die; predictions are clipped.", demo=0.05, minimum=0.0)
+    w1: float = setting(500.0, "Weight of occupied cells in the loss of phase 1.", minimum=0.0)
+    w2: float = setting(1.05, "Weight of occupied cells in the loss of phase 2.", minimum=0.0)
+    threshold: float = setting(0.5, "Probability above which phase 1 calls a cell occupied.", minimum=0.0, maximum=1.0)
+    learning_rate: float = setting(1e-3, "Learning rate of Adam.", demo=3e-3, minimum=0.0)
+    halving: int = setting(4, "Epochs after which the learning rate is halved, again and again.", demo=3, minimum=1)
+    batch: int = setting(16, "Sub-cubes per step, over all devices.", minimum=1)
+    epochs: int = setting(50, "Epochs of each phase; each ends with validation and a checkpoint.", demo=9, minimum=1,
+                          resumable=True)
+    # 63.1% of the paper's 32,768 sub-cubes.
+    steps_per_epoch: int = setting(1292, "Steps per epoch.", demo=20, minimum=1)
+
+    def __post_init__(self):
+        if self.patch % POOLINGS:
+            raise DataError(f"--patch {self.patch} is not a multiple of {POOLINGS}, as the R2U-Net's poolings need it")
+        if self.filters % 2:
+            raise DataError(f"--filters {self.filters} is odd: the last block of the R2U-Net has half as many")

@@ -1,0 +1,93 @@
+"""Density and galaxies on one grid, and the sub-cubes that networks are trained on (Yip et al. 2019, Sec. 2)."""
+
+import numpy as np
+
+from kerasgal.errors import DataError
+from kerasgal.grid import density_contrast, deposit_ngp
+from kerasgal.simulation import Simulation
+
+TOLERANCE = 0.02  # by which a cell's side may differ from the run's
+CORNER = 14 / 32  # where the paper's test cube begins along each axis, and its validation column ends along two
+
+
+def gridsize_of(path, boxsize, cell):
+    """Cells per side of a box, of about `cell` Mpc/h; raises DataError if the box is not so many cells wide."""
+    gridsize = max(1, round(boxsize / cell))
+    if abs(boxsize / gridsize / cell - 1) > TOLERANCE:
+        raise DataError(f"{path}: a box of {boxsize:g} Mpc/h does not divide into cells of {cell:g} Mpc/h")
+    return gridsize
+
+
+def density(simulation, cell):
+    """Dark-matter density at the final redshift in units of the mean, (n, n, n) float32, in cells of `cell` Mpc/h.
+
+    The field of the file if it has one with such cells, else the mass of the particles, by cloud-in-cell. Raises
+    DataError where there is neither, or values that are negative or not finite.
+    """
+    gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
+    if "final/delta" in simulation and simulation["final/delta"].shape == (gridsize,) * 3:
+        field = 1 + simulation["final/delta"][...].astype(np.float32)
+    elif "final/position" in simulation:
+        field = 1 + density_contrast(simulation["final/position"][...], gridsize, simulation.boxsize)
+    elif "final/delta" in simulation:
+        raise DataError(f"{simulation.path}: final/delta has the shape {simulation['final/delta'].shape}; cells of "
+                        f"{cell:g} Mpc/h make {gridsize} a side: give the field's own --cell, or a file with particles")
+    else:
+        raise DataError(f"{simulation.path} has no final density: it needs final/position or final/delta")
+    bad = np.count_nonzero(~(field > -1e-3) | ~np.isfinite(field))
+    if bad:
+        raise DataError(f"{simulation.path}: the final density has {bad} values that are negative, NaN or infinite")
+    return np.maximum(field, 0)
+
+
+def galaxy_counts(simulation, cell):
+    """Galaxies in each cell of the same grid, (n, n, n) float32: counted by cell from positions, or the file's field.
+
+    Raises DataError where there are no galaxies, or the field's shape differs or has negative values.
+    """
+    gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
+    if "galaxies/count" in simulation:
+        counts = simulation["galaxies/count"][...].astype(np.float32)
+        if counts.shape != (gridsize,) * 3:
+            raise DataError(f"{simulation.path}: galaxies/count has the shape {counts.shape}, and the density "
+                            f"{(gridsize,) * 3}: both must be on one grid")
+        bad = np.count_nonzero(~(counts >= 0) | ~np.isfinite(counts))
+        if bad:
+            raise DataError(f"{simulation.path}: galaxies/count has {bad} values that are negative, NaN or infinite")
+    elif "galaxies/position" in simulation:
+        counts = deposit_ngp(simulation["galaxies/position"][...], gridsize, simulation.boxsize)
+    else:
+        raise DataError(f"{simulation.path} has no galaxies: it needs galaxies/position or galaxies/count; `kerasgal "
+                        "simulate --galaxies` paints some")
+    if not counts.any():
+        raise DataError(f"{simulation.path} has not a single galaxy")
+    return counts
+
+
+def load(path, config):
+    """Density and galaxy counts of the Simulation file `path`, each (n, n, n) float32; raises DataError as these do."""
+    with Simulation(path, require=()) as simulation:
+        return density(simulation, config.cell), galaxy_counts(simulation, config.cell)
+
+
+def split_by_volume(gridsize, patch):
+    """Sub-cubes of one box for training, validation and testing, as lists of flat indices of their lowest cells.
+
+    The paper's: the test set is the cube beyond 14/32 of the box along each axis, 17.8% of the volume; validation the
+    column below it along two, 19.1%; training the rest. Raises DataError for a box that does not divide into sub-cubes.
+    """
+    if gridsize % patch or gridsize < 2 * patch:
+        raise DataError(f"a box of {gridsize} cells does not divide into training, validation and test cubes of "
+                        f"{patch} cells a side: choose a --patch that divides it, or give several simulations")
+    corner = np.arange(0, gridsize, patch)
+    x, y, z = (axis.ravel() for axis in np.meshgrid(corner, corner, corner, indexing="ij"))
+    low = test_corner(gridsize, patch)
+    flat = np.ravel_multi_index((x, y, z), (gridsize,) * 3)
+    test = (x >= low) & (y >= low) & (z >= low)
+    validation = (x < low) & (y < low)
+    return flat[~test & ~validation], flat[validation], flat[test]
+
+
+def test_corner(gridsize, patch):
+    """Lowest cell of the test cube along each axis."""
+    return patch * max(1, round(CORNER * gridsize / patch))

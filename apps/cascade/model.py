@@ -1,0 +1,142 @@
+"""The two networks of Yip et al. 2019: the Inception classifier and the recurrent residual U-Net, R2U-Net."""
+
+import keras
+from keras import layers, ops
+
+LEVELS = 3  # poolings of the R2U-Net: its input's sides are multiples of 2^LEVELS
+INCEPTION_RADIUS = 4  # cells to either side of an output cell that the classifier sees: 2 (of 5^3) + 1 + 1
+
+
+def normalised(x, filters, size, name, dtype=None):
+    """Convolution without bias, batch normalisation; zero-padded."""
+    x = layers.Conv3D(filters, size, padding="same", use_bias=False, dtype=dtype, name=f"{name}_convolution")(x)
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype, name=f"{name}_normalisation")(x)
+
+
+def basic(x, filters, size, name):
+    """Convolution, batch normalisation, ReLU."""
+    return layers.ReLU(name=f"{name}_relu")(normalised(x, filters, size, name))
+
+
+def inception(channels=1):
+    """The Inception classifier: (batch, x, y, z, channels) to probabilities (batch, x, y, z, 2) of [empty, occupied].
+
+    x, y and z may have any size. With one channel it has 30,799 trainable parameters. The probabilities are float32
+    whatever the precision policy.
+    """
+    inputs = keras.Input((None, None, None, channels), name="density")
+    # The average counts the padded zeros, which that of a pooling with padding="same" does not.
+    average = layers.ZeroPadding3D(1, name="average_padding")(inputs)
+    average = layers.AveragePooling3D(3, strides=1, name="average")(average)
+    x = layers.Concatenate(name="branches")([basic(inputs, 6, 1, "branch_1"), basic(inputs, 8, 3, "branch_3"),
+                                             basic(inputs, 10, 5, "branch_5"), basic(average, 3, 1, "branch_average")])
+    x = basic(x, 27, 3, "inner_1")
+    x = basic(x, 13, 3, "inner_2")
+    # The authors' code has a ReLU here too: then no logit is negative, and where both are zero none learns any more.
+    x = normalised(x, 2, 1, "logits", dtype="float32")
+    return keras.Model(inputs, layers.Softmax(dtype="float32", name="probabilities")(x), name="inception")
+
+
+def recurrent(x, filters, t, name):
+    """Recurrent unit: y = f(x), then t times y = f(x + y), where f is one and the same 3^3 convolution with ReLU."""
+    convolution = layers.Conv3D(filters, 3, padding="same", activation="relu", name=name)
+    y = convolution(x)
+    for step in range(t):
+        y = convolution(layers.Add(name=f"{name}_input_{step + 1}")([x, y]))
+    return y
+
+
+def block(x, filters, t, name):
+    """Recurrent residual block: what two recurrent units add to a 1^3 convolution."""
+    x = layers.Conv3D(filters, 1, name=f"{name}_projection")(x)
+    y = recurrent(x, filters, t, f"{name}_recurrent_1")
+    y = recurrent(y, filters, t, f"{name}_recurrent_2")
+    return layers.Add(name=name)([x, y])
+
+
+def doubled(x, filters, name):
+    """Transposed 3^3 convolution of stride 2 with ReLU, from n to 2n cells per side."""
+    x = layers.Conv3DTranspose(filters, 3, strides=2, padding="valid", activation="relu", name=f"{name}_transposed")(x)
+    # PyTorch's with padding 1 and output padding 1 takes off the first of 2n + 1 cells; padding="same" would the last.
+    return layers.Cropping3D(((1, 0),) * 3, name=f"{name}_doubled")(x)
+
+
+def r2unet(channels=1, outputs=1, *, filters=32, t=3, output_slope=0.0):
+    """The R2U-Net: (batch, x, y, z, channels) to (batch, x, y, z, outputs), float32 whatever the precision policy.
+
+    x, y and z are multiples of 8. With the defaults it has 6,079,489 parameters.
+    outputs: 1 for the number of galaxies; 2 for the probabilities of [empty, occupied].
+    filters: those at full resolution, doubled with every pooling; even.  t: recurrences of each unit.
+    output_slope: of the number of galaxies below zero. 0 is the paper's ReLU, which may die, zero everywhere, in
+        training; with another slope the output can be negative, and is to be clipped at zero in prediction.
+    """
+    x = inputs = keras.Input((None, None, None, channels), name="density")
+    skips = []
+    for level in range(LEVELS):
+        x = block(x, filters * 2**level, t, f"down_{level}")
+        skips.append(x)
+        x = layers.MaxPooling3D(2, name=f"down_{level}_pooled")(x)
+    x = block(x, filters * 2**LEVELS, t, "bottom")
+    for level in reversed(range(LEVELS)):
+        width = filters * 2**level
+        x = doubled(x, width, f"up_{level}")
+        if level > 0:  # nothing is concatenated at full resolution
+            x = layers.Concatenate(name=f"up_{level}_skip")([skips[level], x])
+        x = block(x, width // 2, t, f"up_{level}")
+    x = layers.Conv3D(outputs, 1, dtype="float32", name="output")(x)
+    if outputs == 1:
+        x = layers.LeakyReLU(output_slope, dtype="float32", name="galaxies")(x)
+    else:
+        x = layers.Softmax(dtype="float32", name="probabilities")(x)
+    return keras.Model(inputs, x, name="r2unet")
+
+
+def r2unet_radius(t):
+    """Cells to either side of an output cell that the R2U-Net sees at most: 190 for t = 3.
+
+    A block reaches 2 (t + 1) of its cells, 1, 2, 4 (twice each) and 8 wide; each pooling and each transposed
+    convolution adds the cells of the coarser grid that it touches.
+    """
+    blocks = 2 * (t + 1) * (2 * sum(2**level for level in range(LEVELS)) + 2**LEVELS)
+    return blocks + 2 * sum(2**level for level in range(LEVELS))
+
+
+SCALINGS = {"none": (lambda x: x, lambda x: x), "log": (ops.log1p, ops.expm1), "asinh": (ops.arcsinh, ops.sinh)}
+
+
+@keras.saving.register_keras_serializable("kerasgal")
+class Scaling(layers.Layer):
+    """The density, in units of its mean, as the network takes it: itself, ln(1 + density) or arsinh(density).
+
+    `inverse` undoes it.
+    """
+
+    def __init__(self, kind="none", **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.kind = kind
+
+    def call(self, density):
+        return SCALINGS[self.kind][0](density)
+
+    def inverse(self, scaled):
+        return SCALINGS[self.kind][1](scaled)
+
+    def get_config(self):
+        return {**{key: value for key, value in super().get_config().items() if key != "dtype"}, "kind": self.kind}
+
+
+def scaled(network, kind):
+    """A network that takes the density in units of its mean and scales it first."""
+    inputs = keras.Input((None, None, None, 1), name="density")
+    return keras.Model(inputs, network(Scaling(kind, name="scaling")(inputs)), name=f"scaled_{network.name}")
+
+
+def cascade(classifier, regressor, threshold):
+    """Both phases as one network: density to [probability of a galaxy, expected galaxies], (batch, x, y, z, 2).
+
+    There are none where the probability does not exceed the threshold.
+    """
+    inputs = keras.Input((None, None, None, 1), name="density")
+    probability = classifier(inputs)[..., 1:]
+    counts = ops.relu(regressor(inputs)) * ops.cast(probability > threshold, "float32")
+    return keras.Model(inputs, ops.concatenate([probability, counts], axis=-1), name="cascade")

@@ -1,0 +1,213 @@
+"""The whole road through the command line, on small simulations, and the mistakes a user can make on it."""
+
+import json
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from kerasgal.apps.cascade import data, evaluate, predict
+from kerasgal.apps.cascade.config import TrainConfig
+from kerasgal.config import preset, replace
+from kerasgal.simulation import Simulation
+
+TINY = ["--preset", "demo", "--patch", "16", "--filters", "2", "--recurrences", "1", "--batch", "4", "--epochs", "1",
+        "--steps-per-epoch", "3"]
+
+
+@pytest.fixture(scope="session")
+def painted(tmp_path_factory, kerasgal):
+    """Three simulations of 32^3 particles in 12.5 Mpc/h with painted galaxies."""
+    folder = tmp_path_factory.mktemp("painted")
+    kerasgal("simulate", folder / "box.h5", "--particles", 32, "--boxsize", 12.5, "--realisations", 3, "--seed", 5,
+             "--galaxies")
+    return [folder / f"box_{number}.h5" for number in range(3)]
+
+
+@pytest.fixture(scope="module")
+def run(painted, tmp_path_factory, invoke):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    said = invoke("cascade", "train", painted[0], painted[1], *TINY, "--run", folder).stdout
+    for words in ("phase 1", "phase 2", "validating on", str(folder)):
+        assert words in said
+    return folder
+
+
+def test_summary_prints_the_papers_networks(invoke):
+    said = invoke("cascade", "summary", "--preset", "paper").stdout
+    assert "phase 1: 30,799 trainable parameters" in said and "phase 2: 6,079,489 trainable parameters" in said
+    assert "6,079,5" in invoke("cascade", "summary", "--classifier", "r2unet").stdout  # 17 more for the second output
+
+
+def test_predict_writes_field_and_catalogue(run, painted, tmp_path, invoke):
+    output = tmp_path / "out.h5"
+    said = invoke("cascade", "predict", run, painted[2], "--output", output, "--catalogue").stdout
+    assert "32^3 cells" in said and "drawn" in said
+    with h5py.File(output) as file:
+        probability, count = file["probability"][...], file["count"][...]
+        position = file["galaxies/position"][...]
+    assert probability.shape == count.shape == (32, 32, 32)
+    assert (probability >= 0).all() and (probability <= 1).all() and (count >= 0).all()
+    assert (count[probability <= 0.5] == 0).all()
+    assert abs(len(position) - count.sum()) < 6 * np.sqrt(count.sum() + 1)
+    assert len(position) == 0 or (position.min() >= 0 and position.max() <= 12.5)
+    invoke("cascade", "predict", run, painted[2], "--output", output, "--round", "--overwrite")
+    with h5py.File(output) as file:
+        np.testing.assert_array_equal(file["count"][...], np.rint(count))
+
+
+def test_a_tiled_prediction_of_phase_1_is_that_of_the_whole_box(run, painted):
+    config, classifier = predict.load_classifier(run)
+    density, _ = data.load(painted[2], config)
+    tiled = predict.predict_field(classifier, density, config)
+    wrapped = np.pad(density, 8, mode="wrap")
+    whole = np.asarray(classifier(wrapped[None, ..., None]))[0, 8:-8, 8:-8, 8:-8]
+    np.testing.assert_allclose(tiled, whole, atol=2e-6)  # the classifier sees 4 cells, the border has 8
+    rolled = predict.predict_field(classifier, np.roll(density, (5, 11, 3), (0, 1, 2)), config)
+    np.testing.assert_allclose(rolled, np.roll(tiled, (5, 11, 3), (0, 1, 2)), atol=2e-6)
+
+
+def test_the_saved_model_is_the_run_in_a_process_without_our_code(run, tmp_path, invoke):
+    invoke("cascade", "export", run, tmp_path / "served")
+    box = np.random.default_rng(0).lognormal(size=(1, 16, 24, 16, 1)).astype(np.float32)
+    np.save(tmp_path / "box.npy", box)
+    code = ("import numpy as np, tensorflow as tf\n"
+            f"model = tf.saved_model.load({str(tmp_path / 'served')!r})\n"
+            f"np.save({str(tmp_path / 'out.npy')!r}, model.serve(np.load({str(tmp_path / 'box.npy')!r})).numpy())\n")
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), predict.load_run(run).network()(box), atol=1e-5)
+    assert json.loads((tmp_path / "served" / "kerasgal.json").read_text())["multiple"] == 8
+
+
+def test_a_halo_model_is_fitted_and_put_into_haloes(painted, tmp_path, invoke):
+    said = invoke("cascade", "hod", painted[0], painted[1], "--output", tmp_path / "hod.json", "--populate", painted[2],
+                  "--catalogue", tmp_path / "galaxies.h5").stdout
+    assert "log10 M_min" in said
+    with Simulation(painted[2]) as simulation, h5py.File(tmp_path / "galaxies.h5") as file:
+        assert 0.4 < len(file["galaxies/position"]) / len(simulation["galaxies/position"]) < 2.5
+
+
+def test_evaluate_compares_runs_and_the_halo_model(run, painted, tmp_path, invoke, monkeypatch):
+    monkeypatch.setattr(evaluate, "K1", 2.0)  # the box is too small for the triangles of 1.2 and 1.3 h/Mpc
+    monkeypatch.setattr(evaluate, "K2", 2.5)
+    said = invoke("cascade", "evaluate", run, "--simulation", painted[2], "--output", tmp_path / "evaluation").stdout
+    assert "halo model" in said and "gain at 95%" in said
+    result = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    assert set(result["predictions"]) == {"target", "run", "halo model"}
+    for name in ("slices", "occupation", "power_spectrum", "counts", "bispectrum"):
+        assert (tmp_path / "evaluation" / f"{name}.png").stat().st_size > 10_000
+    done = invoke("cascade", "evaluate", run, "--simulation", painted[0], "--output", tmp_path / "no", check=False)
+    assert done.returncode == 1 and "was used in the training of" in done.stderr and not (tmp_path / "no").exists()
+
+
+def test_a_single_simulation_is_split_by_volume_and_tested_on_what_is_left(painted, tmp_path, invoke):
+    folder = tmp_path / "split"
+    said = invoke("cascade", "train", painted[0], *TINY, "--run", folder).stdout
+    assert "split by volume" in said
+    invoke("cascade", "evaluate", folder, "--simulation", painted[0], "--output", tmp_path / "evaluation")
+    result = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    with Simulation(painted[0]) as simulation:
+        inside = (simulation["galaxies/position"][...] >= 6.25).all(axis=1).sum()
+    assert result["table"][0]["true_galaxies"] == inside
+
+
+def test_phases_are_trained_one_by_one_and_resumed(painted, tmp_path, invoke):
+    folder = tmp_path / "run"
+    done = invoke("cascade", "train", painted[0], *TINY, "--run", folder, "--phase", "regress", check=False)
+    assert done.returncode == 1 and "is not a run folder" in done.stderr
+    invoke("cascade", "train", painted[0], painted[1], *TINY, "--run", folder, "--phase", "classify",
+           "--classifier", "r2unet")
+    done = invoke("cascade", "predict", folder, painted[2], check=False)
+    assert done.returncode == 1 and "has phase 1 only" in done.stderr
+    invoke("cascade", "train", "--run", folder, "--phase", "regress")  # the folder knows the rest
+    config = json.loads((folder / "regress" / "config.json").read_text())["config"]
+    assert config["filters"] == 2 and config["classifier"] == "r2unet"
+    invoke("cascade", "train", "--run", folder, "--resume", "--epochs", "2")
+    for phase in ("classify", "regress"):
+        assert (folder / phase / "history.csv").read_text().count("\n") == 3
+    said = invoke("info", folder).stdout
+    assert "classify" in said and "regress" in said
+
+
+def test_a_sweep_keeps_the_run_of_least_error(painted, tmp_path, invoke):
+    folder = tmp_path / "run"
+    invoke("cascade", "train", painted[0], painted[1], *TINY, "--run", folder, "--sweep", "w1=50,500", "--sweep",
+           "w2=1.05")
+    table = json.loads((folder / "sweep.json").read_text())
+    assert sorted(row["w1"] for row in table) == [50, 500] and table[0]["mse_sub"] <= table[1]["mse_sub"]
+    kept = json.loads((folder / "classify" / "config.json").read_text())["config"]["w1"]
+    assert kept == table[0]["w1"]
+    run, (density, counts) = predict.load_run(folder), data.load(painted[1], predict.load_run(folder).config)
+    predicted = predict.predict_field(run.network(), density, run.config)[..., 1]
+    cubes = [(slice(x, x + 16), slice(y, y + 16), slice(z, z + 16)) for x in (0, 16) for y in (0, 16) for z in (0, 16)]
+    by_hand = np.mean([(predicted[cube].sum() - counts[cube].sum())**2 for cube in cubes])
+    assert table[0]["mse_sub"] == pytest.approx(by_hand, rel=1e-3)
+
+
+def test_drawn_galaxies_follow_the_field():
+    counts = np.zeros((8, 8, 8))
+    counts[2, 3, 4], counts[7, 0, 0] = 400, 100
+    position = predict.draw_galaxies(counts, 16.0)
+    inside = ((position >= (4, 6, 8)) & (position < (6, 8, 10))).all(axis=1)
+    assert abs(inside.sum() - 400) < 6 * 20 and abs((~inside).sum() - 100) < 6 * 10
+    assert position[inside].mean(axis=0) == pytest.approx((5, 7, 9), abs=0.15)
+
+
+def test_the_spectrum_with_shot_noise_is_that_of_a_poisson_catalogue_of_the_field():
+    rng = np.random.default_rng(0)
+    mean = rng.lognormal(-2, 1, (32, 32, 32)).astype(np.float32)
+    sample = evaluate.Sample("box", 32.0, mean, {"target": [rng.poisson(mean).astype(np.float32)], "run": [mean]},
+                             {"run": mean})
+    k, without, noisy, coefficient = evaluate.power(sample)
+    assert np.mean(noisy["run"] / noisy["target"]) == pytest.approx(1, abs=0.05)
+    assert np.mean(without["run"][4:] / without["target"][4:]) == pytest.approx(1, abs=0.1)
+    assert (coefficient["run"] > 0).all()
+
+
+@pytest.mark.parametrize("case, code, message", [
+    ("missing", 1, "no such file"),
+    ("no galaxies", 1, "has no galaxies"),
+    ("cell", 1, "does not divide into cells"),
+    ("patch", 2, "--patch 12 is not a multiple of 8"),
+    ("large", 1, "fewer than the patch of 64"),
+    ("sweep", 2, "accepted are w1=... and w2=..."),
+    ("sweep phase", 2, "goes with neither --phase nor --resume"),
+    ("exists", 1, "exists already; give --resume"),
+    ("precision", 1, "trains wrongly without a GPU"),
+    ("split", 1, "does not divide into training, validation and test cubes"),
+])
+def test_mistakes_in_training_are_one_line(case, code, message, painted, boxes, run, tmp_path, invoke):
+    arguments = {
+        "missing": [tmp_path / "none.h5"], "no galaxies": [boxes[0], "--cell", "0.78125"],
+        "cell": [painted[0], "--cell", "9"], "patch": [painted[0], "--patch", "12"],
+        "large": [painted[0], painted[1], "--patch", "64"], "sweep": [painted[0], "--sweep", "w3=1"],
+        "sweep phase": [painted[0], "--sweep", "w1=1", "--phase", "classify"],
+        "exists": [painted[0], "--run", run], "precision": [painted[0], "--precision", "mixed_bfloat16"],
+        "split": [painted[0], "--patch", "24"],
+    }[case]
+    done = invoke("cascade", "train", "--run", tmp_path / "run", *TINY, *arguments, check=False)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr
+    if code == 1:
+        assert done.stderr.strip().splitlines()[-1].startswith("Error: "), done.stderr
+    assert not (tmp_path / "run" / "classify").exists()
+
+
+def test_a_batch_without_any_galaxy_trains(painted, tmp_path, invoke):
+    """One class only in every batch: the loss is defined, and so are the weights."""
+    alone = tmp_path / "alone.h5"
+    alone.write_bytes(painted[0].read_bytes())
+    with h5py.File(alone, "a") as file:
+        for name in ("position", "halo", "central"):
+            kept = file[f"galaxies/{name}"][:1]
+            del file[f"galaxies/{name}"]
+            file[f"galaxies/{name}"] = kept
+    invoke("cascade", "train", alone, painted[1], *TINY, "--run", tmp_path / "run", "--stride", "16")
+    history = (tmp_path / "run" / "regress" / "history.csv").read_text()
+    assert "nan" not in history.lower()
+    config = replace(preset(TrainConfig, "demo"), {"patch": 16}, origin="test")
+    network = predict.load_run(tmp_path / "run").network()
+    field = predict.predict_field(network, np.ones((32, 32, 32), np.float32), config)
+    assert np.isfinite(field).all()
