@@ -9,8 +9,9 @@ HALOMASS = $(DEMO)-halomass
 HALOMASS_TRAIN = $(foreach i,0 1 2 3 4 5 6 7 8 9 10 11,$(HALOMASS)/train_$(i).h5)
 HALOMASS_VALIDATION = $(foreach i,0 1,--validation $(HALOMASS)/validation_$(i).h5)
 HALOMASS_TEST = $(foreach i,0 1 2 3,--simulation $(HALOMASS)/test_$(i).h5)
+CASCADE = $(DEMO)-cascade
 
-.PHONY: demo demo-halomass test lint docs bench clean
+.PHONY: demo demo-halomass demo-cascade test lint docs bench clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +41,18 @@ demo-halomass: $(VENV)/.installed
 	$(BIN)/kerasgal halomass evaluate $(foreach input,raw averaged final,$(HALOMASS)/$(input)) $(HALOMASS_TEST) \
 	  --sample 2000 --baseline --output $(HALOMASS)/evaluation
 
+# Four simulations with painted galaxies to train on, one to validate on and two to test on.
+demo-cascade: $(VENV)/.installed
+	rm -rf $(CASCADE)
+	mkdir -p $(CASCADE)
+	$(BIN)/kerasgal simulate $(CASCADE)/train.h5 --galaxies --particles 128 --realisations 5 --seed 1
+	$(BIN)/kerasgal simulate $(CASCADE)/test.h5 --galaxies --particles 128 --realisations 2 --seed 1001
+	$(BIN)/kerasgal cascade train $(foreach i,0 1 2 3 4,$(CASCADE)/train_$(i).h5) --preset demo --run $(CASCADE)/run
+	$(BIN)/kerasgal cascade predict $(CASCADE)/run $(CASCADE)/test_0.h5 --catalogue \
+	  --output $(CASCADE)/test_0_cascade.h5
+	$(BIN)/kerasgal cascade evaluate $(CASCADE)/run $(foreach i,0 1,--simulation $(CASCADE)/test_$(i).h5) \
+	  --output $(CASCADE)/evaluation
+
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
@@ -57,4 +70,4 @@ bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/halomass.py
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(HALOMASS) docs/_build build dist *.egg-info
+	rm -rf $(VENV) $(DEMO) $(HALOMASS) $(CASCADE) docs/_build build dist *.egg-info

@@ -32,17 +32,17 @@ class TrainConfig(TrainingConfig):
     recurrences: int = setting(3, "Times that each recurrent unit of the R2U-Net returns to its input.", demo=2,
                                minimum=0)
     output_slope: float = setting(0.0, "Slope of the R2U-Net's output below zero in training. 0 is the paper's ReLU, "
-                                       "which may die; predictions are clipped.", demo=0.05, minimum=0.0)
+                                       "which may die; predictions are clipped.", demo=0.3, minimum=0.0)
     w1: float = setting(500.0, "Weight of occupied cells in the loss of phase 1.", minimum=0.0)
     w2: float = setting(1.05, "Weight of occupied cells in the loss of phase 2.", minimum=0.0)
     threshold: float = setting(0.5, "Probability above which phase 1 calls a cell occupied.", minimum=0.0, maximum=1.0)
     learning_rate: float = setting(1e-3, "Learning rate of Adam.", demo=3e-3, minimum=0.0)
-    halving: int = setting(4, "Epochs after which the learning rate is halved, again and again.", demo=3, minimum=1)
-    batch: int = setting(16, "Sub-cubes per step, over all devices.", minimum=1)
-    epochs: int = setting(50, "Epochs of each phase; each ends with validation and a checkpoint.", demo=9, minimum=1,
+    halving: int = setting(4, "Epochs after which the learning rate is halved, again and again.", minimum=1)
+    batch: int = setting(16, "Sub-cubes per step, over all devices.", demo=4, minimum=1)
+    epochs: int = setting(50, "Epochs of each phase; each ends with validation and a checkpoint.", demo=12, minimum=1,
                           resumable=True)
     # 63.1% of the paper's 32,768 sub-cubes.
-    steps_per_epoch: int = setting(1292, "Steps per epoch.", demo=20, minimum=1)
+    steps_per_epoch: int = setting(1292, "Steps per epoch.", demo=80, minimum=1)
 
     def __post_init__(self):
         if self.patch % POOLINGS:
