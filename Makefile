@@ -47,10 +47,10 @@ demo-cascade: $(VENV)/.installed
 	mkdir -p $(CASCADE)
 	$(BIN)/kerasgal simulate $(CASCADE)/train.h5 --galaxies --particles 128 --realisations 5 --seed 1
 	$(BIN)/kerasgal simulate $(CASCADE)/test.h5 --galaxies --particles 128 --realisations 2 --seed 1001
-	$(BIN)/kerasgal cascade train $(foreach i,0 1 2 3 4,$(CASCADE)/train_$(i).h5) --preset demo --run $(CASCADE)/run
-	$(BIN)/kerasgal cascade predict $(CASCADE)/run $(CASCADE)/test_0.h5 --catalogue \
+	$(BIN)/kerasgal cascade train $(foreach i,0 1 2 3 4,$(CASCADE)/train_$(i).h5) --preset demo --run $(CASCADE)/cascade
+	$(BIN)/kerasgal cascade predict $(CASCADE)/cascade $(CASCADE)/test_0.h5 --catalogue \
 	  --output $(CASCADE)/test_0_cascade.h5
-	$(BIN)/kerasgal cascade evaluate $(CASCADE)/run $(foreach i,0 1,--simulation $(CASCADE)/test_$(i).h5) \
+	$(BIN)/kerasgal cascade evaluate $(CASCADE)/cascade $(foreach i,0 1,--simulation $(CASCADE)/test_$(i).h5) \
 	  --output $(CASCADE)/evaluation
 
 test: $(VENV)/.installed

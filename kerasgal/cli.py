@@ -73,26 +73,36 @@ class App(click.Group):
 
 
 def training_options(config_class, default_run):
-    """A decorator with the arguments of every app's `train`: simulations, run folder, fields of the config dataclass.
+    """A decorator with the arguments of a `train` on simulations: these, and `run_options`.
 
     `prepare_training` makes sense of them.
     """
-    flags = [
+    return together([
         click.argument("simulations", nargs=-1, type=click.Path(dir_okay=False)),
         click.option("--validation", multiple=True, type=click.Path(dir_okay=False), metavar="FILE",
                      help="Simulation file to validate on; may be given several times.  [default: the last of "
                           "SIMULATIONS, if there are several]"),
+        run_options(config_class, default_run),
+    ])
+
+
+def run_options(config_class, default_run):
+    """A decorator with the options of every `train`: the run folder, and the fields of the config dataclass."""
+    return together([
         click.option("--run", "folder", type=click.Path(file_okay=False, path_type=Path), default=default_run,
                      show_default=True, help="Run folder to write."),
         click.option("--resume", is_flag=True, help="Go on with the run in the folder."),
         click.option("--overwrite", is_flag=True, help="Replace the run in the folder."),
         click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs into the run folder."),
         options(config_class),
-    ]
+    ])
 
+
+def together(decorators):
+    """One decorator of several; they take effect from the last to the first, so that help lists them in order."""
     def decorate(command):
-        for flag in reversed(flags):
-            command = flag(command)
+        for decorator in reversed(decorators):
+            command = decorator(command)
         return command
 
     return decorate

@@ -128,6 +128,8 @@ def train(build, dataset, validation, config, folder, *, app, data, resume=False
         if config.strategy == "workers":
             fit_across_workers(model, stream)
         callbacks = [state.callback()]
+        if model.optimizer.use_ema:
+            callbacks.append(keras.callbacks.SwapEMAWeights())  # validates with the averaged weights
         if tensorboard and chief:
             callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
         model.fit(stream, validation_data=held_out, initial_epoch=state.epoch, epochs=config.epochs,
@@ -240,6 +242,19 @@ def load_weights(model, folder):
     return model
 
 
+@contextlib.contextmanager
+def averaged(model):
+    """The model with the running average of its weights in place of these, where its optimiser keeps one."""
+    if not model.optimizer.use_ema:
+        yield
+        return
+    weights = [np.array(variable) for variable in model.trainable_variables]
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    yield
+    for variable, value in zip(model.trainable_variables, weights):
+        variable.assign(value)
+
+
 class State:
     """What training remembers from epoch to epoch, kept in last.weights.h5 beside weights and optimiser.
 
@@ -309,7 +324,7 @@ class State:
         self.history.append({"epoch": self.epoch, **logs, "seconds": round(self.seconds, 2)})
         if self.chief:
             if better:
-                with replacing(self.folder / "best.weights.h5") as temporary:
+                with replacing(self.folder / "best.weights.h5") as temporary, averaged(self.model):
                     self.model.save_weights(temporary)
             self.save()
 

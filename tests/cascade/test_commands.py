@@ -1,6 +1,7 @@
 """The whole road through the command line, on small simulations, and the mistakes a user can make on it."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -98,6 +99,13 @@ def test_evaluate_compares_runs_and_the_halo_model(run, painted, tmp_path, invok
     assert set(result["predictions"]) == {"target", "run", "halo model"}
     for name in ("slices", "occupation", "power_spectrum", "counts", "bispectrum"):
         assert (tmp_path / "evaluation" / f"{name}.png").stat().st_size > 10_000
+    shutil.copytree(run, tmp_path / "twin")
+    invoke("cascade", "hod", painted[0], "--output", tmp_path / "hod.json")
+    invoke("cascade", "evaluate", run, tmp_path / "twin", "--simulation", painted[2], "--hod", tmp_path / "hod.json",
+           "--output", tmp_path / "cross")
+    crossed = json.loads((tmp_path / "cross" / "metrics.json").read_text())
+    assert [row.pop("run") for row in crossed["table"]] == ["run", "twin"]
+    assert crossed["table"][0] == crossed["table"][1]
     done = invoke("cascade", "evaluate", run, "--simulation", painted[0], "--output", tmp_path / "no", check=False)
     assert done.returncode == 1 and "was used in the training of" in done.stderr and not (tmp_path / "no").exists()
 
