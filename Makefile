@@ -68,6 +68,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/pipeline.py
 	$(BIN)/python tests/benchmarks/watershed.py
 	$(BIN)/python tests/benchmarks/halomass.py
+	$(BIN)/python tests/benchmarks/cascade.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) $(HALOMASS) $(CASCADE) docs/_build build dist *.egg-info
