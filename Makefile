@@ -10,8 +10,9 @@ HALOMASS_TRAIN = $(foreach i,0 1 2 3 4 5 6 7 8 9 10 11,$(HALOMASS)/train_$(i).h5
 HALOMASS_VALIDATION = $(foreach i,0 1,--validation $(HALOMASS)/validation_$(i).h5)
 HALOMASS_TEST = $(foreach i,0 1 2 3,--simulation $(HALOMASS)/test_$(i).h5)
 CASCADE = $(DEMO)-cascade
+MORPH = $(DEMO)-morph
 
-.PHONY: demo demo-halomass demo-cascade test lint docs bench clean
+.PHONY: demo demo-halomass demo-cascade demo-morph test lint docs bench clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -53,6 +54,21 @@ demo-cascade: $(VENV)/.installed
 	$(BIN)/kerasgal cascade evaluate $(CASCADE)/cascade $(foreach i,0 1,--simulation $(CASCADE)/test_$(i).h5) \
 	  --output $(CASCADE)/evaluation
 
+# Made-up galaxies and their archetypes to train on; others, in three degrees of realism and as archetypes, to test on.
+demo-morph: $(VENV)/.installed
+	rm -rf $(MORPH)
+	mkdir -p $(MORPH)
+	$(BIN)/kerasgal morph simulate $(MORPH)/train.h5 --number 2000 --seed 1
+	$(BIN)/kerasgal morph archetypes $(MORPH)/train_archetypes.h5 --table $(MORPH)/train.h5 --seed 1
+	for kind in real fine smooth; do $(BIN)/kerasgal morph simulate $(MORPH)/$$kind.h5 --kind $$kind --number 500 \
+	  --seed 1001 || exit 1; done
+	$(BIN)/kerasgal morph archetypes $(MORPH)/archetypes.h5 --table $(MORPH)/real.h5 --seed 1001
+	$(BIN)/kerasgal morph train --images $(MORPH)/train.h5 --archetypes $(MORPH)/train_archetypes.h5 --preset demo \
+	  --run $(MORPH)/run
+	$(BIN)/kerasgal morph score --run $(MORPH)/run --images $(MORPH)/real.h5 --output $(MORPH)/scores.ecsv
+	$(BIN)/kerasgal morph evaluate --run $(MORPH)/run --output $(MORPH)/evaluation --set observed=$(MORPH)/real.h5 \
+	  --set fine=$(MORPH)/fine.h5 --set smooth=$(MORPH)/smooth.h5 --set archetypes=$(MORPH)/archetypes.h5
+
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
@@ -71,4 +87,4 @@ bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/cascade.py
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(HALOMASS) $(CASCADE) docs/_build build dist *.egg-info
+	rm -rf $(VENV) $(DEMO) $(HALOMASS) $(CASCADE) $(MORPH) docs/_build build dist *.egg-info

@@ -1,0 +1,202 @@
+"""The image-set file: one HDF5 schema for images of galaxies in one band, as the image apps need them::
+
+    /             attributes: format, version, source (where they came from, in words)
+    /id           (n,)       names, each once
+    /image        (n, y, x)  counts, float32; NaN for a bad pixel. The galaxy is at the centre
+    /mask         (n, y, x)  optional: True for a pixel not to be used
+    /sky          (n,)       optional: sky that is still in the image, counts per pixel; NaN where it is not known
+    /table/NAME   (n,)       optional: any further columns, such as the parameters that an image was made from
+
+Counts may be in any unit of flux that is the same for all images of a set. Row i of every dataset is image i.
+"""
+
+import collections
+import contextlib
+from pathlib import Path
+
+import numpy as np
+
+from kerasgal.errors import DataError
+from kerasgal.files import check_room, open_hdf5, replacing
+
+FORMAT = "kerasgal image set"
+VERSION = 1
+REQUIRED = ("id", "image")
+CHUNK_PIXELS = 2**16  # small enough to read single images, large enough that small ones do not make a chunk each
+SLAB_PIXELS = 2**20
+ROOM = 2**22  # bytes that a file needs beside its arrays, amply
+
+
+class ImageSet:
+    """An image-set file opened for reading; arrays are HDF5 datasets, read only where they are sliced.
+
+    Use as a context manager; ``len`` is the number of images. Raises DataError if the file is missing, is not HDF5, is
+    not an image set or lacks what one must have.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.file = open_hdf5(path)
+        try:
+            self._check()
+        except DataError:
+            self.file.close()
+            raise
+
+    def _check(self):
+        if self.file.attrs.get("format") != FORMAT:
+            raise DataError(f"{self.path} is not an image-set file (no attribute format = '{FORMAT}')")
+        if not self.file.attrs.get("version", 0) <= VERSION:
+            raise DataError(f"{self.path} has image-set version {self.file.attrs['version']}; this kerasgal reads up "
+                            f"to {VERSION}")
+        missing = [name for name in REQUIRED if name not in self.file]
+        if missing:
+            raise DataError(f"{self.path} has no {', '.join(missing)}; it holds {', '.join(self.file)}")
+        if self.file["image"].ndim != 3:
+            raise DataError(f"{self.path}: image has shape {self.file['image'].shape}; it must be (n, y, x)")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.file.close()
+
+    def __contains__(self, name):
+        return name in self.file
+
+    def __getitem__(self, name):
+        """The HDF5 dataset `name`, e.g. ``images["image"]``; names read as str."""
+        dataset = self.file[name]
+        return dataset.asstr() if dataset.dtype.kind in "OS" else dataset
+
+    def __len__(self):
+        return self.file["image"].shape[0]
+
+    @property
+    def shape(self):
+        """Pixels of every image, (y, x)."""
+        return self.file["image"].shape[1:]
+
+    @property
+    def source(self):
+        """Where the images came from, in words."""
+        return str(self.file.attrs.get("source", ""))
+
+    def table(self):
+        """The further columns, read whole: a dictionary of arrays (n,)."""
+        return {name: self[f"table/{name}"][...] for name in self.file.get("table", ())}
+
+    def slabs(self):
+        """Slices of rows that together hold about a million pixels each, from the first image to the last."""
+        thickness = max(1, SLAB_PIXELS // max(1, int(np.prod(self.shape))))
+        return [slice(start, min(start + thickness, len(self))) for start in range(0, len(self), thickness)]
+
+    def problems(self):
+        """What is inconsistent in the file, one sentence each; an empty list for a sound file. Reads all of it once."""
+        found = [] if self.file["image"].size else [f"image has shape {self.file['image'].shape}: no pixels"]
+        expected = {"id": (len(self),), "image": (len(self), *self.shape), "mask": (len(self), *self.shape),
+                    "sky": (len(self),), **{f"table/{name}": (len(self),) for name in self.file.get("table", ())}}
+        for name, shape in expected.items():
+            if name in self and self.file[name].shape != shape:
+                found.append(f"{name} has shape {self.file[name].shape}; expected {shape}")
+        for name, kinds, words in (("id", "OS", "strings"), ("image", "f", "floats"), ("mask", "b", "bool"),
+                                   ("sky", "f", "floats")):
+            if name in self and self.file[name].dtype.kind not in kinds:
+                found.append(f"{name} is of type {self.file[name].dtype}; expected {words}")
+        if found:
+            return found
+        (name, times), = collections.Counter(self["id"][...]).most_common(1)
+        if times > 1:
+            found.append(f"id {name!r} stands there {times} times; each must be unique")
+        infinite = sum(np.count_nonzero(np.isinf(self["image"][slab])) for slab in self.slabs())
+        if infinite:
+            found.append(f"image has {infinite} infinite pixels; a bad pixel is NaN")
+        return found
+
+    def validate(self):
+        """Raise DataError naming everything that `problems` finds."""
+        found = self.problems()
+        if found:
+            raise DataError(f"{self.path}: " + "; ".join(found))
+
+
+@contextlib.contextmanager
+def writing(path, source, overwrite=False):
+    """Write an image set piece by piece: a context manager that gives a `Writer`.
+
+    The file appears under its name at the end of the block, and only when it is valid. Raises DataError if it exists
+    (without `overwrite`), if no image was appended or an id came twice.
+    """
+    import h5py
+
+    with replacing(path, overwrite) as temporary:
+        with h5py.File(temporary, "w") as file:
+            file.attrs.update(format=FORMAT, version=VERSION, source=source)
+            writer = Writer(file, Path(path))
+            yield writer
+        if not writer.images:
+            raise DataError(f"not writing {path}: there are no images")
+        with ImageSet(temporary) as written:
+            found = written.problems()
+        if found:
+            raise DataError(f"not writing {path}: " + "; ".join(found))
+
+
+class Writer:
+    """Appends images to the file that `writing` opened; `images` is how many there are."""
+
+    def __init__(self, file, path):
+        self.file, self.path, self.images = file, path, 0
+
+    def append(self, id, image, mask=None, sky=None, table=None):
+        """Append m images: id (m,), image (m, y, x), mask (m, y, x), sky (m,), table a dictionary of columns (m,).
+
+        What the first piece had, all must have. Raises DataError where a piece does not fit, or no room is left.
+        """
+        import h5py
+
+        columns = {"id": np.asarray(id).astype(str), "image": np.asarray(image, np.float32)}
+        if mask is not None:
+            columns["mask"] = np.asarray(mask, bool)
+        if sky is not None:
+            columns["sky"] = np.asarray(sky, np.float32)
+        columns |= {f"table/{name}": np.asarray(values) for name, values in (table or {}).items()}
+        shape = columns["image"].shape
+        if len(shape) != 3:
+            raise DataError(f"{self.path}: image has shape {shape}; expected is (m, y, x)")
+        for name, values in columns.items():
+            if values.shape != (shape if name == "mask" else shape[:1]) and name != "image":
+                raise DataError(f"{self.path}: {name} has shape {values.shape}, image {shape}; expected are (m, y, x) "
+                                "for image and mask, (m,) for all others")
+        self._check_fit(columns)
+        check_room(self.path, sum(values.nbytes for values in columns.values()) + ROOM)
+        for name, values in columns.items():
+            if not self.images:
+                text = values.dtype.kind in "US"
+                rows = max(1, CHUNK_PIXELS // max(1, int(np.prod(values.shape[1:]))))
+                self.file.create_dataset(name, (0, *values.shape[1:]), h5py.string_dtype() if text else values.dtype,
+                                         maxshape=(None, *values.shape[1:]), chunks=(rows, *values.shape[1:]))
+            dataset = self.file[name]
+            dataset.resize(self.images + len(values), axis=0)
+            dataset[self.images:] = values.astype(object) if values.dtype.kind == "U" else values
+        self.images += shape[0]
+
+    def _check_fit(self, columns):
+        """Raise DataError if a piece has other datasets, or images of another size, than the pieces before."""
+        if not self.images:
+            return
+        before = []
+        self.file.visititems(lambda name, item: before.append(name) if hasattr(item, "shape") else None)
+        if set(before) != set(columns):
+            raise DataError(f"{self.path}: received {', '.join(sorted(columns))} after {', '.join(sorted(before))}; "
+                            "all images of a set have the same")
+        expected, received = self.file["image"].shape[1:], columns["image"].shape[1:]
+        if received != expected:
+            raise DataError(f"{self.path}: received images of {received} pixels after ones of {expected}; all images "
+                            "of a set have one size")
+
+
+def write(path, *, id, image, source, mask=None, sky=None, table=None, overwrite=False):
+    """Write an image set from whole arrays; see `Writer.append` for them and `writing` for what is raised."""
+    with writing(path, source, overwrite) as writer:
+        writer.append(id, image, mask, sky, table)

@@ -1,0 +1,321 @@
+"""Sersic archetypes: light, shape and noise of what is drawn, tables of parameters, distributions, sky and fits."""
+
+import galsim
+import numpy as np
+import pytest
+from astropy import units
+from astropy.cosmology import FlatLambdaCDM
+from astropy.io import fits
+from astropy.table import Table
+from scipy.special import gammainc
+from scipy.stats import kstest
+
+from kerasgal.apps.morph import archetypes as sersic_archetypes
+from kerasgal.apps.morph.archetypes import (
+    Camera, Canvas, archetypes, border_skies, draw_parameters, drawable_n, fit_sersic, gaussian_psf, moffat_psf,
+    note_on_n, observe, read_parameters, read_psf, sersic, sersic_parameters, smooth_stamp)
+from kerasgal.errors import DataError
+
+CAMERA = Camera()
+GALAXY = {"flux": 1e5, "radius": 4.0, "n": 1.0, "axis_ratio": 0.5, "angle": 30.0}
+
+
+@pytest.fixture(scope="module")
+def psf():
+    return moffat_psf(1.32, CAMERA)
+
+
+def columns(**changed):
+    """Good columns of two galaxies, some of them changed or, where None, left out."""
+    good = {"id": [7, 9], "magnitude": [15.0, 16.0], "radius": [3.0, 2.0], "n": [1.0, 4.0], "axis_ratio": [0.5, 1.0],
+            "angle": [10.0, 20.0], **changed}
+    return {name: np.array(values) for name, values in good.items() if values is not None}
+
+
+def moments(image):
+    """Flux, centre (x, y) from the image's middle, and second moments xx, yy, xy, in pixels."""
+    y, x = (axis - (side - 1) / 2 for axis, side in zip(np.indices(image.shape), image.shape))
+    flux = image.sum()
+    x0, y0 = (x * image).sum() / flux, (y * image).sum() / flux
+    return flux, (x0, y0), [(a * b * image).sum() / flux for a, b in ((x - x0, x - x0), (y - y0, y - y0),
+                                                                      (x - x0, y - y0))]
+
+
+@pytest.mark.parametrize("size", [64, 75])
+@pytest.mark.parametrize("changed", [
+    {}, {"n": 4.0, "radius": 2.0}, {"x_offset": 3.3, "y_offset": -7.6, "angle": 120.0},
+])
+def test_stamp_is_what_galsim_itself_draws(size, changed, psf):
+    galaxy = {**GALAXY, **changed}
+    profile = sersic(*(galaxy[name] for name in ("flux", "radius", "n", "axis_ratio", "angle")))
+    offset = galsim.PositionD(galaxy.get("x_offset", 0.0), galaxy.get("y_offset", 0.0))
+    image = galsim.Convolve([profile, psf]).drawImage(nx=size, ny=size, scale=CAMERA.pixel_scale, method="no_pixel",
+                                                      offset=offset)
+    found = smooth_stamp(galaxy, Canvas(size, psf, CAMERA))
+    np.testing.assert_allclose(found, image.array, atol=2e-4 * image.array.max())
+
+
+@pytest.mark.parametrize("n", [0.5, 1.0, 2.5])
+def test_light_within_ellipses_follows_the_sersic_profile(n):
+    """The flux within an ellipse of semi-major axis a is gammainc(2n, b (a / r)^(1/n)) of the total."""
+    galaxy = {**GALAXY, "n": n, "radius": 8.0, "axis_ratio": 0.6}
+    stamp = smooth_stamp(galaxy, Canvas(256, gaussian_psf(0.6, CAMERA), CAMERA))
+    y, x = (axis - 127.5 for axis in np.indices(stamp.shape))
+    turn = np.deg2rad(galaxy["angle"])
+    ellipse = np.hypot(x * np.cos(turn) + y * np.sin(turn), (y * np.cos(turn) - x * np.sin(turn)) / 0.6)
+    b = sersic_archetypes.sersic_b(n)
+    for share in (0.5, 1, 2):
+        expected = gammainc(2 * n, b * share**(1 / n))
+        radius = share * galaxy["radius"] / CAMERA.pixel_scale
+        assert stamp[ellipse < radius].sum() / galaxy["flux"] == pytest.approx(expected, abs=0.01)
+    assert gammainc(2 * n, b) == pytest.approx(0.5)
+
+
+def test_gaussians_moments_add_up():
+    """A Sersic profile of n = 1/2 is a Gaussian; its moments, the seeing's and a pixel's add up."""
+    galaxy, scale = {**GALAXY, "n": 0.5}, CAMERA.pixel_scale
+    stamp = smooth_stamp(galaxy, Canvas(128, gaussian_psf(2.0, CAMERA), CAMERA))
+    flux, centre, (xx, yy, xy) = moments(stamp)
+    own = np.array([galaxy["radius"], 0.5 * galaxy["radius"]])**2 / (2 * np.log(2)) / scale**2
+    seeing = (2.0 / scale)**2 / (8 * np.log(2)) + 1 / 12
+    turn = np.deg2rad(galaxy["angle"])
+    assert flux == pytest.approx(1e5, rel=1e-4)
+    np.testing.assert_allclose(centre, 0, atol=1e-6)
+    cosine, sine = np.cos(turn), np.sin(turn)
+    expected = [seeing + own @ [cosine**2, sine**2], seeing + own @ [sine**2, cosine**2],
+                (own[0] - own[1]) * sine * cosine]
+    np.testing.assert_allclose([xx, yy, xy], expected, rtol=1e-3)
+
+
+def test_observed_noise_is_that_of_electrons():
+    rng = np.random.default_rng(0)
+    stamp = np.repeat([[0.0], [300.0]], 100_000, axis=1)
+    observed = observe(stamp, CAMERA, rng)
+    assert observed.dtype == np.float32
+    variance = (stamp[:, 0] + CAMERA.sky) / CAMERA.gain + CAMERA.dark_variance
+    np.testing.assert_allclose(observed.mean(axis=1), stamp[:, 0], atol=5 * (variance.max() / 1e5)**0.5)
+    np.testing.assert_allclose(observed.var(axis=1), variance, rtol=0.02)
+    sky = rng.normal(0, 7, stamp.shape)
+    on_sky = observe(stamp, CAMERA, rng, sky) - sky
+    np.testing.assert_allclose(on_sky[0], 0, atol=1e-4)
+    assert on_sky[1].var() == pytest.approx(300 / CAMERA.gain, rel=0.02)
+
+
+def test_the_default_camera_has_the_noise_of_sdss_frames(shared_data):
+    for name in ("ic3478rss_256", "n3073rss_small", "vcc1512rss_cutout"):
+        border = fits.getdata(shared_data / "imfit_sdss" / f"{name}.fits")[:15].astype(float)
+        empty = observe(np.zeros((100, 100)), CAMERA, np.random.default_rng(0))
+        deviation = 1.4826 * np.median(np.abs(border - np.median(border)))
+        assert empty.std() == pytest.approx(deviation, rel=0.15)
+
+
+def test_archetypes_are_the_same_for_the_same_seed(psf):
+    table = sersic_parameters(draw_parameters(3, np.random.default_rng(1)), CAMERA, "drawn")
+    first, again = (list(archetypes(table, CAMERA, psf, size=32, seed=5)) for _ in range(2))
+    other = next(archetypes(table, CAMERA, psf, size=32, seed=6))
+    assert [galaxy["id"] for galaxy in first] == [0, 1, 2]
+    assert first[0]["image"].shape == (32, 32) and first[0]["image"].dtype == np.float32
+    for one, two in zip(first, again):
+        np.testing.assert_array_equal(one["image"], two["image"])
+    noise = [galaxy["image"] - smooth_stamp(galaxy, Canvas(32, psf, CAMERA)) for galaxy in (*first, other)]
+    assert abs(np.corrcoef([n.ravel() for n in noise])[np.triu_indices(4, 1)]).max() < 0.15
+
+
+def test_n_outside_galsims_range_is_drawn_with_the_nearest(psf):
+    for n in (0.29, 6.21):
+        with pytest.raises(galsim.GalSimRangeError):
+            galsim.Sersic(n=n, half_light_radius=1.0)
+    table = sersic_parameters(columns(n=[0.1, 8.0]), CAMERA, "table")
+    assert note_on_n(table).startswith("2 of 2 galaxies have n outside 0.3 to 6.2")
+    assert note_on_n(sersic_parameters(columns(), CAMERA, "table")) is None
+    assert [galaxy["n"] for galaxy in archetypes(table, CAMERA, psf, size=16)] == [0.3, 6.2]
+    assert drawable_n(1.26) == 1.3
+
+
+def test_archetypes_on_real_sky(psf):
+    table = sersic_parameters(columns(magnitude=[40.0, 40.0]), CAMERA, "table")
+    skies = np.random.default_rng(0).normal(0, 6, (3, 40, 50)).astype(np.float32)
+    for galaxy in archetypes(table, CAMERA, psf, size=40, skies=skies):
+        # Without light, the image has the values of a part of one of the skies.
+        found = np.sort(galaxy["image"].ravel())
+        parts = [np.sort(sky[:, column:column + 40].ravel()) for sky in skies for column in range(11)]
+        assert any(np.array_equal(found, part) for part in parts)
+    with pytest.raises(DataError, match="at least 64 x 64"):
+        next(archetypes(table, CAMERA, psf, size=64, skies=skies))
+
+
+def test_border_skies_have_the_noise_but_not_the_sources():
+    rng = np.random.default_rng(2)
+    images = [3.0 + rng.normal(0, 5, (100, 90)) for _ in range(2)]
+    images[0][40:60, 40:60] += 1000  # the galaxy
+    images[0][2:6, 3:7] += 200  # a neighbour at the border
+    images[1][40:60, :] += 20  # a wing that reaches the border
+    skies = border_skies(images, 10, 64, rng)
+    assert skies.shape == (10, 64, 64) and skies.dtype == np.float32
+    assert skies.max() < 30
+    np.testing.assert_allclose(skies.std(axis=(1, 2)), 5, rtol=0.1)
+    np.testing.assert_allclose(skies.mean(axis=(1, 2)), 0, atol=1.0)
+    with pytest.raises(DataError, match="no border of 16 pixels"):
+        border_skies([np.zeros((10, 10))], 1, 32, rng)
+
+
+def test_psf_image_is_as_good_as_its_formula(tmp_path, psf):
+    image = psf.drawImage(nx=41, ny=41, scale=CAMERA.pixel_scale, method="no_pixel").array
+    fits.writeto(tmp_path / "psf.fits", 3 * image)
+    one, two = (smooth_stamp(GALAXY, Canvas(64, each, CAMERA))
+                for each in (psf, read_psf(tmp_path / "psf.fits", CAMERA)))
+    np.testing.assert_allclose(one, two, atol=0.005 * one.max())  # the formula has more wings
+
+
+def test_psf_file_errors(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        read_psf(tmp_path / "none.fits", CAMERA)
+    (tmp_path / "text.fits").write_text("nothing")
+    with pytest.raises(DataError, match="not a FITS file"):
+        read_psf(tmp_path / "text.fits", CAMERA)
+    fits.writeto(tmp_path / "cube.fits", np.ones((2, 3, 4)))
+    with pytest.raises(DataError, match=r"it has \(2, 3, 4\)"):
+        read_psf(tmp_path / "cube.fits", CAMERA)
+    fits.writeto(tmp_path / "zero.fits", np.zeros((3, 4)))
+    with pytest.raises(DataError, match="the sum is 0"):
+        read_psf(tmp_path / "zero.fits", CAMERA)
+
+
+def test_tables_in_units_and_under_other_names_say_the_same(tmp_path):
+    expected = sersic_parameters(columns(), CAMERA, "columns")
+    np.testing.assert_allclose(expected["flux"], 10**(0.4 * (28.26 - np.array([15.0, 16.0]))))
+    flux = 10**(0.4 * (22.5 - np.array([15.0, 16.0])))  # nanomaggies
+    Table({"OBJID": [7, 9], "Flux": flux, "R_e": [3.0, 2.0] * units.arcsec, "sersic_n": [1.0, 4.0],
+           "b_a": [0.5, 1.0], "PA": np.deg2rad([-80.0, -70.0]) * units.rad}).write(tmp_path / "t.fits")
+    with fits.open(tmp_path / "t.fits", "update") as file:
+        file[1].header["TUNIT2"] = "nanomaggies"  # as the SDSS writes, and astropy does not know
+    Table({"id": [7, 9], "counts": expected["flux"], "re_pix": np.array([3.0, 2.0]) / 0.396, "n": [1.0, 4.0],
+           "ellip": [0.5, 0.0], "theta": [10.0, 20.0]}).write(tmp_path / "t.csv")
+    Table({"name": ["7", "9"], "mag": [15.0, 16.0] * units.mag, "hlr": np.array([3.0, 2.0]) / 0.396 * units.pixel,
+           "n": [1.0, 4.0], "q": [0.5, 1.0], "angle": [10.0, 20.0] * units.deg}).write(tmp_path / "t.ecsv")
+    for name in ("t.fits", "t.csv", "t.ecsv"):
+        found = read_parameters(tmp_path / name, CAMERA)
+        assert found.keys() == expected.keys()
+        assert list(map(int, found["id"])) == [7, 9]
+        for column in expected.keys() - {"id"}:
+            np.testing.assert_allclose(found[column], expected[column], rtol=1e-6, err_msg=f"{column} of {name}")
+
+
+@pytest.mark.parametrize("changed, message", [
+    ({"n": None}, "has no column n; it has id, magnitude, radius, axis_ratio, angle"),
+    ({"magnitude": None}, "has no column flux or magnitude"),
+    ({"n": [1.0, 0.0]}, "n must be positive; galaxy 9 has 0$"),
+    ({"axis_ratio": [1.5, -1]}, "axis_ratio must be above 0 and at most 1; galaxy 7 has 1.5, and 1 more"),
+    ({"radius": [3.0, np.nan]}, "radius must be positive; galaxy 9 has nan"),
+    ({"angle": [np.inf, 0.0]}, "angle must be a number; galaxy 7 has inf"),
+    ({"n": ["one", "two"]}, "n has something that is not a number"),
+])
+def test_impossible_parameters(changed, message):
+    with pytest.raises(DataError, match="table.*" + message):
+        sersic_parameters(columns(**changed), CAMERA, "table")
+
+
+def test_table_file_errors(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        read_parameters(tmp_path / "none.csv", CAMERA)
+    (tmp_path / "table.txt").write_text("a b")
+    with pytest.raises(DataError, match=r"not a table in FITS \(.fits\), CSV"):
+        read_parameters(tmp_path / "table.txt", CAMERA)
+    (tmp_path / "gap.csv").write_text("mag,re,n,q,angle\n15,3,1,0.5,10\n15,,1,0.5,10\n")
+    with pytest.raises(DataError, match="re has no value in row 2"):
+        read_parameters(tmp_path / "gap.csv", CAMERA)
+    Table({**columns(), "radius": [3.0, 2.0] * units.kpc}).write(tmp_path / "kpc.ecsv")
+    with pytest.raises(DataError, match="radius is in kpc; it must be in arcsec"):
+        read_parameters(tmp_path / "kpc.ecsv", CAMERA)
+    found = Table(columns())
+    found["angle"].unit = "furlong"
+    with pytest.raises(DataError, match="angle is in furlong; it must be in deg"):
+        sersic_parameters(found, CAMERA, "table")
+    Table({"n": []}).write(tmp_path / "empty.ecsv")
+    with pytest.raises(DataError, match="has no galaxies"):
+        read_parameters(tmp_path / "empty.ecsv", CAMERA)
+
+
+def test_drawn_galaxies_are_what_the_sdss_sees():
+    drawn = draw_parameters(4000, np.random.default_rng(0))
+    assert 10 <= drawn["log_mass"].min() and drawn["log_mass"].max() <= 11.5
+    assert 0.3 <= drawn["n"].min() and drawn["n"].max() <= 6.2
+    assert drawn["early"].mean() == pytest.approx(0.35, abs=0.05)
+    heavy = drawn["log_mass"] > 10.9
+    assert drawn["early"][heavy].mean() > 0.6
+    # The median late galaxy of 10^10.5: 3.4 kpc (Shen et al. 2003, Fig. 4), and -21.1 mag at 1.6 solar mass-to-light
+    universe = FlatLambdaCDM(H0=70, Om0=0.3)
+    typical = (drawn["early"] == 0) & (np.abs(drawn["log_mass"] - 10.5) < 0.05)
+    absolute = drawn["magnitude"] - universe.distmod(drawn["redshift"]).value
+    assert np.median(drawn["radius_kpc"][typical]) == pytest.approx(3.4, rel=0.1)
+    assert np.median(absolute[typical]) == pytest.approx(-21.1, abs=0.1)
+    np.testing.assert_allclose(drawn["radius_kpc"] / drawn["radius"],
+                               universe.kpc_proper_per_arcmin(drawn["redshift"]).value / 60)
+
+
+def test_distributions_take_the_place_of_the_default(shared_data):
+    folder = shared_data / "meert_serexp_cdfs"
+    files = {"n": folder / "SerExp_n_bulge.txt", "redshift": folder / "SerExp_z.txt",
+             "magnitude": folder / "SerExp_tot_mag_obs.txt"}
+    drawn = draw_parameters(5000, np.random.default_rng(3), files)
+    for name, path in files.items():
+        value, probability = np.loadtxt(path, delimiter=",", skiprows=1).T
+        assert kstest(drawn[name], lambda x, v=value, p=probability: np.interp(x, v, p)).pvalue > 0.01
+    default = draw_parameters(5000, np.random.default_rng(3))
+    for name in ("log_mass", "radius_kpc", "axis_ratio", "angle", "early"):
+        np.testing.assert_array_equal(drawn[name], default[name])
+
+
+@pytest.mark.parametrize("text, message", [
+    ("n,cdf\n1,0\n2\n", "two columns of numbers"),
+    ("n,cdf\n1,0\ntwo,1\n", "two columns of numbers"),
+    ("n,cdf\n1,0\n1,1\n", "values must ascend"),
+    ("n,cdf\n1,0\n2,0.9\n", "from 0 to 1; it goes from 0 to 0.9"),
+])
+def test_distribution_file_errors(tmp_path, text, message):
+    (tmp_path / "n.txt").write_text(text)
+    with pytest.raises(DataError, match=message):
+        draw_parameters(5, np.random.default_rng(0), {"n": tmp_path / "n.txt"})
+
+
+def test_distribution_errors(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        draw_parameters(5, np.random.default_rng(0), {"n": tmp_path / "none.txt"})
+    with pytest.raises(DataError, match="no distribution of colour can be given; accepted are redshift"):
+        draw_parameters(5, np.random.default_rng(0), {"colour": tmp_path / "none.txt"})
+
+
+@pytest.mark.parametrize("changed", [
+    {}, {"n": 4.0, "flux": 1e5, "axis_ratio": 0.8, "angle": 170.0},
+    {"n": 2.5, "radius": 2.0, "axis_ratio": 0.35, "x_offset": 2.3},
+])
+def test_fit_finds_what_was_drawn(changed, psf):
+    galaxy = {**GALAXY, "flux": 4e4, **changed}
+    image = observe(smooth_stamp(galaxy, Canvas(80, psf, CAMERA)), CAMERA, np.random.default_rng(4))
+    image[10:14, 60:64] += 500  # a neighbour
+    mask = np.zeros(image.shape, bool)
+    mask[8:16, 58:66] = True
+    found = fit_sersic(image, psf, CAMERA, mask)
+    for name in ("flux", "radius", "n", "axis_ratio"):
+        assert found[name] == pytest.approx(galaxy[name], rel=0.1), name
+    assert (found["angle"] - galaxy["angle"] + 90) % 180 - 90 == pytest.approx(0, abs=3)
+    assert found["x_offset"] == pytest.approx(galaxy.get("x_offset", 0.0), abs=0.1)
+    assert found["chi2"] == pytest.approx(1, abs=0.1)
+
+
+def test_fit_of_a_real_galaxy_agrees_with_imfit(shared_data):
+    """IC 3478: centre, position angle and ellipticity as imfit's documentation has them, for an exponential profile."""
+    folder = shared_data / "imfit_sdss"
+    image, mask = (fits.getdata(folder / f"ic3478rss_256{name}.fits") for name in ("", "_mask"))
+    camera = Camera(sky=130.14, gain=4.725, dark_variance=(4.3 / 4.725)**2)
+    found = fit_sersic(image, read_psf(folder / "psf_moffat_51.fits", camera), camera, mask)
+    assert found["x_offset"] + 128.5 == pytest.approx(128.8793, abs=0.1)  # imfit counts pixels from 1
+    assert found["y_offset"] + 128.5 == pytest.approx(129.0589, abs=0.1)
+    assert found["angle"] - 90 == pytest.approx(18.7492, abs=1)
+    assert 1 - found["axis_ratio"] == pytest.approx(0.220646, abs=0.01)
+    assert found["chi2"] < 1.964467  # the exponential's
+
+
+def test_nothing_to_fit(psf):
+    with pytest.raises(DataError, match="no galaxy to fit"):
+        fit_sersic(np.zeros((32, 32)), psf, CAMERA)

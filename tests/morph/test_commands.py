@@ -1,0 +1,260 @@
+"""The whole road through the command line, on a few small galaxies, and the mistakes a user can make on it."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+from skimage.io import imsave
+
+from kerasgal.apps.morph import evaluate, prepare, score
+from kerasgal.apps.morph.distribution import distribution
+from kerasgal.imageset import ImageSet
+from kerasgal.readers import images as readers
+
+pytest.importorskip("galsim")
+
+TINY = ["--preset", "demo", "--crop", "64", "--size", "8", "--filters", "4", "--mixtures", "2", "--batch", "8",
+        "--epochs", "1", "--steps-per-epoch", "3"]
+
+
+@pytest.fixture(scope="module")
+def galaxies(tmp_path_factory, invoke):
+    folder = tmp_path_factory.mktemp("galaxies")
+    said = invoke("morph", "simulate", folder / "real.h5", "--number", 40, "--seed", 3).stdout
+    assert "40 made-up galaxies" in said
+    invoke("morph", "archetypes", folder / "archetypes.h5", "--table", folder / "real.h5")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(galaxies, tmp_path_factory, invoke):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    said = invoke("morph", "train", "--images", galaxies / "real.h5", "--archetypes", galaxies / "archetypes.h5", *TINY,
+                  "--run", folder).stdout
+    assert "36 training images, 4 validation images" in said and "network of archetype images" in said
+    return folder
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_summary_prints_the_papers_network(invoke):
+    assert "53,644,220 trainable parameters" in invoke("morph", "summary", "--preset", "paper").stdout
+
+
+def test_the_table_is_what_tensorflow_probability_says(run, galaxies, tmp_path, invoke):
+    invoke("morph", "score", "--run", run, "--images", galaxies / "real.h5", "--output", tmp_path / "scores.csv",
+           "--maps", tmp_path / "maps.h5")
+    rows = rows_of(tmp_path / "scores.csv")
+    assert len(rows) == 40 and [row["id"] for row in rows] == [str(number) for number in range(40)]
+    trained = score.load_run(run)
+    with h5py.File(tmp_path / "maps.h5") as file:
+        maps = {name: file[name][...] for name in ("image", "log_p_real", "log_p_archetype")}
+        assert file["id"].asstr()[...].tolist() == [row["id"] for row in rows]
+    for number, image in enumerate(readers.stream(galaxies / "real.h5")):
+        prepared = prepare.prepare(image, trained.config)
+        np.testing.assert_array_equal(maps["image"][number], prepared[..., 0])
+        if number % 10:
+            continue
+        for name, network in (("real", trained.real), ("archetype", trained.archetype)):
+            parameters = np.asarray(network(prepared[None]))[0]
+            expected = distribution(parameters).log_prob(prepared[..., 0].astype(float)).numpy()
+            np.testing.assert_allclose(maps[f"log_p_{name}"][number], expected, atol=2e-4)
+            assert float(rows[number][f"log_p_{name}"]) == pytest.approx(expected.sum(), abs=1e-2)
+    for row in rows:
+        for part in ("", "_galaxy"):
+            difference = float(row[f"log_p_real{part}"]) - float(row[f"log_p_archetype{part}"])
+            assert float(row[f"llr{part}"]) == pytest.approx(difference, abs=1e-9)
+
+
+@pytest.mark.parametrize("suffix", ["ecsv", "fits"])
+def test_other_tables_hold_the_same(suffix, run, galaxies, tmp_path, invoke):
+    for output in (tmp_path / "scores.csv", tmp_path / f"scores.{suffix}"):
+        invoke("morph", "score", "--run", run, "--images", galaxies / "real.h5", "--output", output)
+    table, rows = Table.read(tmp_path / f"scores.{suffix}"), rows_of(tmp_path / "scores.csv")
+    np.testing.assert_allclose(table["llr"], [float(row["llr"]) for row in rows])
+
+
+def test_a_bad_file_is_reported_and_does_not_stop_the_rest(run, galaxies, tmp_path, invoke):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    with ImageSet(galaxies / "real.h5") as images:
+        good = images["image"][0]
+    fits.PrimaryHDU(good).writeto(folder / "a_good.fits")
+    whole = (folder / "a_good.fits").read_bytes()
+    (folder / "b_cut.fits").write_bytes(whole[:len(whole) // 2])
+    fits.PrimaryHDU(good[:40, :40]).writeto(folder / "c_small.fits")
+    fits.PrimaryHDU(np.where(np.arange(128) % 2, good, np.nan)).writeto(folder / "d_nan.fits")
+    imsave(folder / "e_colour.png", np.zeros((128, 128, 3), np.uint8), check_contrast=False)
+    np.save(folder / "f_larger.npy", np.pad(good, 20))  # another size is no error
+    done = invoke("morph", "score", "--run", run, "--images", folder, "--output", tmp_path / "scores.csv", check=False)
+    assert done.returncode == 1 and "4 of 6 images could not be scored" in done.stderr
+    errors = {row["id"]: row["error"] for row in rows_of(tmp_path / "scores.csv")}
+    assert not errors["a_good"] and not errors["f_larger"]
+    for name, words in (("b_cut", "cut short"), ("c_small", "fewer than --crop 64"), ("d_nan", "are bad"),
+                        ("e_colour", "a colour image")):
+        assert words in errors[name], errors
+    first, last = (row for row in rows_of(tmp_path / "scores.csv") if not row["error"])
+    assert first["llr"] == last["llr"]  # the frame around the larger one is cut off
+
+
+def test_an_interrupted_table_is_gone_on_with(run, galaxies, tmp_path, invoke, monkeypatch):
+    whole = tmp_path / "whole.csv"
+    monkeypatch.setattr(score, "BATCH", 16)
+    invoke("morph", "score", "--run", run, "--images", galaxies / "real.h5", "--output", whole)
+    calls, inner = [], score.score_batch
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return inner(*arguments)
+
+    monkeypatch.setattr(score, "score_batch", interrupted)
+    done = invoke("morph", "score", "--run", run, "--images", galaxies / "real.h5", "--output", tmp_path / "parts.csv",
+                  check=False)
+    assert done.returncode == 1
+    assert not (tmp_path / "parts.csv").exists() and len(rows_of(tmp_path / ".parts.csv.partial")) > 0
+    scored = []
+    monkeypatch.setattr(score, "score_batch", lambda *arguments: scored.append(1) or inner(*arguments))
+    invoke("morph", "score", "--run", run, "--images", galaxies / "real.h5", "--output", tmp_path / "parts.csv",
+           "--resume")
+    assert not (tmp_path / ".parts.csv.partial").exists()
+    assert len(rows_of(tmp_path / "parts.csv")) == 40 and 0 < len(scored) < 3
+    for one, other in zip(rows_of(tmp_path / "parts.csv"), rows_of(whole)):
+        assert one["id"] == other["id"] and float(one["llr"]) == pytest.approx(float(other["llr"]), abs=1e-3)
+
+
+def test_no_more_than_a_batch_is_held(run, galaxies):
+    """Memory does not grow with the number of images: a batch is scored before the next image is read."""
+    read = []
+
+    def counted():
+        for image in readers.stream(galaxies / "real.h5"):
+            read.append(image.id)
+            yield image
+
+    for number, (rows, _) in enumerate(score.score(score.load_run(run), counted(), batch=8)):
+        assert len(read) == 8 * (number + 1) and len(rows) == 8
+
+
+def test_evaluate_compares_sets(run, galaxies, tmp_path, invoke):
+    said = invoke("morph", "evaluate", "--run", run, "--set", f"observed={galaxies / 'real.h5'}", "--set",
+                  f"smooth={galaxies / 'archetypes.h5'}", "--output", tmp_path / "evaluation").stdout
+    assert "median LLR" in said and "noise added to the sky" in said
+    result = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    assert result["reference"] == "observed" and 0 <= result["sets"]["smooth"]["area_under_curve"] <= 1
+    for name in ("llr", "sky", "contributions", "radius_n"):
+        assert (tmp_path / "evaluation" / f"{name}.png").stat().st_size > 5_000
+
+
+def test_the_area_under_the_curve_is_scikit_learns():
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    one, other = ({name: rng.normal(mean, 1, size) for name in ("llr", "llr_galaxy", "log_p_real", "log_p_archetype")}
+                  for mean, size in ((1, 50), (0, 70)))
+    entry = evaluate.compare(other, one)
+    labels = np.repeat([1, 0], [50, 70])
+    expected = metrics.roc_auc_score(labels, np.concatenate([one["llr"], other["llr"]]))
+    assert entry["area_under_curve"] == pytest.approx(expected)
+    assert entry["llr"]["mean_error"] == pytest.approx(1 / np.sqrt(70), rel=0.3)
+
+
+def test_sample_draws_images(run, tmp_path, invoke):
+    invoke("morph", "sample", "--run", run, "--number", 3, "--output", tmp_path / "drawn.h5")
+    with ImageSet(tmp_path / "drawn.h5") as images:
+        assert images["image"].shape == (3, 8, 8) and np.isfinite(images["image"][...]).all()
+    assert (tmp_path / "drawn.png").exists()
+
+
+def test_the_saved_model_is_the_run_in_a_process_without_our_code(run, galaxies, tmp_path, invoke):
+    invoke("morph", "export", run, tmp_path / "served")
+    trained = score.load_run(run)
+    images = np.stack([prepare.prepare(image, trained.config)
+                       for image in list(readers.stream(galaxies / "real.h5"))[:3]])
+    np.save(tmp_path / "images.npy", images)
+    code = ("import numpy as np, tensorflow as tf\n"
+            f"model = tf.saved_model.load({str(tmp_path / 'served')!r})\n"
+            f"np.save({str(tmp_path / 'out.npy')!r}, model.serve(np.load({str(tmp_path / 'images.npy')!r})).numpy())\n")
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), np.stack(score.likelihood_maps(trained, images), axis=-1),
+                               atol=1e-4)
+
+
+def test_a_run_resumes_from_its_folder_alone(galaxies, tmp_path, invoke):
+    folder = tmp_path / "run"
+    invoke("morph", "train", "--images", galaxies / "real.h5", *TINY, "--run", folder)
+    done = invoke("morph", "score", "--run", folder, "--images", galaxies / "real.h5", check=False)
+    assert done.returncode == 1 and "has no network trained on archetype images" in done.stderr
+    invoke("morph", "train", "--run", folder, "--resume", "--epochs", "2")
+    assert (folder / "real" / "history.csv").read_text().count("\n") == 3
+    invoke("morph", "train", "--images", galaxies / "archetypes.h5", "--on", "archetype", *TINY, "--softening", "500",
+           "--run", folder)
+    done = invoke("morph", "score", "--run", folder, "--images", galaxies / "real.h5", check=False)
+    assert done.returncode == 1 and "trained with another softening" in done.stderr
+
+
+def test_the_galaxys_pixels_are_those_of_its_piece():
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:32, :32]
+    image = rng.normal(0, 0.01, (32, 32)) + np.exp(-((x - 16)**2 + (y - 15)**2) / 18)
+    image[2:4, 28:30] = 0.8  # a star in the corner
+    found = score.galaxy_pixels(image)
+    core, far = np.hypot(x - 16, y - 15) < 6, np.hypot(x - 16, y - 15) > 12
+    assert found[core].all() and not found[far].any()
+    assert not score.galaxy_pixels(rng.normal(0, 0.01, (32, 32)))[0].any()
+
+
+@pytest.mark.parametrize("case, code, message", [
+    ("empty", 1, "no image file in"),
+    ("missing", 1, "no such file"),
+    ("few", 1, "are too few to train on"),
+    ("crop", 2, "the size must divide the crop"),
+    ("nothing", 2, "--images is missing"),
+    ("both", 2, "give archetypes by one of the two"),
+    ("masks", 2, "accepted is OLD=NEW"),
+    ("exists", 1, "exists already; give --resume"),
+    ("precision", 1, "trains wrongly without a GPU"),
+])
+def test_mistakes_in_training_are_one_line(case, code, message, galaxies, run, tmp_path, invoke):
+    (tmp_path / "empty").mkdir()
+    np.save(tmp_path / "few.npy", np.ones((3, 128, 128)))
+    real = galaxies / "real.h5"
+    arguments = {
+        "empty": ["--images", tmp_path / "empty"], "missing": ["--images", tmp_path / "none.fits"],
+        "few": ["--images", tmp_path / "few.npy"], "crop": ["--images", real, "--crop", "60"], "nothing": [],
+        "both": ["--images", real, "--on", "archetype", "--archetypes", real],
+        "masks": ["--images", real, "--masks", "x"],
+        "exists": ["--images", real, "--run", run], "precision": ["--images", real, "--precision", "mixed_bfloat16"],
+    }[case]
+    done = invoke("morph", "train", "--run", tmp_path / "run", *TINY, *arguments, check=False)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr
+    if code == 1:
+        assert done.stderr.strip().splitlines()[-1].startswith("Error: "), done.stderr
+    assert not (tmp_path / "run" / "real" / "best.weights.h5").exists()
+
+
+def test_real_galaxies_of_the_sdss_are_scored(shared_data, galaxies, tmp_path, invoke):
+    """Thirteen real galaxies, in two units: of each a network for their own counts is made, and a table with maps."""
+    folder = shared_data / "imfit_sdss"
+    imfit = [folder / f"{name}.fits" for name in ("ic3478rss_256", "n3073rss_small", "vcc1512rss_cutout")]
+    for name, paths, softening, masks in (("profit", [shared_data / "profit_sdss" / "*fitim.fits"], "1e-9",
+                                           ["--masks", "fitim=mskim"]), ("imfit", imfit, "1000", [])):
+        folder = tmp_path / name
+        for on, images in (("real", "real.h5"), ("archetype", "archetypes.h5")):
+            invoke("morph", "train", "--images", galaxies / images, "--on", on, *TINY, "--sky", "border", "--softening",
+                   softening, "--run", folder)
+        invoke("morph", "score", "--run", folder, "--images", *paths, *masks, "--output", tmp_path / f"{name}.csv",
+               "--maps", tmp_path / f"{name}.h5")
+        rows = rows_of(tmp_path / f"{name}.csv")
+        assert len(rows) == {"profit": 10, "imfit": 3}[name]
+        assert all(np.isfinite(float(row["llr"])) for row in rows)

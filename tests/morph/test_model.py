@@ -1,0 +1,237 @@
+"""PixelCNN++ against a NumPy evaluation written from its definition, its causality, and its initialisation."""
+
+import os
+import subprocess
+import sys
+from itertools import product
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.special import expit
+
+from kerasgal.apps.morph.losses import LogisticMixture
+from kerasgal.apps.morph.model import ShiftedTransposed, WeightNormalised, initialise, pixelcnn
+
+
+def images(*shape, seed=0):
+    return np.random.default_rng(seed).random(shape).astype("f4")
+
+
+def randomised(model, seed=0):
+    """Random g and b, which without images to initialise by are 1 (or 0.1) and 0."""
+    rng = np.random.default_rng(seed)
+    for weight in model.trainable_weights:
+        if weight.path.split("/")[-1] != "v":
+            weight.assign(rng.normal(weight.numpy(), 0.3))
+    return model
+
+
+def elu(x):
+    return np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1)
+
+
+def concatenated_elu(x):
+    return elu(np.concatenate([x, -x], axis=-1))
+
+
+def filters(layer):
+    """g v / ||v||, (row, column, input, output), and b."""
+    v, g, b = (np.asarray(weight, "f8") for weight in (layer.v, layer.g, layer.b))
+    if isinstance(layer, ShiftedTransposed):
+        v = v.swapaxes(2, 3)
+    return v / np.sqrt((v**2).sum(axis=(0, 1, 2))) * g, b
+
+
+def convolution(x, layer, stride=1):
+    """out[i, j] = sum_kl in[i + k - (rows - 1), j + l - columns // 2] kernel[k, l] + b, zero outside; x: (y, x, in)."""
+    kernel, out = filters(layer)
+    (rows, columns), (height, width) = kernel.shape[:2], x.shape[:2]
+    padded = np.pad(x, ((rows - 1, 0), (columns // 2, (columns - 1) // 2), (0, 0)))
+    for k, m in product(range(rows), range(columns)):
+        out = out + padded[k:k + height, m:m + width] @ kernel[k, m]
+    return out[::stride, ::stride]
+
+
+def transposed(x, layer, height, width):
+    """out[2 i + k, 2 j + l - (columns - 1) // 2] += in[i, j] kernel[k, l]."""
+    kernel, b = filters(layer)
+    first = (kernel.shape[1] - 1) // 2
+    out = np.zeros((2 * len(x), 2 * x.shape[1] + 1, len(b)))
+    for k, m in product(*map(range, kernel.shape[:2])):
+        out[k::2, m:m + 2 * x.shape[1]:2] += x @ kernel[k, m]
+    return out[:height, first:first + width] + b
+
+
+def definition(model, blocks, x):
+    """The parameters of one image (y, x, channel): Salimans et al. 2017, Fig. 2, as their code builds it."""
+    def block(name, x, *more):
+        layer = model.get_layer(name)
+        hidden = convolution(concatenated_elu(x), layer.first)
+        if more:
+            hidden = hidden + convolution(concatenated_elu(np.concatenate(more, axis=-1)), layer.more)
+        a, b = np.split(convolution(concatenated_elu(hidden), layer.second), 2, axis=-1)
+        return x + a * expit(b)
+
+    def of(name, x, **kwargs):
+        return convolution(x, model.get_layer(name), **kwargs)
+
+    x = np.concatenate([2 * x - 1, np.ones_like(x[..., :1])], axis=-1)
+    v, h = np.zeros((2, *x.shape[:2], model.get_layer("input_left").filters))
+    v[1:] = of("input_vertical", x)[:-1]
+    h[1:] += of("input_above", x)[:-1]
+    h[:, 1:] += of("input_left", x)[:, :-1]
+    vs, hs, levels = [v], [h], [0]
+    for level in range(3):
+        if level > 0:
+            vs.append(of(f"down_{level}_vertical", vs[-1], stride=2))
+            hs.append(of(f"down_{level}_horizontal", hs[-1], stride=2))
+            levels.append(level)
+        for number in range(blocks):
+            vs.append(block(f"down_{level}_{number}_vertical", vs[-1]))
+            hs.append(block(f"down_{level}_{number}_horizontal", hs[-1], vs[-1]))
+            levels.append(level)
+    v, h, level = vs.pop(), hs.pop(), levels.pop()
+    number = 0
+    while vs:
+        if levels[-1] < level:
+            level, number = levels[-1], 0
+            v = transposed(v, model.get_layer(f"up_{level}_vertical"), *vs[-1].shape[:2])
+            h = transposed(h, model.get_layer(f"up_{level}_horizontal"), *vs[-1].shape[:2])
+        v = block(f"up_{level}_{number}_vertical", v, vs.pop())
+        h = block(f"up_{level}_{number}_horizontal", h, v, hs.pop())
+        levels.pop()
+        number += 1
+    return of("parameters", elu(h))
+
+
+def test_the_number_of_parameters_is_the_authors():
+    model = pixelcnn((32, 32, 1))
+    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == 53_644_220
+    assert model.output.shape == (None, 32, 32, 30)
+
+
+@pytest.mark.parametrize("shape, blocks, mixtures, parameters", [((8, 12, 1), 2, 3, 9), ((7, 6, 1), 1, 1, 3),
+                                                                 ((6, 5, 3), 1, 2, 20)])
+def test_the_network_is_its_definition(shape, blocks, mixtures, parameters):
+    keras.utils.set_random_seed(blocks)
+    model = randomised(pixelcnn((None, None, shape[-1]), blocks, 6, mixtures))
+    x = images(2, *shape)
+    expected = np.stack([definition(model, blocks, image) for image in x.astype("f8")])
+    assert expected.shape[-1] == parameters and expected.std() > 0.1
+    np.testing.assert_allclose(model(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (7, 7, 1), (9, 6, 2)])
+def test_a_pixel_depends_on_those_before_it_alone(shape):
+    """On all of them, row by row, and on no channel of its own: these are left to the likelihood."""
+    keras.utils.set_random_seed(3)
+    model = randomised(pixelcnn(shape, 2, 4, 1))
+    pixels = shape[0] * shape[1]
+    x = tf.repeat(images(1, *shape), pixels, axis=0)  # in image i, the gradient of pixel i
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        outputs = tf.reduce_sum(model(x) * images(*model.output.shape[1:], seed=1), axis=3)
+        value = tf.linalg.trace(tf.reshape(outputs, (pixels, pixels)))
+    gradient = np.abs(tape.gradient(value, x)).max(axis=3)
+    np.testing.assert_array_equal(gradient.reshape(pixels, pixels) > 0, np.tri(pixels, k=-1, dtype=bool))
+
+
+def test_what_is_dropped_is_dropped_in_training_alone():
+    keras.utils.set_random_seed(5)
+    model = randomised(pixelcnn((8, 8, 1), 0, 6, 2))
+    x = images(2, 8, 8, 1)
+    np.testing.assert_array_equal(model(x), model(x))
+    np.testing.assert_allclose(model(x)[0], definition(model, 0, x[0].astype("f8")), atol=1e-5)
+    assert np.abs(model(x, training=True) - model(x, training=True)).max() > 0.1
+
+
+def test_the_output_is_float32_whatever_the_precision():
+    keras.utils.set_random_seed(6)
+    single = pixelcnn((8, 8, 1), 0, 8, 2)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = pixelcnn((8, 8, 1), 0, 8, 2)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    mixed.set_weights(single.get_weights())
+    block, x = mixed.get_layer("up_0_0_horizontal"), images(4, 8, 8, 1)
+    assert block.compute_dtype == block.first.compute_dtype == "bfloat16"
+    assert all(weight.dtype == "float32" for weight in mixed.weights)
+    for model in (single, mixed):
+        initialise(model, x)
+    output = np.asarray(mixed(x))
+    assert output.dtype == np.float32
+    np.testing.assert_allclose(output, single(x), atol=0.3)
+    assert 0 < np.abs(output - single(x)).mean() < 0.03
+
+
+def test_initialised_layers_have_the_mean_and_deviation_they_should(monkeypatch):
+    keras.utils.set_random_seed(7)
+    model = pixelcnn((12, 12, 1), 1, 6, 3)
+    x = images(16, 12, 12, 1, seed=2) ** 3
+    directions = [np.asarray(weight) for weight in model.weights if weight.path.endswith("v")]
+    initialise(model, x)
+    for before, after in zip(directions, (weight for weight in model.weights if weight.path.endswith("v"))):
+        np.testing.assert_array_equal(before, after)
+    seen, call = [], WeightNormalised.call
+
+    def recorded(layer, *args):
+        output = call(layer, *args)
+        seen.append((layer, np.asarray(output)))
+        return output
+
+    monkeypatch.setattr(WeightNormalised, "call", recorded)
+    model(x)
+    assert len(seen) == 3 + 8 + 3 * (2 + 3) + 5 * (3 + 3) + 1  # input, down and up, blocks of both streams, end
+    for layer, output in seen:
+        scale = 0.1 if layer.name == "second" else 1
+        np.testing.assert_allclose(output.mean(axis=(0, 1, 2)), 0, atol=1e-4 * scale)
+        np.testing.assert_allclose(output.std(axis=(0, 1, 2)), scale, rtol=1e-3)
+
+
+def test_a_filter_that_says_the_same_everywhere_is_not_inflated():
+    """At quarter resolution an image of 4 pixels has one pixel, whose vertical stream knows nothing."""
+    model = pixelcnn((4, 4, 1), 0, 6, 3)
+    initialise(model, images(16, 4, 4, 1))
+    assert max(np.abs(weight).max() for weight in model.weights if weight.path.endswith("g")) < 1000
+
+
+def test_the_network_survives_its_configuration():
+    model = randomised(pixelcnn((None, None, 2), 0, 4, 2, dropout=0.3))
+    again = keras.Model.from_config(model.get_config())
+    again.set_weights(model.get_weights())
+    x = images(2, 8, 8, 2)
+    np.testing.assert_array_equal(again(x), model(x))
+    assert again.get_layer("up_1_0_vertical").dropout.rate == 0.3
+    assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]
+
+
+def test_network_loss_and_initialisation_run_on_jax(tmp_path):
+    """The file is read by a fresh process with another backend, whose compiler is slow when it optimises.
+
+    Without blocks on the way down there is one of each kind on the way up.
+    """
+    pytest.importorskip("jax")
+    model, x = randomised(pixelcnn((7, 6, 1), 0, 4, 2)), images(3, 7, 6, 1)
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "x.npy", x)
+    program = ("import keras, numpy as np\n"
+               "from kerasgal.apps.morph.losses import LogisticMixture\n"
+               "from kerasgal.apps.morph.model import ShiftedConvolution, initialise\n"
+               "assert keras.backend.backend() == 'jax'\n"
+               f"model, x = keras.models.load_model(r'{tmp_path}/model.keras'), np.load(r'{tmp_path}/x.npy')\n"
+               "losses = []\n"
+               "for bits in (0, 8):\n"
+               "    model.compile(loss=LogisticMixture(bits))\n"
+               "    losses.append(model.test_on_batch(x, x))\n"
+               "layer = keras.Sequential([ShiftedConvolution(3, (2, 3))])\n"
+               "initialise(layer, x)\n"
+               f"np.savez(r'{tmp_path}/out.npz', losses=losses, initialised=layer(x))")
+    subprocess.run([sys.executable, "-c", program], check=True,
+                   env={**os.environ, "KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"})
+    with np.load(tmp_path / "out.npz") as found:
+        np.testing.assert_allclose(found["losses"], [LogisticMixture(bits)(x, model(x)) for bits in (0, 8)], rtol=1e-5)
+        np.testing.assert_allclose(found["initialised"].mean(axis=(0, 1, 2)), 0, atol=1e-5)
+        np.testing.assert_allclose(found["initialised"].std(axis=(0, 1, 2)), 1, rtol=1e-4)
