@@ -85,6 +85,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/watershed.py
 	$(BIN)/python tests/benchmarks/halomass.py
 	$(BIN)/python tests/benchmarks/cascade.py
+	$(BIN)/python tests/benchmarks/morph.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) $(HALOMASS) $(CASCADE) $(MORPH) docs/_build build dist *.egg-info

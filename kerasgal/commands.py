@@ -153,14 +153,40 @@ def simulate(output, particles, boxsize, seed, realisations, steps, finder, mini
 @click.command()
 @click.argument("path", metavar="FILE", type=click.Path())
 def info(path):
-    """Show what is in FILE: a Simulation file, or a run folder.
+    """Show what is in FILE: a Simulation file, an image-set file, or a run folder.
 
     Exits with code 1 and names what is missing or inconsistent, if anything is.
     """
+    from kerasgal import imageset
+    from kerasgal.files import open_hdf5
+
     if Path(path).is_dir():
         show_run(Path(path))
+        return
+    with open_hdf5(path) as file:
+        images = file.attrs.get("format") == imageset.FORMAT
+    if images:
+        show_images(path)
     else:
         show_simulation(path)
+
+
+def show_images(path):
+    """Print an image-set file as a table, then raise DataError if it is not sound."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from kerasgal.imageset import ImageSet
+
+    with ImageSet(path) as images:
+        table = Table("name", "value", title=str(path), title_justify="left")
+        table.add_row("source", images.source)
+        table.add_row("images", f"{len(images)} of {images.shape[0]} x {images.shape[1]} pixels")
+        for name, values in images.table().items():
+            span = f"{values.min():.4g} to {values.max():.4g}" if values.dtype.kind in "iuf" else str(values.dtype)
+            table.add_row(name, span)
+        Console().print(table)
+        images.validate()
 
 
 def show_simulation(path):

@@ -199,6 +199,18 @@ def check_unseen(folder, paths):
         raise DataError(f"{', '.join(again)} was used in the training of {folder}; evaluate on data it never saw")
 
 
+def named(folders):
+    """{name: folder} of run folders: their last names, or their paths where those are alike.
+
+    Raises DataError for a folder that is given twice.
+    """
+    short = [Path(folder).resolve().name for folder in folders]
+    names = short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+    if len(set(names)) < len(names):
+        raise DataError(f"a run is given twice: {', '.join(names)}")
+    return dict(zip(names, folders))
+
+
 def _read_json(path):
     """The object in a JSON file; an empty one if the file is missing or holds something else."""
     try:

@@ -173,10 +173,11 @@ def evaluate(runs, simulations, fitted, output, tile, overwrite):
     from kerasgal.apps.cascade import evaluate as evaluation
     from kerasgal.apps.cascade.predict import load_run
     from kerasgal.files import refuse_existing
+    from kerasgal.training import named
 
     folder = output or runs[0] / "evaluation"
     refuse_existing(folder / "metrics.json", overwrite)
-    trained = {name: (run, load_run(run)) for name, run in evaluation.named(runs).items()}
+    trained = {name: (run, load_run(run)) for name, run in named(runs).items()}
     evaluation.check(trained, simulations)
     model = baseline.read(fitted) if fitted else baseline.fit_to_training(runs[0])
     if model:

@@ -232,15 +232,6 @@ def table(result):
             yield f"{name:40s}{words[0]:>12s}{words[1]:>18s}{words[2]:>13s}"
 
 
-def named(folders):
-    """{name: folder} of run folders: their last names, or their paths where those are alike."""
-    short = [Path(folder).resolve().name for folder in folders]
-    names = short if len(set(short)) == len(short) else [str(folder) for folder in folders]
-    if len(set(names)) < len(names):
-        raise DataError(f"a run is given twice: {', '.join(names)}")
-    return dict(zip(names, folders))
-
-
 def check(runs, simulations):
     """Raise DataError for runs on different cells, or a simulation that a run was trained on, without a test cube."""
     cells = {name: run.config.cell for name, (_, run) in runs.items()}

@@ -12,7 +12,7 @@ from kerasgal.apps.halomass.predict import load_run, predict_particles
 from kerasgal.errors import DataError
 from kerasgal.files import replacing
 from kerasgal.simulation import Simulation
-from kerasgal.training import check_unseen
+from kerasgal.training import check_unseen, named
 
 TREES, MEAN, RANDOM = "boosted trees", "mean", "random"
 
@@ -22,11 +22,7 @@ def load_runs(folders, simulations):
 
     Raises DataError for runs whose targets differ, or a simulation that one of them was trained or validated on.
     """
-    short = [Path(folder).resolve().name for folder in folders]
-    names = short if len(set(short)) == len(short) else [str(folder) for folder in folders]
-    if len(set(names)) < len(names):
-        raise DataError(f"a run is given twice: {', '.join(names)}")
-    runs = {name: (Path(folder), load_run(folder)) for name, folder in zip(names, folders)}
+    runs = {name: (Path(folder), load_run(folder)) for name, folder in named(folders).items()}
     ranges = {name: (run.config.low, run.config.high) for name, (_, run) in runs.items()}
     if len(set(ranges.values())) > 1:
         raise DataError("runs of different targets cannot be compared: " + ", ".join(

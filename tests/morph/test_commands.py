@@ -29,6 +29,7 @@ def galaxies(tmp_path_factory, invoke):
     said = invoke("morph", "simulate", folder / "real.h5", "--number", 40, "--seed", 3).stdout
     assert "40 made-up galaxies" in said
     invoke("morph", "archetypes", folder / "archetypes.h5", "--table", folder / "real.h5")
+    assert "40 of 128 x 128 pixels" in invoke("info", folder / "archetypes.h5").stdout
     return folder
 
 

@@ -1,0 +1,71 @@
+"""Rate and memory of scoring images with morph, and of sampling.
+
+    python tests/benchmarks/morph.py [IMAGES]
+
+Scores so many images (2,000 if not given) with an untrained demo run: in batches, and one image per call.
+"""
+
+import itertools
+import os
+import resource
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np  # noqa: E402
+
+
+def images(number):
+    from kerasgal.readers.images import Image
+
+    rng = np.random.default_rng(0)
+    for index in range(number):
+        yield Image(str(index), rng.normal(0, 5, (128, 128)).astype(np.float32))
+
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def scoring(number):
+    from kerasgal.apps.morph import score
+    from kerasgal.apps.morph.config import TrainConfig
+    from kerasgal.config import preset
+
+    config = preset(TrainConfig, "demo")
+    run = score.Run(config, score.build(config), score.build(config))
+    rates = {}
+    for batch, count in ((1, 100), (score.BATCH, number)):
+        stream = score.score(run, images(count + 2 * batch), batch)
+        for _ in itertools.islice(stream, 2):  # compiled
+            pass
+        start = time.monotonic()
+        for done, _ in enumerate(stream):
+            if batch > 1 and done * batch >= 100 and "memory" not in rates:
+                rates["memory"] = peak()
+        rates[batch] = count / (time.monotonic() - start)
+    print(f"in batches of {score.BATCH}: {rates[score.BATCH] / rates[1]:.1f} times the images per second of one per "
+          f"call; peak memory after 100 images {rates['memory']:.0f} MiB, after {number} {peak():.0f} MiB")
+
+
+def sampling(number=8):
+    from kerasgal.apps.morph import sample, score
+    from kerasgal.apps.morph.config import TrainConfig
+    from kerasgal.config import preset
+
+    network = score.build(preset(TrainConfig, "demo"))
+    start = time.monotonic()
+    sample.sample(network, number, seed=0)
+    incremental = time.monotonic() - start
+    network.predict_on_batch(np.zeros((number, 32, 32, 1), np.float32))
+    start = time.monotonic()
+    for _ in range(10):
+        network.predict_on_batch(np.zeros((number, 32, 32, 1), np.float32))
+    naive = (time.monotonic() - start) / 10 * 32 * 32
+    print(f"{number} images of 32^2 drawn: {naive / incremental:.0f} times faster than a pass of the network per pixel")
+
+
+if __name__ == "__main__":
+    scoring(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
+    sampling()
