@@ -12,7 +12,7 @@ from astropy.io import fits
 from astropy.table import Table
 from skimage.io import imsave
 
-from kerasgal.apps.morph import evaluate, prepare, score
+from kerasgal.apps.morph import evaluate, prepare, score, tables
 from kerasgal.apps.morph.distribution import distribution
 from kerasgal.imageset import ImageSet
 from kerasgal.readers import images as readers
@@ -42,6 +42,15 @@ def run(galaxies, tmp_path_factory, invoke):
     return folder
 
 
+@pytest.fixture(scope="module")
+def scored(run, galaxies, tmp_path_factory, invoke):
+    """The folder of scores.csv and maps.h5 of all galaxies."""
+    folder = tmp_path_factory.mktemp("scores")
+    invoke("morph", "score", "--run", run, "--images", galaxies / "real.h5", "--output", folder / "scores.csv",
+           "--maps", folder / "maps.h5")
+    return folder
+
+
 def rows_of(path):
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
@@ -51,13 +60,11 @@ def test_summary_prints_the_papers_network(invoke):
     assert "53,644,220 trainable parameters" in invoke("morph", "summary", "--preset", "paper").stdout
 
 
-def test_the_table_is_what_tensorflow_probability_says(run, galaxies, tmp_path, invoke):
-    invoke("morph", "score", "--run", run, "--images", galaxies / "real.h5", "--output", tmp_path / "scores.csv",
-           "--maps", tmp_path / "maps.h5")
-    rows = rows_of(tmp_path / "scores.csv")
+def test_the_table_is_what_tensorflow_probability_says(run, galaxies, scored):
+    rows = rows_of(scored / "scores.csv")
     assert len(rows) == 40 and [row["id"] for row in rows] == [str(number) for number in range(40)]
     trained = score.load_run(run)
-    with h5py.File(tmp_path / "maps.h5") as file:
+    with h5py.File(scored / "maps.h5") as file:
         maps = {name: file[name][...] for name in ("image", "log_p_real", "log_p_archetype")}
         assert file["id"].asstr()[...].tolist() == [row["id"] for row in rows]
     for number, image in enumerate(readers.stream(galaxies / "real.h5")):
@@ -77,10 +84,9 @@ def test_the_table_is_what_tensorflow_probability_says(run, galaxies, tmp_path, 
 
 
 @pytest.mark.parametrize("suffix", ["ecsv", "fits"])
-def test_other_tables_hold_the_same(suffix, run, galaxies, tmp_path, invoke):
-    for output in (tmp_path / "scores.csv", tmp_path / f"scores.{suffix}"):
-        invoke("morph", "score", "--run", run, "--images", galaxies / "real.h5", "--output", output)
-    table, rows = Table.read(tmp_path / f"scores.{suffix}"), rows_of(tmp_path / "scores.csv")
+def test_other_tables_hold_the_same(suffix, scored, tmp_path):
+    assert tables.convert(scored / "scores.csv", tmp_path / f"scores.{suffix}", False) == (40, 0)
+    table, rows = Table.read(tmp_path / f"scores.{suffix}"), rows_of(scored / "scores.csv")
     np.testing.assert_allclose(table["llr"], [float(row["llr"]) for row in rows])
 
 
@@ -107,10 +113,8 @@ def test_a_bad_file_is_reported_and_does_not_stop_the_rest(run, galaxies, tmp_pa
     assert first["llr"] == last["llr"]  # the frame around the larger one is cut off
 
 
-def test_an_interrupted_table_is_gone_on_with(run, galaxies, tmp_path, invoke, monkeypatch):
-    whole = tmp_path / "whole.csv"
+def test_an_interrupted_table_is_gone_on_with(run, galaxies, scored, tmp_path, invoke, monkeypatch):
     monkeypatch.setattr(score, "BATCH", 16)
-    invoke("morph", "score", "--run", run, "--images", galaxies / "real.h5", "--output", whole)
     calls, inner = [], score.score_batch
 
     def interrupted(*arguments):
@@ -124,13 +128,13 @@ def test_an_interrupted_table_is_gone_on_with(run, galaxies, tmp_path, invoke, m
                   check=False)
     assert done.returncode == 1
     assert not (tmp_path / "parts.csv").exists() and len(rows_of(tmp_path / ".parts.csv.partial")) > 0
-    scored = []
-    monkeypatch.setattr(score, "score_batch", lambda *arguments: scored.append(1) or inner(*arguments))
+    again = []
+    monkeypatch.setattr(score, "score_batch", lambda *arguments: again.append(1) or inner(*arguments))
     invoke("morph", "score", "--run", run, "--images", galaxies / "real.h5", "--output", tmp_path / "parts.csv",
            "--resume")
     assert not (tmp_path / ".parts.csv.partial").exists()
-    assert len(rows_of(tmp_path / "parts.csv")) == 40 and 0 < len(scored) < 3
-    for one, other in zip(rows_of(tmp_path / "parts.csv"), rows_of(whole)):
+    assert len(rows_of(tmp_path / "parts.csv")) == 40 and 0 < len(again) < 3
+    for one, other in zip(rows_of(tmp_path / "parts.csv"), rows_of(scored / "scores.csv")):
         assert one["id"] == other["id"] and float(one["llr"]) == pytest.approx(float(other["llr"]), abs=1e-3)
 
 
@@ -244,18 +248,17 @@ def test_mistakes_in_training_are_one_line(case, code, message, galaxies, run, t
     assert not (tmp_path / "run" / "real" / "best.weights.h5").exists()
 
 
-def test_real_galaxies_of_the_sdss_are_scored(shared_data, galaxies, tmp_path, invoke):
-    """Thirteen real galaxies, in two units: of each a network for their own counts is made, and a table with maps."""
+def test_real_galaxies_of_the_sdss_are_scored(run, shared_data, galaxies, tmp_path, invoke):
+    """Thirteen real galaxies in two units of flux, to a table and maps each."""
     folder = shared_data / "imfit_sdss"
-    imfit = [folder / f"{name}.fits" for name in ("ic3478rss_256", "n3073rss_small", "vcc1512rss_cutout")]
-    for name, paths, softening, masks in (("profit", [shared_data / "profit_sdss" / "*fitim.fits"], "1e-9",
-                                           ["--masks", "fitim=mskim"]), ("imfit", imfit, "1000", [])):
-        folder = tmp_path / name
-        for on, images in (("real", "real.h5"), ("archetype", "archetypes.h5")):
-            invoke("morph", "train", "--images", galaxies / images, "--on", on, *TINY, "--sky", "border", "--softening",
-                   softening, "--run", folder)
-        invoke("morph", "score", "--run", folder, "--images", *paths, *masks, "--output", tmp_path / f"{name}.csv",
-               "--maps", tmp_path / f"{name}.h5")
-        rows = rows_of(tmp_path / f"{name}.csv")
-        assert len(rows) == {"profit": 10, "imfit": 3}[name]
-        assert all(np.isfinite(float(row["llr"])) for row in rows)
+    counts = [folder / f"{name}.fits" for name in ("ic3478rss_256", "n3073rss_small", "vcc1512rss_cutout")]
+    maggies = tmp_path / "maggies"
+    for on, images in (("real", "real.h5"), ("archetype", "archetypes.h5")):
+        invoke("morph", "train", "--images", galaxies / images, "--on", on, *TINY, "--sky", "border", "--softening",
+               "1e-9", "--run", maggies)
+    for folder, paths, number, masks in ((run, counts, 3, []), (maggies, [shared_data / "profit_sdss" / "*fitim.fits"],
+                                                                10, ["--masks", "fitim=mskim"])):
+        table, maps = tmp_path / f"{number}.csv", tmp_path / f"{number}.h5"
+        invoke("morph", "score", "--run", folder, "--images", *paths, *masks, "--output", table, "--maps", maps)
+        assert len(rows_of(table)) == number
+        assert all(np.isfinite(float(row["llr"])) for row in rows_of(table))
