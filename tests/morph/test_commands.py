@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 
@@ -48,6 +49,15 @@ def scored(run, galaxies, tmp_path_factory, invoke):
     folder = tmp_path_factory.mktemp("scores")
     invoke("morph", "score", "--run", run, "--images", galaxies / "real.h5", "--output", folder / "scores.csv",
            "--maps", folder / "maps.h5")
+    return folder
+
+
+def prepared_otherwise(network, folder, **changes):
+    """A copy of a run folder of one network under other settings of the preparation; returns it."""
+    shutil.copytree(network, folder)
+    stored = json.loads((folder / "config.json").read_text())
+    stored["config"] |= changes
+    (folder / "config.json").write_text(json.dumps(stored))
     return folder
 
 
@@ -201,8 +211,7 @@ def test_a_run_resumes_from_its_folder_alone(galaxies, tmp_path, invoke):
     assert done.returncode == 1 and "has no network trained on archetype images" in done.stderr
     invoke("morph", "train", "--run", folder, "--resume", "--epochs", "2")
     assert (folder / "real" / "history.csv").read_text().count("\n") == 3
-    invoke("morph", "train", "--images", galaxies / "archetypes.h5", "--on", "archetype", *TINY, "--softening", "500",
-           "--run", folder)
+    prepared_otherwise(folder / "real", folder / "archetype", softening=500.0)
     done = invoke("morph", "score", "--run", folder, "--images", galaxies / "real.h5", check=False)
     assert done.returncode == 1 and "trained with another softening" in done.stderr
 
@@ -248,14 +257,13 @@ def test_mistakes_in_training_are_one_line(case, code, message, galaxies, run, t
     assert not (tmp_path / "run" / "real" / "best.weights.h5").exists()
 
 
-def test_real_galaxies_of_the_sdss_are_scored(run, shared_data, galaxies, tmp_path, invoke):
+def test_real_galaxies_of_the_sdss_are_scored(run, shared_data, tmp_path, invoke):
     """Thirteen real galaxies in two units of flux, to a table and maps each."""
     folder = shared_data / "imfit_sdss"
     counts = [folder / f"{name}.fits" for name in ("ic3478rss_256", "n3073rss_small", "vcc1512rss_cutout")]
     maggies = tmp_path / "maggies"
-    for on, images in (("real", "real.h5"), ("archetype", "archetypes.h5")):
-        invoke("morph", "train", "--images", galaxies / images, "--on", on, *TINY, "--sky", "border", "--softening",
-               "1e-9", "--run", maggies)
+    for name in ("real", "archetype"):
+        prepared_otherwise(run / name, maggies / name, sky="border", softening=1e-9)
     for folder, paths, number, masks in ((run, counts, 3, []), (maggies, [shared_data / "profit_sdss" / "*fitim.fits"],
                                                                 10, ["--masks", "fitim=mskim"])):
         table, maps = tmp_path / f"{number}.csv", tmp_path / f"{number}.h5"
