@@ -120,10 +120,7 @@ def prepare_training(config_class, app, simulations, validation, folder, resume,
     """
     from kerasgal.training import check_folder, recorded_simulations
 
-    if resume and overwrite:
-        raise click.UsageError("--resume and --overwrite contradict each other: give one of them")
-    if resume and not (flags["preset"] or flags["config"]):
-        flags = {**flags, "config": folder / "config.json"}
+    flags = flags_of_run(folder, resume, overwrite, flags)
     if resume and not simulations:
         simulations, validation = recorded_simulations(folder)
     if validation and not simulations:
@@ -143,6 +140,18 @@ def prepare_training(config_class, app, simulations, validation, folder, resume,
     elif not validation:
         click.echo(alone or "no simulation to validate on: the best epoch is the one with the lowest training loss")
     return config, simulations, validation
+
+
+def flags_of_run(folder, resume, overwrite, flags):
+    """`flags`, with the configuration in the folder of a resumed run where they name none.
+
+    Raises UsageError for --resume with --overwrite.
+    """
+    if resume and overwrite:
+        raise click.UsageError("--resume and --overwrite contradict each other: give one of them")
+    if resume and not (flags["preset"] or flags["config"]):
+        return {**flags, "config": folder / "config.json"}
+    return flags
 
 
 @click.group(cls=Front, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -112,13 +112,13 @@ def interpolate_cic(field, position, boxsize):
 
 
 def wrapped_block(field, start, shape):
-    """The block `field[start:start + shape]` of a field that is periodic along its first three axes.
+    """The block `field[start:start + shape]` of a field that is periodic along its first axes, two or three.
 
-    `field`: (nx, ny, nz, ...), a NumPy array or an h5py dataset, of which only what is needed is read;
-    `start`: three integers, which may be negative or beyond the grid; `shape`: three positive integers, which
-    may exceed the grid. Returns a new array of shape (*shape, ...).
+    `field`: (nx, ny, ...) or (nx, ny, nz, ...), a NumPy array or an h5py dataset, of which only what is needed is
+    read; `start`: an integer for each of these axes, which may be negative or beyond the grid; `shape`: a positive
+    integer for each, which may exceed the grid. Returns a new array of shape (*shape, ...).
     """
-    block = np.empty((*shape, *field.shape[3:]), field.dtype)
+    block = np.empty((*shape, *field.shape[len(shape):]), field.dtype)
     pieces = [_periodic_pieces(*axis) for axis in zip(start, shape, field.shape)]
     for piece in itertools.product(*pieces):
         target, source = zip(*piece)

@@ -32,7 +32,7 @@ def centred(cells, gridsize, patch):
 
 
 def check_patch(gridsize, patch):
-    """Raise DataError if a patch is larger than the grid it is cut from."""
+    """Raise DataError if a patch is larger than the grid it is cut from; both in cells per side."""
     if gridsize < patch:
         raise DataError(f"the grid has {gridsize} cells a side, fewer than the patch of {patch}: choose a smaller "
                         "patch (--preset demo has 64), or a simulation with more cells")
@@ -97,7 +97,10 @@ def _symmetric(make, places, symmetries, vector=None):
 
     `make` returns the arrays that turn with the cube, a tuple, and a tuple of those that do not.
     """
-    permutations, reversals = cube_symmetries(symmetries == "reflections")
+    permutations, reversals = cube_symmetries(symmetries in ("reflections", "square"))
+    if symmetries == "square":
+        kept = (permutations[:, 2] == 2) & ~reversals[:, 2]
+        permutations, reversals = permutations[kept], reversals[kept]
     permutations, reversals = tf.constant(permutations, tf.int32), tf.constant(reversals)
     ways = len(permutations) if symmetries else 1
 
@@ -118,28 +121,31 @@ def _among(volumes, volume):
 
 def patches(volumes, corners, patch, batch, *, targets=None, seed=None, first=0, symmetries=None, vector=None,
             full=False):
-    """Batches of cubic patches of several periodic volumes, as a tf.data.Dataset of tuples of float32 tensors.
+    """Batches of patches of several periodic volumes, as a tf.data.Dataset of tuples of float32 tensors.
 
-    volumes: list of tuples of arrays, each (n, n, n, channel); grids may differ between volumes.
+    volumes: list of tuples of arrays, each (x, y, z, channel); grids may differ between volumes.
     corners: one array of flat indices (see `tiles`, `centred`) per volume.
-    patch: cells per side.  batch: samples per batch.
+    patch: cells per side, or along each of the three axes: maps that lie in a volume side by side along z are cut by
+        (side, side, 1).  batch: samples per batch.
     targets: one array per volume, a row per corner, which the tuples then end with.
     seed: None gives every patch once, in order, as it stands. A number gives an endless stream: every patch in each
         of its symmetries once, in a random order, then again in another order.
     first: number of the sample to start the endless stream at (steps done times batch).
-    symmetries: None, "rotations" (24) or "reflections" (48).
+    symmetries: None, "rotations" (24), "reflections" (48) or, of maps, "square" (8).
     vector: first of three channels that are the components of a vector, which turns with the cube.
     full: whether to leave out a smaller last batch, as an endless stream always does.
 
     The elements of a batch have shape (batch, patch, patch, patch, channel). Raises DataError if a grid is smaller
     than the patch.
     """
+    sides = (patch,) * 3 if isinstance(patch, int) else patch
     for arrays in volumes:
-        check_patch(arrays[0].shape[0], patch)
+        for gridsize, side in zip(arrays[0].shape, sides):
+            check_patch(gridsize, side)
     # Wrapped once at the upper faces, a patch is one contiguous slice: measured ten times faster than gathering.
-    padded = [tuple(tf.constant(np.pad(array, [(0, patch - 1)] * 3 + [(0, 0)], mode="wrap"), tf.float32)
+    padded = [tuple(tf.constant(np.pad(array, [*((0, side - 1) for side in sides), (0, 0)], mode="wrap"), tf.float32)
                     for array in arrays) for arrays in volumes]
-    grid = tf.constant([arrays[0].shape[0] for arrays in volumes], tf.int64)
+    grid = tf.constant([arrays[0].shape[:3] for arrays in volumes], tf.int64)
     ends = tf.constant(np.cumsum([len(indices) for indices in corners]), tf.int64)
     corner = tf.constant(np.concatenate(corners), tf.int64)
     target = None if targets is None else tf.constant(np.concatenate(targets), tf.float32)
@@ -147,11 +153,11 @@ def patches(volumes, corners, patch, batch, *, targets=None, seed=None, first=0,
     def cut(place):
         volume = tf.searchsorted(ends, [place], side="right", out_type=tf.int32)[0]
         index = corner[place]
-        x = index // grid[volume] ** 2
-        y = index // grid[volume] % grid[volume]
-        z = index % grid[volume]
+        x = index // (grid[volume, 1] * grid[volume, 2])
+        y = index // grid[volume, 2] % grid[volume, 1]
+        z = index % grid[volume, 2]
         arrays = _among([lambda arrays=arrays: tuple(
-            tf.slice(array, [x, y, z, 0], [patch, patch, patch, array.shape[-1]]) for array in arrays)
+            tf.slice(array, [x, y, z, 0], [*sides, array.shape[-1]]) for array in arrays)
             for arrays in padded], volume)
         return arrays, () if target is None else (target[place],)
 

@@ -3,6 +3,8 @@
     /                      attributes: format, version, boxsize [Mpc/h], redshift_initial, redshift_final,
                            particle_mass [Msun/h], source (where it came from, in words)
     /cosmology             attributes: Om0, Ob0, h, ns, sigma8
+    /parameters            optional; attributes: further numbers that the simulation was run with, such as the
+                           strength of feedback, under any names
     /initial/delta         (n, n, n)     linear density contrast at redshift_initial on the Lagrangian grid; may be
                                          missing where /final/delta is there
     /initial/displacement  (n, n, n, 3)  optional: initial displacement from the lattice [Mpc/h]
@@ -136,6 +138,12 @@ class Simulation:
             raise DataError(f"{self.path} has no cosmology")
         return Cosmology(**{name: float(value) for name, value in self.file["cosmology"].attrs.items()})
 
+    @property
+    def parameters(self):
+        """All numbers that the simulation was run with, those of its cosmology and any others: {name: float}."""
+        return {name: float(value) for group in ("cosmology", "parameters") if group in self.file
+                for name, value in self.file[group].attrs.items()}
+
     def delta(self):
         """The initial density contrast, (n, n, n) float32, read whole; raises DataError where it is not finite."""
         delta = self.file["initial/delta"][...].astype(np.float32, copy=False)
@@ -237,10 +245,11 @@ def _slabs(shape, cells=2**24):
 
 
 def write(path, *, boxsize, cosmology, redshift_initial, redshift_final, particle_mass, source, datasets,
-          overwrite=False):
+          parameters=None, overwrite=False):
     """Write a Simulation file; it appears under its name only when it is complete and valid.
 
-    `datasets` maps the names of the schema (``"initial/delta"``, ``"halos/mass"``, ...) to arrays.
+    `datasets` maps the names of the schema (``"initial/delta"``, ``"halos/mass"``, ...) to arrays, `parameters` those
+    of further numbers that the simulation was run with to them.
     Raises DataError if the file exists (without `overwrite`) or what is written does not fit together.
     """
     import h5py
@@ -255,6 +264,8 @@ def write(path, *, boxsize, cosmology, redshift_initial, redshift_final, particl
             group = file.create_group("cosmology")
             for name in ("Om0", "Ob0", "h", "ns", "sigma8"):
                 group.attrs[name] = float(getattr(cosmology, name))
+            if parameters:
+                file.create_group("parameters").attrs.update({name: float(value) for name, value in parameters.items()})
             for name, values in datasets.items():
                 file.create_dataset(name, data=values.astype(np.float32) if values.dtype == np.float64 else values)
         with Simulation(temporary, require=()) as simulation:

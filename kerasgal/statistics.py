@@ -1,5 +1,7 @@
 """Summary statistics of fields and catalogues."""
 
+import math
+
 import numpy as np
 import scipy.fft
 
@@ -13,22 +15,22 @@ WINDOWS = {None: (0, 0), "ngp": (2, 0), "cic": (4, 2 / 3), ("ngp", "cic"): (3, 1
 def power_spectrum(delta, boxsize, bins=None, cross=None, compensate=None, shot_noise=0.0):
     """Power spectrum of a periodic field, averaged over shells of the wavenumber.
 
-    delta: (n, n, n); boxsize: Mpc/h; bins: edges of the shells in h/Mpc, by default shells as wide as the
-    fundamental mode 2 pi / boxsize, centred on its multiples, up to the Nyquist wavenumber; cross: a second
-    field (n, n, n), for the cross spectrum; compensate: divides out the window of both fields, "cic" for
+    delta: (n, n, n), or (n, n) for a map; boxsize: Mpc/h; bins: edges of the shells in h/Mpc, by default shells as
+    wide as the fundamental mode 2 pi / boxsize, centred on its multiples, up to the Nyquist wavenumber; cross: a
+    second field of the same shape, for the cross spectrum; compensate: divides out the window of both fields, "cic" for
     cloud-in-cell, "ngp" for particles counted in cells (nearest grid point), a pair such as ("cic", "ngp") for
     two fields of different windows; shot_noise: in (Mpc/h)^3, subtracted; the shot noise of the overdensity
     of N particles is boxsize^3 / N. On the grid it is flat for counts in cells, and less near the Nyquist
     wavenumber for a `compensate` with "cic", by aliasing; so it is subtracted before the window is divided out.
     Returns (k, P, n_modes): the mean |k| of each shell's modes in h/Mpc, their mean
-    power in (Mpc/h)^3, and their number, where k and -k count as two although a real field has them in
+    power in (Mpc/h)^3, of maps in (Mpc/h)^2, and their number, where k and -k count as two although a real field has them in
     common: the sample variance of a Gaussian field is 2 P^2 / n_modes. Shells without modes have NaN.
     Raises ValueError if the fields' shapes do not fit or `compensate` is unknown or a pair without `cross`.
     """
-    n = len(delta)
-    if delta.shape != (n, n, n) or (cross is not None and cross.shape != delta.shape):
+    n, dimensions = len(delta), delta.ndim
+    if delta.shape not in ((n, n, n), (n, n)) or (cross is not None and cross.shape != delta.shape):
         received = delta.shape if cross is None else (delta.shape, cross.shape)
-        raise ValueError(f"power_spectrum takes fields of one shape (n, n, n). Received: {received}")
+        raise ValueError(f"power_spectrum takes fields of one shape (n, n, n) or (n, n). Received: {received}")
     if compensate not in WINDOWS or (cross is None and isinstance(compensate, tuple)):
         raise ValueError("compensate must be None, 'cic' or 'ngp', or with `cross` a pair of the last two. "
                          f"Received: {compensate!r}")
@@ -37,14 +39,14 @@ def power_spectrum(delta, boxsize, bins=None, cross=None, compensate=None, shot_
         bins = fundamental * np.arange(0.5, n / 2)
     first = scipy.fft.rfftn(delta, workers=-1)
     second = first if cross is None else scipy.fft.rfftn(cross, workers=-1)
-    power = (first.real * second.real + first.imag * second.imag) * (boxsize**3 / n**6)
-    axes, k, multiplicity = _modes(n)
+    power = (first.real * second.real + first.imag * second.imag) * (boxsize / n**2)**dimensions
+    axes, k, multiplicity = _modes(n, dimensions)
     k *= fundamental
     sinc_power, aliased = WINDOWS[compensate]
     if shot_noise:
-        power -= shot_noise * _outer(*(1 - aliased * np.sin(np.pi / n * axis)**2 for axis in axes))
+        power -= shot_noise * _outer(*(1 - aliased * np.sin(np.pi / n * axis)**2 for axis in axes), dimensions)
     if compensate:
-        power /= _outer(*(np.sinc(axis / n)**sinc_power for axis in axes))
+        power /= _outer(*(np.sinc(axis / n)**sinc_power for axis in axes), dimensions)
     shell = np.searchsorted(bins, k.ravel(), side="right")  # 0 below the first edge, len(bins) above the last
     weight = np.broadcast_to(multiplicity, k.shape).ravel()
 
@@ -61,7 +63,7 @@ def power_spectrum(delta, boxsize, bins=None, cross=None, compensate=None, shot_
 def correlation_coefficient(first, second, boxsize, bins=None):
     """Correlation of two periodic fields by scale, r(k) = P_xy / sqrt(P_xx P_yy): how well their phases agree.
 
-    first, second: (n, n, n); boxsize, bins: as for `power_spectrum`.
+    first, second: (n, n, n) or (n, n); boxsize, bins: as for `power_spectrum`.
     Returns (k, r), where r is from -1 to 1, and NaN in shells where a field has no power. The windows of the fields
     cancel, the shot noise does not.
     """
@@ -137,11 +139,12 @@ def bispectrum(delta, boxsize, k1, k2, theta, compensate=None):
     return value, reduced, n_triangles
 
 
-def _modes(n):
-    """The modes that a real FFT of n^3 cells keeps: (full, half), their wavenumbers along an axis and along the last,
-    and length, (n, n, n // 2 + 1), all in fundamental modes, and (n // 2 + 1,) how many modes each stands for."""
+def _modes(n, dimensions=3):
+    """The modes that a real FFT of n^3 or n^2 cells keeps: (full, half), their wavenumbers along an axis and along the
+    last, and their length, (n, n, n // 2 + 1) or (n, n // 2 + 1), all in fundamental modes, and (n // 2 + 1,) how many
+    modes each stands for."""
     full, half = scipy.fft.fftfreq(n, 1 / n), scipy.fft.rfftfreq(n, 1 / n)
-    length = np.sqrt(full[:, None, None]**2 + full[:, None]**2 + half**2)
+    length = np.sqrt(sum(axis**2 for axis in np.meshgrid(*[full] * (dimensions - 1), half, indexing="ij", sparse=True)))
     # The real FFT leaves out the conjugates of all modes but the first plane's and, for even n, the last's.
     multiplicity = np.full(n // 2 + 1, 2)
     multiplicity[0] = 1
@@ -150,8 +153,9 @@ def _modes(n):
     return (full, half), length, multiplicity
 
 
-def _outer(full, half):
-    return full[:, None, None] * full[:, None] * half
+def _outer(full, half, dimensions=3):
+    """Product of a function along each axis, from its values along a full axis and along the last."""
+    return math.prod(np.meshgrid(*[full] * (dimensions - 1), half, indexing="ij", sparse=True))
 
 
 def mass_bins(mass_minimum, mass_maximum, ratio=1.4):

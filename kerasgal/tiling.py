@@ -21,20 +21,21 @@ def out_of_memory(error):
 
 
 def predict_box(model, field, *, tile, halo, multiple=1, batch=1, progress=None, warn=None):
-    """Predict a whole periodic box.
+    """Predict a whole periodic box, or a periodic map.
 
-    model: a Keras model from (batch, x, y, z, channel) to (batch, x, y, z, channel) of the same spatial shape.
-    field: (n, n, n, channel) array or HDF5 dataset; only the tiles' blocks of it are read.
+    model: a Keras model from (batch, x, y, z, channel) to (batch, x, y, z, channel) of the same spatial shape, or
+        from (batch, x, y, channel).
+    field: (n, n, n, channel) or (n, n, channel) array or HDF5 dataset; only the tiles' blocks of it are read.
     tile: cells per side that pass through the network at once, halo included.
     halo: cells per side of a tile that are predicted and thrown away.
     multiple: what tile and halo must be multiples of, 2^levels for a network with `levels` poolings. Tiles then stand
         where the poolings of a whole box would.
     progress: called as progress(done, total) in cells.  warn: called with a line when the tile is halved.
 
-    Returns (n, n, n, channel) float32. When memory runs out the tile's core is halved along its longest axis and
+    Returns an array of the field's shape, but for the channels, float32. When memory runs out the tile's core is halved along its longest axis and
     the prediction goes on, at most eight times. Raises DataError for a tile that leaves no core.
     """
-    grid = np.array(field.shape[:3])
+    grid = np.array(field.shape[:-1])
     if tile % multiple or halo % multiple or tile <= 2 * halo:
         raise DataError(f"tile {tile} with halo {halo} does not fit the network: both must be multiples of "
                         f"{multiple}, and the tile larger than twice the halo")

@@ -54,6 +54,11 @@ class TrainingConfig:
     strategy: str = setting("single", "Devices: one, all GPUs of this machine, or the workers that the environment "
                                       "variable TF_CONFIG lists.", choices=("single", "mirrored", "workers"))
 
+    @property
+    def decays_over_epochs(self):
+        """Whether the learning rate depends on `epochs`: then a run cannot be resumed for more of them."""
+        return False
+
 
 def prepare(config):
     """Set precision and seed for all that Keras builds from here on; returns the distribution strategy.
@@ -174,7 +179,7 @@ def check_resumed(folder, config, app, data):
     stored = load_config(folder, type(config), app)
     changed = [field.name for field in fields(config) if getattr(config, field.name) != getattr(stored, field.name)
                and not field.metadata["resumable"]]
-    if config.epochs != stored.epochs and getattr(config, "decay", "none") != "none":
+    if config.epochs != stored.epochs and config.decays_over_epochs:
         changed.append("epochs (on which the decay of the learning rate depends)")
     if changed:
         raise DataError(f"--resume: {folder} was trained with another {', '.join(changed)}")

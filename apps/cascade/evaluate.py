@@ -1,7 +1,7 @@
 """Runs against simulations that none of them saw, and against the halo model: Sec. 4 of Yip et al. 2019."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -186,8 +186,7 @@ def evaluate(runs, model, simulations, folder, *, tile=None, progress=lambda nam
                  if all(part[name] is not None for part in triangles)}
     counted = {name: np.sum([part[name] for part in distributions], axis=0) for name in names}
     result = {"simulations": [str(path) for path in simulations],
-              "halo_model": None if model is None else {"log_minimum": model.log_minimum, "log_first": model.log_first,
-                                                        "alpha": model.alpha},
+              "halo_model": None if model is None else asdict(model),
               "table": [{key: value for key, value in row.items() if not key.endswith("curve")} for row in rows],
               "k": k.tolist(), "predictions": {}}
     for name in names:

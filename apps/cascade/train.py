@@ -18,8 +18,6 @@ from kerasgal.errors import DataError
 from kerasgal.files import replacing
 from kerasgal.plotting import track
 
-PHASES = ("both", CLASSIFY, REGRESS)
-
 
 @dataclass
 class Boxes:
@@ -80,11 +78,14 @@ def train_phase(build, train, held_out, targets, config, folder, **options):
 
 
 def train_run(simulations, validation, config, folder, phase="both", *, resume=False, overwrite=False,
-              tensorboard=False):
-    """Train one phase or both on Simulation files with galaxies, into the run folder `folder`."""
+              tensorboard=False, boxes=None):
+    """Train one phase or both on Simulation files with galaxies, into the run folder `folder`.
+
+    boxes: what `load` gives, where that is at hand already.
+    """
     if config.strategy == "workers" and phase == "both":
         raise DataError("--strategy workers trains one phase at a time: give --phase classify, then --phase regress")
-    train, held_out = load(simulations, validation, config)
+    train, held_out = boxes or load(simulations, validation, config)
     options = {"tensorboard": tensorboard, "overwrite": overwrite,
                "data": {"training": [str(Path(path).resolve()) for path in simulations],
                         "validation": [str(Path(path).resolve()) for path in validation]}}
@@ -120,7 +121,7 @@ def sweep(simulations, validation, config, folder, values, **options):
     Each is a run in folder/sweep; best is the one with the least MSE_sub on the validation sub-cubes, which becomes
     the run in `folder`. sweep.json has them all. Returns that table, a list of dictionaries, the best first.
     """
-    _, held_out = load(simulations, validation, config)
+    boxes = load(simulations, validation, config)
     table = []
     for w1 in values.get("w1", [config.w1]):
         shared = None  # phase 1 does not know w2
@@ -130,9 +131,10 @@ def sweep(simulations, validation, config, folder, values, **options):
             if shared and not (place / CLASSIFY).exists():
                 shutil.copytree(shared / CLASSIFY, place / CLASSIFY)
             click.echo(f"w1 = {w1:g}, w2 = {w2:g}")
-            train_run(simulations, validation, chosen, place, REGRESS if shared else "both", **options)
+            train_run(simulations, validation, chosen, place, REGRESS if shared else "both", boxes=boxes,
+                      **options)
             shared = shared or place
-            error = validation_error(predict.load_run(place), held_out)
+            error = validation_error(predict.load_run(place), boxes[1])
             click.echo(f"  MSE_sub {error:.4g}")
             table.append({"w1": w1, "w2": w2, "mse_sub": error, "run": place.name})
     table.sort(key=lambda row: row["mse_sub"])

@@ -1,6 +1,5 @@
-"""Where archetypes' parameters and skies come from: tables, image sets, fits, distributions, borders of images."""
+"""Where archetypes' parameters and skies come from: tables, image sets, fits, borders of images."""
 
-import click
 import numpy as np
 
 from kerasgal.apps.morph import archetypes
@@ -33,17 +32,6 @@ def fitted(paths, psf, camera, say):
         raise DataError("no image could be fitted")
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     return archetypes.sersic_parameters(columns, camera, "the fits")
-
-
-def distributions(texts):
-    """{column: cumulative distribution} of texts like "n=cdf.txt"; raises UsageError for anything else."""
-    found = {}
-    for text in texts:
-        column, separator, path = text.partition("=")
-        if not (column and separator and path):
-            raise click.UsageError(f"--distribution {text!r}: accepted is COLUMN=FILE")
-        found[column] = path
-    return found
 
 
 def skies(paths, size, rng):

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from kerasgal.apps.morph.config import APP, TrainConfig
-from kerasgal.cli import App, run_options, together
+from kerasgal.cli import App, flags_of_run, run_options, together
 from kerasgal.config import PRESETS, from_flags, preset
 from kerasgal.errors import DataError
 
@@ -33,14 +33,17 @@ def image_options(required=True):
     ])
 
 
+def pair_of(option, text, accepted):
+    """("a", "b") of "a=b"; raises UsageError for anything else."""
+    name, separator, value = text.partition("=")
+    if not (name and separator and value):
+        raise click.UsageError(f"{option} {text!r}: accepted is {accepted}")
+    return name, value
+
+
 def split_masks(masks):
-    """("old", "new") of "old=new", or None; raises UsageError for anything else."""
-    if masks is None:
-        return None
-    old, separator, new = masks.partition("=")
-    if not (old and separator and new):
-        raise click.UsageError(f"--masks {masks!r}: accepted is OLD=NEW, e.g. fitim=mskim")
-    return old, new
+    """("old", "new") of "old=new", or None."""
+    return None if masks is None else pair_of("--masks", masks, "OLD=NEW, e.g. fitim=mskim")
 
 
 @cli.command()
@@ -129,8 +132,8 @@ def archetypes(output, table, fit, number, distributions, psf, fwhm, skies, size
         raise click.UsageError("give one of --table, --fit and --number")
     if distributions and number is None:
         raise click.UsageError("--distribution needs --number")
-    given = {"pixel_scale": pixel_scale, "zero_point": zero_point}
-    camera = archetypes.Camera(**{name: value for name, value in given.items() if value is not None})
+    changed = {"pixel_scale": pixel_scale, "zero_point": zero_point}
+    camera = archetypes.Camera(**{name: value for name, value in changed.items() if value is not None})
     point = archetypes.read_psf(psf, camera) if psf else archetypes.moffat_psf(fwhm, camera)
     rng = np.random.default_rng(seed)
     if table:
@@ -138,7 +141,8 @@ def archetypes(output, table, fit, number, distributions, psf, fwhm, skies, size
     elif fit:
         chosen = catalogues.fitted(list(fit), point, camera, click.echo)
     else:
-        drawn = archetypes.draw_parameters(number, rng, catalogues.distributions(distributions))
+        given = dict(pair_of("--distribution", text, "COLUMN=FILE") for text in distributions)
+        drawn = archetypes.draw_parameters(number, rng, given)
         chosen = archetypes.sersic_parameters(drawn, camera, "the distributions")
     note = archetypes.note_on_n(chosen)
     if note:
@@ -166,25 +170,25 @@ def train(images, more, masks, on, archetypes, folder, resume, overwrite, tensor
     from kerasgal.apps.morph.train import train_network
     from kerasgal.training import check_folder, recorded_simulations
 
-    if resume and overwrite:
-        raise click.UsageError("--resume and --overwrite contradict each other: give one of them")
     jobs = {on: [*images, *more]} | ({"archetype": list(archetypes)} if archetypes else {})
     if archetypes and on == "archetype":
         raise click.UsageError("--on archetype says what --images are: give archetypes by one of the two")
     if not images and not resume:
         raise click.UsageError("--images is missing: what to train on")
+    begun = [name for name in ("real", "archetype") if (folder / name / "config.json").exists()]
+    if resume and not begun:
+        raise DataError(f"--resume: {folder} has no run to go on with")
     if resume and not images:
-        jobs = {name: list(recorded_simulations(folder / name)[0]) for name in ("real", "archetype")
-                if (folder / name / "config.json").exists()}
+        jobs = {name: list(recorded_simulations(folder / name)[0]) for name in begun}
     for name, paths in jobs.items():
         place = folder / name
-        chosen = {**flags, "config": place / "config.json"} if resume and not (
-            flags["preset"] or flags["config"]) else flags
-        config = from_flags(TrainConfig, chosen)
+        # Interrupted before the second network was begun: that sees images as the first does.
+        alike = place if name in begun or not begun else folder / begun[0]
+        config = from_flags(TrainConfig, flags_of_run(alike, resume, overwrite, flags))
         check_folder(place, APP, resume, overwrite)
         click.echo(f"network of {name} images")
         train_network(paths, config, place, masks=split_masks(masks), overwrite=overwrite, tensorboard=tensorboard,
-                      resume=resume and (place / "config.json").exists())
+                      resume=resume and name in begun)
         click.echo(f"{place}: run folder, loss curve in {place / 'loss.png'}")
 
 
@@ -242,9 +246,7 @@ def evaluate(folder, sets, output, overwrite):
     refuse_existing(output / "metrics.json", overwrite)
     named = {}
     for text in sets:
-        name, separator, path = text.partition("=")
-        if not (name and separator and path):
-            raise click.UsageError(f"--set {text!r}: accepted is NAME=PATH")
+        name, path = pair_of("--set", text, "NAME=PATH")
         named.setdefault(name, []).append(path)
     run = load_run(folder)
     for paths in named.values():

@@ -6,13 +6,14 @@ import numpy as np
 from scipy import stats
 
 from kerasgal.apps.morph import figures
-from kerasgal.apps.morph.score import BATCH, galaxy_pixels, score, score_batch
+from kerasgal.apps.morph.score import BATCH, border_sky, galaxy_pixels, score, score_batch
 from kerasgal.errors import DataError
 from kerasgal.files import replacing
 
 DRAWS = 1000  # of the bootstrap
 SHOWN = 4  # images of each set beside their contributions
 DISTURBED = 128  # images to whose sky noise is added
+SKY_WIDTH = 2  # pixels of the border that the noise of the sky is measured in
 
 
 def evaluate(run, sets, folder, progress=lambda name: None):
@@ -38,7 +39,7 @@ def evaluate(run, sets, folder, progress=lambda name: None):
     figures.skies(scored, folder / "sky.png")
     figures.contributions({name: (values["images"][:SHOWN], values["real"][:SHOWN], values["archetype"][:SHOWN])
                            for name, values in scored.items()}, folder / "contributions.png")
-    for horizontal, vertical in (("magnitude", "radius"), ("n", "radius"), ("mass", "radius")):
+    for horizontal, vertical in (("log_mass", "radius"), ("magnitude", "radius"), ("n", "radius")):
         known = {name: values for name, values in scored.items() if {horizontal, vertical} <= values["columns"].keys()}
         if known:
             figures.plane(known, horizontal, vertical, folder / f"{vertical}_{horizontal}.png")
@@ -65,7 +66,7 @@ def collect(run, images):
                 for name in ("log_p_real", "log_p_archetype", "llr", "llr_galaxy"):
                     numbers[name].append(row[name])
                 columns.append(described.pop(row["id"]) or {})
-        numbers["sky_noise"] += [sky_noise(image) for image in prepared]
+        numbers["sky_noise"] += [border_sky(image, SKY_WIDTH)[1] for image in prepared]
         if sum(map(len, first["images"])) < DISTURBED:
             for name, values in (("images", prepared), ("real", real), ("archetype", archetype)):
                 first[name].append(values)
@@ -74,12 +75,6 @@ def collect(run, images):
             **{name: np.concatenate(values) if values else np.empty((0, 1, 1)) for name, values in first.items()},
             "columns": {name: np.array([entry[name] for entry in columns], float) for name in common
                         if np.isscalar(columns[0][name]) and not isinstance(columns[0][name], (str, bytes))}}
-
-
-def sky_noise(image):
-    """Standard deviation of the pixels at the border of a prepared image, (y, x), by its median deviation."""
-    border = np.concatenate([image[:2].ravel(), image[-2:].ravel(), image[2:-2, :2].ravel(), image[2:-2, -2:].ravel()])
-    return float(1.4826 * np.median(np.abs(border - np.median(border))))
 
 
 def compare(values, reference):
@@ -112,7 +107,7 @@ def sky_test(run, images):
     """
     rng = np.random.default_rng(0)
     disturbed = np.stack([np.where(galaxy_pixels(image), image,
-                                   np.clip(image + rng.normal(0, max(sky_noise(image), 1e-4), image.shape), -1, 1))
+                                   np.clip(image + rng.normal(0, max(border_sky(image, SKY_WIDTH)[1], 1e-4), image.shape), -1, 1))
                           for image in images]).astype(np.float32)
     before, after = (scores_of(run, stamps) for stamps in (images, disturbed))
     moved = {name: float(np.abs(after[name] - before[name]).mean()) for name in ("log_p_real", "llr")}

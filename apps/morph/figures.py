@@ -4,6 +4,9 @@ import numpy as np
 
 from kerasgal.plotting import figure, save
 
+LABELS = {"log_mass": "log$_{10}$ stellar mass / M$_\\odot$", "magnitude": "magnitude", "n": "Sersic index",
+          "radius": "half-light radius [arcsec]"}
+
 
 def ratios(llr, path):
     """Distributions of the likelihood ratio of each set, (n,) each, with their medians."""
@@ -61,8 +64,8 @@ def plane(scored, horizontal, vertical, path):
     for axis, (name, values) in zip(axes[0], scored.items()):
         drawn = axis.hexbin(values["columns"][horizontal], values["columns"][vertical], values["llr"], gridsize=12,
                             extent=extent, cmap="viridis", vmin=limits[0], vmax=limits[1])
-        axis.set(title=name, xlabel=horizontal)
-    axes[0, 0].set_ylabel(vertical)
+        axis.set(title=name, xlabel=LABELS[horizontal])
+    axes[0, 0].set_ylabel(LABELS[vertical])
     drawing.colorbar(drawn, ax=axes[0].tolist(), label="mean log-likelihood ratio")
     save(drawing, path)
 

@@ -81,14 +81,21 @@ def pair(run):
     return keras.Model(inputs, ops.stack(maps, axis=-1), name="morph")
 
 
+def border_sky(image, width=1):
+    """Median of the pixels at the border of an image, (y, x), and their standard deviation by the median deviation."""
+    inside = np.zeros(image.shape, bool)
+    inside[width:-width, width:-width] = True
+    border = image[~inside]
+    sky = np.median(border)
+    return sky, 1.4826 * np.median(np.abs(border - sky))
+
+
 def galaxy_pixels(image):
     """The pixels of a prepared image, (y, x), that belong to its central galaxy: boolean, (y, x).
 
     Those that stand out of the sky, as the border shows it, in one piece with the brightest of the central pixels.
     """
-    border = np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])
-    sky = np.median(border)
-    noise = 1.4826 * np.median(np.abs(border - sky))
+    sky, noise = border_sky(image)
     bright = image > sky + DETECTION * max(noise, 1e-6)
     y, x = (side // 4 for side in image.shape)
     middle = np.where(bright, image, -np.inf)[y:-y, x:-x]

@@ -58,3 +58,7 @@ class TrainConfig(TrainingConfig):
         if self.patch % 2**self.levels:
             raise DataError(f"--patch {self.patch} cannot be halved {self.levels} times, once per level: give a "
                             f"multiple of {2**self.levels}, or fewer --levels")
+
+    @property
+    def decays_over_epochs(self):
+        return self.decay != "none"

@@ -167,7 +167,7 @@ def test_evaluate_compares_sets(run, galaxies, tmp_path, invoke):
     assert "median LLR" in said and "noise added to the sky" in said
     result = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
     assert result["reference"] == "observed" and 0 <= result["sets"]["smooth"]["area_under_curve"] <= 1
-    for name in ("llr", "sky", "contributions", "radius_n"):
+    for name in ("llr", "sky", "contributions", "radius_n", "radius_log_mass"):
         assert (tmp_path / "evaluation" / f"{name}.png").stat().st_size > 5_000
 
 
@@ -211,6 +211,11 @@ def test_a_run_resumes_from_its_folder_alone(galaxies, tmp_path, invoke):
     assert done.returncode == 1 and "has no network trained on archetype images" in done.stderr
     invoke("morph", "train", "--run", folder, "--resume", "--epochs", "2")
     assert (folder / "real" / "history.csv").read_text().count("\n") == 3
+    # As if interrupted before the second network was begun.
+    invoke("morph", "train", "--images", galaxies / "real.h5", "--archetypes", galaxies / "archetypes.h5", "--run", folder,
+           "--resume", "--epochs", "3")
+    assert (folder / "archetype" / "history.csv").read_text().count("\n") == 4
+    shutil.rmtree(folder / "archetype")
     prepared_otherwise(folder / "real", folder / "archetype", softening=500.0)
     done = invoke("morph", "score", "--run", folder, "--images", galaxies / "real.h5", check=False)
     assert done.returncode == 1 and "trained with another softening" in done.stderr
@@ -236,6 +241,7 @@ def test_the_galaxys_pixels_are_those_of_its_piece():
     ("both", 2, "give archetypes by one of the two"),
     ("masks", 2, "accepted is OLD=NEW"),
     ("exists", 1, "exists already; give --resume"),
+    ("no run", 1, "has no run to go on with"),
     ("precision", 1, "trains wrongly without a GPU"),
 ])
 def test_mistakes_in_training_are_one_line(case, code, message, galaxies, run, tmp_path, invoke):
@@ -247,7 +253,7 @@ def test_mistakes_in_training_are_one_line(case, code, message, galaxies, run, t
         "few": ["--images", tmp_path / "few.npy"], "crop": ["--images", real, "--crop", "60"], "nothing": [],
         "both": ["--images", real, "--on", "archetype", "--archetypes", real],
         "masks": ["--images", real, "--masks", "x"],
-        "exists": ["--images", real, "--run", run], "precision": ["--images", real, "--precision", "mixed_bfloat16"],
+        "no run": ["--resume"], "exists": ["--images", real, "--run", run], "precision": ["--images", real, "--precision", "mixed_bfloat16"],
     }[case]
     done = invoke("morph", "train", "--run", tmp_path / "run", *TINY, *arguments, check=False)
     assert done.returncode == code, done.stderr
