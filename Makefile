@@ -10,9 +10,10 @@ HALOMASS_TRAIN = $(foreach i,0 1 2 3 4 5 6 7 8 9 10 11,$(HALOMASS)/train_$(i).h5
 HALOMASS_VALIDATION = $(foreach i,0 1,--validation $(HALOMASS)/validation_$(i).h5)
 HALOMASS_TEST = $(foreach i,0 1 2 3,--simulation $(HALOMASS)/test_$(i).h5)
 CASCADE = $(DEMO)-cascade
+DIFFUSION = $(DEMO)-diffusion
 MORPH = $(DEMO)-morph
 
-.PHONY: demo demo-halomass demo-cascade demo-morph test lint docs bench clean
+.PHONY: demo demo-halomass demo-cascade demo-diffusion demo-morph test lint docs bench clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -54,6 +55,19 @@ demo-cascade: $(VENV)/.installed
 	$(BIN)/kerasgal cascade evaluate $(CASCADE)/cascade $(foreach i,0 1,--simulation $(CASCADE)/test_$(i).h5) \
 	  --output $(CASCADE)/evaluation
 
+# The same simulations; draws of galaxies on maps.
+demo-diffusion: $(VENV)/.installed
+	rm -rf $(DIFFUSION)
+	mkdir -p $(DIFFUSION)
+	$(BIN)/kerasgal simulate $(DIFFUSION)/train.h5 --galaxies --particles 128 --realisations 5 --seed 1
+	$(BIN)/kerasgal simulate $(DIFFUSION)/test.h5 --galaxies --particles 128 --realisations 2 --seed 1001
+	$(BIN)/kerasgal cascade diffusion train $(foreach i,0 1 2 3 4,$(DIFFUSION)/train_$(i).h5) --preset demo \
+	  --run $(DIFFUSION)/run
+	$(BIN)/kerasgal cascade diffusion sample $(DIFFUSION)/run $(DIFFUSION)/test_0.h5 --draws 4 --sampler deterministic \
+	  --steps 20 --output $(DIFFUSION)/test_0_draws.h5
+	$(BIN)/kerasgal cascade diffusion evaluate $(DIFFUSION)/run $(foreach i,0 1,--simulation $(DIFFUSION)/test_$(i).h5) \
+	  --output $(DIFFUSION)/evaluation
+
 # Made-up galaxies and their archetypes to train on; others, in three degrees of realism and as archetypes, to test on.
 demo-morph: $(VENV)/.installed
 	rm -rf $(MORPH)
@@ -78,14 +92,15 @@ lint: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
-	$(BIN)/sphinx-build -W -q docs docs/_build
+	$(BIN)/sphinx-build -W -q docs docs/_build/html
 
 bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/pipeline.py
 	$(BIN)/python tests/benchmarks/watershed.py
 	$(BIN)/python tests/benchmarks/halomass.py
 	$(BIN)/python tests/benchmarks/cascade.py
+	$(BIN)/python tests/benchmarks/diffusion.py
 	$(BIN)/python tests/benchmarks/morph.py
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(HALOMASS) $(CASCADE) $(MORPH) docs/_build build dist *.egg-info
+	rm -rf $(VENV) $(DEMO) $(HALOMASS) $(CASCADE) $(DIFFUSION) $(MORPH) docs/_build build dist *.egg-info

@@ -23,8 +23,8 @@ def power_spectrum(delta, boxsize, bins=None, cross=None, compensate=None, shot_
     of N particles is boxsize^3 / N. On the grid it is flat for counts in cells, and less near the Nyquist
     wavenumber for a `compensate` with "cic", by aliasing; so it is subtracted before the window is divided out.
     Returns (k, P, n_modes): the mean |k| of each shell's modes in h/Mpc, their mean
-    power in (Mpc/h)^3, of maps in (Mpc/h)^2, and their number, where k and -k count as two although a real field has them in
-    common: the sample variance of a Gaussian field is 2 P^2 / n_modes. Shells without modes have NaN.
+    power in (Mpc/h)^3, of maps in (Mpc/h)^2, and their number, where k and -k count as two although a real field has
+    them in common: the sample variance of a Gaussian field is 2 P^2 / n_modes. Shells without modes have NaN.
     Raises ValueError if the fields' shapes do not fit or `compensate` is unknown or a pair without `cross`.
     """
     n, dimensions = len(delta), delta.ndim

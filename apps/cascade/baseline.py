@@ -9,7 +9,6 @@ import numpy as np
 
 from kerasgal.apps.cascade import hod
 from kerasgal.apps.cascade.config import APP
-from kerasgal.apps.cascade.predict import CLASSIFY
 from kerasgal.errors import DataError
 from kerasgal.files import replacing
 from kerasgal.galaxies import centres
@@ -42,8 +41,8 @@ def fit(paths):
 
 
 def fit_to_training(folder):
-    """The halo model fitted to what a run was trained on; None, and a word why, where that is gone or has no haloes."""
-    training, _ = recorded_simulations(Path(folder) / CLASSIFY)
+    """The halo model fitted to what the run folder says it was trained on; None, and a word why, where that is gone."""
+    training, _ = recorded_simulations(folder)
     try:
         return fit(training)
     except DataError as error:

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from kerasgal.apps.cascade.config import APP, CLASSIFIERS, TrainConfig
+from kerasgal.apps.cascade.diffusion.cli import diffusion
 from kerasgal.cli import App, prepare_training, training_options
 from kerasgal.config import PRESETS, preset, replace
 
@@ -17,6 +18,9 @@ def cli():
 
     Yip, Zhang, Wang, Zhang, Sun, Contardo, Villaescusa-Navarro, He, Genel & Ho 2019, arXiv:1910.07813.
     """
+
+
+cli.add_command(diffusion)
 
 
 @cli.command()
@@ -171,7 +175,7 @@ def evaluate(runs, simulations, fitted, output, tile, overwrite):
     """
     from kerasgal.apps.cascade import baseline
     from kerasgal.apps.cascade import evaluate as evaluation
-    from kerasgal.apps.cascade.predict import load_run
+    from kerasgal.apps.cascade.predict import CLASSIFY, load_run
     from kerasgal.files import refuse_existing
     from kerasgal.training import named
 
@@ -179,7 +183,7 @@ def evaluate(runs, simulations, fitted, output, tile, overwrite):
     refuse_existing(folder / "metrics.json", overwrite)
     trained = {name: (run, load_run(run)) for name, run in named(runs).items()}
     evaluation.check(trained, simulations)
-    model = baseline.read(fitted) if fitted else baseline.fit_to_training(runs[0])
+    model = baseline.read(fitted) if fitted else baseline.fit_to_training(runs[0] / CLASSIFY)
     if model:
         click.echo(f"halo model: {baseline.words(model)}")
     result = evaluation.evaluate(trained, model, simulations, folder, tile=tile,

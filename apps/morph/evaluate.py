@@ -106,9 +106,9 @@ def sky_test(run, images):
     images: (n, y, x) prepared. Mean absolute changes, in nats per image, and the ratio's over that of log p.
     """
     rng = np.random.default_rng(0)
-    disturbed = np.stack([np.where(galaxy_pixels(image), image,
-                                   np.clip(image + rng.normal(0, max(border_sky(image, SKY_WIDTH)[1], 1e-4), image.shape), -1, 1))
-                          for image in images]).astype(np.float32)
+    noisy = [image + rng.normal(0, max(border_sky(image, SKY_WIDTH)[1], 1e-4), image.shape) for image in images]
+    disturbed = np.stack([np.where(galaxy_pixels(image), image, np.clip(changed, -1, 1))
+                          for image, changed in zip(images, noisy)]).astype(np.float32)
     before, after = (scores_of(run, stamps) for stamps in (images, disturbed))
     moved = {name: float(np.abs(after[name] - before[name]).mean()) for name in ("log_p_real", "llr")}
     return {"log_p_real": moved["log_p_real"], "llr": moved["llr"], "ratio": moved["llr"] / moved["log_p_real"]}

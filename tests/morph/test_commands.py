@@ -212,8 +212,8 @@ def test_a_run_resumes_from_its_folder_alone(galaxies, tmp_path, invoke):
     invoke("morph", "train", "--run", folder, "--resume", "--epochs", "2")
     assert (folder / "real" / "history.csv").read_text().count("\n") == 3
     # As if interrupted before the second network was begun.
-    invoke("morph", "train", "--images", galaxies / "real.h5", "--archetypes", galaxies / "archetypes.h5", "--run", folder,
-           "--resume", "--epochs", "3")
+    invoke("morph", "train", "--images", galaxies / "real.h5", "--archetypes", galaxies / "archetypes.h5", "--run",
+           folder, "--resume", "--epochs", "3")
     assert (folder / "archetype" / "history.csv").read_text().count("\n") == 4
     shutil.rmtree(folder / "archetype")
     prepared_otherwise(folder / "real", folder / "archetype", softening=500.0)
@@ -253,7 +253,8 @@ def test_mistakes_in_training_are_one_line(case, code, message, galaxies, run, t
         "few": ["--images", tmp_path / "few.npy"], "crop": ["--images", real, "--crop", "60"], "nothing": [],
         "both": ["--images", real, "--on", "archetype", "--archetypes", real],
         "masks": ["--images", real, "--masks", "x"],
-        "no run": ["--resume"], "exists": ["--images", real, "--run", run], "precision": ["--images", real, "--precision", "mixed_bfloat16"],
+        "no run": ["--resume"], "exists": ["--images", real, "--run", run],
+        "precision": ["--images", real, "--precision", "mixed_bfloat16"],
     }[case]
     done = invoke("morph", "train", "--run", tmp_path / "run", *TINY, *arguments, check=False)
     assert done.returncode == code, done.stderr

@@ -1,0 +1,77 @@
+"""Hyper-parameters of the variational diffusion model, as Ono et al. 2024 (arXiv:2403.10648) train it on CAMELS."""
+
+from dataclasses import dataclass
+
+from kerasgal.apps.cascade.config import SCALINGS
+from kerasgal.config import setting
+from kerasgal.errors import DataError
+from kerasgal.training import TrainingConfig
+
+APP = "cascade diffusion"
+FIELDS = ("log", "count")
+
+
+@dataclass(frozen=True)
+class DiffusionConfig(TrainingConfig):
+    """Maps or boxes, noise, network and optimiser of one diffusion run."""
+
+    dimensions: int = setting(2, "2 for maps, the sums along one axis of slabs of the box; 3 for boxes.", minimum=2,
+                              maximum=3)
+    cell: float = setting(0.09765625, "Side of a cell [Mpc/h]; the grid has as many cells as the box holds.",
+                          demo=0.390625, minimum=1e-3)
+    depth: int = setting(51, "Cells from front to back of the slab that a map shows; 1 for slices.", demo=16, minimum=1)
+    patch: int = setting(256, "Cells per side of what the network is trained on.", demo=64, minimum=8)
+    stride: int = setting(256, "Cells from one patch of a training map or box to the next.", demo=32, minimum=1)
+    field: str = setting("log", "What is noised: log2(1 + galaxies in a cell), or galaxies in a cell.", choices=FIELDS)
+    maximum: int = setting(63, "Most galaxies that a cell can have.", minimum=1)
+    scaling: str = setting("log", "What the network makes of the density (in units of the mean) first: nothing, "
+                                  "ln(1 + density), or arsinh(density).", choices=SCALINGS)
+    parameters: str = setting("", "Numbers of each simulation that are given to the network, e.g. Om0,sigma8; none if "
+                                  "empty.")
+    schedule: str = setting("linear", "How gamma rises with time: evenly, or as a monotone network learns it.",
+                            choices=("linear", "learned"))
+    gamma_min: float = setting(-13.3, "gamma, minus the logarithm of the signal-to-noise ratio, at time 0.", demo=-5.0)
+    gamma_max: float = setting(13.3, "gamma at time 1.", demo=5.0)
+    prediction: str = setting("noise", "What the network predicts: the noise, or v = alpha noise - sigma field.",
+                              demo="velocity", choices=("noise", "velocity"))
+    weighting: str = setting("bound", "What training lowers: the bound, or the error of v evenly over gamma, which "
+                                      "says more about large scales; validation is by the bound.", demo="velocity",
+                             choices=("bound", "velocity"))
+    filters: int = setting(48, "Filters of the network's first level, even; doubled with every further one.", demo=24,
+                           minimum=4)
+    levels: int = setting(4, "Levels of the U-Net above its bottleneck.", demo=2, minimum=1)
+    groups: int = setting(8, "Channels are normalised in so many groups over the whole patch; 0: cell by cell, which "
+                             "leaves no seams between tiles.", demo=0, minimum=0)
+    dropout: float = setting(0.1, "Share of the activations that dropout takes away.", demo=0.0, minimum=0.0,
+                             maximum=0.99)
+    attention: bool = setting(True, "Self-attention at the bottleneck.", demo=False)
+    fourier: bool = setting(False, "Give the network sines and cosines of the noisy field, too.", demo=True)
+    learning_rate: float = setting(1e-4, "Learning rate of Adam.", demo=3e-3, minimum=0.0)
+    decay: str = setting("none", "How the learning rate falls: it does not, or to zero along a cosine.", demo="cosine",
+                         choices=("none", "cosine"))
+    weight_decay: float = setting(1e-5, "Decay of the weights, times the learning rate.", minimum=0.0)
+    clip: float = setting(0.5, "Largest norm of the gradient; 0 does not clip it.", minimum=0.0)
+    averaging: float = setting(0.9999, "Momentum of the running average of the weights, which draws; 0: none.",
+                               demo=0.99, minimum=0.0, maximum=0.99999)
+    batch: int = setting(12, "Patches per step, over all devices.", demo=16, minimum=1)
+    epochs: int = setting(400, "Epochs; each ends with validation and a checkpoint.", demo=12, minimum=1,
+                          resumable=True)
+    steps_per_epoch: int = setting(1250, "Steps per epoch.", demo=125, minimum=1)
+
+    def __post_init__(self):
+        if self.patch % 2**self.levels:
+            raise DataError(f"--patch {self.patch} cannot be halved {self.levels} times, once per level: give a "
+                            f"multiple of {2**self.levels}, or fewer --levels")
+        if self.groups and self.filters % self.groups or self.filters % 2:
+            raise DataError(f"--filters {self.filters} must be even and a multiple of --groups {self.groups}")
+        if not self.gamma_min < self.gamma_max:
+            raise DataError(f"--gamma-min {self.gamma_min:g} is not below --gamma-max {self.gamma_max:g}")
+
+    @property
+    def decays_over_epochs(self):
+        return self.decay != "none"
+
+    @property
+    def names(self):
+        """Names of the parameters that the network is given."""
+        return [name for name in self.parameters.split(",") if name]

@@ -1,0 +1,98 @@
+"""The figures of the diffusion model."""
+
+import numpy as np
+
+from kerasgal.plotting import figure, save
+
+COLOUR = {"target": "0.2", "diffusion": "C0", "regressor": "C2", "halo model": "C1", "shuffled": "0.7"}
+
+
+def draws(item, path, most=3):
+    """A map's density, its true galaxies and some draws; of a box, a slab of it."""
+    def flat(field):
+        return field if field.ndim == 2 else field[:, :, :max(1, len(field) // 8)].sum(axis=2)
+
+    drawn = item.drawn["diffusion"][0][:most]
+    panels = [("dark matter", np.log10(np.maximum(flat(item.density[0]), 1e-2)), None),
+              ("galaxies: target", flat(item.target[0]), (0, 4)),
+              *((f"galaxies: draw {number + 1}", flat(field), (0, 4)) for number, field in enumerate(drawn))]
+    drawing, axes = figure(len(panels), width=3.2, height=3.6, sharey=True)
+    for axis, (name, image, limits) in zip(axes, panels):
+        low, high = limits or np.percentile(image, (1, 99.8))
+        axis.imshow(image.T, origin="lower", extent=(0, item.boxsize, 0, item.boxsize), cmap="magma", vmin=low,
+                    vmax=high, interpolation="nearest")
+        axis.set(title=name, xlabel="x [Mpc/h]")
+    axes[0].set_ylabel("y [Mpc/h]")
+    save(drawing, path)
+
+
+def spectra(k, mean, scatter, correlation, path):
+    """Power spectra with the draws' scatter, their ratios to the target's, and correlation coefficients."""
+    drawing, (left, middle, right) = figure(3, width=4)
+    for name, values in mean.items():
+        left.loglog(k, values, color=COLOUR[name], label=name)
+        if name != "target":
+            middle.plot(k, values / mean["target"], color=COLOUR[name])
+    for axis, unit in ((left, 1), (middle, mean["target"])):
+        axis.fill_between(k, (mean["diffusion"] - scatter) / unit, (mean["diffusion"] + scatter) / unit, alpha=0.25,
+                          color=COLOUR["diffusion"], linewidth=0)
+    for name, values in correlation.items():
+        right.plot(k, values, color=COLOUR[name], label="another map's density" if name == "shuffled" else name)
+    left.set(xlabel="k [h/Mpc]", ylabel="P(k), shot noise included")
+    middle.set(xlabel="k [h/Mpc]", ylabel="ratio to target", ylim=(0, 2), xscale="log")
+    middle.axhspan(0.75, 1.25, color="0.93", zorder=0)
+    right.set(xlabel="k [h/Mpc]", ylabel="correlation with the target, r(k)", ylim=(-0.2, 1.02), xscale="log")
+    for axis in (left, middle, right):
+        axis.xaxis.set_minor_formatter("")
+    for axis in (left, right):
+        axis.legend(frameon=False, fontsize=8)
+    save(drawing, path)
+
+
+def ranks(observed, expected, p, path):
+    """Ranks of the target among the draws, beside even ones."""
+    drawing, axis = figure()
+    place = np.arange(len(observed))
+    axis.bar(place, observed, width=0.9, color=COLOUR["diffusion"], alpha=0.7)
+    axis.step(np.append(place, len(place)) - 0.5, np.append(expected, expected[-1]), where="post", color="0.2")
+    axis.fill_between(np.append(place, len(place)) - 0.5, *(np.append(expected, expected[-1]) + sign * np.sqrt(
+        np.append(expected, expected[-1])) for sign in (-1, 1)), step="post", color="0.2", alpha=0.15, linewidth=0)
+    axis.set(xlabel="rank of the target among the draws, from low to high", ylabel="blocks", xticks=[],
+             title=f"even with p = {p:.2g}")
+    save(drawing, path)
+
+
+def study(result, path):
+    """Power spectra with few steps relative to that of the longest ancestral sampler, and the mean residuals."""
+    k, longest = np.array(result["k"]), np.array(result["ancestral"][-1]["power"])
+    drawing, axes = figure(3, width=4)
+    for axis, sampler in zip(axes, ("ancestral", "deterministic")):
+        for number, row in enumerate(result[sampler]):
+            axis.plot(k, row["power"] / longest, label=f"{row['steps']} steps", color=f"C{number}")
+        axis.set(title=sampler, xlabel="k [h/Mpc]", ylabel="P(k) / P(k) of the longest ancestral", ylim=(0, 2),
+                 xscale="log")
+        axis.axhspan(0.9, 1.1, color="0.93", zorder=0)
+        axis.xaxis.set_minor_formatter("")
+        axes[2].plot([row["steps"] for row in result[sampler]], [row["residual"] for row in result[sampler]],
+                     marker=".", label=sampler)
+    noise = np.mean(np.array(result["ancestral"][-1]["error"]) / longest)
+    axes[2].axhline(noise, color="0.6", linestyle=":", label="error of the mean over draws")
+    axes[2].set(xlabel="steps", ylabel="mean residual of P(k)", xscale="log", yscale="log")
+    axes[0].legend(frameon=False, fontsize=8)
+    axes[2].legend(frameon=False, fontsize=8)
+    save(drawing, path)
+
+
+def response(k, result, path):
+    """Spectra of draws with each parameter high, over those with it low."""
+    drawing, axis = figure()
+    for name, sides in result.items():
+        low, high = sides["low"], sides["high"]
+        axis.plot(k, np.array(high["power"]) / np.array(low["power"]),
+                  label=f"{name} {low['value']:.3g} to {high['value']:.3g}: galaxies x "
+                        f"{high['galaxies'] / max(low['galaxies'], 1):.3g}")
+    axis.axhline(1, color="0.6", linewidth=0.8)
+    axis.set(xlabel="k [h/Mpc]", ylabel="P(k), high over low", xscale="log")
+    axis.xaxis.set_minor_formatter("")
+    axis.legend(frameon=False, fontsize=8)
+    save(drawing, path)

@@ -1,0 +1,118 @@
+"""The network that finds the noise: the U-Net of Ono et al. 2024 (arXiv:2403.10648) for maps and for boxes."""
+
+import math
+
+import keras
+from keras import layers, ops
+
+from kerasgal.apps.cascade.model import Scaling
+
+FREQUENCIES = (0.25, 0.5, 1.0, 2.0)  # of the Fourier features, 2^-2 to 2^1 as in the paper's code
+LONGEST = 10_000.0  # period of the slowest wave in the embedding of gamma
+
+
+@keras.saving.register_keras_serializable("kerasgal")
+class Waves(layers.Layer):
+    """Embedding of gamma, (batch,): sines and cosines of 1000 times its place between gamma_min and gamma_max."""
+
+    def __init__(self, size, gamma_min, gamma_max, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.size, self.gamma_min, self.gamma_max = size, gamma_min, gamma_max
+
+    def call(self, gamma):
+        place = 1000 * (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
+        half = self.size // 2
+        frequency = ops.exp(-math.log(LONGEST) / (half - 1) * ops.arange(half, dtype="float32"))
+        phase = ops.reshape(place, (-1, 1)) * frequency
+        return ops.concatenate([ops.sin(phase), ops.cos(phase)], axis=-1)
+
+    def get_config(self):
+        return {**{key: value for key, value in super().get_config().items() if key != "dtype"}, "size": self.size,
+                "gamma_min": self.gamma_min, "gamma_max": self.gamma_max}
+
+
+@keras.saving.register_keras_serializable("kerasgal")
+class FourierFeatures(layers.Layer):
+    """The field beside sines and cosines of it, which tell neighbouring counts apart (Sec. 5 of arXiv:2107.00630)."""
+
+    def call(self, field):
+        phases = [2 * math.pi * frequency * field for frequency in FREQUENCIES]
+        return ops.concatenate([field, *map(ops.sin, phases), *map(ops.cos, phases)], axis=-1)
+
+
+def score_network(dimensions, parameters=0, *, filters, levels, groups, dropout, attention, fourier, scaling,
+                  gamma_min, gamma_max):
+    """The network: [field with noise, density, gamma] or, with `parameters`, [..., parameters] to the noise's shape.
+
+    dimensions: 2 for (batch, x, y, 1), 3 for (batch, x, y, z, 1); the sides are multiples of 2^levels.
+    parameters: how many numbers describe the simulation, (batch, parameters); these are normalised inside.
+    filters: of the first level, doubled with every further one; also the size of gamma's embedding.
+    groups: of channels that are normalised together; 0 normalises the channels of each cell by themselves, so that
+        what the network finds depends on nothing beyond its reach.
+    The density is in units of its mean, and scaled as `Scaling` says. The output is float32.
+    """
+    Conv, Up = (layers.Conv2D, layers.Conv2DTranspose) if dimensions == 2 else (layers.Conv3D, layers.Conv3DTranspose)
+    zeros = "zeros"  # initial weights of the last convolution of each block, which so begins as the identity
+
+    def normalised(x):
+        x = layers.GroupNormalization(groups)(x) if groups else layers.LayerNormalization()(x)
+        return layers.Activation("silu")(x)
+
+    def block(x, channels):
+        y = Conv(channels, 3, padding="same")(normalised(x))
+        shift = layers.Dense(channels, use_bias=False, kernel_initializer=zeros)(embedding)
+        y = layers.Add()([y, layers.Reshape((1,) * dimensions + (channels,))(shift)])
+        y = layers.Dropout(dropout)(normalised(y))
+        y = Conv(channels, 3, padding="same", kernel_initializer=zeros)(y)
+        if x.shape[-1] != channels:
+            x = Conv(channels, 1)(x)
+        return layers.Add()([x, y])
+
+    def attended(x):
+        channels = x.shape[-1]
+        y = layers.GroupNormalization(groups)(x) if groups else layers.LayerNormalization()(x)
+        y = layers.Reshape((-1, channels))(y)
+        y = layers.MultiHeadAttention(1, channels)(y, y)
+        y = Flat()([y, x])
+        return layers.Add()([x, Conv(channels, 1, kernel_initializer=zeros)(y)])
+
+    field = keras.Input((None,) * dimensions + (1,), name="field")
+    density = keras.Input((None,) * dimensions + (1,), name="density")
+    gamma = keras.Input((), name="gamma")
+    inputs = [field, density, gamma]
+
+    embedding = Waves(filters, gamma_min, gamma_max)(gamma)
+    if parameters:
+        inputs.append(keras.Input((parameters,), name="parameters"))
+        embedding = layers.Concatenate()([embedding, layers.Normalization(name="normalised_parameters")(inputs[-1])])
+    for _ in range(2):
+        embedding = layers.Dense(4 * filters, activation="silu")(embedding)
+
+    x = layers.Concatenate()([field, Scaling(scaling)(density)])
+    if fourier:
+        x = FourierFeatures()(x)
+    x = Conv(filters, 3, padding="same")(x)
+    skips = []
+    for level in range(levels):
+        channels = filters * 2**level
+        x = block(x, channels)
+        skips.append(x)
+        x = Conv(channels, 2, strides=2)(x)
+    x = block(x, filters * 2**levels)
+    if attention:
+        x = block(attended(x), filters * 2**levels)
+    for level in reversed(range(levels)):
+        channels = filters * 2**level
+        x = layers.Concatenate()([Up(channels, 2, strides=2)(x), skips[level]])
+        x = block(x, channels)
+    x = Conv(1, 3, padding="same", kernel_initializer=zeros, dtype="float32", name="output")(normalised(x))
+    return keras.Model(inputs, x, name="score")
+
+
+@keras.saving.register_keras_serializable("kerasgal")
+class Flat(layers.Layer):
+    """The inverse of flattening: [(batch, cells, channels), a tensor] to the shape of that tensor."""
+
+    def call(self, inputs):
+        flat, like = inputs
+        return ops.reshape(flat, ops.shape(like))

@@ -1,0 +1,74 @@
+"""Seams of draws that are put together from tiles, and the rate of drawing many at once.
+
+    python tests/benchmarks/diffusion.py [RUN SIMULATION]
+
+Without a trained run, with an untrained network of random weights, and a made-up density.
+"""
+
+import os
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np  # noqa: E402
+
+STEPS, TILE = 20, 32
+
+
+def made_up():
+    from kerasgal.apps.cascade.diffusion import sample, train
+    from kerasgal.apps.cascade.diffusion.config import DiffusionConfig
+    from kerasgal.config import preset
+
+    config = preset(DiffusionConfig, "demo")
+    model = train.VariationalDiffusion(config)
+    rng = np.random.default_rng(0)
+    for variable in model.network.trainable_variables:
+        variable.assign(variable + rng.normal(0, 0.02, variable.shape))
+    return sample.Run(config, model), np.exp(rng.normal(size=(128, 128))).astype(np.float32)
+
+
+def trained(folder, simulation):
+    from kerasgal.apps.cascade.diffusion import data, sample
+
+    run = sample.load_run(folder)
+    return run, data.given(simulation, run.config, axes=(2,))[0][..., 0]
+
+
+def seams(run, density):
+    """How many galaxies stand elsewhere when a draw is made in tiles, near the seams and in all, by border."""
+    from kerasgal.apps.cascade.diffusion.sample import draw
+
+    def drawn(tile, halo):
+        return draw(run, density, 4, steps=STEPS, sampler="deterministic", tile=tile, halo=halo)
+
+    whole = drawn(1024, 48)
+    edge = np.arange(len(density)) % TILE
+    near = np.minimum(edge, TILE - 1 - edge) < 2
+    near = near[:, None] | near
+    for halo in (0, 8, 16, 24, 32, 48):
+        moved = np.abs(drawn(TILE + 2 * halo, halo) - whole)
+        print(f"border of {halo:2d} cells: {100 * moved.sum() / whole.sum():.2f}% of the galaxies are not as in the whole "
+              f"map, within 2 cells of a seam {100 * moved[:, near].sum() / whole[:, near].sum():.2f}%")
+
+
+def rate(run, density):
+    from kerasgal.apps.cascade.diffusion.sample import draw
+
+    def seconds(function):
+        function()
+        start = time.monotonic()
+        function()
+        return time.monotonic() - start
+
+    together = seconds(lambda: draw(run, density, 8, steps=STEPS, sampler="deterministic"))
+    single = seconds(lambda: [draw(run, density, 1, steps=STEPS, sampler="deterministic", seed=seed)
+                              for seed in range(8)])
+    print(f"8 draws in one call take {together / single:.2f} of the time of 8 calls")
+
+
+if __name__ == "__main__":
+    subject = trained(*sys.argv[1:]) if len(sys.argv) == 3 else made_up()
+    seams(*subject)
+    rate(*subject)

@@ -1,0 +1,356 @@
+"""The mathematics of the diffusion model, against Gaussian fields, of which all is known in closed form."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+from tensorflow_probability import distributions
+
+from kerasgal.apps.cascade.diffusion import data, evaluate, sample, train, vdm
+from kerasgal.apps.cascade.diffusion.config import DiffusionConfig
+from kerasgal.apps.cascade.diffusion.schedule import LearnedSchedule, LinearSchedule
+from kerasgal.config import preset, replace
+from kerasgal.errors import DataError
+
+N = 12
+LOW, HIGH = -6.0, 6.0
+k = np.sqrt(np.fft.fftfreq(N, 1 / N)[:, None]**2 + np.fft.fftfreq(N, 1 / N)**2)
+POWER = 5 / (1 + (k / 2)**2)**2 + 0.02  # variance of each mode, in the unitary transform
+MEAN = 0.7 * np.cos(2 * np.pi * np.arange(N) / N)[:, None] * np.ones(N)
+
+
+def filtered(white, response):
+    """Fields, (batch, N, N, 1), with each mode times a response."""
+    return np.fft.ifft2(np.fft.fft2(white[..., 0]) * response).real[..., None].astype(np.float32)
+
+
+def gaussian(number, seed):
+    white = np.random.default_rng(seed).standard_normal((number, N, N, 1)).astype(np.float32)
+    return filtered(white, np.sqrt(POWER)) + MEAN[..., None].astype(np.float32)
+
+
+def best_denoiser(z, gamma):
+    """The expected noise in z: z - alpha m, each mode by its share of noise, over sigma."""
+    gamma = np.reshape(np.asarray(gamma, np.float64), (-1, 1, 1))
+    signal, noise = 1 / (1 + np.exp(gamma)), 1 / (1 + np.exp(-gamma))
+    away = np.asarray(z)[..., 0] - np.sqrt(signal) * MEAN
+    share = np.sqrt(noise) / (signal * POWER + noise)
+    return (np.fft.ifft2(np.fft.fft2(away) * share).real[..., None]).astype(np.float32)
+
+
+def bound_of(x, schedule, seed):
+    rng = np.random.default_rng(seed)
+    noise, noise_0 = rng.standard_normal((2, *x.shape), np.float32)
+    times = vdm.antithetic_times(len(x), rng.uniform())
+    return [np.asarray(part) for part in vdm.bound(x, best_denoiser, schedule, times, noise, noise_0)]
+
+
+def closed_form():
+    """Prior, reconstruction and diffusion loss of the Gaussian field with its best denoiser."""
+    signal = 1 / (1 + np.exp(HIGH))
+    squares = POWER.sum() + (MEAN**2).sum()
+    prior = 0.5 * (signal * (squares - N**2) - N**2 * np.log(1 - signal))
+    reconstruction = N**2 * (0.5 + 0.5 * np.log(2 * np.pi) + LOW / 2)
+    diffusion = 0.5 * (HIGH - LOW + np.log((POWER + np.exp(LOW)) / (POWER + np.exp(HIGH)))).sum()
+    return prior, reconstruction, diffusion
+
+
+def within(values, expected, sigmas=4):
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    assert abs(values.mean() - expected) < sigmas * error + 1e-5 * abs(expected), (values.mean(), expected, error)
+
+
+def test_the_bound_of_a_gaussian_field_is_that_in_closed_form():
+    x = gaussian(4000, 1)
+    found = bound_of(x, LinearSchedule(LOW, HIGH), 2)
+    for values, expected in zip(found, closed_form()):
+        within(values, expected)
+
+
+def test_the_bound_is_close_to_the_likelihood():
+    x = gaussian(4000, 3)
+    index = np.arange(N**2)
+    white = np.zeros((N**2, N, N, 1), np.float32)
+    white[index, index // N, index % N] = 1
+    covariance = filtered(white, POWER).reshape(N**2, N**2)
+    exact = -stats.multivariate_normal(MEAN.ravel(), (covariance + covariance.T) / 2).logpdf(x.reshape(len(x), -1))
+    excess = np.sum(bound_of(x, LinearSchedule(LOW, HIGH), 4), axis=0) - exact
+    # Finite ends of the schedule leave out this much; without noise at time 0 it would be nothing.
+    within(excess, sum(closed_form()) - 0.5 * (np.log(2 * np.pi * POWER) + 1).sum())
+    assert 0 < excess.mean() < 0.1 * abs(exact.mean())
+
+
+def test_the_bound_does_not_depend_on_the_schedule_between_its_ends():
+    def bent(times):
+        """Slow at first, and steep in the end."""
+        times = tf.convert_to_tensor(times)
+        return LOW + (HIGH - LOW) * (0.2 * times + 0.8 * times**3), (HIGH - LOW) * (0.2 + 2.4 * times**2)
+
+    x = gaussian(4000, 5)
+    learned = LearnedSchedule(LOW, HIGH)
+    learned.build((None,))
+    for variable in learned.trainable_variables:
+        variable.assign(np.random.default_rng(1).normal(1, 2, variable.shape))
+    straight = bound_of(x, LinearSchedule(LOW, HIGH), 6)[2]
+    for schedule in (bent, learned):
+        other = bound_of(x, schedule, 7)[2]
+        error = np.hypot(straight.std(), other.std()) / np.sqrt(len(x))
+        assert abs(straight.mean() - other.mean()) < 4 * error
+        within(other, closed_form()[2])
+
+
+@pytest.mark.parametrize("sampler, steps", [("ancestral", 300), ("deterministic", 40)])
+def test_draws_with_the_best_denoiser_have_the_fields_mean_and_spectrum(sampler, steps):
+    rng = np.random.default_rng(8)
+    gammas = np.linspace(HIGH, -9, steps + 1).tolist()
+    z = rng.standard_normal((100, N, N, 1), np.float32)
+    if sampler == "ancestral":
+        drawn = vdm.ancestral(best_denoiser, gammas, z, lambda step: rng.standard_normal(z.shape, np.float32))
+    else:
+        drawn = vdm.deterministic(best_denoiser, gammas, z)
+    away = drawn[..., 0].astype(np.float64) - MEAN
+    error = np.sqrt(POWER.mean() / len(z))
+    assert np.abs(away.mean(axis=0)).max() < 4.5 * error
+    power = np.abs(np.fft.fft2(away, norm="ortho"))**2
+    for low in range(0, N // 2, 2):
+        shell = (k >= low) & (k < low + 2)
+        ratio = (power / POWER)[:, shell].mean()
+        modes = len(z) * (shell.sum() + 1) / 2  # k and -k are one
+        assert abs(ratio - 1) < 4 / np.sqrt(modes), (low, ratio)
+
+
+def test_the_deterministic_sampler_is_of_second_order():
+    z = np.random.default_rng(9).standard_normal((4, N, N, 1))
+    exact = vdm.deterministic(best_denoiser, np.linspace(HIGH, LOW, 2001).tolist(), z)
+    errors = [np.abs(vdm.deterministic(best_denoiser, np.linspace(HIGH, LOW, steps + 1).tolist(), z) - exact).max()
+              for steps in (40, 80)]
+    assert errors[1] < 0.35 * errors[0]  # a quarter; a half for one of first order
+
+
+def test_noise_and_velocity_say_the_same():
+    rng = np.random.default_rng(10)
+    x, noise = rng.standard_normal((2, 5, N, N, 1), np.float32)
+    gamma = np.linspace(LOW, HIGH, 5, dtype=np.float32)
+    velocity = vdm.alpha(vdm.alike(gamma, x)) * noise - vdm.sigma(vdm.alike(gamma, x)) * x
+    z = vdm.diffuse(x, noise, gamma)
+    for output, prediction in ((velocity, "velocity"), (noise - z, "noise")):
+        np.testing.assert_allclose(vdm.noise_of(output, z, gamma, prediction), noise, atol=2e-5)
+
+
+def test_the_prior_is_that_of_tensorflow_probability():
+    x = np.random.default_rng(11).normal(0, 3, (2, N, N, 1)).astype(np.float32)
+    for gamma in (-2.0, 0.5, 9.0):
+        z = distributions.Normal(np.float64(x) / np.sqrt(1 + np.exp(gamma)), 1 / np.sqrt(1 + np.exp(-gamma)))
+        standard = distributions.Normal(np.float64(0), np.float64(1))
+        expected = distributions.kl_divergence(z, standard).numpy().sum(axis=(1, 2, 3))
+        np.testing.assert_allclose(vdm.prior_loss(x, gamma), expected, rtol=2e-4)
+
+
+@pytest.mark.parametrize("field", ["log", "count"])
+def test_the_probabilities_of_all_counts_add_up_to_one(field):
+    config = replace(preset(DiffusionConfig, "demo"), {"field": field, "maximum": 40}, "test")
+    levels = data.levels(config)
+    for gamma in (-8.0, -3.0, 1.0):
+        seen = 2.3
+        noise = ((seen - levels) * np.exp(-gamma / 2)).astype(np.float32)  # what makes z_0 / alpha_0 of each level
+        nats = vdm.reconstruction_loss(levels[:, None], noise[:, None], gamma, levels)
+        np.testing.assert_allclose(np.exp(-np.asarray(nats, np.float64)).sum(), 1, atol=1e-5)
+
+
+def test_times_are_spread_evenly():
+    times = np.sort(vdm.antithetic_times(10, 0.73))
+    np.testing.assert_allclose(np.diff(times), 0.1, atol=1e-6)
+    assert 0 <= times[0] and times[-1] < 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_learned_schedule_is_monotone_and_keeps_its_ends_for_any_weights(seed):
+    schedule = LearnedSchedule(-13.3, 5.0)
+    schedule.build((None,))
+    if seed:
+        for variable in schedule.trainable_variables:
+            variable.assign(np.random.default_rng(seed).normal(0, 4, variable.shape))
+    times = tf.constant(np.linspace(0, 1, 501, dtype=np.float32))
+    with tf.GradientTape() as tape:
+        tape.watch(times)
+        gamma, slope = schedule(times)
+    np.testing.assert_allclose([gamma[0], gamma[-1]], [-13.3, 5.0], atol=1e-4)
+    assert (np.asarray(slope) > 0).all() and (np.diff(gamma) >= 0).all()
+    direct = tape.gradient(gamma, times)
+    np.testing.assert_allclose(direct, slope, rtol=1e-3, atol=1e-3)
+
+
+TINY = {"patch": 8, "filters": 4, "levels": 1, "depth": 2, "batch": 4, "maximum": 7, "cell": 1.0, "stride": 8}
+
+
+def tiny(**changed):
+    config = replace(preset(DiffusionConfig, "demo"), {**TINY, **changed}, "test")
+    model = train.compiled(config, np.array([[0.3, 0.8], [0.2, 0.7], [0.4, 0.9]])[:, :len(config.names)])
+    for place, variable in enumerate(model.network.trainable_variables):  # the last convolutions begin at zero
+        variable.assign(np.random.default_rng(place).normal(0, 0.2, variable.shape))
+    return model
+
+
+def batch_of(model, seed=0):
+    rng = np.random.default_rng(seed)
+    shape = (4, *[8] * model.config.dimensions, 1)
+    counts = rng.poisson(0.3, shape).astype(np.float32)
+    arrays = rng.lognormal(size=shape), data.field_of(counts, model.config), rng.normal(
+        0.3, 0.1, (4, len(model.config.names)))
+    return tuple(tf.constant(array, tf.float32) for array in arrays)
+
+
+@pytest.mark.parametrize("weighting", ["bound", "velocity"])
+def test_the_schedules_gradient_is_that_of_the_variance(weighting, monkeypatch):
+    model = tiny(schedule="learned", weighting=weighting)
+    batch = batch_of(model)
+    seen = {}
+    monkeypatch.setattr(model.optimizer, "apply_gradients",
+                        lambda pairs: seen.update({variable.path: gradient for gradient, variable in pairs}))
+    start = np.array(model.seeds.state)
+    model.train_step(batch)
+    model.seeds.state.assign(start)
+    with tf.GradientTape(persistent=True) as tape:
+        gammas = []
+
+        def noted(times):
+            gammas.append(model.schedule(times))
+            return gammas[-1]
+
+        parts = model.losses_of(batch, noted, [model.seeds] * 3, training=True)
+        losses = parts[0] + parts[1] + parts[2] * (1 + tf.exp(gammas[-1][0]) if weighting == "velocity" else 1)
+        loss, square = keras.ops.mean(losses), keras.ops.mean(keras.ops.square(losses))
+    for variable in model.schedule.trainable_variables:
+        np.testing.assert_allclose(seen[variable.path], tape.gradient(square, variable.value), rtol=1e-3, atol=1e-9)
+        assert np.abs(seen[variable.path]).max() > 0
+    for variable in model.network.trainable_variables:
+        expected = tape.gradient(loss, variable.value)
+        np.testing.assert_allclose(seen[variable.path], expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("changed", [
+    {}, {"dimensions": 3}, {"parameters": "Om0,sigma8"}, {"attention": True, "groups": 2}, {"prediction": "noise"},
+    {"dimensions": 3, "parameters": "Om0", "schedule": "learned", "attention": True},
+])
+def test_every_kind_of_model_trains_a_step(changed):
+    model = tiny(**changed)
+    before = [np.array(variable) for variable in model.network.trainable_variables]
+    losses = model.train_step(batch_of(model))
+    assert np.isfinite(losses["loss"]) and losses["loss"] > 0
+    np.testing.assert_allclose(losses["loss"], sum(losses[name] for name in train.PARTS), rtol=1e-5)
+    moved = [np.abs(np.array(variable) - value).max() > 0 for variable, value in
+             zip(model.network.trainable_variables, before)]
+    assert np.mean(moved) > 0.9
+    assert np.isfinite(model.test_step(batch_of(model))["loss"])
+
+
+def test_parameters_change_what_the_network_finds():
+    model = tiny(parameters="Om0,sigma8")
+    density, field, parameters = batch_of(model)
+    gamma = tf.zeros(4)
+    one, other = (model.denoiser(density, values)(field, gamma) for values in (parameters, parameters + 0.2))
+    assert np.abs(np.asarray(one) - np.asarray(other)).max() > 1e-4
+
+
+def test_maps_hold_all_galaxies_of_the_box_along_each_axis():
+    box = np.random.default_rng(0).poisson(0.2, (12, 12, 12)).astype(np.float32)
+    config = replace(preset(DiffusionConfig, "demo"), TINY | {"depth": 3}, "test")
+    maps = data.project("box", box, config)
+    assert maps.shape == (12, 12, 12)
+    for axis in range(3):
+        own = maps[..., 4 * axis:4 * axis + 4]
+        np.testing.assert_array_equal(own.sum(axis=2), box.sum(axis=axis))
+    np.testing.assert_array_equal(maps[..., 5], box[:, 3:6].sum(axis=1))
+    with pytest.raises(DataError, match="deeper than the box of 12 cells"):
+        data.project("box", box, replace(config, {"depth": 13}, "test"))
+
+
+@pytest.mark.parametrize("field", ["log", "count"])
+def test_counts_survive_the_way_to_the_field_and_back(field):
+    config = replace(preset(DiffusionConfig, "demo"), {"field": field}, "test")
+    counts = np.arange(64, dtype=np.float32)
+    np.testing.assert_array_equal(data.counts_of(data.field_of(counts, config), config), counts)
+    noisy = data.field_of(counts, config) + np.random.default_rng(0).normal(0, 5, 64)
+    np.testing.assert_array_equal(sample.NearestCount(data.levels(config))(noisy), data.counts_of(noisy, config))
+
+
+def test_patches_of_maps_come_in_eight_symmetries_with_their_parameters():
+    config = replace(preset(DiffusionConfig, "demo"), TINY | {"parameters": "Om0", "batch": 16}, "test")
+    rng = np.random.default_rng(0)
+    samples = [(rng.uniform(size=(16, 16, 3)).astype(np.float32), np.array([value], np.float32),
+                rng.poisson(0.5, (16, 16, 3)).astype(np.float32)) for value in (0.2, 0.3)]
+    seen, found = {}, iter(data.dataset(samples, config, 8, seed=1))
+    for _ in range(2 * 3 * 4 * 8 // 16):
+        for density, field, parameter in zip(*next(found)):
+            assert density.shape == field.shape == (8, 8, 1)
+            seen.setdefault(round(float(np.sum(density)), 3), []).append((density.numpy(), float(parameter[0])))
+    assert len(seen) == 24 and all(len({entry[0].tobytes() for entry in entries}) == 8 for entries in seen.values())
+    for maps, (value,), _ in samples:
+        sums = maps.reshape(2, 8, 2, 8, 3).sum(axis=(1, 3)).ravel()
+        assert all({entry[1] for entry in seen[round(float(total), 3)]} == {value} for total in sums)
+    density, field, _ = next(iter(data.dataset(samples, config, 8)))
+    assert density.shape == (16, 8, 8, 1)
+    np.testing.assert_array_equal(density[1, ..., 0], samples[0][0][:8, :8, 1])
+    np.testing.assert_allclose(field[1, ..., 0], np.log2(1 + samples[0][2][:8, :8, 1]))
+
+
+@pytest.mark.parametrize("dimensions, changed", [(2, {}), (3, {}), (2, {"prediction": "noise"})])
+def test_tiles_leave_no_seams_where_the_border_is_wide_enough(dimensions, changed):
+    model = tiny(dimensions=dimensions, **changed)
+    run = sample.Run(model.config, model)
+    density = np.random.default_rng(0).lognormal(size=(24,) * dimensions).astype(np.float32)
+    whole = sample.draw(run, density, 2, steps=3, seed=4, tile=24 + 2 * 12, halo=12)
+    tiled = sample.draw(run, density, 2, steps=3, seed=4, tile=8 + 2 * 12, halo=12)
+    np.testing.assert_array_equal(whole, tiled)
+    assert whole.shape == (2, *density.shape) and 0 < whole.mean() < 7 and (whole[0] != whole[1]).any()
+
+
+def test_a_draw_is_the_same_whatever_else_is_drawn():
+    run = sample.Run(tiny().config, tiny())
+    density = np.random.default_rng(0).lognormal(size=(16, 16)).astype(np.float32)
+    three, one = (sample.draw(run, density, draws, steps=4, seed=1) for draws in (3, 1))
+    np.testing.assert_array_equal(three[:1], one)
+    other = sample.draw(run, density, 1, steps=4, seed=2)
+    assert (other != one).any()
+
+
+def test_the_sampler_as_a_model_draws_what_the_sampler_draws():
+    model = tiny(parameters="Om0", fourier=False)
+    run = sample.Run(model.config, model)
+    density = np.random.default_rng(0).lognormal(size=(16, 16)).astype(np.float32)
+    drawn = sample.draw(run, density, 1, steps=5, sampler="deterministic", seed=3, parameters=[0.3], halo=0)
+    noise = np.random.default_rng([3, 0]).standard_normal(density.shape, np.float32)
+    given = [density[None, ..., None], noise[None, ..., None], np.array([[0.3]], np.float32)]
+    found = sample.sampler_model(run, 5)(given)
+    assert np.mean(np.asarray(found)[0, ..., 0] == drawn[0]) > 0.99  # a count may lie between two
+
+
+def samples_of(rng, bias, maps=40, draws=16):
+    rate = rng.uniform(0.2, 2, (maps, 32, 32))
+    return [evaluate.Sample(10.0, list(rate), list(rng.poisson(rate * bias).astype(float)),
+                            {evaluate.DRAWS: [rng.poisson(each, (draws, 32, 32)).astype(float) for each in rate]},
+                            np.empty(0))]
+
+
+def test_ranks_are_even_for_a_calibrated_model_and_for_no_other():
+    rng = np.random.default_rng(0)
+    values = [evaluate.evenness(evaluate.ranks(samples_of(rng, 1.0), seed=seed), 16)[2] for seed in range(10)]
+    assert min(values) > 1e-3 and np.mean(values) > 0.1
+    assert evaluate.evenness(evaluate.ranks(samples_of(rng, 1.1)), 16)[2] < 1e-6
+
+
+def test_spectra_and_correlations_are_those_of_known_fields():
+    rng = np.random.default_rng(1)
+    item = samples_of(rng, 1.0, maps=6)[0]
+    item.drawn["halo model"] = [np.stack([field] * 2) for field in item.target]  # the truth itself
+    wave, mean, scatter = evaluate.spectra([item])
+    np.testing.assert_allclose(mean["halo model"], mean["target"])
+    # White: Poisson noise and a rate without structure have the variance times the area of a cell.
+    expected = np.var(item.target) / np.mean(item.target)**2 * (10 / 32)**2
+    assert abs(mean["target"].mean() / expected - 1) < 0.1 and (scatter > 0).all() and scatter.shape == wave.shape
+    r = evaluate.correlation([item])
+    np.testing.assert_allclose(r["halo model"], 1)
+    assert abs(r["shuffled"].mean()) < 0.1 < r["diffusion"].mean()
+    found = evaluate.occupation([item])["halo model"]
+    assert found["recall"] == found["precision"] == found["accuracy"] == 1

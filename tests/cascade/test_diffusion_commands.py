@@ -1,0 +1,170 @@
+"""kerasgal cascade diffusion through the command line, on small simulations, and a user's mistakes."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from kerasgal.apps.cascade.diffusion import data, sample
+
+TINY = ["--preset", "demo", "--patch", "16", "--stride", "16", "--depth", "8", "--filters", "4", "--levels", "1",
+        "--batch", "4", "--epochs", "1", "--steps-per-epoch", "3"]
+
+
+@pytest.fixture(scope="module")
+def with_feedback(painted, tmp_path_factory):
+    """The same simulations with a made-up strength of feedback each, as a converted file would have it."""
+    folder = tmp_path_factory.mktemp("feedback")
+    paths = [shutil.copy(path, folder) for path in painted]
+    for number, path in enumerate(paths):
+        with h5py.File(path, "a") as file:
+            file.create_group("parameters").attrs["A_SN1"] = 0.5 + number
+    return paths
+
+
+@pytest.fixture(scope="module")
+def run(with_feedback, tmp_path_factory, invoke):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    said = invoke("cascade", "diffusion", "train", with_feedback[0], with_feedback[1], *TINY, "--parameters", "A_SN1",
+                  "--schedule", "learned", "--run", folder).stdout
+    assert "validating on" in said and "12 training maps" in said
+    return folder
+
+
+def test_a_run_folder_has_the_three_parts_of_the_bound(run, invoke):
+    header, row = (line.split(",") for line in (run / "history.csv").read_text().split())
+    values = dict(zip(header, map(float, row)))
+    for prefix in ("", "val_"):
+        parts = [values[prefix + name] for name in ("prior", "reconstruction", "diffusion")]
+        assert all(part > 0 for part in parts)
+        np.testing.assert_allclose(sum(parts), values[prefix + "loss"], rtol=1e-4)
+    assert "cascade diffusion" in invoke("info", run).stdout
+
+
+def test_summary_prints_the_network(invoke):
+    assert "parameters" in invoke("cascade", "diffusion", "summary", "--preset", "demo").stdout
+    assert "Conv3D" in invoke("cascade", "diffusion", "summary", "--preset", "demo", "--dimensions", 3).stdout
+
+
+def test_sample_writes_draws_of_every_map(run, with_feedback, tmp_path, invoke):
+    output = tmp_path / "out.h5"
+    said = invoke("cascade", "diffusion", "sample", run, with_feedback[2], "--draws", 3, "--steps", 4, "--axis", "y",
+                  "--output", output).stdout
+    assert "3 draws for 4 maps along y of 32^2 cells" in said
+    trained = sample.load_run(run)
+    density, parameters, _ = data.load(with_feedback[2], trained.config, axes=(1,))
+    with h5py.File(output) as file:
+        assert file["count"].shape == (4, 3, 32, 32) and file.attrs["axis"] == "y"
+        expected = sample.draw(trained, density[..., 1], 3, steps=4, seed=1, parameters=parameters)
+        np.testing.assert_array_equal(file["count"][1], expected)
+    invoke("cascade", "diffusion", "sample", run, with_feedback[2], "--draws", 1, "--steps", 2, "--sampler",
+           "deterministic", "--parameter", "A_SN1=3", "--output", output, "--overwrite")
+    done = invoke("cascade", "diffusion", "sample", run, with_feedback[2], "--output", output, check=False)
+    assert done.returncode == 1 and "exists already" in done.stderr
+
+
+def test_evaluate_compares_with_regressor_and_halo_model(run, with_feedback, tmp_path, invoke):
+    regressor = tmp_path / "regressor"
+    invoke("cascade", "train", with_feedback[0], with_feedback[1], "--preset", "demo", "--patch", 16, "--filters", 2,
+           "--recurrences", 1, "--batch", 4, "--epochs", 1, "--steps-per-epoch", 2, "--run", regressor)
+    folder = tmp_path / "evaluation"
+    said = invoke("cascade", "diffusion", "evaluate", run, "--simulation", with_feedback[2], "--regressor", regressor,
+                  "--draws", 3, "--steps", 3, "--maps", 2, "--output", folder).stdout
+    assert "halo model" in said and "ranks of the target among 3 draws" in said
+    result = json.loads((folder / "metrics.json").read_text())
+    assert result["maps"] == 2 and set(result["power"]) == {"target", "regressor", "halo model", "diffusion"}
+    assert len(result["power_scatter"]) == len(result["k"]) and set(result["response"]) == {"A_SN1"}
+    for name in ("draws", "power_spectrum", "ranks", "response"):
+        assert (folder / f"{name}.png").stat().st_size > 10_000
+    done = invoke("cascade", "diffusion", "evaluate", run, "--simulation", with_feedback[0], "--output",
+                  tmp_path / "no", check=False)
+    assert done.returncode == 1 and "was used in the training of" in done.stderr and not (tmp_path / "no").exists()
+
+
+def test_few_steps_are_compared_with_many(run, with_feedback, tmp_path, invoke, monkeypatch):
+    from kerasgal.apps.cascade.diffusion import evaluate
+
+    monkeypatch.setattr(evaluate, "STUDY", (2, 4))
+    said = invoke("cascade", "diffusion", "evaluate", run, "--simulation", with_feedback[2], "--draws", 2, "--steps", 2,
+                  "--maps", 1, "--study", "--output", tmp_path / "study").stdout
+    assert "ancestral: P(k) within 10% of 4 ancestral steps from" in said and "deterministic: P(k) within" in said
+    study = json.loads((tmp_path / "study" / "metrics.json").read_text())["study"]
+    assert study["ancestral"][1]["residual"] == 0 and study["deterministic"][0]["residual"] > 0
+    assert (tmp_path / "study" / "steps.png").stat().st_size > 10_000
+
+
+def test_a_resumed_run_is_the_run_that_was_not_interrupted(painted, tmp_path, invoke):
+    settings = [*TINY, "--decay", "none", "--schedule", "learned"]
+    invoke("cascade", "diffusion", "train", painted[0], painted[1], *settings, "--run", tmp_path / "parts")
+    invoke("cascade", "diffusion", "train", "--resume", "--epochs", 2, "--run", tmp_path / "parts")
+    invoke("cascade", "diffusion", "train", painted[0], painted[1], *settings, "--epochs", 2, "--run",
+           tmp_path / "whole")
+    histories = [np.genfromtxt(tmp_path / name / "history.csv", delimiter=",", skip_header=1)[:, :-1]
+                 for name in ("parts", "whole")]
+    np.testing.assert_array_equal(*histories)
+
+
+def test_boxes_are_trained_on_and_drawn_from(painted, tmp_path, invoke):
+    folder = tmp_path / "run"
+    invoke("cascade", "diffusion", "train", painted[0], *TINY, "--dimensions", 3, "--parameters", "Om0,sigma8",
+           "--run", folder)
+    said = invoke("cascade", "diffusion", "sample", folder, painted[2], "--draws", 2, "--steps", 2, "--output",
+                  tmp_path / "out.h5").stdout
+    assert "2 draws for a box of 32^3 cells" in said
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file["count"].shape == (2, 32, 32, 32) and "axis" not in file.attrs
+    invoke("cascade", "diffusion", "evaluate", folder, "--simulation", painted[2], "--draws", 2, "--steps", 2,
+           "--output", tmp_path / "evaluation")
+    assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["maps"] == 1
+
+
+def test_the_saved_model_draws_in_a_process_without_our_code(run, tmp_path, invoke):
+    invoke("cascade", "diffusion", "export", run, tmp_path / "served", "--steps", 4)
+    rng = np.random.default_rng(0)
+    arrays = [rng.lognormal(size=(2, 16, 16, 1)), rng.normal(size=(2, 16, 16, 1)), [[1.0], [2.0]]]
+    arrays = [np.asarray(array, np.float32) for array in arrays]
+    np.savez(tmp_path / "in.npz", *arrays)
+    code = ("import numpy as np, tensorflow as tf\n"
+            f"model = tf.saved_model.load({str(tmp_path / 'served')!r})\n"
+            f"given = np.load({str(tmp_path / 'in.npz')!r})\n"
+            f"np.save({str(tmp_path / 'out.npy')!r}, model.serve([given[name] for name in given.files]).numpy())\n")
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    expected = np.asarray(sample.sampler_model(sample.load_run(run), 4)(arrays))
+    assert np.mean(np.load(tmp_path / "out.npy") == expected) > 0.99  # a count may lie between two
+    description = json.loads((tmp_path / "served" / "kerasgal.json").read_text())
+    assert description["steps"] == 4 and description["depth"] == 8
+
+
+@pytest.mark.parametrize("arguments, code, message", [
+    (["--patch", "20", "--levels", "3"], 2, "cannot be halved 3 times"),
+    (["--filters", "6", "--groups", "4"], 2, "a multiple of --groups 4"),
+    (["--gamma-min", "7"], 2, "is not below --gamma-max"),
+    (["--depth", "64"], 1, "deeper than the box of 32 cells"),
+    (["--maximum", "1"], 1, "is the most that the model can have"),
+    (["--parameters", "A_AGN1"], 1, "does not say its A_AGN1; it knows Ob0, Om0"),
+    (["--patch", "48"], 1, "fewer than the patch of 48"),
+])
+def test_mistakes_in_training_are_one_line(arguments, code, message, painted, tmp_path, invoke):
+    done = invoke("cascade", "diffusion", "train", painted[0], *TINY, *arguments, "--run", tmp_path / "run",
+                  check=False)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr and not (tmp_path / "run" / "best.weights.h5").exists()
+
+
+@pytest.mark.parametrize("arguments, code, message", [
+    (["--parameter", "A_SN1"], 2, "accepted is NAME=VALUE"),
+    (["--parameter", "Om0=0.3"], 1, "was not trained with Om0"),
+    (["--tile", "30"], 1, "does not fit the network"),
+])
+def test_mistakes_in_sampling_are_one_line(arguments, code, message, run, painted, with_feedback, tmp_path, invoke):
+    done = invoke("cascade", "diffusion", "sample", run, with_feedback[2], *arguments, "--output", tmp_path / "out.h5",
+                  check=False)
+    assert done.returncode == code and message in done.stderr and not (tmp_path / "out.h5").exists()
+    done = invoke("cascade", "diffusion", "sample", run, painted[2], "--output", tmp_path / "out.h5", check=False)
+    assert done.returncode == 1 and "does not say its A_SN1" in done.stderr
+    done = invoke("cascade", "predict", run, painted[2], "--output", tmp_path / "out.h5", check=False)
+    assert done.returncode == 1 and "is not a run folder of cascade" in done.stderr
