@@ -24,7 +24,7 @@ def friends_of_friends(position, boxsize, linking_length=0.2, minimum=20):
     length = linking_length * boxsize / particles**(1 / 3)
     pairs = cKDTree(position, boxsize=boxsize).query_pairs(length, output_type="ndarray")
     links = scipy.sparse.coo_array((np.ones(len(pairs), bool), pairs.T), shape=(particles, particles))
-    return _number_by_size(connected_components(links, directed=False)[1], minimum)
+    return number_by_size(connected_components(links, directed=False)[1], minimum)
 
 
 def hop(position, boxsize, threshold=160.0, minimum=20):
@@ -40,10 +40,10 @@ def hop(position, boxsize, threshold=160.0, minimum=20):
         raise DataError("HOP needs the optional package yt_astro_analysis: install kerasgal[hop]") from error
     x, y, z = wrap(np.asarray(position, np.float64) / boxsize, 1).T.copy()
     mass = np.full(len(x), 1 / len(x))  # a mean density of 1
-    return _number_by_size(RunHOP(x, y, z, mass, threshold)[1], minimum)
+    return number_by_size(RunHOP(x, y, z, mass, threshold)[1], minimum)
 
 
-def _number_by_size(group, minimum):
+def number_by_size(group, minimum):
     """Any labels of groups, negative outside, to `halo_id`."""
     label, first, inverse, count = np.unique(
         group, return_index=True, return_inverse=True, return_counts=True)

@@ -12,7 +12,8 @@
     /final/position        (n^3, 3)      optional: final comoving position of every particle [Mpc/h]
     /final/velocity        (n^3, 3)      optional: final peculiar velocity of every particle [km/s]
     /final/delta           (m, m, m)     optional: density contrast at redshift_final
-    /halo_id               (n, n, n)     optional: row of /halos in which each particle ends, -1 for none
+    /halo_id               (n, n, n)     optional: row of /halos in which each particle ends, -1 for none; may be
+                                         missing where there are haloes and /initial/delta is not
     /halos/mass            (h,)          [Msun/h], in descending order
     /halos/position        (h, 3)        centre at redshift_final [Mpc/h]
     /halos/radius          (h,)          [Mpc/h]
@@ -185,7 +186,7 @@ class Simulation:
 
     def _halo_problems(self, shapes):
         found = [f"halos/{name} is missing" for name in HALO_COLUMNS if f"halos/{name}" not in shapes]
-        if "halo_id" not in shapes:
+        if "halo_id" not in shapes and "initial/delta" in shapes:
             found.append("halo_id is missing, although there is a halo catalogue")
         if found:
             return found
@@ -194,6 +195,10 @@ class Simulation:
             expected = (rows, 3) if name == "position" else (rows,)
             if shapes[f"halos/{name}"] != expected:
                 found.append(f"halos/{name} has shape {shapes[f'halos/{name}']}; expected {expected}")
+        if np.any(np.diff(self.file["halos/mass"][...]) > 0):
+            found.append("halos/mass is not in descending order")
+        if "halo_id" not in shapes:  # haloes beside a field, without their particles
+            return found
         halo_id = self.file["halo_id"]
         n = shapes.get("initial/delta", halo_id.shape)[0]
         if halo_id.shape[0] % n:
@@ -203,8 +208,6 @@ class Simulation:
         if lowest < -1 or highest >= rows:
             found.append(f"halo_id runs from {lowest} to {highest}; accepted are -1 (none) to {rows - 1}, "
                          f"the last of {rows} halos")
-        if np.any(np.diff(self.file["halos/mass"][...]) > 0):
-            found.append("halos/mass is not in descending order")
         return found
 
     def _galaxy_problems(self, shapes):

@@ -136,12 +136,31 @@ def test_arepo_initial_velocity_is_that_of_the_zeldovich_approximation(arepo):
     np.testing.assert_allclose(velocity, a * hubble * displacement, atol=2e-3 * velocity.std())
 
 
+@needs_arepo
+def test_arepo_snapshot_alone_on_a_grid(tmp_path):
+    summary = convert(tmp_path / "run.h5", final=AREPO / "snap_001.hdf5", grid=32,
+                      groups=AREPO / "fof_subhalo_tab_001.hdf5")
+    assert (summary["gridsize"], summary["halos"]) == (32, 61)
+    with h5py.File(AREPO / "snap_001.hdf5") as file:
+        position = file["PartType1/Coordinates"][:] / 1000
+    with Simulation(tmp_path / "run.h5", require=("final/delta",)) as simulation:
+        assert simulation.problems() == []
+        np.testing.assert_allclose(simulation["final/delta"][...], cloud_in_cell(position, 32, 50), atol=1e-3)
+        np.testing.assert_allclose(simulation.halos()["mass"], np.loadtxt(AREPO / "Masses_L50n32_z0.txt"), rtol=1e-4)
+        with h5py.File(AREPO / "fof_subhalo_tab_001.hdf5") as file:
+            centre = file["Group/GroupPos"][np.argmax(file["Group/GroupMass"][:])] / 1000
+        np.testing.assert_allclose(simulation.halos()["position"][0], centre, rtol=1e-6)
+    with pytest.raises(DataError, match="has no galaxy of at least 2e[+]08 Msun/h in stars; there is none with stars"):
+        convert(tmp_path / "new.h5", final=AREPO / "snap_001.hdf5", grid=32,
+                galaxies=AREPO / "fof_subhalo_tab_001.hdf5")
+
+
 @needs_camels
 def test_incomplete_camels_files(tmp_path):
     with pytest.raises(DataError) as error:
         gadget.read_header(CAMELS / "camels_snap.hdf5")
-    assert str(error.value) == (f"{CAMELS}/camels_snap.hdf5 has no BoxSize, MassTable, NumFilesPerSnapshot, "
-                                "NumPart_ThisFile in its header")
+    assert str(error.value) == (f"{CAMELS}/camels_snap.hdf5 has no dark-matter particles (PartType1); it has gas "
+                                "(PartType0), stars (PartType4), see --particles")
     with pytest.raises(DataError) as error:
         gadget.read_groups(CAMELS / "camels_subhalo.hdf5")
     assert str(error.value) == (f"{CAMELS}/camels_subhalo.hdf5 has no group Header, so it is no Gadget group "
@@ -432,30 +451,37 @@ ERRORS = {
         lambda folder: (folder / "groups.hdf5").unlink(), "no such file: {folder}/groups.hdf5"),
     "not Gadget": (
         lambda folder: (folder / "ics").write_text("x, y, z\n1, 2, 3\n"),
-        "{folder}/ics is no Gadget snapshot: neither HDF5 nor with a header of 256 bytes in front"),
+        "{folder}/ics is no snapshot that is read: neither HDF5, nor with a header of 256 bytes in front as "
+        "Gadget's, nor of the size that a TIPSY header says"),
     "empty": (
         lambda folder: cut(folder / "ics", 0),
-        "{folder}/ics is no Gadget snapshot: neither HDF5 nor with a header of 256 bytes in front"),
+        "{folder}/ics is no snapshot that is read: neither HDF5, nor with a header of 256 bytes in front as "
+        "Gadget's, nor of the size that a TIPSY header says"),
     "format 2": (
         lambda folder: (folder / "ics").write_bytes(b"\x08\0\0\0HEAD\x08\x01\0\0\x08\0\0\0"),
         "{folder}/ics is a Gadget snapshot in format 2; accepted are format 1 and HDF5 (format 3)"),
     "cut short": (
         lambda folder: cut(folder / "ics", 2000),
-        "{folder}/ics: the block of ParticleIDs has 0 bytes; accepted are 2048 and 4096"),
+        "{folder}/ics is cut short, or its header is damaged: 512 particles take at least "
+        "14624 bytes, and it has 2000"),
     "cut short within a block": (
         lambda folder: cut(folder / "ics", 264 + 2 * (8 + 12 * N**3) + 1000),
-        "{folder}/ics is cut short within its block of ParticleIDs"),
+        "{folder}/ics is cut short, or its header is damaged: 512 particles take at least "
+        "14624 bytes, and it has 13568"),
     "groups not HDF5": (
-        lambda folder: (folder / "groups.hdf5").write_text("0"), "{folder}/groups.hdf5 is not an HDF5 file"),
+        lambda folder: (folder / "groups.hdf5").write_text("0"),
+        "{folder}/groups.hdf5 has the shape (1, 1); a table of members has two columns, particle ID and halo ID. "
+        "Accepted are FoF/SUBFIND and CAESAR catalogues in HDF5, Rockstar's and HOP's tables in text, and "
+        "tables of particle ID and halo ID, in text or .npy"),
     "no BoxSize in HDF5": (
         lambda folder: rewrite(folder / "snap.hdf5", BoxSize=None),
-        "{folder}/snap.hdf5 has no BoxSize in its header"),
+        "{folder}/snap.hdf5 has no BoxSize in its header; give --boxsize"),
     "no BoxSize in binary": (
         lambda folder: replace_initial(folder, np.arange(N**3), boxsize=0),
-        "{folder}/ics has no BoxSize in its header"),
+        "{folder}/ics has no BoxSize, UnitLength_in_cm in its header; give --boxsize, --length-unit"),
     "no redshift": (
         lambda folder: rewrite(folder / "snap.hdf5", Redshift=None),
-        "{folder}/snap.hdf5 has neither Redshift nor Time in its header"),
+        "{folder}/snap.hdf5 has no Redshift in its header; give --redshift"),
     "no snapshot Header": (
         lambda folder: delete(folder / "snap.hdf5", "Header"),
         "{folder}/snap.hdf5 has no group Header, so it is no Gadget snapshot; it holds PartType1"),
@@ -467,7 +493,7 @@ ERRORS = {
         "{folder}/groups.hdf5 has no GroupLenType in its group Group"),
     "no dark matter": (
         lambda folder: rewrite(folder / "snap.hdf5", NumPart_ThisFile=[5, 0, 0, 0, 0, 0]),
-        "{folder}/snap.hdf5 has no dark-matter particles (PartType1)"),
+        "{folder}/snap.hdf5 has no dark-matter particles (PartType1); it has gas (PartType0), see --particles"),
     "no dataset": (
         lambda folder: delete(folder / "snap.hdf5", "PartType1/Velocities"),
         "{folder}/snap.hdf5 has no Velocities in its group PartType1"),

@@ -1,11 +1,12 @@
-"""Snapshots and group files of the Gadget family: Gadget-1 binary; HDF5 of Gadget, Arepo and IllustrisTNG.
+"""Snapshots and group files of the Gadget family: Gadget-1 binary; HDF5 of Gadget, Arepo, Gizmo and IllustrisTNG.
 
 Formats: the user guide of Gadget-2 (Springel 2005, astro-ph/0505010), section 6; the data specifications at
-https://www.tng-project.org/data/docs/specifications. Only dark matter (particle type 1) is read. Masses are
-in 1e10 Msun/h and velocities in km/s sqrt(a), as in all these codes by default; a file whose header states
-other units is refused.
+https://www.tng-project.org/data/docs/specifications. Masses are in 1e10 Msun/h and velocities in km/s sqrt(a), as in
+all these codes by default; a file whose header states other units is refused. What a header does not say is None here,
+and the caller's to find.
 """
 
+import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,15 @@ from kerasgal.files import open_hdf5
 # In the order in which they stand in binary files.
 FIELDS = {"position": "Coordinates", "velocity": "Velocities", "id": "ParticleIDs"}
 GROUP_COLUMNS = ("GroupMass", "GroupPos", "GroupLenType")
+# Particle types; 2 and 3 are, in the runs read here, low-resolution dark matter and tracers without mass.
+TYPES = {"dark": (1,), "gas": (0,), "stars": (4,), "all": (0, 1, 2, 4, 5)}
+TYPE_NAMES = {0: "gas", 1: "dark matter", 2: "type 2", 3: "tracers", 4: "stars", 5: "black holes"}
 PARTICLES_AT_ONCE = 2**20
 MASS_UNIT = 1e10  # Msun/h
 LENGTH_UNITS_IN_CM = {"kpc": 3.085678e21, "Mpc": 3.085678e24}
 OTHER_UNITS = {"UnitMass_in_g": 1.989e43, "UnitVelocity_in_cm_per_s": 1e5}
 UNIT_TOLERANCE = 1e-3  # codes write the solar mass and the parsec with three to seven digits
+MOST_FILES = 100_000  # of one snapshot; a header that says more is not to be believed
 BINARY_HEADER = [
     ("counts", "6u4"), ("masses", "6f8"), ("time", "f8"), ("redshift", "f8"), ("flags", "2i4"),
     ("totals", "6u4"), ("cooling", "i4"), ("files", "i4"), ("boxsize", "f8"), ("Om0", "f8"), ("lambda", "f8"),
@@ -34,22 +39,24 @@ BINARY_HEADER = [
 class Snapshot:
     """What the headers of a snapshot say.
 
-    paths: its files in the order of their particles; counts: (files, types) particles in them, int64;
-    boxsize: in the files' own length unit; length_unit: "kpc" or "Mpc" (comoving, over h), None if the header
-    does not say; particle_mass: of dark matter [Msun/h], 0 where the header has none; Ob0: 0 where the header
-    has none; byteorder: "<" or ">" of a binary file, None for HDF5.
+    paths: its files in the order of their particles; counts: (files, types) particles in them, int64; boxsize: in the
+    files' own length unit, None if the header does not say; length_unit: "kpc" or "Mpc" (comoving, over h), None if
+    the header does not say; redshift: None if the header does not say; particle_mass: of dark matter [Msun/h], 0 where
+    the header has none; Om0, h: None where the header has none; Ob0: 0 where the header has none; byteorder: "<" or ">"
+    of a binary file, None for HDF5; types: of particles that are read.
     """
 
     paths: tuple
     counts: np.ndarray
-    boxsize: float
+    boxsize: float | None
     length_unit: str | None
-    redshift: float
+    redshift: float | None
     particle_mass: float
-    Om0: float
+    Om0: float | None
     Ob0: float
-    h: float
+    h: float | None
     byteorder: str | None
+    types: tuple = (1,)
 
     @property
     def path(self):
@@ -58,8 +65,17 @@ class Snapshot:
 
     @property
     def particles(self):
-        """Number of dark-matter particles."""
-        return int(self.counts[:, 1].sum())
+        """Number of particles that are read."""
+        return int(self.counts[:, self.types].sum())
+
+    @property
+    def equal(self):
+        """True if all particles that are read are known to have one mass."""
+        return self.byteorder is not None or self.types == (1,) and self.particle_mass > 0
+
+    def read(self, *names):
+        """Yield the particles; see `read`."""
+        yield from read(self, *names)
 
 
 @dataclass(frozen=True)
@@ -67,56 +83,109 @@ class Groups:
     """A group catalogue, in the order of the snapshot's particles.
 
     mass: (groups,) [Msun/h]; position: (groups, 3) and radius: (groups,), that of 200 times the mean density,
-    in the files' own length unit, radius 0 where they have none; count: (groups,) dark-matter particles. The
-    rest is as in `Snapshot`.
+    in the files' own length unit, radius 0 where they have none; count: (groups,) dark-matter particles; sorted: by
+    these groups are the snapshot's particles sorted, so that the counts say which are the members. The rest is as in
+    `Snapshot`.
     """
 
     paths: tuple
-    boxsize: float
+    boxsize: float | None
     length_unit: str | None
-    redshift: float
+    redshift: float | None
     mass: np.ndarray
     position: np.ndarray
     radius: np.ndarray
     count: np.ndarray
+    sorted: bool = True
 
     @property
     def path(self):
         return self.paths[0]
 
 
-def read_header(path):
+@dataclass(frozen=True)
+class Galaxies:
+    """A catalogue of galaxies.
+
+    position: (galaxies, 3) in the files' own length unit; mass: (galaxies,) in stars [Msun/h], None where the
+    catalogue has none; stars: (galaxies,) star particles, likewise; group: (galaxies,) row of the group in which each
+    galaxy is, -1 for none; central: (galaxies,) bool. The rest is as in `Snapshot`.
+    """
+
+    paths: tuple
+    boxsize: float | None
+    length_unit: str | None
+    redshift: float | None
+    position: np.ndarray
+    mass: np.ndarray | None
+    stars: np.ndarray | None
+    group: np.ndarray
+    central: np.ndarray
+
+    @property
+    def path(self):
+        return self.paths[0]
+
+
+def read_header(path, particles="dark"):
     """The `Snapshot` to which a file belongs.
 
-    `path`: its only file, one of several (`ics.0`, `snap_099.0.hdf5`), or the name without that number.
-    Raises DataError if a file is missing, is no Gadget snapshot, has no box size (or another fact that is
-    needed), has no dark matter or is in units that are not read.
+    `path`: its only file, one of several (`ics.0`, `snap_099.0.hdf5`), or the name without that number; particles:
+    which are to be read, one of TYPES. Raises DataError if a file is missing, is no Gadget snapshot, is cut short, has
+    no such particles or is in units that are not read.
     """
     import h5py
 
-    path = _existing(path)
-    snapshot = _hdf5_snapshot(path) if h5py.is_hdf5(path) else _binary_snapshot(path)
+    path = existing(path)
+    if h5py.is_hdf5(path):
+        snapshot = _hdf5_snapshot(path, TYPES[particles])
+    elif particles == "dark":
+        snapshot = _binary_snapshot(path)
+    else:
+        raise DataError(f"{path} is a Gadget snapshot in binary, of which dark matter alone is read; for "
+                        f"--particles {particles} it must be in HDF5")
     if not snapshot.particles:
-        raise DataError(f"{path} has no dark-matter particles (PartType1)")
+        wanted = ", ".join(f"PartType{kind}" for kind in snapshot.types)
+        held = [f"{TYPE_NAMES[kind]} (PartType{kind})" for kind in range(6) if snapshot.counts[:, kind].any()]
+        name = "dark-matter" if particles == "dark" else particles
+        raise DataError(f"{path} has no {name} particles ({wanted})"
+                        + (f"; it has {', '.join(held)}, see --particles" if held else ""))
     return snapshot
 
 
 def read(snapshot, *names):
-    """Yield the dark-matter particles in the order of the files: a list with one array for each of the names.
+    """Yield the particles in the order of the files: a list with one array for each of the names.
 
     Names: "position", (particles, 3) in the files' own length unit; "velocity", (particles, 3), peculiar
-    [km/s]; "id", (particles,). No more than PARTICLES_AT_ONCE particles come at once. Raises DataError where
-    a file lacks them or is cut short.
+    [km/s]; "id", (particles,); "mass", (particles,), in a unit of the files' own. No more than PARTICLES_AT_ONCE
+    particles come at once. Raises DataError where a file lacks them or is cut short, and for positions that are not
+    finite or far outside the box.
     """
-    peculiar = (1 + snapshot.redshift) ** -0.5
+    peculiar = 1.0 if snapshot.redshift is None else (1 + snapshot.redshift) ** -0.5
     for path, counts in zip(snapshot.paths, snapshot.counts):
-        for start in range(0, counts[1], PARTICLES_AT_ONCE):
-            stop = min(counts[1], start + PARTICLES_AT_ONCE)
-            if snapshot.byteorder is None:
-                fields = _read_hdf5(path, names, start, stop)
-            else:
-                fields = [_read_binary(path, name, counts, start, stop, snapshot.byteorder) for name in names]
-            yield [field * peculiar if name == "velocity" else field for name, field in zip(names, fields)]
+        for kind in snapshot.types:
+            for start in range(0, counts[kind], PARTICLES_AT_ONCE):
+                stop = min(counts[kind], start + PARTICLES_AT_ONCE)
+                if snapshot.byteorder is None:
+                    fields = _read_hdf5(path, names, kind, start, stop)
+                else:
+                    fields = [_read_binary(path, name, counts, start, stop, snapshot.byteorder) for name in names]
+                for name, field in zip(names, fields):
+                    if name == "position":
+                        check_positions(field, snapshot.boxsize, path)
+                yield [field * peculiar if name == "velocity" else field for name, field in zip(names, fields)]
+
+
+def check_positions(position, boxsize, path):
+    """Raise DataError for positions that are not finite or, where boxsize is known, more than a box outside it."""
+    if not len(position):
+        return
+    low, high = position.min(), position.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise DataError(f"{path} has positions that are NaN or infinite")
+    if boxsize is not None and (low < -boxsize or high > 2 * boxsize):
+        raise DataError(f"{path} has positions from {low:g} to {high:g} in a box of {boxsize:g} (is the length unit "
+                        "right, or is the file damaged?)")
 
 
 def read_groups(path):
@@ -124,34 +193,119 @@ def read_groups(path):
 
     Raises DataError if a file is missing or is no such catalogue.
     """
-    path = _existing(path)
-    with open_hdf5(path) as file:
-        attributes = _attributes(file, "group file", ("BoxSize", "NumFiles", "Ngroups_ThisFile"))
-    paths = _chunks(path, int(attributes["NumFiles"]), "NumFiles")
+    path = existing(path)
+    with opened(path) as file:
+        attributes = _attributes(file, "group file", ("NumFiles", "Ngroups_ThisFile"))
+    paths = _chunks(path, _number(attributes, "NumFiles"), "NumFiles")
     # A catalogue may have no group, and then has no datasets.
     mass, radius, position = [np.zeros(0)], [np.zeros(0)], [np.zeros((0, 3))]
     counts = [np.zeros((0, 6), np.int64)]
     for chunk in paths:
-        with open_hdf5(chunk) as file:
-            number = int(_attributes(file, "group file", ("Ngroups_ThisFile",))["Ngroups_ThisFile"])
+        with opened(chunk) as file:
+            number = int(_number(_attributes(file, "group file", ("Ngroups_ThisFile",)), "Ngroups_ThisFile", 0))
             if number == 0:
                 continue
-            missing = [name for name in GROUP_COLUMNS if f"Group/{name}" not in file]
-            if missing:
-                raise DataError(f"{chunk} has no {', '.join(missing)} in its group Group")
-            mass.append(file["Group/GroupMass"][...] * MASS_UNIT)
-            position.append(file["Group/GroupPos"][...])
-            counts.append(file["Group/GroupLenType"][...])
+            mass_here, position_here, count_here = columns_of(file, "Group", GROUP_COLUMNS)
+            check_columns(chunk, position_here, mass=mass_here, count=count_here)
+            if len(mass_here) != number:
+                raise DataError(f"{chunk} has {len(mass_here)} groups; its header says {number}")
+            mass.append(mass_here * MASS_UNIT)
+            position.append(position_here)
+            counts.append(count_here)
             has_radius = "Group/Group_R_Mean200" in file
             radius.append(file["Group/Group_R_Mean200"][...] if has_radius else np.zeros(number))
+            check_columns(chunk, position_here, radius=radius[-1])
     return Groups(
-        paths=paths, boxsize=float(attributes["BoxSize"]), length_unit=_length_unit(attributes, path),
-        redshift=_redshift(attributes, path), mass=np.concatenate(mass), position=np.concatenate(position),
+        paths=paths, boxsize=_number(attributes, "BoxSize"), length_unit=_length_unit(attributes, path),
+        redshift=_redshift(attributes), mass=np.concatenate(mass), position=np.concatenate(position),
         radius=np.concatenate(radius), count=np.concatenate(counts)[:, 1].astype(np.int64),
     )
 
 
-def _existing(path):
+def read_galaxies(path):
+    """The `Galaxies` of a SUBFIND catalogue in HDF5: its subhaloes with stars; `path` as in `read_header`.
+
+    Subhaloes whose SubhaloFlag is 0, which are not of cosmological origin, are left out (specification of
+    IllustrisTNG). The central one of a group is its GroupFirstSub. Raises DataError if a file is missing, is no such
+    catalogue, or has neither the mass nor the number of its stars.
+    """
+    path = existing(path)
+    with opened(path) as file:
+        if "Header" not in file and "Subhalo" not in file:
+            raise DataError(f"{path} has neither a group Header nor Subhalo, so it is no SUBFIND catalogue; it holds "
+                            f"{', '.join(file) or 'nothing'}")
+        attributes = _attributes(file, "group file", ()) if "Header" in file else {}
+    paths = _chunks(path, _number(attributes, "NumFiles"), "NumFiles")
+    columns = {name: [] for name in ("position", "mass", "stars", "group", "row")}
+    first, done = [np.zeros(0, np.int64)], 0
+    for chunk in paths:
+        with opened(chunk) as file:
+            if "Group/GroupFirstSub" in file:
+                first.append(file["Group/GroupFirstSub"][...].astype(np.int64))
+            if "Subhalo/SubhaloPos" not in file:
+                if _number(attributes, "Nsubgroups_ThisFile", 0) and chunk == path:
+                    raise DataError(f"{chunk} has no SubhaloPos in its group Subhalo")
+                continue  # a chunk without a subhalo has no datasets
+            group = file["Subhalo"]
+            position = group["SubhaloPos"][...]
+            by_type = [group[name][:, 4] if name in group else None for name in ("SubhaloMassType", "SubhaloLenType")]
+            if all(column is None for column in by_type):
+                raise DataError(f"{chunk} has neither SubhaloMassType nor SubhaloLenType in its group Subhalo")
+            host = next((group[name][...] for name in ("SubhaloGrNr", "SubhaloGroupNr") if name in group),
+                        np.full(len(position), -1)).astype(np.int64)
+            flag = group["SubhaloFlag"][...] if "SubhaloFlag" in group else np.ones(len(position), bool)
+            some = next(column for column in by_type if column is not None) > 0
+            check_columns(chunk, position, group=host, flag=flag, **dict(zip(("mass", "stars"), by_type)))
+            keep = np.flatnonzero((flag != 0) & some)
+            for name, values in zip(columns, (position, *by_type, host, np.arange(done, done + len(position)))):
+                columns[name].append(None if values is None else values[keep])
+            done += len(position)
+    first = np.concatenate(first)
+
+    def joined(name, empty):
+        values = columns[name]
+        return None if any(item is None for item in values) else np.concatenate([empty, *values])
+
+    host = joined("group", np.zeros(0, np.int64))
+    if len(host) and host.max() >= len(first) and len(first):
+        raise DataError(f"{path}: SubhaloGrNr runs to {host.max()}; there are {len(first)} groups")
+    mass = joined("mass", np.zeros(0))
+    return Galaxies(
+        paths=paths, boxsize=_number(attributes, "BoxSize"), length_unit=_length_unit(attributes, path),
+        redshift=_redshift(attributes), position=joined("position", np.zeros((0, 3))),
+        mass=None if mass is None else mass * MASS_UNIT, stars=joined("stars", np.zeros(0, np.int64)), group=host,
+        central=first[host] == joined("row", np.zeros(0, np.int64)) if len(first) else np.zeros(len(host), bool),
+    )
+
+
+@contextlib.contextmanager
+def opened(path):
+    """An HDF5 file opened for reading; what HDF5 says of damage in it becomes a DataError."""
+    try:
+        with open_hdf5(path) as file:
+            yield file
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:  # h5py's, of many kinds
+        reason = (str(error).strip("'\" ") or type(error).__name__).splitlines()[0]
+        raise DataError(f"{path} is damaged or cut short: {reason}") from error
+
+
+def check_columns(path, position, **columns):
+    """Raise DataError unless positions are (n, 3) and all other columns (n, ...)."""
+    lengths = {name: len(values) for name, values in columns.items() if values is not None}
+    if position.shape != (len(position), 3) or set(lengths.values()) - {len(position)}:
+        raise DataError(f"{path} has columns that do not fit together: positions of the shape {position.shape}, and "
+                        + ", ".join(f"{length} of {name}" for name, length in lengths.items()))
+
+
+def columns_of(file, group, names):
+    """The datasets `names` of a group of an HDF5 file; raises DataError naming those that are missing."""
+    missing = [name for name in names if f"{group}/{name}" not in file]
+    if missing:
+        raise DataError(f"{file.filename} has no {', '.join(missing)} in its group {group}")
+    return [file[f"{group}/{name}"][...] for name in names]
+
+
+def existing(path):
     """`path`, or the first of the numbered files of which it is the name without the number."""
     path = Path(path)
     numbered = [f"{path.name}.0", f"{path.stem}.0{path.suffix}", f"{path.name}.0.hdf5"]
@@ -162,18 +316,30 @@ def _existing(path):
 
 
 def _chunks(path, number, attribute):
-    """All files of the snapshot or catalogue of `number` files to which `path` belongs, in order."""
-    if number == 1:
+    """All files of the snapshot or catalogue of `number` files to which `path` belongs, in order.
+
+    number: None where the header does not say, which is one file unless it has numbered neighbours.
+    """
+    name = re.fullmatch(r"(.*)\.(\d+)(\.hdf5|\.h5)?", path.name)
+    if number is None and name:
+        others = [path.with_name(f"{name[1]}.{int(name[2]) + step}{name[3] or ''}") for step in (-1, 1)]
+        if any(other.is_file() for other in others):
+            raise DataError(f"{path} has no {attribute} in its header, so that nothing says how many files there are; "
+                            "accepted is one, without a numbered neighbour")
+    if number is None or number <= 1:
         return (path,)
-    name = re.fullmatch(r"(.*)\.\d+(\.hdf5|\.h5)?", path.name)
+    number = int(number) if number <= MOST_FILES else number
     if not name:
         raise DataError(f"{path}: {attribute} says {number} files, but the file's name has no number; "
                         "accepted are NAME.0, NAME.1, ... and NAME.0.hdf5, NAME.1.hdf5, ...")
-    paths = [path.with_name(f"{name[1]}.{chunk}{name[2] or ''}") for chunk in range(number)]
+    if number > MOST_FILES:
+        raise DataError(f"{path}: {attribute} says {number:g} files; accepted are up to {MOST_FILES}")
+    paths = [path.with_name(f"{name[1]}.{chunk}{name[3] or ''}") for chunk in range(number)]
     missing = [chunk.name for chunk in paths if not chunk.is_file()]
     if missing:
+        names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise DataError(f"{path}: {attribute} says {number} files, {number - len(missing)} found; "
-                        f"missing: {', '.join(missing)}")
+                        f"missing: {names}")
     return tuple(paths)
 
 
@@ -189,22 +355,34 @@ def _attributes(file, kind, needed):
     return attributes
 
 
-def _redshift(attributes, path):
+def _number(attributes, name, otherwise=None):
+    """A header's number, the first of several; `otherwise` where it has none or one that is not positive."""
+    try:
+        value = float(np.ravel(attributes[name])[0])
+    except (KeyError, IndexError, TypeError, ValueError):
+        return otherwise
+    return value if 0 < value < np.inf else otherwise
+
+
+def _redshift(attributes):
     if "Redshift" in attributes:
-        return round(float(attributes["Redshift"]), 12)  # Arepo's final time is 1 up to rounding
-    if "Time" in attributes:
-        return round(1 / float(attributes["Time"]) - 1, 12)
-    raise DataError(f"{path} has neither Redshift nor Time in its header")
+        # Arepo's final time is 1 up to rounding.
+        redshift = round(float(np.ravel(attributes["Redshift"])[0]), 12)
+    else:
+        time = _number(attributes, "Time")
+        redshift = np.nan if time is None else round(1 / time - 1, 12)
+    return redshift if -1 < redshift < np.inf else None
 
 
 def _length_unit(attributes, path):
     """The length unit that a header states, or None; raises DataError where any of its units is not read."""
     for name, accepted in OTHER_UNITS.items():
-        if abs(attributes.get(name, accepted) / accepted - 1) > UNIT_TOLERANCE:
-            raise DataError(f"{path} has {name} = {attributes[name]:g}; accepted is {accepted:g}")
+        stated = float(np.ravel(attributes.get(name, accepted))[0])
+        if not abs(stated / accepted - 1) < UNIT_TOLERANCE:
+            raise DataError(f"{path} has {name} = {stated:g}; accepted is {accepted:g}")
     if "UnitLength_in_cm" not in attributes:
         return None
-    stated = attributes["UnitLength_in_cm"]
+    stated = float(np.ravel(attributes["UnitLength_in_cm"])[0])
     for unit, accepted in LENGTH_UNITS_IN_CM.items():
         if abs(stated / accepted - 1) < UNIT_TOLERANCE:
             return unit
@@ -212,32 +390,76 @@ def _length_unit(attributes, path):
                     + " and ".join(f"{value:g} ({unit})" for unit, value in LENGTH_UNITS_IN_CM.items()))
 
 
-def _hdf5_snapshot(path):
-    needed = ("BoxSize", "HubbleParam", "MassTable", "NumFilesPerSnapshot", "NumPart_ThisFile", "Omega0")
-    with open_hdf5(path) as file:
-        attributes = _attributes(file, "snapshot", needed)
-    paths = _chunks(path, int(attributes["NumFilesPerSnapshot"]), "NumFilesPerSnapshot")
+def _hdf5_snapshot(path, types):
+    with opened(path) as file:
+        attributes = _attributes(file, "snapshot", ())
+    paths = _chunks(path, _number(attributes, "NumFilesPerSnapshot"), "NumFilesPerSnapshot")
     counts = []
     for chunk in paths:
-        with open_hdf5(chunk) as file:
-            counts.append(_attributes(file, "snapshot", needed)["NumPart_ThisFile"])
+        with opened(chunk) as file:
+            counts.append(_hdf5_counts(file, types))
+            here = _attributes(file, "snapshot", ())
+            if _redshift(here) != _redshift(attributes) or _number(here, "BoxSize") != _number(attributes, "BoxSize"):
+                raise DataError(f"{chunk} is not of the snapshot of {path}: its BoxSize or Redshift is another")
+    counts = np.array(counts, np.int64)
+    if "NumPart_Total" in attributes:
+        total = np.resize(np.asarray(attributes["NumPart_Total"], np.int64), 6)
+        for kind in types:
+            # Of larger numbers the header holds the lower 32 bits here, and the rest elsewhere.
+            if (counts[:, kind].sum() - total[kind]) % 2**32:
+                raise DataError(f"{path}: its files hold {counts[:, kind].sum()} particles of PartType{kind}, "
+                                f"NumPart_Total says {total[kind]}")
+    masses = np.resize(np.asarray(attributes.get("MassTable", 0.0), float), 6)
     return Snapshot(
-        paths=paths, counts=np.array(counts, np.int64), boxsize=float(attributes["BoxSize"]),
-        length_unit=_length_unit(attributes, path), redshift=_redshift(attributes, path),
-        particle_mass=float(attributes["MassTable"][1]) * MASS_UNIT, Om0=float(attributes["Omega0"]),
-        Ob0=float(attributes.get("OmegaBaryon", 0)), h=float(attributes["HubbleParam"]), byteorder=None,
+        paths=paths, counts=counts, boxsize=_number(attributes, "BoxSize"),
+        length_unit=_length_unit(attributes, path), redshift=_redshift(attributes),
+        particle_mass=float(masses[1]) * MASS_UNIT,
+        # Newer versions of Gizmo call it Omega_Matter.
+        Om0=_number(attributes, "Omega0", _number(attributes, "Omega_Matter")),
+        Ob0=_number(attributes, "OmegaBaryon", 0.0), h=_number(attributes, "HubbleParam"), byteorder=None, types=types,
     )
 
 
-def _read_hdf5(path, names, start, stop):
-    with open_hdf5(path) as file:
-        missing = [FIELDS[name] for name in names if f"PartType1/{FIELDS[name]}" not in file]
+def _hdf5_counts(file, types):
+    """Particles of each of the six types in an HDF5 file; the datasets say where the header does not."""
+    held = [len(file[f"PartType{kind}/Coordinates"]) if f"PartType{kind}/Coordinates" in file else 0
+            for kind in range(6)]
+    stated = _attributes(file, "snapshot", ()).get("NumPart_ThisFile")
+    if stated is None:
+        return held
+    stated = np.resize(np.asarray(stated, np.int64), 6)
+    for kind in types:
+        if f"PartType{kind}/Coordinates" in file and stated[kind] > held[kind]:
+            raise DataError(f"{file.filename} has fewer Coordinates in PartType{kind} than NumPart_ThisFile says")
+    return stated
+
+
+def _read_hdf5(path, names, kind, start, stop):
+    with opened(path) as file:
+        if f"PartType{kind}" not in file:
+            raise DataError(f"{path} has no group PartType{kind}, of which its header says it holds particles")
+        group = file[f"PartType{kind}"]
+        missing = [FIELDS[name] for name in names if name != "mass" and FIELDS[name] not in group]
         if missing:
-            raise DataError(f"{path} has no {', '.join(missing)} in its group PartType1")
-        fields = [file[f"PartType1/{FIELDS[name]}"][start:stop] for name in names]
+            raise DataError(f"{path} has no {', '.join(missing)} in its group PartType{kind}")
+        fields = []
+        for name in names:
+            if name != "mass":
+                fields.append(group[FIELDS[name]][start:stop])
+            elif "Masses" in group:
+                fields.append(group["Masses"][start:stop])
+            else:
+                # Without masses, particles of one type count alike.
+                same = np.ravel(_attributes(file, "snapshot", ()).get("MassTable", np.ones(6)))[kind] or 1.0
+                fields.append(np.full(stop - start, same, np.float32))
     for name, field in zip(names, fields):
         if len(field) != stop - start:
-            raise DataError(f"{path} has fewer {FIELDS[name]} in PartType1 than NumPart_ThisFile says")
+            raise DataError(f"{path} has fewer {FIELDS.get(name, 'Masses')} in PartType{kind} than NumPart_ThisFile "
+                            "says")
+        if field.shape[1:] != ((3,) if name in ("position", "velocity") else ()):
+            raise DataError(f"{path}: {FIELDS.get(name, 'Masses')} in PartType{kind} has the shape "
+                            f"(..., {', '.join(map(str, field.shape[1:]))}); accepted are (n, 3) and, for one number "
+                            "a particle, (n,)")
     return fields
 
 
@@ -250,22 +472,27 @@ def _binary_header(path):
     if size == 8:
         raise DataError(f"{path} is a Gadget snapshot in format 2; accepted are format 1 and HDF5 (format 3)")
     if size != 256 or len(block) != 256:
-        raise DataError(f"{path} is no Gadget snapshot: neither HDF5 nor with a header of 256 bytes in front")
-    return np.frombuffer(block, np.dtype(BINARY_HEADER).newbyteorder(byteorder))[0], byteorder
+        raise DataError(f"{path} is no snapshot that is read: neither HDF5, nor with a header of 256 bytes in front as "
+                        "Gadget's, nor of the size that a TIPSY header says")
+    header = np.frombuffer(block, np.dtype(BINARY_HEADER).newbyteorder(byteorder))[0]
+    # Checked before anything is allocated: positions, velocities and IDs in their smallest kinds.
+    particles = int(header["counts"].sum(dtype=np.int64))
+    needed, held = 264 + 3 * 8 + 28 * particles, path.stat().st_size
+    if held < needed:
+        raise DataError(f"{path} is cut short, or its header is damaged: {particles} particles take at least {needed} "
+                        f"bytes, and it has {held}")
+    return header, byteorder
 
 
 def _binary_snapshot(path):
     header, byteorder = _binary_header(path)
-    needed = {"BoxSize": "boxsize", "HubbleParam": "h", "Omega0": "Om0"}
-    missing = [name for name, field in needed.items() if not header[field] > 0]
-    if missing:
-        raise DataError(f"{path} has no {', '.join(missing)} in its header")
-    paths = _chunks(path, max(1, int(header["files"])), "NumFilesPerSnapshot")
+    paths = _chunks(path, int(header["files"]), "NumFilesPerSnapshot")
+    stated = {name: float(header[name]) if 0 < header[name] < np.inf else None for name in ("boxsize", "Om0", "h")}
+    mass = float(header["masses"][1])
     return Snapshot(
         paths=paths, counts=np.array([_binary_header(chunk)[0]["counts"] for chunk in paths], np.int64),
-        boxsize=float(header["boxsize"]), length_unit=None, redshift=float(header["redshift"]),
-        particle_mass=float(header["masses"][1]) * MASS_UNIT, Om0=float(header["Om0"]), Ob0=0.0,
-        h=float(header["h"]), byteorder=byteorder,
+        length_unit=None, redshift=float(header["redshift"]) if -1 < header["redshift"] < np.inf else None,
+        particle_mass=mass * MASS_UNIT if 0 < mass < 1e20 else 0.0, Ob0=0.0, byteorder=byteorder, **stated,
     )
 
 

@@ -49,8 +49,9 @@ def seams(run, density):
     near = near[:, None] | near
     for halo in (0, 8, 16, 24, 32, 48):
         moved = np.abs(drawn(TILE + 2 * halo, halo) - whole)
-        print(f"border of {halo:2d} cells: {100 * moved.sum() / whole.sum():.2f}% of the galaxies are not as in the whole "
-              f"map, within 2 cells of a seam {100 * moved[:, near].sum() / whole[:, near].sum():.2f}%")
+        inside, close = moved.sum() / whole.sum(), moved[:, near].sum() / whole[:, near].sum()
+        print(f"border of {halo:2d} cells: {inside:.2%} of the galaxies are not as in the whole map, within 2 cells of "
+              f"a seam {close:.2%}")
 
 
 def rate(run, density):

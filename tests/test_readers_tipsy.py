@@ -1,0 +1,190 @@
+"""TIPSY: a real ChaNGa file, and tiny ones that are written here."""
+
+import numpy as np
+import pytest
+
+from kerasgal.errors import DataError
+from kerasgal.grid import deposit_cic
+from kerasgal.readers import gadget, tipsy
+from kerasgal.readers.convert import convert
+from kerasgal.simulation import Simulation
+
+GIVEN = {"boxsize": 16.0, "Om0": 0.3, "h": 0.7}
+N = 8
+LATTICE = np.stack(np.indices((N, N, N)), -1).reshape(-1, 3)
+MOVE = 0.3 * np.sin(2 * np.pi * LATTICE / N + np.array([0.3, 1.1, 2.0]))  # cells
+
+
+def write(path, position, velocity, byteorder=">", padding=True, time=0.02, gas=0, stars=0, masses=1.0):
+    """One file, number after number as the format's manual has them; position in box sides from -1/2 to 1/2."""
+    dark = np.zeros((len(position), 9))
+    dark[:, 0], dark[:, 1:4], dark[:, 4:7] = masses, position, velocity
+    numbers = [gas + len(dark) + stars, 3, gas, len(dark), stars] + [0] * padding
+    path.write_bytes(np.array([time], byteorder + "f8").tobytes() + np.array(numbers, byteorder + "i4").tobytes()
+                     + np.full((gas, 12), 0.25, byteorder + "f4").tobytes() + dark.astype(byteorder + "f4").tobytes()
+                     + np.full((stars, 11), 0.25, byteorder + "f4").tobytes())
+    return path
+
+
+def lattice(folder, **arguments):
+    return write(folder / "ics.tbin", (LATTICE + MOVE) / N - 0.5, np.arange(3 * N**3).reshape(-1, 3), **arguments)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("padding", [False, True])
+@pytest.mark.parametrize("gas, stars", [(0, 0), (5, 3)])
+def test_every_kind_of_header(tmp_path, monkeypatch, byteorder, padding, gas, stars):
+    monkeypatch.setattr(gadget, "PARTICLES_AT_ONCE", 100)
+    path = lattice(tmp_path, byteorder=byteorder, padding=padding, gas=gas, stars=stars)
+    convert(tmp_path / "run.h5", initial=path, **GIVEN)
+    with Simulation(tmp_path / "run.h5") as simulation:
+        assert simulation.problems() == []
+        assert (simulation.boxsize, simulation.redshift_initial, simulation.gridsize) == (16, 49, N)
+        np.testing.assert_allclose(simulation["initial/displacement"][...].reshape(-1, 3), MOVE * 2, atol=1e-4)
+        # H0 = 100 h km/s/Mpc is sqrt(8 pi / 3) in the file's units, of dx/dt.
+        expected = np.arange(3 * N**3).reshape(-1, 3) * 16 * 100 / np.sqrt(8 * np.pi / 3) / 50
+        np.testing.assert_allclose(simulation["initial/velocity"][...].reshape(-1, 3), expected, rtol=1e-5)
+
+
+def test_initial_conditions_and_snapshot(tmp_path):
+    first = lattice(tmp_path)
+    last = write(tmp_path / "last.tbin", (LATTICE + 3 * MOVE) / N - 0.5, MOVE, time=1.0)
+    summary = convert(tmp_path / "run.h5", initial=first, final=last, **GIVEN)
+    assert summary["lattice"] == "particles in C order, lattice at (0.000, 0.000, 0.000) cells"
+    with Simulation(tmp_path / "run.h5") as simulation:
+        assert (simulation.redshift_initial, simulation.redshift_final) == (49, 0)
+        expected = (LATTICE + 0.5 + 3 * MOVE) * 2 % 16
+        np.testing.assert_allclose(simulation["final/position"][...], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("particles", ["dark", "all", "gas"])
+def test_field(tmp_path, particles):
+    weight = np.random.default_rng(0).uniform(1, 2, N**3)
+    path = lattice(tmp_path, masses=weight, gas=4, stars=2)
+    convert(tmp_path / "run.h5", final=path, grid=4, particles=particles, **GIVEN)
+    position, mass = (LATTICE + MOVE) / N % 1, weight
+    if particles != "dark":  # those of gas and stars are all at 0.25, and so is their mass
+        position = np.concatenate([position, np.full((6, 3), 0.75)])
+        mass = np.append(weight * (particles == "all"), [0.25] * 4 + [0.25 * (particles == "all")] * 2)
+    expected = deposit_cic(position, 4, 1.0, mass)
+    with Simulation(tmp_path / "run.h5", require=()) as simulation:
+        np.testing.assert_allclose(simulation["final/delta"][...], expected / expected.mean() - 1, atol=1e-4)
+
+
+def test_real_file(shared_data, tmp_path):
+    path = shared_data / "changa_cube300_ic" / "cube300.tbin"
+    with pytest.raises(DataError) as error:
+        convert(tmp_path / "run.h5", initial=path)
+    assert str(error.value) == (f"{path} has no BoxSize, Omega0, HubbleParam in its header; give --boxsize, "
+                                "--omega-matter, --hubble")
+    summary = convert(tmp_path / "run.h5", initial=path, boxsize=210, Om0=0.3, h=0.7)
+    assert summary["lattice"] == "particles in Fortran order, lattice at (0.000, 0.000, 0.000) cells"
+    with Simulation(tmp_path / "run.h5") as simulation:
+        assert simulation.problems() == [] and simulation.redshift_initial == pytest.approx(19)
+        displacement, velocity = (simulation[f"initial/{name}"][...] for name in ("displacement", "velocity"))
+        # Zel'dovich (1970): the velocity is a H f times the displacement; f is 1 to a part in a thousand.
+        hubble = 100 * np.sqrt(0.3 * 20**3 + 0.7)
+        np.testing.assert_allclose(velocity, displacement * hubble / 20, atol=1e-3 * velocity.std())
+
+
+NO_TIPSY = "is no snapshot that is read: .* nor of the size that a TIPSY header says"
+ERRORS = {
+    "cut short": (lambda path: path.write_bytes(path.read_bytes()[:-1]), NO_TIPSY),
+    "empty": (lambda path: path.write_bytes(b""), NO_TIPSY),
+    "one particle too few": (lambda path: path.write_bytes(path.read_bytes()[:-36]), NO_TIPSY),
+    "no expansion factor": (lambda path: path.write_bytes(np.array(-1.0, ">f8").tobytes() + path.read_bytes()[8:]),
+                            "has the time -1; accepted is an expansion factor"),
+    "NaN": (lambda path: path.write_bytes(path.read_bytes()[:36] + b"\xff" * 4 + path.read_bytes()[40:]),
+            "has positions that are NaN or infinite"),
+    "far outside": (lambda path: path.write_bytes(path.read_bytes()[:36] + b"\x50" * 4 + path.read_bytes()[40:]),
+                    "in a box of 1"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_error(tmp_path, name):
+    damage, message = ERRORS[name]
+    path = lattice(tmp_path)
+    damage(path)
+    with pytest.raises(DataError, match=message):
+        convert(tmp_path / "run.h5", initial=path, **GIVEN)
+    with pytest.raises(DataError, match=message):
+        convert(tmp_path / "run.h5", final=path, grid=4, **GIVEN)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["ics.tbin"]
+
+
+def test_no_such_particles(tmp_path):
+    with pytest.raises(DataError, match="has no stars particles"):
+        tipsy.read_header(lattice(tmp_path), "stars")
+
+
+# Damage --------------------------------------------------------------------------------
+
+# Whatever is wrong with a file, it is a DataError or a file that can be used. Memory is not to follow a damaged header:
+# the largest array that is allocated is bounded by the size of the file.
+
+
+def gadget_file(path):
+    """Initial conditions in Gadget-1 binary of the same lattice."""
+    header = np.zeros(1, gadget.BINARY_HEADER)
+    header["counts"][0, 1], header["masses"][0, 1], header["files"] = N**3, 0.3 * 27.7536627 * 8, 1
+    header["redshift"], header["boxsize"], header["Om0"], header["h"] = 49, 16, 0.3, 0.7
+    blocks = [header.tobytes(), ((LATTICE + MOVE) * 2 % 16).astype("f4").tobytes(), MOVE.astype("f4").tobytes(),
+              np.arange(N**3, dtype="u4").tobytes()]
+    size = [np.array([len(block)], "u4").tobytes() for block in blocks]
+    path.write_bytes(b"".join(marker + block + marker for marker, block in zip(size, blocks)))
+    return path
+
+
+@pytest.fixture(params=["gadget", "tipsy"])
+def sound(request, tmp_path):
+    """A sound file and the arguments that convert it, as particles and as a field."""
+    if request.param == "tipsy":
+        return lattice(tmp_path), GIVEN
+    return gadget_file(tmp_path / "ics"), {"length_unit": "Mpc"}
+
+
+def damaged(content, rng):
+    """A file cut short or made longer, or with bits, bytes or whole numbers changed, mostly in its first 300 bytes."""
+    kind = rng.integers(4)
+    if kind == 0:
+        return content[: rng.integers(len(content))]
+    if kind == 1:
+        return content + rng.bytes(rng.integers(1, 100))
+    content = bytearray(content)
+    for _ in range(rng.integers(1, 4)):
+        place = int(rng.integers(300 if rng.random() < 0.8 else len(content) - 4))
+        if kind == 2:
+            content[place] ^= 1 << rng.integers(8)
+        else:
+            value = int(rng.choice([0, 1, -1, 2**31 - 1, -(2**31), 2**24, 0x7FF0, 3]))
+            place -= place % 4
+            content[place:place + 4] = value.to_bytes(4, rng.choice(["little", "big"]), signed=True)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_damaged_files(tmp_path, sound, seed):
+    import tracemalloc
+
+    path, given = sound
+    content, rng = path.read_bytes(), np.random.default_rng(seed)
+    convert(tmp_path / "run.h5", initial=path, **given)
+    outcomes = set()
+    for _ in range(15):
+        path.write_bytes(damaged(content, rng))
+        for arguments in ({"initial": path}, {"final": path, "grid": 4}):
+            tracemalloc.start()
+            try:
+                with np.errstate(all="ignore"):
+                    convert(tmp_path / "run.h5", overwrite=True, **arguments, **given)
+                with Simulation(tmp_path / "run.h5", require=()) as simulation:
+                    assert simulation.problems() == []
+                outcomes.add("written")
+            except DataError as error:
+                assert len(str(error).splitlines()) == 1
+                outcomes.add("refused")
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert peak < 3e6  # the file has 20 kB
+    assert "refused" in outcomes
