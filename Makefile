@@ -55,18 +55,20 @@ demo-cascade: $(VENV)/.installed
 	$(BIN)/kerasgal cascade evaluate $(CASCADE)/cascade $(foreach i,0 1,--simulation $(CASCADE)/test_$(i).h5) \
 	  --output $(CASCADE)/evaluation
 
-# The same simulations; draws of galaxies on maps.
+# Boxes wide enough for rich clusters, though too coarse for the smallest galaxies; draws of galaxies on maps.
 demo-diffusion: $(VENV)/.installed
 	rm -rf $(DIFFUSION)
 	mkdir -p $(DIFFUSION)
-	$(BIN)/kerasgal simulate $(DIFFUSION)/train.h5 --galaxies --particles 128 --realisations 5 --seed 1
-	$(BIN)/kerasgal simulate $(DIFFUSION)/test.h5 --galaxies --particles 128 --realisations 2 --seed 1001
-	$(BIN)/kerasgal cascade diffusion train $(foreach i,0 1 2 3 4,$(DIFFUSION)/train_$(i).h5) --preset demo \
+	$(BIN)/kerasgal simulate $(DIFFUSION)/train.h5 --galaxies --particles 128 --boxsize 75 --steps 12 \
+	  --realisations 6 --seed 1
+	$(BIN)/kerasgal simulate $(DIFFUSION)/test.h5 --galaxies --particles 128 --boxsize 75 --steps 12 \
+	  --realisations 4 --seed 2001
+	$(BIN)/kerasgal cascade diffusion train $(foreach i,0 1 2 3 4 5,$(DIFFUSION)/train_$(i).h5) --preset demo \
 	  --run $(DIFFUSION)/run
-	$(BIN)/kerasgal cascade diffusion sample $(DIFFUSION)/run $(DIFFUSION)/test_0.h5 --draws 4 --sampler deterministic \
+	$(BIN)/kerasgal cascade diffusion sample $(DIFFUSION)/run $(DIFFUSION)/test_0.h5 --draws 2 --sampler deterministic \
 	  --steps 20 --output $(DIFFUSION)/test_0_draws.h5
-	$(BIN)/kerasgal cascade diffusion evaluate $(DIFFUSION)/run $(foreach i,0 1,--simulation $(DIFFUSION)/test_$(i).h5) \
-	  --output $(DIFFUSION)/evaluation
+	$(BIN)/kerasgal cascade diffusion evaluate $(DIFFUSION)/run $(foreach i,0 1 2 3,--simulation $(DIFFUSION)/test_$(i).h5) \
+	  --maps 3 --sampler deterministic --steps 20 --output $(DIFFUSION)/evaluation
 
 # Made-up galaxies and their archetypes to train on; others, in three degrees of realism and as archetypes, to test on.
 demo-morph: $(VENV)/.installed

@@ -181,7 +181,8 @@ def test_the_learned_schedule_is_monotone_and_keeps_its_ends_for_any_weights(see
     np.testing.assert_allclose(direct, slope, rtol=1e-3, atol=1e-3)
 
 
-TINY = {"patch": 8, "filters": 4, "levels": 1, "depth": 2, "batch": 4, "maximum": 7, "cell": 1.0, "stride": 8}
+TINY = {"patch": 8, "filters": 4, "levels": 1, "depth": 2, "batch": 4, "maximum": 7, "cell": 1.0, "stride": 8,
+        "field": "log", "gamma_max": 5.0, "groups": 0}
 
 
 def tiny(**changed):

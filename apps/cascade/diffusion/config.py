@@ -18,11 +18,12 @@ class DiffusionConfig(TrainingConfig):
     dimensions: int = setting(2, "2 for maps, the sums along one axis of slabs of the box; 3 for boxes.", minimum=2,
                               maximum=3)
     cell: float = setting(0.09765625, "Side of a cell [Mpc/h]; the grid has as many cells as the box holds.",
-                          demo=0.390625, minimum=1e-3)
-    depth: int = setting(51, "Cells from front to back of the slab that a map shows; 1 for slices.", demo=16, minimum=1)
-    patch: int = setting(256, "Cells per side of what the network is trained on.", demo=64, minimum=8)
-    stride: int = setting(256, "Cells from one patch of a training map or box to the next.", demo=32, minimum=1)
-    field: str = setting("log", "What is noised: log2(1 + galaxies in a cell), or galaxies in a cell.", choices=FIELDS)
+                          demo=0.78125, minimum=1e-3)
+    depth: int = setting(51, "Cells from front to back of the slab that a map shows; 1 for slices.", demo=8, minimum=1)
+    patch: int = setting(256, "Cells per side of what the network is trained on.", demo=48, minimum=8)
+    stride: int = setting(256, "Cells from one patch of a training map or box to the next.", demo=16, minimum=1)
+    field: str = setting("log", "What is noised: log2(1 + galaxies in a cell), or galaxies in a cell.", demo="count",
+                         choices=FIELDS)
     maximum: int = setting(63, "Most galaxies that a cell can have.", minimum=1)
     scaling: str = setting("log", "What the network makes of the density (in units of the mean) first: nothing, "
                                   "ln(1 + density), or arsinh(density).", choices=SCALINGS)
@@ -31,7 +32,7 @@ class DiffusionConfig(TrainingConfig):
     schedule: str = setting("linear", "How gamma rises with time: evenly, or as a monotone network learns it.",
                             choices=("linear", "learned"))
     gamma_min: float = setting(-13.3, "gamma, minus the logarithm of the signal-to-noise ratio, at time 0.", demo=-5.0)
-    gamma_max: float = setting(13.3, "gamma at time 1.", demo=5.0)
+    gamma_max: float = setting(13.3, "gamma at time 1.", demo=8.0)
     prediction: str = setting("noise", "What the network predicts: the noise, or v = alpha noise - sigma field.",
                               demo="velocity", choices=("noise", "velocity"))
     weighting: str = setting("bound", "What training lowers: the bound, or the error of v evenly over gamma, which "
@@ -41,7 +42,7 @@ class DiffusionConfig(TrainingConfig):
                            minimum=4)
     levels: int = setting(4, "Levels of the U-Net above its bottleneck.", demo=2, minimum=1)
     groups: int = setting(8, "Channels are normalised in so many groups over the whole patch; 0: cell by cell, which "
-                             "leaves no seams between tiles.", demo=0, minimum=0)
+                             "leaves no seams between tiles.", minimum=0)
     dropout: float = setting(0.1, "Share of the activations that dropout takes away.", demo=0.0, minimum=0.0,
                              maximum=0.99)
     attention: bool = setting(True, "Self-attention at the bottleneck.", demo=False)
@@ -54,7 +55,7 @@ class DiffusionConfig(TrainingConfig):
     averaging: float = setting(0.9999, "Momentum of the running average of the weights, which draws; 0: none.",
                                demo=0.99, minimum=0.0, maximum=0.99999)
     batch: int = setting(12, "Patches per step, over all devices.", demo=16, minimum=1)
-    epochs: int = setting(400, "Epochs; each ends with validation and a checkpoint.", demo=12, minimum=1,
+    epochs: int = setting(400, "Epochs; each ends with validation and a checkpoint.", demo=14, minimum=1,
                           resumable=True)
     steps_per_epoch: int = setting(1250, "Steps per epoch.", demo=125, minimum=1)
 

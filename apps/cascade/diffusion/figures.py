@@ -75,7 +75,7 @@ def study(result, path):
         axis.xaxis.set_minor_formatter("")
         axes[2].plot([row["steps"] for row in result[sampler]], [row["residual"] for row in result[sampler]],
                      marker=".", label=sampler)
-    noise = np.mean(np.array(result["ancestral"][-1]["error"]) / longest)
+    noise = np.nanmean(np.array(result["ancestral"][-1]["error"]) / longest)
     axes[2].axhline(noise, color="0.6", linestyle=":", label="error of the mean over draws")
     axes[2].set(xlabel="steps", ylabel="mean residual of P(k)", xscale="log", yscale="log")
     axes[0].legend(frameon=False, fontsize=8)
