@@ -1,10 +1,65 @@
+import os
+import sys
+from pathlib import Path
+
+from myst_nb.core import render
+
 from kerasgal import __version__
+
+# The tutorials call `kerasgal` as a shell does, and TensorFlow's notices at start-up teach nothing.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["TTY_COMPATIBLE"] = "0"  # no colours and progress bars, which Jupyter asks for
 
 project = "kerasgal"
 author = "The kerasgal authors"
 release = __version__
-extensions = ["myst_parser", "sphinx_click", "sphinx.ext.autodoc"]
+extensions = ["myst_nb", "sphinx_click", "sphinx.ext.autodoc"]
 html_theme = "alabaster"
 html_theme_options = {"description": "Deep learning for cosmic structure and galaxies", "page_width": "1000px"}
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "example"]
 myst_heading_anchors = 3
+
+# Tutorials run where a build finds them new or changed; `make clean` forgets what they gave.
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(Path(__file__).parent / "_build" / ".jupyter_cache")
+nb_execution_in_temp = True
+nb_execution_timeout = 300
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+nb_output_stderr = "remove"  # progress bars, and notices of TensorFlow; a cell that shows an error asks for it
+
+
+def joined(outputs):
+    """Outputs of a cell, the pieces of its text streams put together.
+
+    IPython hands a shell's output over in pieces of 100 bytes, and myst-nb begins a new line with each.
+    """
+    streams, kept = {}, []
+    for output in outputs:
+        name = output.get("name") if output["output_type"] == "stream" else None
+        if name in streams:
+            streams[name]["text"] += output["text"]
+        else:
+            kept.append(output)
+            if name:
+                streams[name] = output
+    return kept
+
+
+render.coalesce_streams = joined
+
+
+def without_nameless_arguments(app, context, lines):
+    """Leave out of an argument list of sphinx-click what shows no name, such as the rest of `--images *.fits`."""
+    kept, leave = [], False
+    for line in lines:
+        if line.startswith(".. option::"):
+            leave = not line.removeprefix(".. option::").strip()
+        if not leave:
+            kept.append(line)
+    lines[:] = kept
+
+
+def setup(app):
+    app.connect("sphinx-click-process-arguments", without_nameless_arguments)

@@ -33,7 +33,8 @@ def predict_box(model, field, *, tile, halo, multiple=1, batch=1, progress=None,
     progress: called as progress(done, total) in cells.  warn: called with a line when the tile is halved.
 
     Returns an array of the field's shape, but for the channels, float32. When memory runs out the tile's core is halved
-    along its longest axis and the prediction goes on, at most eight times. Raises DataError for a tile that leaves no core.
+    along its longest axis and the prediction goes on, at most eight times. Raises DataError for a tile that leaves no
+    core.
     """
     grid = np.array(field.shape[:-1])
     if tile % multiple or halo % multiple or tile <= 2 * halo:

@@ -73,8 +73,8 @@ def study(result, path):
                  xscale="log")
         axis.axhspan(0.9, 1.1, color="0.93", zorder=0)
         axis.xaxis.set_minor_formatter("")
-        axes[2].plot([row["steps"] for row in result[sampler]], [row["residual"] for row in result[sampler]],
-                     marker=".", label=sampler)
+        others = [row for row in result[sampler] if row["residual"] > 0]  # all but the longest
+        axes[2].plot([row["steps"] for row in others], [row["residual"] for row in others], marker=".", label=sampler)
     noise = np.nanmean(np.array(result["ancestral"][-1]["error"]) / longest)
     axes[2].axhline(noise, color="0.6", linestyle=":", label="error of the mean over draws")
     axes[2].set(xlabel="steps", ylabel="mean residual of P(k)", xscale="log", yscale="log")

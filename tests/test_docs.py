@@ -1,0 +1,155 @@
+"""Commands, options and functions that the pages name exist; the cheap ones run, and so does the example of an app."""
+
+import ast
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+
+import kerasgal.apps
+from kerasgal.cli import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "data").glob("*.md")),
+         *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)]
+SMALL = {"simulate": ["--particles", "16", "--boxsize", "12.5", "--realisations", "2"], "info": [],
+         "summary": ["--preset", "demo"]}
+
+
+def blocks(text):
+    """Lines of code of a page: indented, or between fences; those that end in a backslash joined with the next."""
+    fenced, lines = False, []
+    for line in text.replace("\\\n", " ").splitlines():
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif fenced or line.startswith("    "):
+            lines.append(line.strip().removeprefix("!"))
+    return lines
+
+
+def commands(text):
+    """The words of each command `kerasgal ...` in a page's code, without the first."""
+    split = [shlex.split(line, comments=True) for line in blocks(text) if line.startswith("kerasgal ")]
+    return [words[1:] for words in split]
+
+
+def mentions(text):
+    """The words of commands that stand in running text, such as `kerasgal info FILE`, without the first."""
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    return [mention.split() for mention in re.findall(r"`kerasgal\s([a-z][^`]*)`", prose)]
+
+
+def descend(words):
+    """The command that words name, and the words left for it; a group where they end before a command."""
+    command = main
+    while isinstance(command, click.Group) and words and re.fullmatch("[a-z]+", words[0]):
+        name, *words = words
+        child = command.get_command(click.Context(command), name)
+        assert child is not None, f"there is no command {name!r} in {command.name}"
+        command = child
+    return command, words
+
+
+def named_functions(page, text):
+    """(module's file, name) of each function or class that a page of a paper names, such as `losses.Cauchy`."""
+    for core, module, name in re.findall(r"`(kerasgal\.)?(\w+)\.(\w+)`", text):
+        if module != "apps":
+            yield (ROOT / "kerasgal" if core else ROOT / "apps" / page.stem) / f"{module}.py", name
+
+
+def each(find):
+    return [pytest.param(words, id=f"{page.relative_to(ROOT)}: {' '.join(words)}"[:90])
+            for page in PAGES for words in find(page.read_text())]
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """The example app, where kerasgal looks for apps."""
+    monkeypatch.setattr(kerasgal.apps, "__path__", [*kerasgal.apps.__path__, str(ROOT / "docs" / "example")])
+    importlib.invalidate_caches()
+
+
+@pytest.mark.parametrize("words", each(commands))
+def test_a_command_in_a_page_is_one(words, example):
+    command, rest = descend(words)
+    if rest in (["--help"], ["--version"]):
+        return
+    assert not isinstance(command, click.Group), f"{command.name} is no command"
+    try:
+        command.make_context(words[0], rest)  # checks options, choices, ranges and what is required; runs nothing
+    except click.UsageError as error:
+        pytest.fail(error.format_message())
+
+
+@pytest.mark.parametrize("words", each(mentions))
+def test_a_command_in_running_text_exists(words, example):
+    command, rest = descend(words)
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    unknown = [word for word in rest if word.startswith("--") and word not in known | {"--help", "--version"}]
+    assert not unknown
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "simulate" in page.read_text()],
+                         ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_the_cheap_commands_of_a_page_run(page, invoke, tmp_path, monkeypatch):
+    """In their order: what simulates does so on a small grid, summaries are of the demo, the rest is left out."""
+    monkeypatch.chdir(tmp_path)
+    for words in commands(page.read_text()):
+        if words[0] == "info" and not Path(words[1]).exists():
+            continue  # of a file that another command would have made
+        if words[0] in ("simulate", "info") or words[1:2] == ["summary"]:
+            invoke(*words, *SMALL[words[words[1:2] == ["summary"]]])
+
+
+def test_the_pages_have_what_is_tested_here():
+    """That the patterns above still find something."""
+    found = {page.relative_to(ROOT).as_posix(): commands(page.read_text()) for page in PAGES}
+    assert len(found["README.md"]) >= 5 and len(found["docs/quickstart.md"]) >= 5
+    assert all(len(found[f"docs/tutorials/{app}.md"]) >= 3 for app in ("protohalo", "halomass", "cascade", "morph"))
+
+
+PAPERS = sorted((ROOT / "docs" / "papers").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAPERS, ids=lambda page: page.stem)
+def test_the_functions_that_a_page_of_a_paper_names_exist(page):
+    named = list(named_functions(page, page.read_text()))
+    assert named
+    for file, name in named:
+        defined = {node.name for node in ast.parse(file.read_text()).body if hasattr(node, "name")}
+        assert name in defined, f"{file.relative_to(ROOT)} has no {name}"
+
+
+def test_links_of_the_readme_lead_somewhere():
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / "README.md").read_text())
+    assert all(link.startswith("http") or (ROOT / link).exists() for link in links), links
+
+
+def test_the_example_app_trains_resumes_and_predicts(example, boxes, invoke, tmp_path):
+    run = tmp_path / "run"
+    train = ("meandensity", "train", *boxes[:2], "--preset", "demo", "--steps-per-epoch", 25, "--run", run)
+    assert "loss curve" in invoke(*train).stdout
+    # the initial density of a cube says most of what its mean becomes: a network that learnt nothing has r = 0
+    said = invoke("meandensity", "evaluate", run, boxes[2]).stdout
+    assert float(re.search(r"r = (-?[\d.]+)", said)[1]) > 0.5
+    assert "was used in the training" in invoke("meandensity", "evaluate", run, boxes[0], check=False).stderr
+    invoke("meandensity", "train", "--run", run, "--resume", "--epochs", 3)
+    assert len((run / "history.csv").read_text().splitlines()) == 4
+
+
+def test_the_target_of_the_example_app_is_the_mean_of_each_cube(example, boxes):
+    from kerasgal.grid import density_contrast
+    from kerasgal.simulation import Simulation
+
+    data = importlib.import_module("kerasgal.apps.meandensity.data")
+    _, target = data.load(boxes[0], patch=8)
+    with Simulation(boxes[0]) as simulation:
+        density = 1 + density_contrast(simulation["final/position"][...], simulation.gridsize, simulation.boxsize)
+    for corner in ((0, 0, 0), (3, 17, 30), (31, 31, 31)):
+        cube = np.roll(density, [-index for index in corner], axis=(0, 1, 2))[:8, :8, :8]
+        index = np.ravel_multi_index(corner, density.shape)
+        assert target[index, 0] == pytest.approx(np.log(cube.mean(dtype=float)), abs=1e-4)
