@@ -222,12 +222,11 @@ def test_the_schedules_gradient_is_that_of_the_variance(weighting, monkeypatch):
         parts = model.losses_of(batch, noted, [model.seeds] * 3, training=True)
         losses = parts[0] + parts[1] + parts[2] * (1 + tf.exp(gammas[-1][0]) if weighting == "velocity" else 1)
         loss, square = keras.ops.mean(losses), keras.ops.mean(keras.ops.square(losses))
-    for variable in model.schedule.trainable_variables:
-        np.testing.assert_allclose(seen[variable.path], tape.gradient(square, variable.value), rtol=1e-3, atol=1e-9)
-        assert np.abs(seen[variable.path]).max() > 0
-    for variable in model.network.trainable_variables:
-        expected = tape.gradient(loss, variable.value)
-        np.testing.assert_allclose(seen[variable.path], expected, rtol=1e-3, atol=1e-6)
+    for target, owner in ((square, model.schedule), (loss, model.network)):
+        for variable in owner.trainable_variables:
+            expected = np.asarray(tape.gradient(target, variable.value))
+            assert np.abs(expected).max() > 0
+            np.testing.assert_allclose(seen[variable.path], expected, rtol=1e-2, atol=1e-3 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("changed", [
