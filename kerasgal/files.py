@@ -60,3 +60,29 @@ def open_hdf5(path):
     if not path.is_file() or not h5py.is_hdf5(path):
         raise DataError(f"{path} is not an HDF5 file")
     return h5py.File(path, "r")
+
+
+class CheckedFile:
+    """An HDF5 file opened for reading, as `file`, once `_check` has found it to be of the right kind.
+
+    Use as a context manager. Raises DataError if the file is missing, is not HDF5 or `_check` raises it; further
+    arguments are those of `_check`.
+    """
+
+    def __init__(self, path, *arguments):
+        self.path = Path(path)
+        self.file = open_hdf5(path)
+        try:
+            self._check(*arguments)
+        except DataError:
+            self.file.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.file.close()
+
+    def __contains__(self, name):
+        return name in self.file

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasgal.errors import DataError
-from kerasgal.files import check_room, open_hdf5, replacing
+from kerasgal.files import CheckedFile, check_room, replacing
 
 FORMAT = "kerasgal image set"
 VERSION = 1
@@ -27,21 +27,12 @@ SLAB_PIXELS = 2**20
 ROOM = 2**22  # bytes that a file needs beside its arrays, amply
 
 
-class ImageSet:
+class ImageSet(CheckedFile):
     """An image-set file opened for reading; arrays are HDF5 datasets, read only where they are sliced.
 
     Use as a context manager; ``len`` is the number of images. Raises DataError if the file is missing, is not HDF5, is
     not an image set or lacks what one must have.
     """
-
-    def __init__(self, path):
-        self.path = Path(path)
-        self.file = open_hdf5(path)
-        try:
-            self._check()
-        except DataError:
-            self.file.close()
-            raise
 
     def _check(self):
         if self.file.attrs.get("format") != FORMAT:
@@ -54,15 +45,6 @@ class ImageSet:
             raise DataError(f"{self.path} has no {', '.join(missing)}; it holds {', '.join(self.file)}")
         if self.file["image"].ndim != 3:
             raise DataError(f"{self.path}: image has shape {self.file['image'].shape}; it must be (n, y, x)")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.file.close()
-
-    def __contains__(self, name):
-        return name in self.file
 
     def __getitem__(self, name):
         """The HDF5 dataset `name`, e.g. ``images["image"]``; names read as str."""

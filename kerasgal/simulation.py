@@ -28,12 +28,10 @@ Particle i and Lagrangian cell i are the same index, in C order: cell (x, y, z) 
 `halo_id` may have k times as many cells a side as `delta` (particles finer than the density grid).
 """
 
-from pathlib import Path
-
 import numpy as np
 
 from kerasgal.errors import DataError
-from kerasgal.files import check_room, open_hdf5, replacing
+from kerasgal.files import CheckedFile, check_room, replacing
 
 FORMAT = "kerasgal simulation"
 VERSION = 1
@@ -42,7 +40,7 @@ HDF5_OVERHEAD = 2**16  # bytes of a file beside its arrays, amply
 HEADER = ("boxsize", "redshift_initial", "redshift_final", "particle_mass")
 
 
-class Simulation:
+class Simulation(CheckedFile):
     """A Simulation file opened for reading; arrays are HDF5 datasets, read only where they are sliced.
 
     Use as a context manager. `require` names datasets that must be there, e.g. ``("initial/delta", "halo_id")``.
@@ -50,13 +48,7 @@ class Simulation:
     """
 
     def __init__(self, path, require=("initial/delta",)):
-        self.path = Path(path)
-        self.file = open_hdf5(path)
-        try:
-            self._check(require)
-        except DataError:
-            self.file.close()
-            raise
+        super().__init__(path, require)
 
     def _check(self, require):
         attributes = self.file.attrs
@@ -76,15 +68,6 @@ class Simulation:
         for name in ("initial/delta", "halo_id"):
             if name in self.file and (self.file[name].ndim != 3 or len(set(self.file[name].shape)) != 1):
                 raise DataError(f"{self.path}: {name} has shape {self.file[name].shape}; it must be a cube (n, n, n)")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.file.close()
-
-    def __contains__(self, name):
-        return name in self.file
 
     def __getitem__(self, name):
         """The HDF5 dataset `name`, e.g. ``simulation["initial/delta"]``."""
