@@ -32,12 +32,13 @@ def threshold_at_recall(score, occupied, recall):
 
 
 def sums_in_cubes(field, side):
-    """Sums of a field, (n, n, n), over its sub-cubes of `side` cells; what does not divide is left out."""
+    """Sums of a field, (n, n, n) or of a map (n, n), over its sub-cubes of `side` cells; what does not divide is left
+    out."""
     count = len(field) // side
     if not count:
         raise DataError(f"a grid of {len(field)} cells holds no sub-cube of {side}")
-    field = field[:count * side, :count * side, :count * side]
-    return field.reshape(count, side, count, side, count, side).sum(axis=(1, 3, 5), dtype=np.float64)
+    field = field[(slice(count * side),) * field.ndim].reshape((count, side) * field.ndim)
+    return field.sum(axis=tuple(range(1, field.ndim, 2)), dtype=np.float64)
 
 
 def squared_error_in_cubes(predicted, true, side):

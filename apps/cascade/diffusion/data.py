@@ -78,10 +78,14 @@ def field_of(counts, config):
     return np.log2(1 + counts) if config.field == "log" else counts
 
 
+def halfway(values):
+    """What lies half way between each of some rising values and the next."""
+    return (values[1:] + values[:-1]) / 2
+
+
 def counts_of(field, config):
     """The numbers of galaxies whose field is nearest to the given one, float32."""
-    value = levels(config)
-    return np.searchsorted((value[1:] + value[:-1]) / 2, field).astype(np.float32)
+    return np.searchsorted(halfway(levels(config)), field).astype(np.float32)
 
 
 def dataset(samples, config, stride, *, seed=None, first=0, full=False):

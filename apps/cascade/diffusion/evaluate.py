@@ -91,7 +91,7 @@ def spectra(samples):
     k, each = power(target, boxsize, np.mean(target))
     mean[TARGET] = each.mean(axis=0)
     for name in samples[0].drawn:
-        fields = [drawn for item in samples for drawn in item.drawn.get(name, ())]  # of (fields, n, n)
+        fields = [drawn for item in samples for drawn in item.drawn[name]]  # of (fields, n, n)
         level = np.mean(fields)
         each = np.array([power(drawn, boxsize, level)[1] for drawn in fields])  # (maps, fields, k)
         mean[name] = each.mean(axis=(0, 1))
@@ -110,7 +110,7 @@ def correlation(samples):
                  for true, drawn in zip(targets, fields) for field in drawn]
         return np.nanmean(found, axis=0)
 
-    result = {name: mean([drawn for item in samples for drawn in item.drawn.get(name, ())], target)
+    result = {name: mean([drawn for item in samples for drawn in item.drawn[name]], target)
               for name in samples[0].drawn}
     if len(target) > 1:
         result["shuffled"] = mean([drawn for item in samples for drawn in item.drawn[DRAWS]], target[1:] + target[:1])
@@ -126,20 +126,11 @@ def ranks(samples, block=BLOCK, seed=0):
     rng, found = np.random.default_rng(seed), []
     for item in samples:
         for true, drawn in zip(item.target, item.drawn[DRAWS]):
-            sums = np.stack([block_sums(field, block).ravel() for field in (true, *drawn)])
+            sums = np.stack([metrics.sums_in_cubes(field, block).ravel() for field in (true, *drawn)])
             sums = sums[:, sums.any(axis=0)]
             order = sums + rng.uniform(0, 0.5, sums.shape)
             found.append((order[1:] < order[0]).sum(axis=0))
     return np.concatenate(found)
-
-
-def block_sums(field, side):
-    """Sums over blocks of `side` cells along every axis; what does not divide is left out."""
-    count = len(field) // side
-    if not count:
-        raise DataError(f"a map of {len(field)} cells holds no block of {side}")
-    field = field[(slice(count * side),) * field.ndim].reshape((count, side) * field.ndim)
-    return field.sum(axis=tuple(range(1, field.ndim, 2)))
 
 
 def evenness(places, draws, bins=8):
@@ -156,7 +147,7 @@ def occupation(samples):
     result = {}
     for name in samples[0].drawn:
         found = [metrics.confusion((field > 0).astype(np.float32), true > 0, [0.5])
-                 for item in samples for true, drawn in zip(item.target, item.drawn.get(name, ())) if true.any()
+                 for item in samples for true, drawn in zip(item.target, item.drawn[name]) if true.any()
                  for field in drawn]
         result[name] = {key: float(np.nanmean([entry[key][0] for entry in found]))
                         for key in ("accuracy", "recall", "precision")}

@@ -102,7 +102,7 @@ class NearestCount(keras.layers.Layer):
         self.levels = np.asarray(levels, np.float32)
 
     def call(self, field):
-        place = keras.ops.searchsorted((self.levels[1:] + self.levels[:-1]) / 2, keras.ops.reshape(field, (-1,)))
+        place = keras.ops.searchsorted(data.halfway(self.levels), keras.ops.reshape(field, (-1,)))
         return keras.ops.cast(keras.ops.reshape(place, keras.ops.shape(field)), "float32")
 
     def compute_output_shape(self, shape):

@@ -52,9 +52,9 @@ class VariationalDiffusion(keras.Model):
     def losses_of(self, batch, schedule, seeds, training):
         """The three parts of the bound for each patch of a batch, (batch,) each, in bits per cell."""
         density, field, parameters = batch
-        seed = iter(seeds)
-        times = vdm.antithetic_times(ops.shape(field)[0], keras.random.uniform((), seed=next(seed)))
-        noise, noise_0 = (keras.random.normal(ops.shape(field), seed=next(seed)) for _ in range(2))
+        of_times, *of_noise = seeds
+        times = vdm.antithetic_times(ops.shape(field)[0], keras.random.uniform((), seed=of_times))
+        noise, noise_0 = (keras.random.normal(ops.shape(field), seed=seed) for seed in of_noise)
         nats = vdm.bound(field, self.denoiser(density, parameters, training), schedule, times, noise, noise_0,
                          self.levels)
         cells = ops.cast(ops.prod(ops.shape(field)[1:]), "float32")
