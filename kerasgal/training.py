@@ -117,6 +117,8 @@ def train(build, dataset, validation, config, folder, *, app, data, resume=False
         check_resumed(folder, config, app, data)
     with strategy.scope() if strategy else contextlib.nullcontext():
         model = build()
+        # Else Keras makes the optimizer's variables while it traces the first step, and then traces it again.
+        model.optimizer.build(model.trainable_variables)
     state = State(model, config, folder, chief, monitor="val_loss" if validation else "loss")
     if resume:
         state.load()
@@ -300,7 +302,6 @@ class State:
             return
         if not path.exists():
             raise DataError(f"--resume: {self.folder} has no last.weights.h5; start again with --overwrite")
-        self.model.optimizer.build(self.model.trainable_variables)
         self.model.load_weights(path)
         with h5py.File(path, "r") as file:
             stored = json.loads(file.attrs["state"])
