@@ -16,7 +16,8 @@ from kerasgal import __version__
 from kerasgal.config import from_flags, options
 from kerasgal.errors import DataError
 
-VERBS = {"simulate": "kerasgal.commands", "info": "kerasgal.commands", "convert": "kerasgal.readers.cli"}
+VERBS = {"simulate": "kerasgal.commands", "convert": "kerasgal.readers.cli", "info": "kerasgal.commands",
+         "extract": "kerasgal.commands"}
 
 
 def app_names():

@@ -1,4 +1,4 @@
-"""The commands that belong to no app: simulate and info."""
+"""The commands that belong to no app: simulate, info and extract."""
 
 from pathlib import Path
 
@@ -200,9 +200,9 @@ def show_simulation(path):
         table = Table("name", "value", title=str(path), title_justify="left")
         for name, value in simulation.file.attrs.items():
             table.add_row(name, str(value))
-        cosmology = simulation.file["cosmology"].attrs if "cosmology" in simulation else {}
-        for name, value in cosmology.items():
-            table.add_row(f"cosmology {name}", f"{value:.5g}" if isinstance(value, float) else str(value))
+        for group in ("cosmology", "parameters"):
+            for name, value in (simulation.file[group].attrs if group in simulation else {}).items():
+                table.add_row(f"{group} {name}", f"{value:.5g}" if isinstance(value, float) else str(value))
         for name in simulation.datasets():
             table.add_row(name, f"{simulation[name].shape} {simulation[name].dtype}")
         if "halos/mass" in simulation and len(simulation["halos/mass"]):
@@ -244,3 +244,22 @@ def show_run(folder):
         for key, value in last.items():
             table.add_row(f"last {key}", value)
     Console().print(table)
+
+
+@click.command()
+@click.argument("path", metavar="FILE", type=click.Path())
+@click.argument("name", metavar="NAME")
+@click.argument("output", type=click.Path(dir_okay=False))
+@click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
+def extract(path, name, output, overwrite):
+    """Write what is called NAME in FILE, an HDF5 file, to OUTPUT: a field as .npy, a catalogue as .ecsv or .fits.
+
+    \b
+    kerasgal extract box.h5 final/delta delta.npy
+    kerasgal extract box.h5 halos halos.fits
+
+    FILE is a Simulation file, a prediction or anything else in HDF5; `kerasgal info` lists what is in the first.
+    """
+    from kerasgal.extract import extract
+
+    click.echo(f"{output}: {extract(path, name, output, overwrite)}")

@@ -50,6 +50,14 @@ def replacing(path, overwrite=True):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def write_table(path, columns, header, overwrite=False):
+    """Write columns {name: array} and a header {name: value} in the format of the suffix of `path`: .ecsv or .fits."""
+    from astropy.table import Table
+
+    with replacing(path, overwrite) as temporary:
+        Table(columns, meta=header).write(temporary)
+
+
 def open_hdf5(path):
     """Open an HDF5 file for reading; raises DataError if it is missing or is not HDF5."""
     import h5py

@@ -1,5 +1,7 @@
 """Fields and galaxies: snapshots on a grid, cubes in files, tables of parameters, in files that are written here."""
 
+import re
+
 import h5py
 import numpy as np
 import pytest
@@ -367,7 +369,7 @@ def test_density_with_counts_or_a_catalogue(tmp_path):
         assert (simulation.boxsize, simulation.redshift_final) == (BOX, 0.5)
 
 
-def test_multifield_layout_and_its_parameters(tmp_path):
+def test_multifield_layout_and_its_parameters(tmp_path, invoke):
     np.save(tmp_path / "Grids_Mcdm.npy", np.stack([1e10 * cube(seed) for seed in range(3)]).astype(np.float32))
     np.savetxt(tmp_path / "params.txt", [[0.1 * row, 0.8, 1, 2, 3, 4 + row] for row in (1, 2, 3)])
     arguments = {"density": tmp_path / "Grids_Mcdm.npy", "quantity": "rho", "boxsize": 25, "redshift": 0, "h": 0.6711}
@@ -376,6 +378,8 @@ def test_multifield_layout_and_its_parameters(tmp_path):
         np.testing.assert_allclose(simulation["final/delta"][...], cube(2) - 1, atol=1e-5)
         assert simulation.parameters == {"Om0": pytest.approx(0.3), "sigma8": 0.8, "h": 0.6711, "Ob0": 0.049,
                                          "ns": 0.9665, "A_SN1": 1, "A_AGN1": 2, "A_SN2": 3, "A_AGN2": 7}
+    shown = invoke("info", tmp_path / "run.h5").stdout
+    assert re.search(r"parameters A_AGN2 *│ 7 ", shown) and re.search(r"cosmology Om0 *│ 0.3 ", shown)
     with pytest.raises(DataError, match=r"has fields of 3 simulations, of the shape \(3, 6, 6, 6\); give --index"):
         convert(tmp_path / "new.h5", Om0=0.3, **arguments)
     with pytest.raises(DataError, match="has no field 3; accepted are 0 to 2"):

@@ -5,7 +5,7 @@ import numpy as np
 from kerasgal.apps.halomass import data
 from kerasgal.apps.halomass.distribution import mass_quantiles
 from kerasgal.errors import DataError
-from kerasgal.files import replacing
+from kerasgal.files import replacing, write_table
 from kerasgal.simulation import Simulation
 
 SUFFIXES = (".h5", ".ecsv", ".fits")
@@ -58,18 +58,15 @@ def write(path, run, found, folder, simulation, overwrite=False):
     header = {"app": "halomass", "run": str(folder), "source": str(simulation), "unit": "log10 Msun/h",
               "like": run.config.likelihood, **{f"scale{i}": float(value) for i, value in enumerate(scales)},
               "low": run.config.low, "high": run.config.high}
-    with replacing(path, overwrite) as temporary:
-        if path.suffix == ".h5":
-            import h5py
+    if path.suffix != ".h5":
+        write_table(path, columns, header, overwrite)
+        return
+    import h5py
 
-            with h5py.File(temporary, "w") as file:
-                file.attrs.update(header)
-                for name, values in columns.items():
-                    file[name] = values
-        else:
-            from astropy.table import Table
-
-            Table(columns, meta=header).write(temporary)
+    with replacing(path, overwrite) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update(header)
+        for name, values in columns.items():
+            file[name] = values
 
 
 def write_map(path, log_mass, folder, simulation, overwrite=False):

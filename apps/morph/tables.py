@@ -7,7 +7,7 @@ import numpy as np
 
 from kerasgal.apps.morph.config import APP
 from kerasgal.apps.morph.score import COLUMNS, NUMBERS, score
-from kerasgal.files import replacing
+from kerasgal.files import replacing, write_table
 
 SUFFIXES = (".csv", ".ecsv", ".fits")
 
@@ -45,20 +45,17 @@ def read(path):
 
 def convert(progress, path, overwrite):
     """Turn the rows in the CSV file `progress` into the table `path`, by its suffix; returns how many, and failures."""
-    from astropy.table import Table
-
     rows = list(read(progress))
-    with replacing(path, overwrite) as temporary:
-        if path.suffix == ".csv":
-            with temporary.open("w", newline="") as file:
-                table = csv.DictWriter(file, COLUMNS)
-                table.writeheader()
-                table.writerows(rows)
-        else:
-            columns = {name: [row[name] for row in rows] for name in COLUMNS}
-            for name in NUMBERS:
-                columns[name] = np.array([float(value) if value else np.nan for value in columns[name]])
-            Table(columns, meta={"app": APP}).write(temporary)
+    if path.suffix == ".csv":
+        with replacing(path, overwrite) as temporary, temporary.open("w", newline="") as file:
+            table = csv.DictWriter(file, COLUMNS)
+            table.writeheader()
+            table.writerows(rows)
+    else:
+        columns = {name: [row[name] for row in rows] for name in COLUMNS}
+        for name in NUMBERS:
+            columns[name] = np.array([float(value) if value else np.nan for value in columns[name]])
+        write_table(path, columns, {"app": APP}, overwrite)
     return len(rows), sum(bool(row["error"]) for row in rows)
 
 

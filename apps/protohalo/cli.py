@@ -65,7 +65,7 @@ def predict(run, simulation, output, formats, watershed, tile, halo, overwrite):
     """
     from kerasgal.apps.protohalo import data, predict
     from kerasgal.apps.protohalo.watershed import catalogue
-    from kerasgal.files import refuse_existing
+    from kerasgal.files import refuse_existing, write_table
     from kerasgal.plotting import progress_bar
     from kerasgal.simulation import Simulation
 
@@ -91,7 +91,8 @@ def predict(run, simulation, output, formats, watershed, tile, halo, overwrite):
                              cell_mass=cell_mass, minimum=trained.config.minimum, run=run, simulation=simulation,
                              overwrite=overwrite)
     for path in tables:
-        predict.write_table(path, haloes, overwrite)
+        # FITS has no unit with h in it: the units stand in the header, in either format.
+        write_table(path, haloes, {"mass": "Msun/h", "position": "comoving Mpc/h, Lagrangian"}, overwrite)
     largest = f", the largest of {haloes['mass'][0]:.3g} Msun/h" if len(haloes["mass"]) else ""
     click.echo(f"{output}: {len(haloes['mass'])} haloes{largest}; distance map, labels, catalogue, mass function")
     for path in tables:

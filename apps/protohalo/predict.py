@@ -99,13 +99,3 @@ def write_prediction(path, *, distance, halo_id, catalogue, boxsize, cell_mass, 
         for name, values in {"mass_edges": edges, "differential": differential, "error": error,
                              "cumulative": cumulative}.items():
             file[f"mass_function/{name}"] = values
-
-
-def write_table(path, catalogue, overwrite=False):
-    """Write a catalogue as a table that astropy knows by the suffix of `path`: .ecsv or .fits."""
-    from astropy.table import Table
-
-    # FITS has no unit with h in it: the units stand in the header, in either format.
-    table = Table(catalogue, meta={"mass": "Msun/h", "position": "comoving Mpc/h, Lagrangian"})
-    with replacing(path, overwrite) as temporary:
-        table.write(temporary)
