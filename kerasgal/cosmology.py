@@ -24,9 +24,11 @@ class Cosmology:
     sigma8: float = 0.8102
 
     def __post_init__(self):
-        if not (0 < self.Ob0 < self.Om0 <= 1 and self.h > 0 and self.sigma8 > 0 and np.isfinite(self.ns)):
-            raise DataError("not a flat LCDM universe: needed are 0 < Ob0 < Om0 <= 1, h > 0 and sigma8 > 0, received "
-                            f"Om0 {self.Om0:g}, Ob0 {self.Ob0:g}, h {self.h:g}, ns {self.ns:g}, sigma8 {self.sigma8:g}")
+        # h above 10 is an H0 in km/s/Mpc, or nonsense of a damaged file, on which colossus overflows.
+        if not (0 < self.Ob0 < self.Om0 <= 1 and 0 < self.h < 10 and 0 < self.sigma8 < 10 and abs(self.ns) < 10):
+            raise DataError("not a flat LCDM universe: needed are 0 < Ob0 < Om0 <= 1, 0 < h < 10, 0 < sigma8 < 10 and "
+                            f"|ns| < 10, received Om0 {self.Om0:g}, Ob0 {self.Ob0:g}, h {self.h:g}, ns {self.ns:g}, "
+                            f"sigma8 {self.sigma8:g}")
 
 
 PLANCK_2018 = Cosmology()

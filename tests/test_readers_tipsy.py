@@ -1,7 +1,12 @@
-"""TIPSY: a real ChaNGa file, and tiny ones that are written here."""
+"""TIPSY: a real ChaNGa file, and tiny ones that are written here; damaged files, of Gadget-1 too."""
 
+import tracemalloc
+from datetime import timedelta
+
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import settings, strategies
 
 from kerasgal.errors import DataError
 from kerasgal.grid import deposit_cic
@@ -136,55 +141,68 @@ def gadget_file(path):
     return path
 
 
-@pytest.fixture(params=["gadget", "tipsy"])
-def sound(request, tmp_path):
-    """A sound file and the arguments that convert it, as particles and as a field."""
-    if request.param == "tipsy":
-        return lattice(tmp_path), GIVEN
-    return gadget_file(tmp_path / "ics"), {"length_unit": "Mpc"}
+def sound(kind, folder):
+    """A sound file, and the arguments that convert it."""
+    if kind == "tipsy":
+        return lattice(folder), GIVEN
+    return gadget_file(folder / "ics"), {"length_unit": "Mpc"}
 
 
-def damaged(content, rng):
-    """A file cut short or made longer, or with bits, bytes or whole numbers changed, mostly in its first 300 bytes."""
-    kind = rng.integers(4)
-    if kind == 0:
-        return content[: rng.integers(len(content))]
-    if kind == 1:
-        return content + rng.bytes(rng.integers(1, 100))
-    content = bytearray(content)
-    for _ in range(rng.integers(1, 4)):
-        place = int(rng.integers(300 if rng.random() < 0.8 else len(content) - 4))
-        if kind == 2:
-            content[place] ^= 1 << rng.integers(8)
+WORD = strategies.integers(0, 74) | strategies.integers(0, 74) | strategies.integers(0, 3000)  # mostly in the header
+NUMBER = (strategies.sampled_from([0, 1, 3, 2**24, 0x7FF0, 2**31 - 1, 2**31, 2**32 - 1])
+          | strategies.integers(0, 2**32 - 1))
+BIT = strategies.tuples(strategies.just("bit"), WORD, strategies.integers(0, 31))
+VALUE = strategies.tuples(strategies.sampled_from("<>"), WORD, NUMBER)  # in either byte order
+DAMAGE = (strategies.tuples(strategies.just("length"), strategies.integers(-20_000, 100))
+          | strategies.lists(BIT | VALUE, min_size=1, max_size=3))
+
+
+def damaged(content, damage):
+    """A file's content cut short or made longer, or with some bits or whole numbers of four bytes changed."""
+    if damage[0] == "length":
+        return content + bytes(damage[1]) if damage[1] >= 0 else content[:damage[1]]
+    words = np.frombuffer(content[:len(content) // 4 * 4], "<u4").copy()
+    for how, word, value in damage:
+        if how == "bit":
+            words[word % len(words)] ^= np.uint32(1 << value)
         else:
-            value = int(rng.choice([0, 1, -1, 2**31 - 1, -(2**31), 2**24, 0x7FF0, 3]))
-            place -= place % 4
-            content[place:place + 4] = value.to_bytes(4, rng.choice(["little", "big"]), signed=True)
-    return bytes(content)
+            words[word % len(words)] = value if how == "<" else np.uint32(value).byteswap()
+    return words.tobytes() + content[len(words) * 4:]
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_damaged_files(tmp_path, sound, seed):
-    import tracemalloc
+def outcome(path, output, arguments):
+    """Convert a file that may be damaged: "written" or "refused"; raises AssertionError for anything else."""
+    tracemalloc.start()
+    try:
+        with np.errstate(all="ignore"):
+            convert(output, overwrite=True, **arguments)
+        with Simulation(output, require=()) as simulation:
+            assert simulation.problems() == []
+        return "written"
+    except DataError as error:
+        assert len(str(error).splitlines()) == 1
+        return "refused"
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 3e6  # the file has 20 kB
 
-    path, given = sound
-    content, rng = path.read_bytes(), np.random.default_rng(seed)
-    convert(tmp_path / "run.h5", initial=path, **given)
-    outcomes = set()
-    for _ in range(15):
-        path.write_bytes(damaged(content, rng))
-        for arguments in ({"initial": path}, {"final": path, "grid": 4}):
-            tracemalloc.start()
-            try:
-                with np.errstate(all="ignore"):
-                    convert(tmp_path / "run.h5", overwrite=True, **arguments, **given)
-                with Simulation(tmp_path / "run.h5", require=()) as simulation:
-                    assert simulation.problems() == []
-                outcomes.add("written")
-            except DataError as error:
-                assert len(str(error).splitlines()) == 1
-                outcomes.add("refused")
-            _, peak = tracemalloc.get_traced_memory()
-            tracemalloc.stop()
-            assert peak < 3e6  # the file has 20 kB
+
+@pytest.mark.parametrize("kind", ["gadget", "tipsy"])
+@pytest.mark.parametrize("way", ["particles", "field"])
+def test_damaged_files(tmp_path, kind, way):
+    path, given = sound(kind, tmp_path)
+    arguments = {**given, **({"initial": path} if way == "particles" else {"final": path, "grid": 4})}
+    assert outcome(path, tmp_path / "run.h5", arguments) == "written"
+    content, outcomes = path.read_bytes(), set()
+
+    # The same examples in every run: what fails is to be found again.
+    @settings(max_examples=100, deadline=timedelta(seconds=10), derandomize=True,
+              database=None)
+    @hypothesis.given(DAMAGE)
+    def check(damage):
+        path.write_bytes(damaged(content, damage))
+        outcomes.add(outcome(path, tmp_path / "run.h5", arguments))
+
+    check()
     assert "refused" in outcomes

@@ -27,6 +27,7 @@ ROUGHNESS_LIMIT = 0.3  # cells
 LAYERS = 32  # of the lattice, by which its order is found before it is checked throughout
 # The median member lies within about one radius; a particle that is taken for a member, anywhere in the box.
 DISTANCE_LIMIT = 5  # halo radii
+BOXES = (1e-3, 1e6)  # Mpc/h
 STELLAR_MASS = 2e8  # Msun/h; some 15 star particles at the resolution of CAMELS, 200 at that of TNG100
 # What files may leave unsaid: its name in their headers, and the flag that says it.
 UNSAID = {"boxsize": ("BoxSize", "--boxsize"), "redshift": ("Redshift", "--redshift"),
@@ -116,6 +117,9 @@ def convert(output, *, initial=None, final=None, groups=None, galaxies=None, den
     facts = _facts(source, headed, start, given, length_unit)
     in_mpc = _units(headed, facts["boxsize"], length_unit, assumed)
     facts["boxsize"] = facts["boxsize"] or headed[0].boxsize * in_mpc[headed[0].path]
+    if not BOXES[0] <= facts["boxsize"] <= BOXES[1]:
+        raise DataError(f"the box has {facts['boxsize']:g} Mpc/h; accepted are {BOXES[0]:g} to {BOXES[1]:g} (is the "
+                        "length unit right, or a file damaged?)")
     start, end, catalogue, hosts = (_completed(item, facts, in_mpc) for item in (start, end, catalogue, hosts))
     _check_together([item for item in (start, end, catalogue, hosts) if getattr(item, "path", None) in in_mpc], in_mpc,
                     facts["boxsize"])
@@ -202,10 +206,9 @@ def _from_particles(start, end, boxsize, in_mpc, progress):
 
     position, velocity, cells = _read(start, first_id, gridsize, "C", np.float64, reached,
                                       lambda position: position * (gridsize / start.boxsize))
-    order, displacement = lagrangian_order(position, start.path)
+    order, offset = lagrangian_order(position, start.path)
+    displacement = _displacement(_cube(position, gridsize, order), gridsize, offset)
     del position, cells
-    offset = displacement.mean(axis=(0, 1, 2), dtype=np.float64)
-    displacement -= offset
     displacement *= cellsize
     datasets = {
         "initial/delta": linear_density(displacement, boxsize),
@@ -248,15 +251,14 @@ def _add_halos(made, catalogue, minimum, in_mpc, boxsize, cosmology, end):
 
 
 def lagrangian_order(position, name):
-    """In which order particle IDs number the lattice, and the displacements from it.
+    """In which order particle IDs number the lattice, and where this stands.
 
     position: (n^3, 3) by ascending ID, periodic, in cells; name: of the file, for messages.
-    Returns ("C" or "Fortran", displacement), displacement (n, n, n, 3) float32 in cells, from the points with
-    whole coordinates: its mean is the place of the lattice (0 or 1/2 cell in most codes; where gas was split
-    off the dark matter, another). In the right order lattice neighbours move almost alike, however far they
-    move (beyond a cell, in simulations of high resolution); in a wrong one their displacements differ by
-    cells. The order is the one in which they differ by an rms below ROUGHNESS_LIMIT. Raises DataError if not
-    exactly one order does.
+    Returns ("C" or "Fortran", the place of the lattice), (3,) in cells: the mean displacement from the points with
+    whole coordinates (0 or 1/2 cell in most codes; where gas was split off the dark matter, another), rounded to what
+    single precision resolves. In the right order lattice neighbours move almost alike, however far they move (beyond a
+    cell, in simulations of high resolution); in a wrong one their displacements differ by cells. The order is the one
+    in which they differ by an rms below ROUGHNESS_LIMIT. Raises DataError if not exactly one order does.
     """
     n = round(len(position) ** (1 / 3))
     layers = min(n, LAYERS)
@@ -267,19 +269,22 @@ def lagrangian_order(position, name):
         displacement = _displacement(_cube(position, n, order), n)
         roughness[order] = _roughness(displacement)
         if roughness[order] < ROUGHNESS_LIMIT:
-            return order, displacement
+            return order, displacement.mean(axis=(0, 1, 2), dtype=np.float64).round(6)
     measured = ", ".join(f"{value:.2g} cells in {order} order" for order, value in roughness.items())
     raise DataError(f"{name}: particle IDs have no Lagrangian order, or these are no initial conditions: "
                     f"displacements of lattice neighbours differ by {measured}; accepted is exactly one "
                     f"below {ROUGHNESS_LIMIT}")
 
 
-def _displacement(position, n):
-    """Displacements of the first layers of a lattice, float32; position: (layers, n, n, 3), in cells, as the result."""
+def _displacement(position, n, place=(0, 0, 0)):
+    """Displacements of the first layers of a lattice that stands at `place`, (layers, n, n, 3) float32, in cells.
+
+    position: of the same shape, in cells.
+    """
     displacement = np.empty(position.shape, np.float32)
     for axis in range(3):
         along = np.arange(position.shape[axis]).reshape(np.roll((-1, 1, 1), axis))
-        component = position[..., axis] - along
+        component = position[..., axis] - (along + place[axis])
         component -= n * np.rint(component / n)
         displacement[..., axis] = component
     return displacement

@@ -267,18 +267,3 @@ def test_folders_that_cannot_be_written_are_one_line(boxes, run, tmp_path, invok
         assert done.returncode == 1 and "Permission denied" in done.stderr and "Traceback" not in done.stderr
     elif mounted.returncode != 0:
         pytest.skip("running as root without the right to mount: nothing here can refuse a file")
-
-
-def test_the_arepo_run_trains_predicts_and_evaluates(shared_data, tmp_path, invoke):
-    arepo = shared_data / "arepo_L50n32"
-    for name, snapshot in (("z0", "001"), ("z1", "000")):
-        invoke("convert", tmp_path / f"{name}.h5", "--initial", arepo / "ics", "--final",
-                 arepo / f"snap_{snapshot}.hdf5", "--groups", arepo / f"fof_subhalo_tab_{snapshot}.hdf5")
-    with Simulation(tmp_path / "z0.h5") as simulation:
-        published = np.loadtxt(arepo / "Masses_L50n32_z0.txt")
-        np.testing.assert_allclose(np.sort(simulation["halos/mass"]), np.sort(published), rtol=1e-4)
-    invoke("protohalo", "train", tmp_path / "z0.h5", *TINY, "--run", tmp_path / "run")
-    invoke("protohalo", "predict", tmp_path / "run", tmp_path / "z0.h5", "--output", tmp_path / "out.h5")
-    # The same initial conditions at another redshift: not a test of the network, but of the command.
-    invoke("protohalo", "evaluate", tmp_path / "run", tmp_path / "z1.h5", "--output", tmp_path / "evaluation")
-    assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["haloes"]["true"] == 27
