@@ -86,7 +86,7 @@ demo-morph: $(VENV)/.installed
 	  --set fine=$(MORPH)/fine.h5 --set smooth=$(MORPH)/smooth.h5 --set archetypes=$(MORPH)/archetypes.h5
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[lint]'
