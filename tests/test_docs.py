@@ -16,7 +16,7 @@ from kerasgal.cli import main
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "data").glob("*.md")),
          *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)]
-SMALL = {"simulate": ["--particles", "16", "--boxsize", "12.5", "--realisations", "2"], "info": [],
+SMALL = {"simulate": ["--particles", "16", "--boxsize", "12.5", "--realisations", "2"], "info": [], "extract": [],
          "summary": ["--preset", "demo"]}
 
 
@@ -99,10 +99,22 @@ def test_the_cheap_commands_of_a_page_run(page, invoke, tmp_path, monkeypatch):
     """In their order: what simulates does so on a small grid, summaries are of the demo, the rest is left out."""
     monkeypatch.chdir(tmp_path)
     for words in commands(page.read_text()):
-        if words[0] == "info" and not Path(words[1]).exists():
+        if words[0] in ("info", "extract") and not Path(words[1]).exists():
             continue  # of a file that another command would have made
-        if words[0] in ("simulate", "info") or words[1:2] == ["summary"]:
+        if words[0] in ("simulate", "info", "extract") or words[1:2] == ["summary"]:
             invoke(*words, *SMALL[words[words[1:2] == ["summary"]]])
+
+
+def test_the_recipes_for_small_public_files_run(shared_data, invoke, tmp_path, monkeypatch):
+    """Those that name files which are among the public sample data."""
+    for path in (shared_data / "arepo_L50n32").iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "imfit").symlink_to(shared_data / "imfit_sdss")
+    monkeypatch.chdir(tmp_path)
+    said = [invoke(*words).stdout for page in ("README.md", "sdss.md")
+            for words in commands((ROOT / "data" / page).read_text())
+            if {"arepo.h5", "few.h5"} & set(words)]
+    assert len(said) == 3 and "61 haloes" in said[0] and "4.16e+14" in said[1] and "1 Sersic archetype" in said[2]
 
 
 def test_the_pages_have_what_is_tested_here():
