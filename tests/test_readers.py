@@ -430,9 +430,9 @@ def other_particles(folder):
     write_hdf5(folder / "snap.hdf5", final_position()[cells], VELOCITY[cells], particle_ids()[cells])
 
 
-def lengthen_groups(path):
+def lengthen_groups(path, by=500):
     with h5py.File(path, "r+") as file:
-        file["Group/GroupLenType"][:, 1] += 500
+        file["Group/GroupLenType"][:, 1] += by
 
 
 def shuffle_ids(folder):
@@ -491,6 +491,9 @@ ERRORS = {
     "no group columns": (
         lambda folder: delete(folder / "groups.hdf5", "Group/GroupLenType"),
         "{folder}/groups.hdf5 has no GroupLenType in its group Group"),
+    "groups of fewer than no particles": (
+        lambda folder: lengthen_groups(folder / "groups.hdf5", -600),
+        "{folder}/groups.hdf5 has values that are negative, NaN or infinite in its columns GroupLenType"),
     "no dark matter": (
         lambda folder: rewrite(folder / "snap.hdf5", NumPart_ThisFile=[5, 0, 0, 0, 0, 0]),
         "{folder}/snap.hdf5 has no dark-matter particles (PartType1); it has gas (PartType0), see --particles"),

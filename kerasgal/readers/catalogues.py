@@ -98,13 +98,6 @@ def _members(path, table):
     return Members(path, ids, np.maximum(halos, -1))
 
 
-def _checked(path, columns):
-    bad = [name for name, values in columns.items() if not np.isfinite(values).all() or np.any(values < 0)]
-    if bad:
-        raise DataError(f"{path} has values that are negative, NaN or infinite in its columns {', '.join(bad)}")
-    return columns
-
-
 def _rockstar(path, first):
     """Rockstar's table (Behroozi et al. 2013, arXiv:1110.4372): virial masses and radii; of those with a parent none.
 
@@ -126,7 +119,7 @@ def _rockstar(path, first):
     header = "".join(_comments(path))
     scale = re.search(r"#\s*a = ([\d.eE+-]+)", header)
     box = re.search(r"#\s*Box size: ([\d.eE+-]+) Mpc/h", header)
-    _checked(path, {name: column[name] for name in ("mass", "radius", "count")})
+    gadget.check_values(path, **{name: column[name] for name in ("mass", "radius", "count")})
     return gadget.Groups(
         paths=(path,), boxsize=float(box[1]) if box else None, length_unit="Mpc",
         redshift=round(1 / float(scale[1]) - 1, 12) if scale else None, mass=column["mass"],
@@ -147,7 +140,8 @@ def _hop(path, h):
     if h is None:
         raise DataError(f"{path} has masses in Msun, not Msun/h; give --hubble")
     table = _table(path, tuple(HOP_COLUMNS.values())).reshape(-1, len(HOP_COLUMNS))
-    column = _checked(path, dict(zip(HOP_COLUMNS, table.T)))
+    column = dict(zip(HOP_COLUMNS, table.T))
+    gadget.check_values(path, **column)
     redshift = re.search(r"REDSHIFT OF OUTPUT = ([\d.eE+-]+)", "".join(_comments(path)))
     return gadget.Groups(
         paths=(path,), boxsize=1.0, length_unit="box", redshift=float(redshift[1]) if redshift else None,
@@ -195,6 +189,7 @@ def _caesar_groups(path):
         gadget.columns_of(file, "halo_data", ("pos",))
         position = _caesar_lengths(file, centre, h)
         gadget.check_columns(path, position, mass=mass, count=count)
+        gadget.check_values(path, mass=mass, count=count)
         # Radii there are those of 200 times the critical density; ours are of the mean: from the mass.
         return gadget.Groups(paths=(path,), boxsize=side * h, length_unit="Mpc", redshift=redshift, mass=mass * h,
                              position=position, radius=np.zeros(len(mass)), count=count.astype(np.int64), sorted=False)

@@ -215,6 +215,7 @@ def read_groups(path):
             has_radius = "Group/Group_R_Mean200" in file
             radius.append(file["Group/Group_R_Mean200"][...] if has_radius else np.zeros(number))
             check_columns(chunk, position_here, radius=radius[-1])
+            check_values(chunk, GroupMass=mass_here, GroupLenType=count_here, Group_R_Mean200=radius[-1])
     return Groups(
         paths=paths, boxsize=_number(attributes, "BoxSize"), length_unit=_length_unit(attributes, path),
         redshift=_redshift(attributes), mass=np.concatenate(mass), position=np.concatenate(position),
@@ -295,6 +296,13 @@ def check_columns(path, position, **columns):
     if position.shape != (len(position), 3) or set(lengths.values()) - {len(position)}:
         raise DataError(f"{path} has columns that do not fit together: positions of the shape {position.shape}, and "
                         + ", ".join(f"{length} of {name}" for name, length in lengths.items()))
+
+
+def check_values(path, **columns):
+    """Raise DataError for columns with values that are negative or not finite."""
+    bad = [name for name, values in columns.items() if not np.isfinite(values).all() or np.any(values < 0)]
+    if bad:
+        raise DataError(f"{path} has values that are negative, NaN or infinite in its columns {', '.join(bad)}")
 
 
 def columns_of(file, group, names):
