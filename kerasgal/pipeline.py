@@ -14,15 +14,16 @@ import tensorflow as tf
 from kerasgal.errors import DataError
 
 
-def tiles(gridsize, stride):
+def tiles(shape, stride):
     """Flat indices of the lowest cells of patches every `stride` cells along each axis of a grid.
 
-    With the patch's side as stride the patches tile the box, with half of it they overlap by half, with 1 they stand
-    everywhere. The last stride is shorter where it does not divide the grid.
+    shape, stride: an integer for all three axes, or one for each. With the patch's side as stride the patches tile the
+    box, with half of it they overlap by half, with 1 they stand everywhere. The last stride is shorter where it does
+    not divide the grid.
     """
-    corner = np.arange(0, gridsize, stride)
-    x, y, z = np.meshgrid(corner, corner, corner, indexing="ij")
-    return np.ravel_multi_index((x.ravel(), y.ravel(), z.ravel()), (gridsize,) * 3)
+    shape, stride = np.broadcast_to(shape, 3), np.broadcast_to(stride, 3)
+    corners = np.meshgrid(*(np.arange(0, side, step) for side, step in zip(shape, stride)), indexing="ij")
+    return np.ravel_multi_index([corner.ravel() for corner in corners], shape)
 
 
 def centred(cells, gridsize, patch):

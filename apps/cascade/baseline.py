@@ -50,6 +50,17 @@ def fit_to_training(folder):
         return None
 
 
+def comparable(model, simulations):
+    """`model`, to be put into the haloes of Simulation files; None, and a word why, where one of them has none."""
+    for path in simulations if model else ():
+        with Simulation(path, require=()) as simulation:
+            missing = [name for name in NEEDED if name not in simulation]
+        if missing:
+            click.echo(f"no halo model to compare with: {path} has no {', '.join(missing)}")
+            return None
+    return model
+
+
 def words(model):
     """The parameters as text; masses in Msun/h."""
     return (f"log10 M_min = {model.log_minimum:.3f}, log10 M_1 = {model.log_first:.3f}, alpha = {model.alpha:.3f}")

@@ -184,6 +184,7 @@ def evaluate(runs, simulations, fitted, output, tile, overwrite):
     trained = {name: (run, load_run(run)) for name, run in named(runs).items()}
     evaluation.check(trained, simulations)
     model = baseline.read(fitted) if fitted else baseline.fit_to_training(runs[0] / CLASSIFY)
+    model = baseline.comparable(model, simulations)
     if model:
         click.echo(f"halo model: {baseline.words(model)}")
     result = evaluation.evaluate(trained, model, simulations, folder, tile=tile,

@@ -49,7 +49,7 @@ def region_of(folder, path, gridsize, patch):
 
 
 def collect(runs, model, path, tile=None, progress=lambda name, path: None):
-    """The `Sample` of one simulation. runs: {name: (folder, Run)}; model: an `hod.HOD`, or None."""
+    """The `Sample` of one simulation. runs: {name: (folder, Run)}; model: an `hod.HOD` for its haloes, or None."""
     config = next(iter(runs.values()))[1].config
     density, counts = data.load(path, config)
     n = len(density)
@@ -57,7 +57,7 @@ def collect(runs, model, path, tile=None, progress=lambda name, path: None):
     region = max(regions, key=lambda slices: slices[0].start or 0)
     with Simulation(path, require=()) as simulation:
         boxsize = simulation.boxsize
-        halos = baseline.haloes(simulation) if model and "halos/mass" in simulation else None
+        halos = baseline.haloes(simulation) if model else None
     fields, probability = {TARGET: [counts[region]]}, {}
     for name, (_, run) in runs.items():
         progress(name, path)
@@ -179,7 +179,7 @@ def evaluate(runs, model, simulations, folder, *, tile=None, progress=lambda nam
         if number == 0:
             first = sample
 
-    names = [name for name in spectra[0][0] if all(name in part[0] for part in spectra)]
+    names = list(spectra[0][0])
     mean = [{name: np.mean([part[kind][name] for part in spectra], axis=0) for name in names if name in part_names}
             for kind, part_names in ((0, names), (1, names), (2, [name for name in names if name != TARGET]))]
     bispectra = {name: np.mean([part[name] for part in triangles], axis=0) for name in names

@@ -1,11 +1,14 @@
 """The halo occupation baseline: what it draws in given haloes, and that its fit finds what made a mock."""
 
+import shutil
+
+import h5py
 import numpy as np
 import pytest
 from scipy import stats
 
 from kerasgal import nbody
-from kerasgal.apps.cascade import hod
+from kerasgal.apps.cascade import baseline, hod
 from kerasgal.apps.cascade.hod import HOD
 from kerasgal.errors import DataError
 from kerasgal.grid import deposit_ngp
@@ -148,3 +151,14 @@ def test_a_few_haloes_are_enough_and_none_are_not():
             ((few, galaxies, 4.0), "no wave of 1 h/Mpc or longer fits into a box of 4 Mpc/h")):
         with pytest.raises(DataError, match=message):
             hod.fit([sample])
+
+
+def test_the_halo_model_is_compared_where_every_simulation_has_haloes(painted, tmp_path, capsys):
+    model, bare = HOD(11.5, 12.8, 1.0), tmp_path / "bare.h5"
+    shutil.copy(painted[1], bare)
+    with h5py.File(bare, "r+") as file:
+        del file["halos"]
+    assert baseline.comparable(model, painted[:2]) is model
+    assert baseline.comparable(None, [bare]) is None and capsys.readouterr().out == ""
+    assert baseline.comparable(model, [painted[0], bare]) is None
+    assert f"{bare} has no halos/mass, halos/position, halos/radius" in capsys.readouterr().out

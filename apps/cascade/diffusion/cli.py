@@ -110,8 +110,6 @@ def sample(run, simulation, output, draws, axis, steps, sampler, seed, tile, cha
 
 def changed_parameters(run, texts):
     """{name: value} of texts like "Om0=0.3"; raises UsageError for anything else, DataError for unknown names."""
-    from kerasgal.apps.cascade.diffusion.sample import check_parameters
-
     values = {}
     for text in texts:
         name, _, number = text.partition("=")
@@ -119,7 +117,10 @@ def changed_parameters(run, texts):
             values[name] = float(number)
         except ValueError:
             raise click.UsageError(f"--parameter {text!r}: accepted is NAME=VALUE, e.g. Om0=0.3") from None
-    check_parameters(run, values)
+    unknown = [name for name in values if name not in run.config.names]
+    if unknown:
+        raise DataError(f"the run was not trained with {', '.join(unknown)}; its parameters are "
+                        f"{', '.join(run.config.names) or 'none'}")
     return values
 
 
@@ -159,7 +160,7 @@ def evaluate(run, simulations, regressor, draws, maps, steps, sampler, seed, til
             raise DataError(f"{regressor} has cells of {other.config.cell:g} Mpc/h, {run} of {trained.config.cell:g}")
         for name in (predict.CLASSIFY, predict.REGRESS):
             check_unseen(regressor / name, simulations)
-    model = baseline.fit_to_training(run)
+    model = baseline.comparable(baseline.fit_to_training(run), simulations)
     if model:
         click.echo(f"halo model: {baseline.words(model)}")
     result = evaluation.evaluate(

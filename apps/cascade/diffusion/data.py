@@ -100,7 +100,7 @@ def dataset(samples, config, stride, *, seed=None, first=0, full=False):
     volumes, corners, rows = [], [], []
     for density, parameters, counts in side_by_side(samples) if flat else samples:
         volumes.append((density[..., None], field_of(counts, config)[..., None]))
-        corners.append(corners_of(density.shape, stride) if flat else tiles(len(density), stride))
+        corners.append(tiles(density.shape, (stride, stride, 1) if flat else stride))
         owner = corners[-1] % density.shape[2] if flat else np.zeros(len(corners[-1]), int)
         rows.append(np.atleast_2d(parameters)[owner])
     side = (config.patch, config.patch, 1) if flat else config.patch
@@ -121,10 +121,3 @@ def side_by_side(samples):
         density, parameters, counts = zip(*alike)
         rows = [np.tile(row, (maps.shape[2], 1)) for row, maps in zip(parameters, density)]
         yield np.concatenate(density, axis=2), np.concatenate(rows), np.concatenate(counts, axis=2)
-
-
-def corners_of(shape, stride):
-    """Flat indices of the lowest cells of patches every `stride` cells on each map of a volume, (n, n, maps)."""
-    corner = np.arange(0, shape[0], stride)
-    x, y, z = np.meshgrid(corner, corner, np.arange(shape[2]), indexing="ij")
-    return np.ravel_multi_index((x.ravel(), y.ravel(), z.ravel()), shape)

@@ -42,7 +42,7 @@ def collect(run, path, draws, options, *, regressor=None, model=None, most=None,
     given, parameters, counts = data.load(path, config, axes=(2,))
     with Simulation(path, require=()) as simulation:
         boxsize = simulation.boxsize
-        halos = baseline.haloes(simulation) if model and "halos/mass" in simulation else None
+        halos = baseline.haloes(simulation) if model else None
 
     def separate(field):
         """A box, or the maps that lie side by side, as a list."""
@@ -163,7 +163,6 @@ def evaluate(run, simulations, folder, *, draws, options, regressor=None, model=
                                progress=progress))
         if (samples[-1].boxsize, samples[-1].target[0].shape) != (samples[0].boxsize, samples[0].target[0].shape):
             raise DataError(f"{path}: all simulations must have one box size and grid to be averaged")
-    samples = [item for item in samples if item.drawn.keys() == samples[0].drawn.keys()]
     k, mean, scatter = spectra(samples)
     r = correlation(samples)
     places = ranks(samples)

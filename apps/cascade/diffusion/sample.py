@@ -8,7 +8,6 @@ import numpy as np
 from kerasgal.apps.cascade.diffusion import data, vdm
 from kerasgal.apps.cascade.diffusion.config import APP, DiffusionConfig
 from kerasgal.apps.cascade.diffusion.train import VariationalDiffusion
-from kerasgal.errors import DataError
 from kerasgal.files import replacing
 from kerasgal.tiling import predict_box
 from kerasgal.training import load_config, load_weights
@@ -140,11 +139,3 @@ def write(path, counts, *, boxsize, run, simulation, axis=None, overwrite=False)
         if axis is not None:
             file.attrs["axis"] = axis
         file["count"] = counts
-
-
-def check_parameters(run, names):
-    """Raise DataError unless the run was trained with parameters of these names."""
-    unknown = [name for name in names if name not in run.config.names]
-    if unknown:
-        raise DataError(f"the run was not trained with {', '.join(unknown)}; its parameters are "
-                        f"{', '.join(run.config.names) or 'none'}")
