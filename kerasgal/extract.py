@@ -35,22 +35,29 @@ def extract(path, name, output, overwrite=False):
         if is_field:
             _copy(item, output, overwrite)
             return f"{item.shape} {item.dtype}"
-        columns = {column: values for column, values in item.items() if getattr(values, "shape", ())}
+        # A field may lie beside them, as the galaxies in cells do.
+        columns = {column: values for column, values in item.items() if getattr(values, "ndim", 0) in (1, 2)}
         if len({len(values) for values in columns.values()}) != 1:
             raise DataError(f"{name} in {path} is no catalogue: its columns have not all the same length, or there are "
                             f"none ({', '.join(f'{column} {values.shape}' for column, values in columns.items())})")
-        columns = {column: values[...] for column, values in columns.items()}
+        columns = {column: _values(values) for column, values in columns.items()}
     units = {column: unit for column, unit in UNITS.items() if column in columns}
-    write_table(output, columns, {"source": f"{path}: {name}", **units}, overwrite)
+    source = f"{path}: {name}".encode("ascii", "replace").decode()  # all that a FITS header holds
+    write_table(output, columns, {"source": source, **units}, overwrite)
     return f"{len(next(iter(columns.values())))} rows of {', '.join(columns)}"
+
+
+def _values(dataset):
+    """All of a dataset, strings as text of one length."""
+    return np.asarray(dataset.asstr()[...]).astype(str) if dataset.dtype.kind in "OS" else dataset[...]
 
 
 def _copy(dataset, output, overwrite):
     """Write a dataset of any size as a .npy file."""
     check_room(output, dataset.nbytes)
     with replacing(output, overwrite) as temporary:
-        if not dataset.size or not dataset.ndim:
-            np.save(temporary, dataset[()])
+        if not dataset.size or not dataset.ndim or dataset.dtype.kind == "O":
+            np.save(temporary, _values(dataset))
             return
         field = np.lib.format.open_memmap(temporary, "w+", dataset.dtype, dataset.shape)
         rows = max(1, BYTES_AT_ONCE // (dataset.nbytes // len(dataset)))

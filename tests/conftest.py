@@ -43,6 +43,31 @@ def invoke():
     return invoke_kerasgal
 
 
+def spoil_hdf5(path, item, how):
+    """Take one thing out of an HDF5 file, or put something else there; item: which, counted round; how: 0 to 5."""
+    import h5py
+    import numpy as np
+
+    with h5py.File(path, "r+") as file:
+        items = []
+        file.visititems(lambda name, found: items.extend([(name, None), *((name, key) for key in found.attrs)]))
+        name, key = items[item % len(items)]
+        if key is not None:
+            changed = ["text", np.zeros(0), -1, np.nan, [3, 4], 2**40][how]
+            file[name].attrs[key] = changed
+            return
+        values = file[name][...] if hasattr(file[name], "shape") else None
+        del file[name]
+        if values is not None and how:
+            file[name] = [values[:len(values) // 2], values.ravel(), values[..., None], np.full(values.shape, np.nan),
+                          np.full(values.shape, b"x")][how - 1]
+
+
+@pytest.fixture(scope="session")
+def spoil():
+    return spoil_hdf5
+
+
 @pytest.fixture(scope="session")
 def boxes(tmp_path_factory):
     """Three simulations of 32^3 particles in 25 Mpc/h, made by `kerasgal simulate`."""

@@ -19,6 +19,8 @@ def path(tmp_path):
         file["halos/count"] = np.arange(5)
         file["mixed/a"], file["mixed/b"] = np.arange(3), np.arange(4)
         file["none/a"] = np.zeros((0, 3))
+        file["text/id"], file["text/x"] = ["one", "zwo", "drei"], np.arange(3)
+        file["galaxies/halo"], file["galaxies/count"] = np.arange(4), np.ones((4, 4, 4))
         file.create_group("empty")
     return tmp_path / "file.h5"
 
@@ -46,8 +48,21 @@ def test_catalogue(path, tmp_path, invoke, suffix):
     assert (meta["mass"], meta["position"]) == ("Msun/h", "comoving Mpc/h")
 
 
+def test_text(path, tmp_path, invoke):
+    invoke("extract", path, "text/id", tmp_path / "id.npy")
+    assert np.load(tmp_path / "id.npy").tolist() == ["one", "zwo", "drei"]
+    for suffix in ("ecsv", "fits"):
+        invoke("extract", path, "text", tmp_path / f"text.{suffix}")
+        assert [str(name) for name in Table.read(tmp_path / f"text.{suffix}")["id"]] == ["one", "zwo", "drei"]
+
+
+def test_a_field_beside_a_catalogue_is_left_out(path, tmp_path, invoke):
+    invoke("extract", path, "galaxies", tmp_path / "galaxies.fits")
+    assert Table.read(tmp_path / "galaxies.fits").colnames == ["halo"]
+
+
 @pytest.mark.parametrize("name, output, message", [
-    ("halo", "halos.ecsv", "has no halo; it holds empty, final, final/delta, halos, halos/count"),
+    ("halo", "halos.ecsv", "has no halo; it holds empty, final, final/delta, galaxies, galaxies/count"),
     ("halos", "halos.npy", "is a catalogue, not what .*halos.npy is for: accepted are .npy for a field, .ecsv and"),
     ("final/delta", "delta.fits", "is a field, not what .*delta.fits is for: accepted are .npy for a field"),
     ("halos", "halos", "is a catalogue, not what"),

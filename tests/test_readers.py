@@ -4,9 +4,11 @@ import shutil
 from pathlib import Path
 
 import h5py
+import hypothesis
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import settings, strategies
 
 from kerasgal.cli import main
 from kerasgal.errors import DataError
@@ -562,7 +564,7 @@ ERRORS = {
     "mass that does not fit the box": (
         lambda folder: rewrite(folder / "snap.hdf5", UnitLength_in_cm=3.085678e24),
         "{folder}/ics: 512 particles of 6.661e+11 Msun/h in a box of 16000 Mpc/h are 1e-09 of the mean "
-        "matter density; accepted are 0.5 to 1.05 (is the length unit right?)"),
+        "matter density; accepted are 0.05 to 1.05 (is the length unit right?)"),
 }
 
 
@@ -577,10 +579,68 @@ def test_error(tmp_path, name):
     assert not (tmp_path / "run.h5").exists()
 
 
+def list_members(path, ids):
+    """Write the IDs of the groups' particles into their file, as CAMELS does."""
+    with h5py.File(path, "r+") as file:
+        file["IDs/ID"] = ids
+
+
+def test_members_that_the_group_file_lists(tmp_path):
+    """The snapshot need not be sorted by group then."""
+    files = write_run(tmp_path)
+    write_hdf5(files["final"], final_position(), VELOCITY, particle_ids())
+    list_members(files["groups"], particle_ids()[GROUPED])
+    convert(tmp_path / "run.h5", **files)
+    check(tmp_path / "run.h5")
+    for name, ids, message in (
+            ("other", particle_ids()[GROUPED + 100], "the particles that .*groups.hdf5 lists are not its groups' in"),
+            ("twice", np.r_[particle_ids()[GROUPED[1:]], 102], "has particle 102 more than once"),
+            ("unknown", np.r_[particle_ids()[GROUPED[1:]], 600], "has the particle ID 600; accepted are 1 to 512")):
+        write_groups(files["groups"], [0, 1])
+        list_members(files["groups"], ids)
+        with pytest.raises(DataError, match=message):
+            convert(tmp_path / f"{name}.h5", **files)
+
+
+def test_fewer_types_of_particles(tmp_path):
+    """Gadget-4 may be built for two types, and then writes two numbers."""
+    files = write_run(tmp_path)
+    rewrite(files["final"], NumPart_ThisFile=[0, N**3], MassTable=[0, MASS], NumPart_Total=[0, N**3])
+    with h5py.File(files["groups"], "r+") as file:
+        counts = file["Group/GroupLenType"][:, :2]
+        del file["Group/GroupLenType"]
+        file["Group/GroupLenType"] = counts
+        file["Subhalo/SubhaloPos"], file["Subhalo/SubhaloLenType"] = GROUP_CENTRES, counts
+    convert(tmp_path / "run.h5", **files)
+    check(tmp_path / "run.h5")
+    with pytest.raises(DataError, match="there is none with stars"):
+        convert(tmp_path / "field.h5", final=files["final"], grid=4, galaxies=files["groups"], minimum_stars=1)
+    assert convert(tmp_path / "field.h5", final=files["final"], grid=4, particles="all")["gridsize"] == 4
+
+
 def test_groups_without_a_snapshot(tmp_path):
     files = write_run(tmp_path)
     with pytest.raises(DataError, match=r"^a group catalogue \(--groups\) needs the snapshot .*$"):
         convert(tmp_path / "run.h5", initial=files["initial"], groups=files["groups"])
+
+
+@pytest.mark.parametrize("spoilt", ["final", "groups"])
+def test_spoilt_hdf5_is_refused_or_makes_a_sound_file(tmp_path, spoil, spoilt):
+    files = write_run(tmp_path)
+    content = files[spoilt].read_bytes()
+
+    @settings(max_examples=60, deadline=None, derandomize=True, database=None)
+    @hypothesis.given(strategies.integers(0, 50), strategies.integers(0, 5))
+    def check_one(item, how):
+        files[spoilt].write_bytes(content)
+        spoil(files[spoilt], item, how)
+        try:
+            with np.errstate(all="ignore"):
+                convert(tmp_path / "run.h5", overwrite=True, **files)
+        except DataError as error:
+            assert len(str(error).splitlines()) == 1
+
+    check_one()
 
 
 # The command ----------------------------------------------------------------------------

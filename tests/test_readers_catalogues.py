@@ -90,6 +90,43 @@ def test_rockstar_of_another_box_or_redshift_or_without_columns(tmp_path):
         convert(tmp_path / "run.h5", groups=table, **density(tmp_path), **GIVEN)
 
 
+def test_rockstar_of_a_part_of_the_box(tmp_path):
+    for part in (0, 1):
+        (tmp_path / f"halos_3.{part}.ascii").write_text(
+            ROCKSTAR.format(parent="") + rockstar_row(part, 1e12, 200, 50, [1 + 8 * part, 2, 3]))
+    with pytest.raises(DataError, match="halos_3.0.ascii has the haloes of a part of the box.*; give its out_N.list"):
+        convert(tmp_path / "run.h5", groups=tmp_path / "halos_3.0.ascii", Om0=OM0, h=0.7, **density(tmp_path))
+    (tmp_path / "halos_3.1.ascii").unlink()
+    assert convert(tmp_path / "run.h5", groups=tmp_path / "halos_3.0.ascii", Om0=OM0, h=0.7,
+                   **density(tmp_path))["halos"] == 1
+
+
+def test_galaxies_in_a_table_of_rockstar_galaxies_are_no_haloes(tmp_path):
+    rows = [rockstar_row(number, mass, 200, 50, [1, 2, 3], parent) for number, mass, parent in
+            ((1, 1e12, 0), (2, 1e10, 1))]
+    (tmp_path / "out_0.list").write_text(ROCKSTAR.format(parent=" Type") + "".join(rows))
+    convert(tmp_path / "run.h5", groups=tmp_path / "out_0.list", Om0=OM0, h=0.7, **density(tmp_path))
+    with Simulation(tmp_path / "run.h5", require=()) as simulation:
+        np.testing.assert_allclose(simulation["halos/mass"], [1e12])
+
+
+@pytest.mark.parametrize("old, new, flag", [("#a = 0.500000", "#a = 0.000000", "--redshift"),
+                                            ("#a = 0.500000", "#a = .", "--redshift"),
+                                            ("Box size: 16.0", "Box size: 0.0", "--boxsize"),
+                                            ("Box size: 16.0", "Box size: 1.2.3 ", "--boxsize")])
+def test_rockstar_header_that_says_nothing(tmp_path, old, new, flag):
+    table = tmp_path / "out_0.list"
+    table.write_text(ROCKSTAR.format(parent="").replace(old, new) + rockstar_row(1, 1e12, 200, 50, [1, 2, 3]))
+    with pytest.raises(DataError, match=f"in its header; give {flag}"):
+        convert(tmp_path / "run.h5", groups=table, Om0=OM0, h=0.7, **density(tmp_path))
+
+
+def test_an_empty_file_is_no_table_of_members(tmp_path):
+    (tmp_path / "members.txt").write_text("")
+    with pytest.raises(DataError, match="members.txt is empty; accepted are"):
+        convert(tmp_path / "run.h5", groups=tmp_path / "members.txt", **write_run(tmp_path))
+
+
 def test_rockstar_without_haloes(tmp_path):
     (tmp_path / "out_0.list").write_text(ROCKSTAR.format(parent=""))
     assert convert(tmp_path / "run.h5", groups=tmp_path / "out_0.list", Om0=OM0, h=0.7,
@@ -164,7 +201,7 @@ def test_caesar(tmp_path):
     with h5py.File(write_caesar(path), "r+") as file:
         del file["galaxy_data/central"]
         file["galaxy_data/central"] = [1]
-    with pytest.raises(DataError, match="has columns that do not fit together: .* 1 of central"):
+    with pytest.raises(DataError, match=r"has columns that do not fit together: .* central \(1,\)"):
         convert(tmp_path / "new.h5", galaxies=path, Om0=OM0, h=0.7, **density(tmp_path))
     with h5py.File(write_caesar(path), "r+") as file:
         del file["galaxy_data/dicts/masses.stellar"]

@@ -3,15 +3,17 @@
 import re
 
 import h5py
+import hypothesis
 import numpy as np
 import pytest
 from astropy.io import fits
+from hypothesis import settings, strategies
 
 from kerasgal.errors import DataError
 from kerasgal.grid import deposit_cic, deposit_ngp
 from kerasgal.readers import gadget
 from kerasgal.readers.convert import convert
-from kerasgal.readers.fields import deposit, read_parameters
+from kerasgal.readers.fields import density_contrast, deposit, read_parameters
 from kerasgal.simulation import Simulation
 
 BOX, OM0, NUMBER = 20.0, 0.3, 1000  # Mpc/h, particles
@@ -115,6 +117,19 @@ def test_snapshot_alone_becomes_a_field(tmp_path, monkeypatch, files, gas):
         np.testing.assert_allclose(simulation["final/delta"][...], expected, atol=2e-5)
 
 
+def test_a_cell_of_millions_of_particles_gains_as_much_from_the_next():
+    class Clump:  # in a corner of four cells, as `gadget.read` gives it
+        equal, boxsize, path, particles = True, 4.0, "clump", 3 * 2**20
+
+        def read(self, name):
+            for _ in range(3):
+                yield [np.full((2**20, 3), 1.5, np.float32)]
+
+    delta = density_contrast(Clump(), 4, "tsc")
+    assert delta.mean(dtype=float) == pytest.approx(0, abs=1e-6)
+    assert delta[1, 1, 1] == pytest.approx(64 * 0.75**3 - 1, rel=1e-6)
+
+
 def test_memory_does_not_grow_with_the_snapshot(tmp_path, monkeypatch):
     import tracemalloc
 
@@ -155,6 +170,31 @@ def test_galaxies_are_the_subhaloes_with_stars(tmp_path):
         np.testing.assert_allclose(simulation["galaxies/stellar_mass"][...], [3e10, 5e9, 7e9])
         np.testing.assert_allclose(simulation["halos/mass"][...], [8e11, 5e11])
         assert simulation["halos/count"][...].tolist() == [60, 40]
+
+
+def test_centrals_where_the_group_of_a_subhalo_is_not_said(tmp_path):
+    final, galaxies = write_snapshot(tmp_path, particles()), write_catalogue(tmp_path, leave_out=("SubhaloGrNr",))
+    convert(tmp_path / "run.h5", final=final, grid=4, galaxies=galaxies)
+    with Simulation(tmp_path / "run.h5", require=()) as simulation:
+        assert simulation["galaxies/central"][...].tolist() == [1, 0, 1]
+        assert simulation["galaxies/halo"][...].tolist() == [-1, -1, -1]
+
+
+def test_all_particles_need_masses_of_all_types(tmp_path):
+    path = write_snapshot(tmp_path, particles(), gas=7)
+    with h5py.File(path, "r+") as file:
+        del file["PartType0/Masses"]
+    with pytest.raises(DataError, match="has no masses of PartType0, neither Masses nor in its MassTable"):
+        convert(tmp_path / "run.h5", final=path, grid=4, particles="all")
+    convert(tmp_path / "run.h5", final=path, grid=4, particles="gas")
+
+
+def test_a_run_with_much_gas_is_one(tmp_path):
+    """CAMELS has dark matter of down to 0.3 of all matter."""
+    path = write_snapshot(tmp_path, particles(), gas=7, MassTable=[0, 0.3 * MASS, 0, 0, 0, 0])
+    convert(tmp_path / "run.h5", final=path, grid=4)
+    with Simulation(tmp_path / "run.h5", require=()) as simulation:
+        assert simulation.particle_mass == pytest.approx(MASS * 1e10, rel=1e-4)
 
 
 def test_choice_of_galaxies(tmp_path):
@@ -264,7 +304,15 @@ SNAPSHOT_ERRORS = {
     "no such particles": (lambda file: file["Header"].attrs.modify("NumPart_ThisFile", [0] * 6),
                           "NumPart_Total says 1000"),
     "mass": (lambda file: file["Header"].attrs.modify("MassTable", [0, 1e3 * MASS, 0, 0, 0, 0]),
-             "of the mean matter density; accepted are 0.5 to 1.05"),
+             "of the mean matter density; accepted are 0.05 to 1.05"),
+    "SWIFT": (lambda file: file.create_group("Cosmology"), "is a snapshot of SWIFT, in units of its own"),
+    "no cube": (lambda file: file["Header"].attrs.__setitem__("BoxSize", [20e3, 20e3, 30e3]),
+                r"has a BoxSize of \[20000. 30000.\]; accepted is a cube"),
+    "text": (lambda file: file["Header"].attrs.__setitem__("BoxSize", "20 Mpc"), "has no BoxSize in its header"),
+    "text for positions": (lambda file: (file.move("PartType1/Coordinates", "old"), file.create_dataset(
+        "PartType1/Coordinates", data=np.full((NUMBER, 3), b"x"))), "Coordinates in PartType1 is of type .S1"),
+    "a unit that is none": (lambda file: file["Header"].attrs.__setitem__("UnitLength_in_cm", "kpc"),
+                            "has UnitLength_in_cm = nan; accepted are"),
 }
 
 
@@ -309,6 +357,25 @@ def test_catalogue_errors(tmp_path):
     with pytest.raises(DataError, match="is no catalogue of galaxies"):
         (tmp_path / "table.txt").write_text("1 2\n")
         convert(tmp_path / "run.h5", final=final, grid=4, galaxies=tmp_path / "table.txt")
+
+
+@pytest.mark.parametrize("spoilt", ["final", "galaxies"])
+def test_spoilt_hdf5_is_refused_or_makes_a_sound_file(tmp_path, spoil, spoilt):
+    arguments = {"final": write_snapshot(tmp_path, particles(), gas=5), "galaxies": write_catalogue(tmp_path)}
+    content = arguments[spoilt].read_bytes()
+
+    @settings(max_examples=60, deadline=None, derandomize=True, database=None)
+    @hypothesis.given(strategies.integers(0, 50), strategies.integers(0, 5))
+    def check_one(item, how):
+        arguments[spoilt].write_bytes(content)
+        spoil(arguments[spoilt], item, how)
+        try:
+            with np.errstate(all="ignore"):
+                convert(tmp_path / "run.h5", grid=4, particles="all", overwrite=True, **arguments)
+        except DataError as error:
+            assert len(str(error).splitlines()) == 1
+
+    check_one()
 
 
 # Fields in files -----------------------------------------------------------------------
@@ -382,6 +449,12 @@ def test_multifield_layout_and_its_parameters(tmp_path, invoke):
     assert re.search(r"parameters A_AGN2 *│ 7 ", shown) and re.search(r"cosmology Om0 *│ 0.3 ", shown)
     with pytest.raises(DataError, match=r"has fields of 3 simulations, of the shape \(3, 6, 6, 6\); give --index"):
         convert(tmp_path / "new.h5", Om0=0.3, **arguments)
+    np.save(tmp_path / "one.npy", cube())
+    with pytest.raises(DataError, match="one.npy:3: the file has one field, of the shape"):
+        convert(tmp_path / "new.h5", **arguments | {"density": f"{tmp_path}/one.npy:3"}, Om0=0.3)
+    with pytest.raises(DataError, match="no such file: .*none.npy"):
+        convert(tmp_path / "new.h5", **arguments | {"density": tmp_path / "none.npy"}, index=0,
+                parameter_table=tmp_path / "params.txt")
     with pytest.raises(DataError, match="has no field 3; accepted are 0 to 2"):
         convert(tmp_path / "new.h5", Om0=0.3, index=3, **arguments)
     with pytest.raises(DataError, match="says Om0 = 0.1 in row 0, the command line 0.3"):

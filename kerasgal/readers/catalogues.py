@@ -44,6 +44,8 @@ def read_groups(path, h=None):
     if path.suffix == ".npy":
         return _members(path, fields.memory_map(path))
     first = _first_line(path)
+    if not first:
+        raise DataError(f"{path} is empty; accepted are {ACCEPTED}")
     if re.match(r"#\s*id\s+(descid|num_p)\s", first, re.IGNORECASE):
         return _rockstar(path, first)
     if "HALOS FOUND WITH" in first or re.match(r"# (Group\s+Mass|Center of mass does NOT)", first):
@@ -59,6 +61,16 @@ def read_galaxies(path):
     if not h5py.is_hdf5(path):
         raise DataError(f"{path} is no catalogue of galaxies; accepted are SUBFIND's and CAESAR's, in HDF5")
     return _caesar_galaxies(path) if _is_caesar(path) else gadget.read_galaxies(path)
+
+
+def number_of_groups(path):
+    """How many groups a catalogue's header says that it has; 0 where it does not; None for a table of members."""
+    import h5py
+
+    path = gadget.existing(path)
+    if h5py.is_hdf5(path):
+        return gadget.number_of_groups(path)
+    return None if path.suffix == ".npy" or not _first_line(path).startswith("#") else 0
 
 
 def has_groups(path):
@@ -101,30 +113,45 @@ def _members(path, table):
 def _rockstar(path, first):
     """Rockstar's table (Behroozi et al. 2013, arXiv:1110.4372): virial masses and radii; of those with a parent none.
 
-    Its header states the units: Msun/h, Mpc/h and kpc/h, comoving.
+    Its header states the units: Msun/h, Mpc/h and kpc/h, comoving. Rockstar-Galaxies finds galaxies too: haloes are its
+    rows of Type 0.
     """
+    part = re.fullmatch(r"(halos_.+)\.\d+\.ascii", path.name)
+    if part and len(list(path.parent.glob(f"{part[1]}.*.ascii"))) > 1:
+        raise DataError(f"{path} has the haloes of a part of the box, as one of several that Rockstar wrote at a time; "
+                        "give its out_N.list, which has them all")
     names = first.lstrip("# ").split()
     places = {name.casefold(): place for place, name in reversed(list(enumerate(names)))}
     missing = [accepted[0] for accepted in ROCKSTAR.values() if not any(name in places for name in accepted)]
     if missing:
         raise DataError(f"{path} has no column {', '.join(missing)}; a Rockstar table that is read has them")
     wanted = {key: next(places[name] for name in accepted if name in places) for key, accepted in ROCKSTAR.items()}
-    if "pid" in places:
-        wanted["parent"] = places["pid"]
+    # Those that may be missing, and what they are of the haloes that are taken.
+    choices = {name: value for name, value in (("pid", -1), ("type", 0)) if name in places}
+    wanted |= {name: places[name] for name in choices}
     table = _table(path, tuple(wanted.values())).reshape(-1, len(wanted))
     column = dict(zip(wanted, table.T))
-    if "parent" in column:
-        alone = column.pop("parent") == -1
-        column = {name: values[alone] for name, values in column.items()}
+    for name, value in choices.items():
+        chosen = column[name] == value
+        column = {other: values[chosen] for other, values in column.items()}
     header = "".join(_comments(path))
-    scale = re.search(r"#\s*a = ([\d.eE+-]+)", header)
-    box = re.search(r"#\s*Box size: ([\d.eE+-]+) Mpc/h", header)
+    scale, box = _stated(r"#\s*a = (\S+)", header), _stated(r"#\s*Box size: (\S+) Mpc/h", header)
     gadget.check_values(path, **{name: column[name] for name in ("mass", "radius", "count")})
     return gadget.Groups(
-        paths=(path,), boxsize=float(box[1]) if box else None, length_unit="Mpc",
-        redshift=round(1 / float(scale[1]) - 1, 12) if scale else None, mass=column["mass"],
+        # Runs of a part of the universe without a period have a box of 0.
+        paths=(path,), boxsize=box if box and box > 0 else None, length_unit="Mpc",
+        redshift=round(1 / scale - 1, 12) if scale and scale > 0 else None, mass=column["mass"],
         position=np.stack([column[axis] for axis in "xyz"], axis=-1), radius=column["radius"] / 1e3,
         count=column["count"].astype(np.int64), sorted=False)
+
+
+def _stated(pattern, header):
+    """The number that a header states; None where it states none."""
+    found = re.search(pattern, header)
+    try:
+        return float(found[1]) if found else None
+    except ValueError:
+        return None
 
 
 def _comments(path):
@@ -142,10 +169,10 @@ def _hop(path, h):
     table = _table(path, tuple(HOP_COLUMNS.values())).reshape(-1, len(HOP_COLUMNS))
     column = dict(zip(HOP_COLUMNS, table.T))
     gadget.check_values(path, **column)
-    redshift = re.search(r"REDSHIFT OF OUTPUT = ([\d.eE+-]+)", "".join(_comments(path)))
     return gadget.Groups(
-        paths=(path,), boxsize=1.0, length_unit="box", redshift=float(redshift[1]) if redshift else None,
-        mass=column["mass"] * h, position=np.stack([column[axis] for axis in "xyz"], axis=-1),
+        paths=(path,), boxsize=1.0, length_unit="box",
+        redshift=_stated(r"REDSHIFT OF OUTPUT = (\S+)", "".join(_comments(path))), mass=column["mass"] * h,
+        position=np.stack([column[axis] for axis in "xyz"], axis=-1),
         # Its max_r is the distance of the outermost particle, not the radius of a mass.
         radius=np.zeros(len(table)), count=column["count"].astype(np.int64), sorted=False)
 
@@ -206,4 +233,4 @@ def _caesar_galaxies(path):
         return gadget.Galaxies(
             paths=(path,), boxsize=side * h, length_unit="Mpc", redshift=redshift,
             position=position, mass=mass * h, stars=stars,
-            group=host.astype(np.int64), central=central.astype(bool))
+            group=np.maximum(host.astype(np.int64), -1), central=central.astype(bool))

@@ -78,7 +78,7 @@ def convert(output, initial, **arguments):
     from kerasgal.readers import convert as reader
 
     if not arguments["density"]:
-        needed = reader.memory_needed(initial, arguments["grid"])
+        needed = reader.memory_needed(initial, arguments["grid"], arguments["groups"], arguments["galaxies"])
         click.echo(f"{initial or arguments['final']}: needs about {needed / 1e9:.2g} GB of memory", err=True)
     with progress_bar() as bar:
         task = bar.add_task("particles", total=None)

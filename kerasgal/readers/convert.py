@@ -20,8 +20,12 @@ from kerasgal.readers import catalogues, fields, gadget, tipsy
 
 IN_MPC = {"kpc": 1e-3, "Mpc": 1.0}
 MEMORY_PER_PARTICLE = 96  # bytes at the peak, where the order of the initial particles is found
+MEMORY_PER_MEMBER = 180  # bytes at the peak, of a particle in a table of members
+MEMORY_PER_GROUP = 200  # bytes at the peak, where they are put in order
 MEMORY_PER_CELL = 12  # bytes at the peak, where a field is written
 MEMORY_OF_SOME = 2e8  # bytes, of the particles that are read at once
+# Of the mean matter density: of one run that has gas, or of dark matter alone up to rounding. CAMELS goes down to 0.3.
+SHARE_OF_DARK_MATTER = (0.05, 1.05)
 # The displacements of neighbours differ by about a third of the density contrast, and that must be linear.
 ROUGHNESS_LIMIT = 0.3  # cells
 LAYERS = 32  # of the lattice, by which its order is found before it is checked throughout
@@ -34,11 +38,16 @@ UNSAID = {"boxsize": ("BoxSize", "--boxsize"), "redshift": ("Redshift", "--redsh
           "Om0": ("Omega0", "--omega-matter"), "h": ("HubbleParam", "--hubble")}
 
 
-def memory_needed(initial=None, grid=None):
-    """Bytes of memory that `convert` takes at its peak for initial conditions (a path) or a grid of so many cells."""
+def memory_needed(initial=None, grid=None, groups=None, galaxies=None):
+    """Bytes of memory that `convert` takes at its peak.
+
+    initial, groups, galaxies: paths, as in `convert`; grid: cells a side, where there are no initial conditions.
+    """
+    listed = [catalogues.number_of_groups(path) for path in (groups, galaxies) if path is not None]
+    of_groups = MEMORY_PER_GROUP * max((number for number in listed if number is not None), default=0)
     if initial is None:
-        return MEMORY_OF_SOME + MEMORY_PER_CELL * grid**3
-    return MEMORY_PER_PARTICLE * _open(initial).particles
+        return MEMORY_OF_SOME + MEMORY_PER_CELL * grid**3 + of_groups
+    return (MEMORY_PER_MEMBER if None in listed else MEMORY_PER_PARTICLE) * _open(initial).particles + of_groups
 
 
 def convert(output, *, initial=None, final=None, groups=None, galaxies=None, density=None, counts=None, quantity=None,
@@ -51,8 +60,8 @@ def convert(output, *, initial=None, final=None, groups=None, galaxies=None, den
     snapshot whose matter goes on a grid. Gadget-1 binary, HDF5 of Gadget, Arepo, Gizmo or IllustrisTNG, or TIPSY; see
     `readers.gadget` and `readers.tipsy`.
     groups: path of a catalogue of haloes of `final`: FoF/SUBFIND, CAESAR, Rockstar, HOP or a table of members; see
-    `readers.catalogues`. With `initial`, haloes need members: those of FoF/SUBFIND are the first particles of a
-    snapshot that is sorted by group.
+    `readers.catalogues`. With `initial`, haloes need members: those of FoF/SUBFIND are the particles that it lists
+    (IDs/ID), or else the first ones of a snapshot that is sorted by group.
     galaxies: path of a SUBFIND or CAESAR catalogue; galaxies are its subhaloes with stars of at least `stellar_mass`
     (Msun/h; None is STELLAR_MASS) or, where minimum_stars is given, of at least so many particles. It may be that of
     another run with the same box, such as the hydrodynamic twin of a run of dark matter.
@@ -148,7 +157,9 @@ def convert(output, *, initial=None, final=None, groups=None, galaxies=None, den
         _add_halos(made, catalogue, minimum, in_mpc[catalogue.path], boxsize, cosmology, start and end)
     if hosts is not None:
         # Rows of haloes are those of the galaxies' groups only where both are of one catalogue.
-        rank = made.rank if catalogue is not None and set(catalogue.paths) == set(hosts.paths) else None
+        alike = catalogue is not None and {path.resolve() for path in catalogue.paths} == {
+            path.resolve() for path in hosts.paths}
+        rank = made.rank if alike else None
         chosen = _galaxies(hosts, rank, stellar_mass, minimum_stars)
         chosen["position"] = _shifted(chosen["position"] * in_mpc[hosts.path], made.shift, boxsize)
         made.datasets.update({f"galaxies/{name}": values for name, values in chosen.items()})
@@ -230,7 +241,9 @@ def _from_particles(start, end, boxsize, in_mpc, progress):
 def _add_members(made, members, minimum, boxsize, particle_mass):
     """Add the haloes of a table of members."""
     position = made.datasets["final/position"]
-    halo_id = _halo_id_of_members(members, made.first_id, made.order, len(position), made.gridsize, minimum)
+    label = np.full(len(position), -1, np.int64)
+    label[_member_cells(members.ids, made, members.path)] = members.halos
+    halo_id = finder.number_by_size(label, minimum or 1)
     halos = finder.catalogue(halo_id, position, boxsize, particle_mass)
     made.datasets.update({f"halos/{name}": values for name, values in halos.items()})
     made.datasets["halo_id"] = halo_id.reshape((made.gridsize,) * 3)
@@ -244,9 +257,13 @@ def _add_halos(made, catalogue, minimum, in_mpc, boxsize, cosmology, end):
                                np.cbrt(3 * halos["mass"] / (800 * np.pi * mean_density(cosmology))))
     made.datasets.update({f"halos/{name}": values for name, values in halos.items()})
     if end is not None:
+        ids = gadget.read_members(catalogue)
+        members = made.cells[:catalogue.count.sum()] if ids is None else _member_cells(ids, made, catalogue.path)
         halo_id = np.full(end.particles, -1, np.int32)
-        halo_id[made.cells[:catalogue.count.sum()]] = np.repeat(made.rank, catalogue.count)
-        _check_sorted(halo_id, made.datasets["final/position"], halos, boxsize, end.path, catalogue.path)
+        halo_id[members] = np.repeat(made.rank, catalogue.count)
+        _check_members(halo_id, made.datasets["final/position"], halos, boxsize,
+                       f"{end.path} is not sorted by the groups of {catalogue.path}" if ids is None else
+                       f"the particles that {catalogue.path} lists are not its groups' in {end.path}")
         made.datasets["halo_id"] = halo_id.reshape((made.gridsize,) * 3)
 
 
@@ -453,9 +470,11 @@ def _check_catalogue(start, end, catalogue, hosts, redshift):
     for other in (catalogue, hosts):
         if other is None or isinstance(other, catalogues.Members):
             continue
-        if end is None and not np.isclose(other.redshift, redshift, atol=1e-3):
+        # Twins agree in the logarithm of the expansion factor to some 1e-4.
+        tolerance = 1e-3 * (1 + other.redshift)
+        if end is None and not np.isclose(other.redshift, redshift, atol=tolerance):
             raise DataError(f"{other.path} is of the redshift {other.redshift:.3f}, another catalogue {redshift:.3f}")
-        if end is not None and not np.isclose(end.redshift, other.redshift, atol=1e-3):
+        if end is not None and not np.isclose(end.redshift, other.redshift, atol=tolerance):
             raise DataError(f"{other.path} is not the group catalogue of {end.path}: their redshifts are "
                             f"{other.redshift:.3f} and {end.redshift:.3f}")
     if start is not None and isinstance(catalogue, gadget.Groups) and catalogue.count.sum() > end.particles:
@@ -480,10 +499,11 @@ def _particle_mass(start, boxsize, cosmology):
     """All matter per Lagrangian cell [Msun/h]; raises DataError if the dark matter cannot be its part."""
     mean = mean_density(cosmology) * boxsize**3 / start.particles
     share = start.particle_mass / mean
-    if start.particle_mass > 0 and not 0.5 < share < 1.05:
+    lowest, highest = SHARE_OF_DARK_MATTER
+    if start.particle_mass > 0 and not lowest < share < highest:
         raise DataError(f"{start.path}: {start.particles} particles of {start.particle_mass:.4g} Msun/h in a "
                         f"box of {boxsize:g} Mpc/h are {share:.3g} of the mean matter density; accepted are "
-                        "0.5 to 1.05 (is the length unit right?)")
+                        f"{lowest} to {highest} (is the length unit right?)")
     alone = start.counts.sum() == start.particles
     return start.particle_mass if alone and start.particle_mass > 0 else mean
 
@@ -492,7 +512,7 @@ def _first_id(snapshot):
     """The lowest particle ID; raises DataError if the IDs span more numbers than there are particles."""
     extremes = [(ids.min(), ids.max()) for ids, in snapshot.read("id")]
     lowest, highest = int(min(low for low, _ in extremes)), int(max(high for _, high in extremes))
-    if highest - lowest + 1 != snapshot.particles:
+    if highest - lowest + 1 != snapshot.particles or highest >= 2**63:
         raise DataError(f"{snapshot.path}: particle IDs run from {lowest} to {highest}; accepted are "
                         f"consecutive ones, as the {snapshot.particles} particles of a lattice have")
     return lowest
@@ -556,20 +576,19 @@ def _halos(catalogue, minimum):
     return {name: getattr(catalogue, name)[row] for name in simulation.HALO_COLUMNS}, rank
 
 
-def _halo_id_of_members(members, first_id, order, particles, gridsize, minimum):
-    """`halo_id` of a table of members, (particles,) int32, haloes numbered by their number of particles."""
-    cell = _cells(members.ids, first_id, order, gridsize)
-    wrong = members.ids[(cell < 0) | (cell >= particles)]
+def _member_cells(ids, made, path):
+    """Lagrangian cells of the particle IDs in the file `path`, each of which must be one, once."""
+    particles = made.gridsize**3
+    cell = _cells(ids, made.first_id, made.order, made.gridsize)
+    wrong = ids[(cell < 0) | (cell >= particles)]
     if len(wrong):
-        raise DataError(f"{members.path} has the particle ID {wrong[0]}; accepted are {first_id} to "
-                        f"{first_id + particles - 1}, as in the initial conditions")
+        raise DataError(f"{path} has the particle ID {wrong[0]}; accepted are {made.first_id} to "
+                        f"{made.first_id + particles - 1}, as in the initial conditions")
     unique, count = np.unique(cell, return_counts=True)
     if len(unique) < len(cell):
-        twice = members.ids[cell == unique[count > 1][0]][0]
-        raise DataError(f"{members.path} has particle {twice} more than once; accepted is one halo for each")
-    label = np.full(particles, -1, np.int64)
-    label[cell] = members.halos
-    return finder.number_by_size(label, minimum or 1)
+        twice = ids[cell == unique[count > 1][0]][0]
+        raise DataError(f"{path} has particle {twice} more than once; accepted is one halo for each")
+    return cell
 
 
 def _galaxies(hosts, rank, stellar_mass, minimum_stars):
@@ -598,8 +617,8 @@ def _galaxies(hosts, rank, stellar_mass, minimum_stars):
     return columns
 
 
-def _check_sorted(halo_id, position, halos, boxsize, snapshot, catalogue):
-    """Raise DataError if the halos' particles are nowhere near them: the snapshot is not sorted by group."""
+def _check_members(halo_id, position, halos, boxsize, fault):
+    """Raise DataError, saying the fault, if the halos' particles are nowhere near them."""
     members = np.flatnonzero(halo_id >= 0)
     members = members[::max(1, len(members) // 100_000)]
     halo = halo_id[members]
@@ -607,6 +626,5 @@ def _check_sorted(halo_id, position, halos, boxsize, snapshot, catalogue):
     separation -= boxsize * np.rint(separation / boxsize)
     distance = np.median(np.linalg.norm(separation, axis=1) / halos["radius"][halo]) if len(members) else 0
     if distance > DISTANCE_LIMIT:
-        raise DataError(f"{snapshot} is not sorted by the groups of {catalogue}: the median particle of a "
-                        f"group would lie {distance:.0f} of its radii from its centre; accepted is up to "
-                        f"{DISTANCE_LIMIT}")
+        raise DataError(f"{fault}: the median particle of a group would lie {distance:.0f} of its radii from its "
+                        f"centre; accepted is up to {DISTANCE_LIMIT}")

@@ -24,7 +24,8 @@ MULTIFIELD_NAMES = ("Omega_m", "sigma_8", "A_SN1", "A_AGN1", "A_SN2", "A_AGN2")
 def deposit(total, position, weight, window):
     """Add particles to a periodic grid in place, with the window "ngp", "cic" or "tsc" (Hockney & Eastwood 1981).
 
-    total: (n, n, n) float32, contiguous; position: (particles, 3) in cells, cell (i, j, k) spanning [i, i + 1) and so
+    total: (n, n, n), contiguous, float64 where a cell may come to hold millions: to so many float32 adds no share of
+    one. position: (particles, 3) in cells, cell (i, j, k) spanning [i, i + 1) and so
     on; weight: (particles,), or None for 1 each. No more memory is taken than for some particles, whatever the grid.
     """
     n, order = len(total), ORDERS[window]
@@ -39,7 +40,7 @@ def deposit(total, position, weight, window):
         for x, y in itertools.product(range(order), repeat=2):
             row, part = cell[x, 0] + cell[y, 1], share[x][0] * share[y][1] * some
             for z in range(order):
-                np.add.at(flat, row + cell[z, 2], (part * share[z][2]).astype(np.float32))
+                np.add.at(flat, row + cell[z, 2], (part * share[z][2]).astype(flat.dtype))
 
 
 def _shares(distance, order):
@@ -58,7 +59,7 @@ def density_contrast(snapshot, gridsize, window, progress=None):
 
     snapshot: a `gadget.Snapshot` whose boxsize is known. progress: called with the number of particles done.
     """
-    total = np.zeros((gridsize,) * 3, np.float32)
+    total = np.zeros((gridsize,) * 3)
     mass, done = 0.0, 0
     names = ("position",) if snapshot.equal else ("position", "mass")
     for fields in snapshot.read(*names):
@@ -72,9 +73,9 @@ def density_contrast(snapshot, gridsize, window, progress=None):
             progress(done)
     if not mass > 0:
         raise DataError(f"{snapshot.path} has particles without mass")
-    total *= np.float32(gridsize**3 / mass)
+    total *= gridsize**3 / mass
     total -= 1
-    return total
+    return total.astype(np.float32)
 
 
 def read_cube(source, index=None):
@@ -187,7 +188,7 @@ def _one(path, array, index):
 def simulations_in(source):
     """How many simulations a .npy file of fields holds, None where it does not hold several."""
     path, _ = _split(source)
-    if not path.name.lower().endswith(".npy"):
+    if not path.name.lower().endswith(".npy") or not path.is_file():
         return None
     shape = memory_map(path).shape
     return shape[0] if len(shape) == 4 else None
@@ -205,7 +206,10 @@ def memory_map(path):
 def _numpy_cube(path, name, index):
     if name is not None and not name.isdigit():
         raise DataError(f"{path}:{name}: behind the colon of a .npy file stands a number, as --index says it")
-    return _one(path, memory_map(path), index if name is None else int(name))
+    array = memory_map(path)
+    if name is not None and array.ndim == 3:
+        raise DataError(f"{path}:{name}: the file has one field, of the shape {array.shape}, and no numbered ones")
+    return _one(path, array, index if name is None else int(name))
 
 
 def _hdf5_cube(path, name, index):

@@ -19,6 +19,7 @@ from kerasgal.files import open_hdf5
 # In the order in which they stand in binary files.
 FIELDS = {"position": "Coordinates", "velocity": "Velocities", "id": "ParticleIDs"}
 GROUP_COLUMNS = ("GroupMass", "GroupPos", "GroupLenType")
+KINDS = 6  # of particles; Gadget-4 may have been built for fewer
 # Particle types; 2 and 3 are, in the runs read here, low-resolution dark matter and tracers without mass.
 TYPES = {"dark": (1,), "gas": (0,), "stars": (4,), "all": (0, 1, 2, 4, 5)}
 TYPE_NAMES = {0: "gas", 1: "dark matter", 2: "type 2", 3: "tracers", 4: "stars", 5: "black holes"}
@@ -167,7 +168,7 @@ def read(snapshot, *names):
             for start in range(0, counts[kind], PARTICLES_AT_ONCE):
                 stop = min(counts[kind], start + PARTICLES_AT_ONCE)
                 if snapshot.byteorder is None:
-                    fields = _read_hdf5(path, names, kind, start, stop)
+                    fields = _read_hdf5(path, names, kind, start, stop, alone=len(snapshot.types) == 1)
                 else:
                     fields = [_read_binary(path, name, counts, start, stop, snapshot.byteorder) for name in names]
                 for name, field in zip(names, fields):
@@ -198,20 +199,20 @@ def read_groups(path):
         attributes = _attributes(file, "group file", ("NumFiles", "Ngroups_ThisFile"))
     paths = _chunks(path, _number(attributes, "NumFiles"), "NumFiles")
     # A catalogue may have no group, and then has no datasets.
-    mass, radius, position = [np.zeros(0)], [np.zeros(0)], [np.zeros((0, 3))]
-    counts = [np.zeros((0, 6), np.int64)]
+    mass, radius, position = ([np.zeros((0, *shape), np.float32)] for shape in ((), (), (3,)))
+    counts = [np.zeros(0, np.int32)]
     for chunk in paths:
         with opened(chunk) as file:
             number = int(_number(_attributes(file, "group file", ("Ngroups_ThisFile",)), "Ngroups_ThisFile", 0))
             if number == 0:
                 continue
             mass_here, position_here, count_here = columns_of(file, "Group", GROUP_COLUMNS)
-            check_columns(chunk, position_here, mass=mass_here, count=count_here)
+            check_columns(chunk, position_here, mass=mass_here, count=count_here[:, 1])
             if len(mass_here) != number:
                 raise DataError(f"{chunk} has {len(mass_here)} groups; its header says {number}")
             mass.append(mass_here * MASS_UNIT)
             position.append(position_here)
-            counts.append(count_here)
+            counts.append(count_here[:, 1])
             has_radius = "Group/Group_R_Mean200" in file
             radius.append(file["Group/Group_R_Mean200"][...] if has_radius else np.zeros(number))
             check_columns(chunk, position_here, radius=radius[-1])
@@ -219,8 +220,29 @@ def read_groups(path):
     return Groups(
         paths=paths, boxsize=_number(attributes, "BoxSize"), length_unit=_length_unit(attributes, path),
         redshift=_redshift(attributes), mass=np.concatenate(mass), position=np.concatenate(position),
-        radius=np.concatenate(radius), count=np.concatenate(counts)[:, 1].astype(np.int64),
+        radius=np.concatenate(radius), count=np.concatenate(counts).astype(np.int64),
     )
+
+
+def read_members(groups):
+    """IDs of the particles of all groups, one group after the other, (particles,); None where files do not list them.
+
+    CAMELS does, in IDs/ID, for snapshots that are not sorted by group. Lists with other particles than dark matter are
+    None, too.
+    """
+    ids = [np.zeros(0, np.uint32)]
+    for path in groups.paths:
+        with opened(path) as file:
+            if "IDs/ID" in file:
+                ids.append(file["IDs/ID"][...])
+    ids = np.concatenate(ids)
+    return ids if len(ids) and len(ids) == groups.count.sum() and ids.ndim == 1 else None
+
+
+def number_of_groups(path):
+    """How many groups a catalogue has, as its header says; 0 where it does not."""
+    with opened(existing(path)) as file:
+        return int(_number(file["Header"].attrs, "Ngroups_Total", 0)) if "Header" in file else 0
 
 
 def read_galaxies(path):
@@ -242,18 +264,20 @@ def read_galaxies(path):
     for chunk in paths:
         with opened(chunk) as file:
             if "Group/GroupFirstSub" in file:
-                first.append(file["Group/GroupFirstSub"][...].astype(np.int64))
+                first.append(np.ravel(file["Group/GroupFirstSub"][...]).astype(np.int64))
             if "Subhalo/SubhaloPos" not in file:
                 if _number(attributes, "Nsubgroups_ThisFile", 0) and chunk == path:
                     raise DataError(f"{chunk} has no SubhaloPos in its group Subhalo")
                 continue  # a chunk without a subhalo has no datasets
             group = file["Subhalo"]
             position = group["SubhaloPos"][...]
-            by_type = [group[name][:, 4] if name in group else None for name in ("SubhaloMassType", "SubhaloLenType")]
+            by_type = [_stars(group[name][...]) if name in group else None
+                       for name in ("SubhaloMassType", "SubhaloLenType")]
             if all(column is None for column in by_type):
                 raise DataError(f"{chunk} has neither SubhaloMassType nor SubhaloLenType in its group Subhalo")
             host = next((group[name][...] for name in ("SubhaloGrNr", "SubhaloGroupNr") if name in group),
                         np.full(len(position), -1)).astype(np.int64)
+            host = np.maximum(host, -1)
             flag = group["SubhaloFlag"][...] if "SubhaloFlag" in group else np.ones(len(position), bool)
             some = next(column for column in by_type if column is not None) > 0
             check_columns(chunk, position, group=host, flag=flag, **dict(zip(("mass", "stars"), by_type)))
@@ -275,8 +299,13 @@ def read_galaxies(path):
         paths=paths, boxsize=_number(attributes, "BoxSize"), length_unit=_length_unit(attributes, path),
         redshift=_redshift(attributes), position=joined("position", np.zeros((0, 3))),
         mass=None if mass is None else mass * MASS_UNIT, stars=joined("stars", np.zeros(0, np.int64)), group=host,
-        central=first[host] == joined("row", np.zeros(0, np.int64)) if len(first) else np.zeros(len(host), bool),
+        central=np.isin(joined("row", np.zeros(0, np.int64)), first[first >= 0]),
     )
+
+
+def _stars(by_type):
+    """The column of stars of numbers by type, none where a run has so few types."""
+    return by_type[:, 4] if by_type.shape[1:] > (4,) else np.zeros(len(by_type), by_type.dtype)
 
 
 @contextlib.contextmanager
@@ -291,11 +320,13 @@ def opened(path):
 
 
 def check_columns(path, position, **columns):
-    """Raise DataError unless positions are (n, 3) and all other columns (n, ...)."""
-    lengths = {name: len(values) for name, values in columns.items() if values is not None}
-    if position.shape != (len(position), 3) or set(lengths.values()) - {len(position)}:
-        raise DataError(f"{path} has columns that do not fit together: positions of the shape {position.shape}, and "
-                        + ", ".join(f"{length} of {name}" for name, length in lengths.items()))
+    """Raise DataError unless positions are (n, 3) and all other columns (n,), numbers."""
+    columns = {name: values for name, values in columns.items() if values is not None}
+    wrong = position.ndim != 2 or position.shape[1] != 3 or any(
+        values.shape != (len(position),) or values.dtype.kind not in "biuf" for values in (*columns.values(),))
+    if wrong or position.dtype.kind not in "iuf":
+        raise DataError(f"{path} has columns that do not fit together: positions of the shape {position.shape}, "
+                        + ", ".join(f"{name} {values.shape} {values.dtype}" for name, values in columns.items()))
 
 
 def check_values(path, **columns):
@@ -363,19 +394,30 @@ def _attributes(file, kind, needed):
     return attributes
 
 
+def _numbers(attribute):
+    """An attribute as a row of numbers, (n,) float64; NaN for what is none."""
+    try:
+        return np.ravel(np.asarray(attribute, float))
+    except (TypeError, ValueError):
+        return np.full(1, np.nan)
+
+
 def _number(attributes, name, otherwise=None):
     """A header's number, the first of several; `otherwise` where it has none or one that is not positive."""
-    try:
-        value = float(np.ravel(attributes[name])[0])
-    except (KeyError, IndexError, TypeError, ValueError):
-        return otherwise
-    return value if 0 < value < np.inf else otherwise
+    value = next(iter(_numbers(attributes.get(name, np.nan))), np.nan)
+    return float(value) if 0 < value < np.inf else otherwise
+
+
+def _by_type(attributes, name):
+    """A header's numbers by particle type, (KINDS,) float64; zero for those that it does not say."""
+    values = np.nan_to_num(_numbers(attributes.get(name, 0.0)), nan=0, posinf=0, neginf=0)[:KINDS]
+    return np.pad(values, (0, KINDS - len(values)))
 
 
 def _redshift(attributes):
     if "Redshift" in attributes:
         # Arepo's final time is 1 up to rounding.
-        redshift = round(float(np.ravel(attributes["Redshift"])[0]), 12)
+        redshift = round(float(next(iter(_numbers(attributes["Redshift"])), np.nan)), 12)
     else:
         time = _number(attributes, "Time")
         redshift = np.nan if time is None else round(1 / time - 1, 12)
@@ -385,12 +427,12 @@ def _redshift(attributes):
 def _length_unit(attributes, path):
     """The length unit that a header states, or None; raises DataError where any of its units is not read."""
     for name, accepted in OTHER_UNITS.items():
-        stated = float(np.ravel(attributes.get(name, accepted))[0])
+        stated = _number(attributes, name, np.nan) if name in attributes else accepted
         if not abs(stated / accepted - 1) < UNIT_TOLERANCE:
             raise DataError(f"{path} has {name} = {stated:g}; accepted is {accepted:g}")
     if "UnitLength_in_cm" not in attributes:
         return None
-    stated = float(np.ravel(attributes["UnitLength_in_cm"])[0])
+    stated = _number(attributes, "UnitLength_in_cm", np.nan)
     for unit, accepted in LENGTH_UNITS_IN_CM.items():
         if abs(stated / accepted - 1) < UNIT_TOLERANCE:
             return unit
@@ -401,6 +443,11 @@ def _length_unit(attributes, path):
 def _hdf5_snapshot(path, types):
     with opened(path) as file:
         attributes = _attributes(file, "snapshot", ())
+        if "Cosmology" in file or "Units" in file:
+            raise DataError(f"{path} is a snapshot of SWIFT, in units of its own, which are not read")
+    sides = np.unique(_numbers(attributes.get("BoxSize", 0.0)))
+    if len(sides) > 1:
+        raise DataError(f"{path} has a BoxSize of {sides}; accepted is a cube")
     paths = _chunks(path, _number(attributes, "NumFilesPerSnapshot"), "NumFilesPerSnapshot")
     counts = []
     for chunk in paths:
@@ -411,38 +458,39 @@ def _hdf5_snapshot(path, types):
                 raise DataError(f"{chunk} is not of the snapshot of {path}: its BoxSize or Redshift is another")
     counts = np.array(counts, np.int64)
     if "NumPart_Total" in attributes:
-        total = np.resize(np.asarray(attributes["NumPart_Total"], np.int64), 6)
+        total = _by_type(attributes, "NumPart_Total")
         for kind in types:
             # Of larger numbers the header holds the lower 32 bits here, and the rest elsewhere.
             if (counts[:, kind].sum() - total[kind]) % 2**32:
                 raise DataError(f"{path}: its files hold {counts[:, kind].sum()} particles of PartType{kind}, "
-                                f"NumPart_Total says {total[kind]}")
-    masses = np.resize(np.asarray(attributes.get("MassTable", 0.0), float), 6)
+                                f"NumPart_Total says {total[kind]:.0f}")
+    masses = _by_type(attributes, "MassTable")
     return Snapshot(
         paths=paths, counts=counts, boxsize=_number(attributes, "BoxSize"),
         length_unit=_length_unit(attributes, path), redshift=_redshift(attributes),
         particle_mass=float(masses[1]) * MASS_UNIT,
-        # Newer versions of Gizmo call it Omega_Matter.
+        # Newer versions of Gizmo call it Omega_Matter, and Omega_Baryon.
         Om0=_number(attributes, "Omega0", _number(attributes, "Omega_Matter")),
-        Ob0=_number(attributes, "OmegaBaryon", 0.0), h=_number(attributes, "HubbleParam"), byteorder=None, types=types,
+        Ob0=_number(attributes, "OmegaBaryon", _number(attributes, "Omega_Baryon", 0.0)),
+        h=_number(attributes, "HubbleParam"), byteorder=None, types=types,
     )
 
 
 def _hdf5_counts(file, types):
     """Particles of each of the six types in an HDF5 file; the datasets say where the header does not."""
     held = [len(file[f"PartType{kind}/Coordinates"]) if f"PartType{kind}/Coordinates" in file else 0
-            for kind in range(6)]
-    stated = _attributes(file, "snapshot", ()).get("NumPart_ThisFile")
-    if stated is None:
+            for kind in range(KINDS)]
+    attributes = _attributes(file, "snapshot", ())
+    if "NumPart_ThisFile" not in attributes:
         return held
-    stated = np.resize(np.asarray(stated, np.int64), 6)
+    stated = _by_type(attributes, "NumPart_ThisFile").astype(np.int64)
     for kind in types:
         if f"PartType{kind}/Coordinates" in file and stated[kind] > held[kind]:
             raise DataError(f"{file.filename} has fewer Coordinates in PartType{kind} than NumPart_ThisFile says")
     return stated
 
 
-def _read_hdf5(path, names, kind, start, stop):
+def _read_hdf5(path, names, kind, start, stop, alone):
     with opened(path) as file:
         if f"PartType{kind}" not in file:
             raise DataError(f"{path} has no group PartType{kind}, of which its header says it holds particles")
@@ -457,9 +505,12 @@ def _read_hdf5(path, names, kind, start, stop):
             elif "Masses" in group:
                 fields.append(group["Masses"][start:stop])
             else:
+                same = _by_type(_attributes(file, "snapshot", ()), "MassTable")[kind]
+                if not same > 0 and not alone:
+                    raise DataError(f"{path} has no masses of PartType{kind}, neither Masses nor in its MassTable, "
+                                    "which --particles all needs")
                 # Without masses, particles of one type count alike.
-                same = np.ravel(_attributes(file, "snapshot", ()).get("MassTable", np.ones(6)))[kind] or 1.0
-                fields.append(np.full(stop - start, same, np.float32))
+                fields.append(np.full(stop - start, same if same > 0 else 1, np.float32))
     for name, field in zip(names, fields):
         if len(field) != stop - start:
             raise DataError(f"{path} has fewer {FIELDS.get(name, 'Masses')} in PartType{kind} than NumPart_ThisFile "
@@ -468,6 +519,9 @@ def _read_hdf5(path, names, kind, start, stop):
             raise DataError(f"{path}: {FIELDS.get(name, 'Masses')} in PartType{kind} has the shape "
                             f"(..., {', '.join(map(str, field.shape[1:]))}); accepted are (n, 3) and, for one number "
                             "a particle, (n,)")
+        if field.dtype.kind not in ("iu" if name == "id" else "iuf"):
+            raise DataError(f"{path}: {FIELDS.get(name, 'Masses')} in PartType{kind} is of type {field.dtype}; "
+                            f"accepted are {'whole' if name == 'id' else 'real'} numbers")
     return fields
 
 
