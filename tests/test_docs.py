@@ -121,7 +121,8 @@ def test_the_pages_have_what_is_tested_here():
     """That the patterns above still find something."""
     found = {page.relative_to(ROOT).as_posix(): commands(page.read_text()) for page in PAGES}
     assert len(found["README.md"]) >= 5 and len(found["docs/quickstart.md"]) >= 5
-    assert all(len(found[f"docs/tutorials/{app}.md"]) >= 3 for app in ("protohalo", "halomass", "cascade", "morph"))
+    tutorials = ("protohalo", "halomass", "cascade", "diffusion", "morph")
+    assert all(len(found[f"docs/tutorials/{name}.md"]) >= 3 for name in tutorials)
 
 
 PAPERS = sorted((ROOT / "docs" / "papers").glob("*.md"))
