@@ -5,6 +5,7 @@ asked for. Modules that hold commands import what is slow (TensorFlow, SciPy, Ma
 """
 
 import importlib
+import math
 import os
 import pkgutil
 import sys
@@ -45,6 +46,8 @@ class Front(click.Group):
             return super().invoke(context)
         except (DataError, OSError) as error:  # OSError: a full disk, a read-only folder
             raise click.ClickException(str(error)) from error
+        except MemoryError as error:
+            raise click.ClickException(f"out of memory: {error}") from error
 
 
 class NetworkCommand(click.Command):
@@ -99,6 +102,19 @@ def run_options(config_class, default_run):
     ])
 
 
+def finite(context, parameter, value):
+    """A Click callback that refuses NaN and infinity."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number")
+    return value
+
+
+def check_suffix(output, accepted=(".h5", ".hdf5")):
+    """Raise UsageError if the suffix of --output is not one of those that say its format."""
+    if output.suffix not in accepted:
+        raise click.UsageError(f"--output {output}: accepted suffixes are {', '.join(accepted)}")
+
+
 def together(decorators):
     """One decorator of several; they take effect from the last to the first, so that help lists them in order."""
     def decorate(command):
@@ -135,6 +151,10 @@ def prepare_training(config_class, app, simulations, validation, folder, resume,
 
         simulations = own_simulations(folder.with_name(folder.name + "-simulations"), config.seed, **(own or {}))
     simulations, validation = list(simulations), list(validation)
+    places = [Path(path).resolve() for path in (*simulations, *validation)]
+    twice = next((path for path in places if places.count(path) > 1), None)
+    if twice:
+        raise click.UsageError(f"{twice} is given twice: what is validated on must not be trained on")
     if not validation and len(simulations) > 1:
         validation = [simulations.pop()]
         click.echo(f"validating on {validation[0]}, which is not trained on")

@@ -153,7 +153,7 @@ def simulate(output, particles, boxsize, seed, realisations, steps, finder, mini
 @click.command()
 @click.argument("path", metavar="FILE", type=click.Path())
 def info(path):
-    """Show what is in FILE: a Simulation file, an image-set file, or a run folder.
+    """Show what is in FILE: a Simulation file, an image-set file, a prediction, or a run folder.
 
     Exits with code 1 and names what is missing or inconsistent, if anything is.
     """
@@ -164,9 +164,11 @@ def info(path):
         show_run(Path(path))
         return
     with open_hdf5(path) as file:
-        images = file.attrs.get("format") == imageset.FORMAT
-    if images:
+        made, app = file.attrs.get("format"), file.attrs.get("app")
+    if made == imageset.FORMAT:
         show_images(path)
+    elif app:
+        show_prediction(path)
     else:
         show_simulation(path)
 
@@ -187,6 +189,22 @@ def show_images(path):
             table.add_row(name, span)
         Console().print(table)
         images.validate()
+
+
+def show_prediction(path):
+    """Print what a prediction holds as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from kerasgal.files import open_hdf5
+
+    with open_hdf5(path) as file:
+        table = Table("name", "value", title=str(path), title_justify="left")
+        for name, value in file.attrs.items():
+            table.add_row(name, str(value))
+        file.visititems(lambda name, item: table.add_row(name, f"{item.shape} {item.dtype}")
+                        if hasattr(item, "shape") else None)
+        Console().print(table)
 
 
 def show_simulation(path):
@@ -217,10 +235,22 @@ def show_simulation(path):
         simulation.validate()
 
 
+def json_of(path):
+    """The object in a JSON file; raises DataError if there is none."""
+    import json
+
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path} is damaged: it has no object")
+    return found
+
+
 def show_run(folder):
     """Print a run folder's configuration, provenance and last epoch as a table, one for each of several phases."""
     import csv
-    import json
 
     from rich.console import Console
     from rich.table import Table
@@ -235,14 +265,15 @@ def show_run(folder):
     table = Table("name", "value", title=str(folder), title_justify="left")
     for name in ("config.json", "provenance.json"):
         if (folder / name).exists():
-            for key, value in json.loads((folder / name).read_text()).items():
+            for key, value in json_of(folder / name).items():
                 pairs = value.items() if isinstance(value, dict) else [("", value)]
                 for inner, entry in pairs:
                     table.add_row(f"{key} {inner}".strip(), str(entry))
     if (folder / "history.csv").exists():
-        *_, last = csv.DictReader((folder / "history.csv").open())
-        for key, value in last.items():
-            table.add_row(f"last {key}", value)
+        with (folder / "history.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        for key, value in rows[-1].items() if rows else ():
+            table.add_row(f"last {key}", str(value))
     Console().print(table)
 
 

@@ -10,6 +10,7 @@ differs.
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import click
@@ -55,6 +56,8 @@ def _check(field, value, origin):
     accepted = (int, float) if field.type is float else field.type
     if not isinstance(value, accepted) or (isinstance(value, bool) and field.type is not bool):
         raise DataError(f"{origin}: {field.name} must be of type {field.type.__name__}, received {value!r}")
+    if field.type is float and not math.isfinite(value):
+        raise DataError(f"{origin}: {field.name} must be finite, received {value!r}")
     choices, minimum, maximum = (field.metadata[key] for key in ("choices", "minimum", "maximum"))
     if choices and value not in choices:
         raise DataError(f"{origin}: {field.name} must be one of {', '.join(choices)}, received {value!r}")

@@ -58,16 +58,27 @@ def write_table(path, columns, header, overwrite=False):
         Table(columns, meta=header).write(temporary)
 
 
+def check_file(path):
+    """Raise DataError if there is no file at `path`."""
+    path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; give one of the files in it")
+    if not path.is_file():
+        raise DataError(f"no such file: {path}")
+
+
 def open_hdf5(path):
     """Open an HDF5 file for reading; raises DataError if it is missing or is not HDF5."""
     import h5py
 
     path = Path(path)
-    if not path.exists():
-        raise DataError(f"no such file: {path}")
-    if not path.is_file() or not h5py.is_hdf5(path):
+    check_file(path)
+    if not h5py.is_hdf5(path):
         raise DataError(f"{path} is not an HDF5 file")
-    return h5py.File(path, "r")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(f"{path} is damaged or cut short: {error}") from error
 
 
 class CheckedFile:

@@ -63,7 +63,8 @@ class Simulation(CheckedFile):
         if missing:
             raise DataError(f"{self.path} has no {', '.join(missing)}; it holds {', '.join(self.datasets())}")
         for name in HEADER:
-            if np.ndim(attributes[name]) or not np.isfinite(attributes[name]):
+            number = np.asarray(attributes[name])
+            if number.ndim or number.dtype.kind not in "iuf" or not np.isfinite(number):
                 raise DataError(f"{self.path}: {name} is {attributes[name]!r}; it must be a finite number")
         for name in ("initial/delta", "halo_id"):
             if name in self.file and (self.file[name].ndim != 3 or len(set(self.file[name].shape)) != 1):
@@ -149,6 +150,8 @@ class Simulation(CheckedFile):
         shapes = {name: self.file[name].shape for name in self.datasets()}
         if "initial/delta" not in shapes and "final/delta" not in shapes:
             found.append("there is neither initial/delta nor final/delta")
+        if "cosmology" not in self.file:
+            found.append("there is no cosmology")
         n = shapes["initial/delta"][0] if "initial/delta" in shapes else None
         for name in ("boxsize", "particle_mass"):
             value = float(self.file.attrs[name])

@@ -329,11 +329,14 @@ class State:
             fresh = np.random.SeedSequence((self.config.seed, epoch, place)).generate_state(2)
             variable.assign(fresh.astype(variable.dtype))
 
+    def advice(self):
+        """What to do about a loss that is no number."""
+        return "try a smaller --learning-rate" + (f"; {self.folder} holds the epochs before" if self.epoch else "")
+
     def end_epoch(self, logs):
         """Take note of an epoch's metrics, keep its weights if they are the best, and save."""
         if not math.isfinite(logs[self.monitor]):
-            raise DataError(f"{self.monitor} became {logs[self.monitor]} in epoch {self.epoch + 1}: try a smaller "
-                            f"--learning-rate; {self.folder} holds the epochs before")
+            raise DataError(f"{self.monitor} became {logs[self.monitor]} in epoch {self.epoch + 1}: {self.advice()}")
         self.epoch += 1
         better = logs[self.monitor] < self.best
         self.waited = 0 if better else self.waited + 1
@@ -359,8 +362,8 @@ class State:
 
             def on_train_batch_end(self, batch, logs=None):
                 if not math.isfinite(logs["loss"]):
-                    raise DataError(f"the loss became {logs['loss']} in epoch {state.epoch + 1}, step {batch + 1}: try "
-                                    f"a smaller --learning-rate; {state.folder} holds the epochs before")
+                    raise DataError(f"the loss became {logs['loss']} in epoch {state.epoch + 1}, step {batch + 1}: "
+                                    + state.advice())
 
             def on_epoch_end(self, epoch, logs=None):
                 state.seconds += time.monotonic() - self.begun

@@ -53,6 +53,8 @@ def test_help_shows_both_presets():
     ({"levels": True}, "levels must be of type int, received True"),
     ({"loss": "l3"}, "loss must be one of l1, l2, received 'l3'"),
     ({"rate": -1}, "rate must be at least 0.0, received -1"),
+    ({"rate": float("nan")}, "rate must be finite, received nan"),
+    ({"rate": float("inf")}, "rate must be finite, received inf"),
 ])
 def test_bad_values_say_what_is_accepted(tmp_path, stored, message):
     (tmp_path / "config.json").write_text(json.dumps({"config": stored}))

@@ -114,7 +114,7 @@ def test_the_recipes_for_small_public_files_run(shared_data, invoke, tmp_path, m
     said = [invoke(*words).stdout for page in ("README.md", "sdss.md")
             for words in commands((ROOT / "data" / page).read_text())
             if {"arepo.h5", "few.h5"} & set(words)]
-    assert len(said) == 3 and "61 haloes" in said[0] and "4.16e+14" in said[1] and "1 Sersic archetype" in said[2]
+    assert len(said) == 3 and "61 haloes" in said[0] and "4.16e+14" in said[1] and "3 Sersic archetypes" in said[2]
 
 
 def test_the_pages_have_what_is_tested_here():

@@ -130,6 +130,23 @@ def test_arepo_initial_density(arepo):
 
 
 @needs_arepo
+def test_arepo_initial_conditions_alone_on_a_grid(arepo, tmp_path, invoke):
+    simulation, *_ = arepo
+    said = invoke("convert", tmp_path / "field.h5", "--initial", AREPO / "ics", "--grid", 32, "--length-unit",
+                  "kpc").stdout
+    assert "32^3 cells in 50 Mpc/h, redshift 127; dark particles by cic" in said
+    with Simulation(tmp_path / "field.h5") as field:
+        assert field.problems() == [] and field.datasets() == ["initial/delta"] and field.redshift_initial == 127
+        assert field.cell_mass == pytest.approx(simulation.cell_mass, rel=1e-4)
+        # The lattice of this run stands at 0, half a cell from the centres of the grid.
+        shift = np.exp(1j * np.pi * sum(np.meshgrid(*[np.fft.fftfreq(32)] * 3, indexing="ij")))
+        moved = np.fft.ifftn(np.fft.fftn(simulation.delta()) * shift).real
+        deposited = field.delta()
+    correlation = shells(moved, deposited) / np.sqrt(shells(moved, moved) * shells(deposited, deposited))
+    assert np.all(correlation[:6] > 0.85) and correlation[0] > 0.999
+
+
+@needs_arepo
 def test_arepo_initial_velocity_is_that_of_the_zeldovich_approximation(arepo):
     simulation, *_ = arepo
     velocity, displacement = simulation["initial/velocity"][...], simulation["initial/displacement"][...]

@@ -568,12 +568,24 @@ def test_command_says_in_one_line_what_is_wrong(tmp_path, invoke):
         assert "Traceback" not in done.stderr and not (tmp_path / "run.h5").exists()
 
 
+def test_command_says_what_is_too_large_and_what_is_a_folder(tmp_path, invoke):
+    path = write_snapshot(tmp_path, particles())
+    done = invoke("convert", tmp_path / "run.h5", "--final", path, "--grid", 100_000, check=False)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("Error: out of memory: Unable to allocate")
+    for arguments in (["--initial", tmp_path], ["--final", tmp_path, "--grid", 4],
+                      ["--density", tmp_path, "--quantity", "rho", "--boxsize", 20, "--redshift", 0, "--omega-matter",
+                       0.3, "--hubble", 0.7]):
+        done = invoke("convert", tmp_path / "run.h5", *arguments, check=False)
+        assert done.returncode == 1 and f"{tmp_path} is a folder; give one of the files in it" in done.stderr
+
+
 @pytest.mark.parametrize("arguments, message", [
     ([], "nothing to convert: give --initial, --final or --density"),
     (["--final", "x"], "--final without --initial goes on a grid: give --grid"),
     (["--density", "x"], "--density needs --quantity: rho, 1+delta or delta"),
     (["--density", "x", "--initial", "y"], "leave --initial and --final out"),
-    (["--initial", "x", "--grid", "8"], "--grid is for --final alone"),
+    (["--initial", "x", "--final", "y", "--grid", "8"], "--grid is for --final or --initial alone"),
+    (["--initial", "x", "--particles", "all"], "--particles goes with --grid"),
     (["--initial", "x", "--groups", "y"], "needs the snapshot that it belongs to (--final)"),
     (["--initial", "x", "--counts", "y"], "--counts goes with a field"),
     (["--initial", "x", "--galaxies", "y"], "needs the snapshot that it belongs to (--final)"),

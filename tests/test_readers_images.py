@@ -101,6 +101,15 @@ def test_hdf5_stacks_of_others(tmp_path, monkeypatch, name, others):
     np.testing.assert_array_equal([image.pixels for image in found], stack)
 
 
+def test_images_of_several_image_sets_are_told_apart(tmp_path):
+    for name in ("one", "two"):
+        imageset.write(tmp_path / f"{name}.h5", id=["0", "1"], image=noise(2, 9, 8), source="")
+    np.save(tmp_path / "three.npy", noise(2, 9, 8))
+    assert [image.id for image in stream([tmp_path / "one.h5"])] == ["0", "1"]
+    found = [image.id for image in stream([tmp_path / "one.h5", tmp_path / "two.h5", tmp_path / "three.npy"])]
+    assert found == ["one[0]", "one[1]", "three[0]", "three[1]", "two[0]", "two[1]"]
+
+
 def test_image_sets_come_with_ids_masks_and_sky(tmp_path, monkeypatch):
     pixels = noise(5, 9, 8)
     pixels[1, 2, 3] = np.nan

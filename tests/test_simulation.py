@@ -124,6 +124,25 @@ def test_files_of_other_kinds_are_refused(tmp_path):
     h5py.File(tmp_path / "other.h5", "w").close()
     with pytest.raises(DataError, match="is not a Simulation file"):
         Simulation(tmp_path / "other.h5")
+    with pytest.raises(DataError, match="is a folder; give one of the files in it"):
+        Simulation(tmp_path)
+
+
+def test_damaged_files_are_named(tmp_path):
+    path = tmp_path / "box.h5"
+    write_small(path, small())
+    with h5py.File(path, "a") as file:
+        file.attrs["boxsize"] = "50 Mpc/h"
+    with pytest.raises(DataError, match="box.h5: boxsize is '50 Mpc/h'; it must be a finite number"):
+        Simulation(path)
+    with h5py.File(path, "a") as file:
+        file.attrs["boxsize"] = 50.0
+        del file["cosmology"]
+    with Simulation(path) as simulation:
+        assert simulation.problems() == ["there is no cosmology"]
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match="box.h5 is damaged or cut short: .*truncated file"):
+        Simulation(path)
 
 
 def test_what_is_required_and_missing_is_named(tmp_path):

@@ -6,7 +6,7 @@ import click
 
 from kerasgal.apps.cascade.config import APP, CLASSIFIERS, TrainConfig
 from kerasgal.apps.cascade.diffusion.cli import diffusion
-from kerasgal.cli import App, prepare_training, training_options
+from kerasgal.cli import App, check_suffix, prepare_training, training_options
 from kerasgal.config import PRESETS, preset, replace
 
 RUN = click.argument("run", type=click.Path(path_type=Path))
@@ -103,6 +103,7 @@ def predict(run, simulation, output, rounded, catalogue, seed, tile, overwrite):
     from kerasgal.simulation import Simulation
 
     output = output or Path(f"{Path(simulation).stem}_cascade.h5")
+    check_suffix(output)
     refuse_existing(output, overwrite)
     trained = predict.load_run(run)
     with Simulation(simulation, require=()) as opened:

@@ -6,7 +6,7 @@ import click
 
 from kerasgal.apps.halomass.cli_evaluate import baseline, evaluate
 from kerasgal.apps.halomass.config import APP, INPUTS, TrainConfig
-from kerasgal.cli import App, prepare_training, training_options
+from kerasgal.cli import App, check_suffix, prepare_training, training_options
 from kerasgal.config import PRESETS, preset
 
 
@@ -94,9 +94,7 @@ def predict(run, simulation, particles, sample, seed, whole, output, precision, 
     if sum((particles is not None, sample is not None, whole)) > 1:
         raise click.UsageError("--particles, --sample and --map contradict each other: give one of them")
     output = Path(output or f"{Path(simulation).stem}_halomass.h5")
-    if output.suffix not in tables.SUFFIXES or (whole and output.suffix != ".h5"):
-        accepted = ".h5" if whole else ", ".join(tables.SUFFIXES)
-        raise click.UsageError(f"--output {output}: accepted suffixes are {accepted}")
+    check_suffix(output, (".h5",) if whole else tables.SUFFIXES)
     refuse_existing(output, overwrite)
     trained = predict.load_run(run, precision)
     with progress_bar() as bar:

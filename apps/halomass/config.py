@@ -22,7 +22,7 @@ class TrainConfig(TrainingConfig):
     validation_samples: int = setting(10_000, "Validation particles, drawn over all simulations.", demo=2_000,
                                       minimum=1)
     input: str = setting("raw", "What the network sees: the initial density around the particle; its averages over "
-                                "spherical shells; the final density; or initial density, potential and velocity.",
+                                "spherical shells; the final density; or initial density, potential and displacement.",
                          choices=INPUTS)
     patch: int = setting(75, "Cells per side of the cube around a particle; odd, so that its cell is the centre.",
                          demo=21, minimum=5)

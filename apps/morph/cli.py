@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from kerasgal.apps.morph.config import APP, TrainConfig
-from kerasgal.cli import App, flags_of_run, run_options, together
+from kerasgal.cli import App, check_suffix, finite, flags_of_run, run_options, together
 from kerasgal.config import PRESETS, from_flags, preset
 from kerasgal.errors import DataError
 
@@ -111,14 +111,15 @@ def write_set(output, galaxies, number, source, overwrite):
               help="With --number: the cumulative distribution of a column, e.g. n=cdf.txt.")
 @click.option("--psf", type=click.Path(dir_okay=False), metavar="FILE",
               help="FITS image of the point spread function.  [default: a Moffat profile of --fwhm]")
-@click.option("--fwhm", type=click.FloatRange(0, min_open=True), default=1.32, show_default=True,
+@click.option("--fwhm", type=click.FloatRange(0, min_open=True), default=1.32, show_default=True, callback=finite,
               help="Seeing, arcsec.")
 @click.option("--skies", multiple=True, metavar="PATH",
               help="Images whose borders are the sky and its noise.  [default: noise as the SDSS's]")
 @click.option("--size", type=click.IntRange(8), default=128, show_default=True, help="Pixels per side.")
-@click.option("--pixel-scale", type=click.FloatRange(0, min_open=True),
+@click.option("--pixel-scale", type=click.FloatRange(0, min_open=True), callback=finite,
               help="Side of a pixel, arcsec.  [default: 0.396]")
-@click.option("--zero-point", type=float, help="Magnitude that gives one count.  [default: 28.26]")
+@click.option("--zero-point", type=float, callback=finite,
+              help="Magnitude that gives one count.  [default: 28.26]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of noise and --number.")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
 def archetypes(output, table, fit, number, distributions, psf, fwhm, skies, size, pixel_scale, zero_point, seed,
@@ -210,8 +211,7 @@ def score(images, more, masks, folder, output, maps, resume, overwrite):
     from kerasgal.files import refuse_existing
     from kerasgal.readers import images as readers
 
-    if output.suffix not in tables.SUFFIXES:
-        raise click.UsageError(f"--output {output}: accepted suffixes are {', '.join(tables.SUFFIXES)}")
+    check_suffix(output, tables.SUFFIXES)
     if resume and maps:
         raise click.UsageError("--resume goes on with a table; --maps are written from the beginning: give one of them")
     refuse_existing(output, overwrite)

@@ -29,7 +29,7 @@ def load(paths, config, masks=None):
         try:
             cleaned.append(prepare.clean(image, config))
         except DataError as error:
-            click.echo(f"left out: {image.id}: {error}", err=True)
+            click.echo(f"left out: {error}", err=True)
     if len(cleaned) < 2 * HELD_OUT:
         raise DataError(f"{len(cleaned)} images are too few to train on: at least {2 * HELD_OUT} are needed")
     return cleaned

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from kerasgal.apps.protohalo.config import APP, TrainConfig
-from kerasgal.cli import App, prepare_training, training_options
+from kerasgal.cli import App, check_suffix, prepare_training, training_options
 from kerasgal.config import PRESETS, preset
 
 
@@ -70,9 +70,8 @@ def predict(run, simulation, output, formats, watershed, tile, halo, overwrite):
     from kerasgal.simulation import Simulation
 
     output = Path(output or f"{Path(simulation).stem}_protohalo.h5")
+    check_suffix(output)
     tables = [output.with_suffix(f".{suffix}") for suffix in dict.fromkeys(formats)]
-    if output in tables:
-        raise click.UsageError(f"--output {output} is HDF5, and --format {output.suffix[1:]} would be the same file")
     for path in (output, *tables):
         refuse_existing(path, overwrite)
     trained = predict.load_run(run)

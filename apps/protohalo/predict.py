@@ -33,7 +33,11 @@ def load_run(folder):
     if not path.exists():
         raise DataError(f"{folder} has no calibration.json: its training did not come to an end; go on with "
                         "`kerasgal protohalo train --resume`")
-    return Run(config, model, watershed.Line(**json.loads(path.read_text())))
+    try:
+        line = watershed.Line(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path} has no line of the cut: {error}") from error
+    return Run(config, model, line)
 
 
 def build(config):
@@ -91,7 +95,7 @@ def write_prediction(path, *, distance, halo_id, catalogue, boxsize, cell_mass, 
     cumulative = np.array([(catalogue["mass"] >= edge).sum() for edge in edges[:-1]]) / boxsize**3
     check_room(path, 2 * distance.nbytes + 2**20)
     with replacing(path, overwrite) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update(format="kerasgal protohalo prediction", boxsize=boxsize, cell_mass=cell_mass,
+        file.attrs.update(format="kerasgal protohalo prediction", app=APP, boxsize=boxsize, cell_mass=cell_mass,
                           run=str(run), simulation=str(simulation))
         file["distance"], file["halo_id"] = distance, halo_id
         for name, values in catalogue.items():

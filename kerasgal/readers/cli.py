@@ -39,7 +39,8 @@ class Sectioned(click.Command):
 @click.option("--counts", metavar="FILE[:NAME]", help="Galaxies in each cell of the same grid, as --density.")
 @click.option("--parameter-table", type=click.Path(), metavar="FILE",
               help="CAMELS table of parameters, a row for each simulation.")
-@click.option("--grid", type=click.IntRange(2), help="Cells a side of the field made of --final.")
+@click.option("--grid", type=click.IntRange(2),
+              help="Cells a side of the field made of --final, or of --initial, alone.")
 @click.option("--window", type=click.Choice(["ngp", "cic", "tsc"]), default="cic", show_default=True,
               help="How particles are put on that grid.")
 @click.option("--particles", type=click.Choice(["dark", "gas", "stars", "all"]), default="dark", show_default=True,
@@ -67,11 +68,12 @@ def convert(output, initial, **arguments):
     \b
     Particles:  --initial ics --final snap_099.hdf5 --groups fof_tab_099.hdf5
     A field:    --final snap_099.hdf5 --grid 128 --galaxies fof_tab_099.hdf5
+    or:         --initial ics --grid 128
     or:         --density delta.npy --quantity delta --counts galaxies.npy --boxsize 75 ...
 
-    Snapshots are Gadget-1 binary, HDF5 of Gadget, Arepo, Gizmo or IllustrisTNG, or TIPSY. With --initial, particle IDs
-    must number the points of the initial lattice; whether from 0 or 1, and in C or Fortran order, is found from the
-    initial conditions.
+    Snapshots are Gadget-1 binary, HDF5 of Gadget, Arepo, Gizmo or IllustrisTNG, or TIPSY. With --initial and no --grid,
+    particle IDs must number the points of the initial lattice; whether from 0 or 1, and in C or Fortran order, is found
+    from the initial conditions.
     """
     _check(initial, **arguments)
     from kerasgal.plotting import progress_bar
@@ -87,9 +89,10 @@ def convert(output, initial, **arguments):
     found = [f"{made[name]} {word}" for name, word in (("halos", "haloes"), ("galaxies", "galaxies"))
              if made[name] is not None]
     redshift = f"redshift {made['redshift_initial']:.4g} to {made['redshift_final']:.4g}"
-    if not initial:
+    if made["redshift_initial"] == made["redshift_final"]:
         redshift = f"redshift {made['redshift_final']:.4g}"
-    click.echo(f"{made['path']}: {made['gridsize']}^3 {'particles' if initial else 'cells'} in "
+    what = "particles" if initial and not arguments["grid"] else "cells"
+    click.echo(f"{made['path']}: {made['gridsize']}^3 {what} in "
                f"{', '.join([f'''{made['boxsize']:g} Mpc/h''', *found])}, {redshift}; {made['lattice']}")
     if made["assumed"]:
         click.echo(f"assumed, as no file says it: {'; '.join(made['assumed'])}")
@@ -105,11 +108,11 @@ def _check(initial, final, density, counts, grid, quantity, index, galaxies, gro
     field = density or not initial
     if final and not initial and not grid:
         raise click.UsageError("--final without --initial goes on a grid: give --grid, in cells a side")
-    if grid and (initial or density):
-        raise click.UsageError("--grid is for --final alone: particles with --initial stay particles, and the field of "
-                               "--density has a grid of its own")
-    if particles != "dark" and (initial or density):
-        raise click.UsageError("--particles is for --final alone")
+    if grid and (initial and final or density):
+        raise click.UsageError("--grid is for --final or --initial alone: with both, particles stay particles, and the "
+                               "field of --density has a grid of its own")
+    if particles != "dark" and not grid:
+        raise click.UsageError("--particles goes with --grid")
     if density and not quantity:
         raise click.UsageError("--density needs --quantity: rho, 1+delta or delta")
     if quantity and not density:

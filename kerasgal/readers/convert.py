@@ -1,8 +1,8 @@
 """Other people's simulations into a Simulation file.
 
 Three ways lead there. From initial conditions, and a snapshot of the same particles: particles in Lagrangian order.
-From a snapshot alone: its matter on a grid. From a density field: that field. Haloes and galaxies from catalogues come
-with any of them.
+From either of them alone: its matter on a grid. From a density field: that field. Haloes and galaxies from catalogues
+come with any of a final time.
 """
 
 from dataclasses import dataclass, field, replace
@@ -45,7 +45,7 @@ def memory_needed(initial=None, grid=None, groups=None, galaxies=None):
     """
     listed = [catalogues.number_of_groups(path) for path in (groups, galaxies) if path is not None]
     of_groups = MEMORY_PER_GROUP * max((number for number in listed if number is not None), default=0)
-    if initial is None:
+    if grid:
         return MEMORY_OF_SOME + MEMORY_PER_CELL * grid**3 + of_groups
     return (MEMORY_PER_MEMBER if None in listed else MEMORY_PER_PARTICLE) * _open(initial).particles + of_groups
 
@@ -56,9 +56,9 @@ def convert(output, *, initial=None, final=None, groups=None, galaxies=None, den
             ns=None, sigma8=None, overwrite=False, progress=None):
     """Write the Simulation file `output` from other people's files; one of initial, final or density is needed.
 
-    initial: path of initial conditions, with `final` the snapshot whose structures are wanted; final alone: of a
-    snapshot whose matter goes on a grid. Gadget-1 binary, HDF5 of Gadget, Arepo, Gizmo or IllustrisTNG, or TIPSY; see
-    `readers.gadget` and `readers.tipsy`.
+    initial: path of initial conditions, with `final` the snapshot whose structures are wanted; either alone and with
+    `grid`: of a snapshot whose matter goes on a grid, whatever its IDs. Gadget-1 binary, HDF5 of Gadget, Arepo, Gizmo
+    or IllustrisTNG, or TIPSY; see `readers.gadget` and `readers.tipsy`.
     groups: path of a catalogue of haloes of `final`: FoF/SUBFIND, CAESAR, Rockstar, HOP or a table of members; see
     `readers.catalogues`. With `initial`, haloes need members: those of FoF/SUBFIND are the particles that it lists
     (IDs/ID), or else the first ones of a snapshot that is sorted by group.
@@ -67,8 +67,8 @@ def convert(output, *, initial=None, final=None, groups=None, galaxies=None, den
     another run with the same box, such as the hydrodynamic twin of a run of dark matter.
     density, quantity: of a field in a file, and what it is; counts: galaxies in the cells of the same grid; index:
     which simulation in the file; parameter_table: of such simulations; see `readers.fields`.
-    grid, window, particles: cells a side of the field of `final`, "ngp", "cic" or "tsc", and which particles are put on
-    it: "dark", "gas", "stars" or "all".
+    grid, window, particles: cells a side of that field, "ngp", "cic" or "tsc", and which particles are put on it:
+    "dark", "gas", "stars" or "all".
     length_unit: "kpc" or "Mpc" (comoving, over h), for files that do not say. Where it is not given, such a
     file must have the same BoxSize as another one that says.
     boxsize [Mpc/h], redshift, Om0, h: for files that do not say; redshift: of `final` and of catalogues.
@@ -88,8 +88,9 @@ def convert(output, *, initial=None, final=None, groups=None, galaxies=None, den
       dark matter alone, else that of a cell at the mean matter density, gas and all.
     - Without `final`, redshift_final is redshift_initial.
 
-    What is written of a field: final/delta; particle_mass is the mass of all matter per particle of dark matter, or
-    per cell where the field comes from a file or of other particles; redshift_initial is redshift_final.
+    What is written of a field: final/delta, of initial conditions initial/delta; particle_mass is the mass of all
+    matter per particle of dark matter, or per cell of an initial field or one that comes from a file or of other
+    particles; redshift_initial is redshift_final.
 
     Haloes have the groups' GroupMass, GroupPos and Group_R_Mean200 (or their catalogue's own); where that radius is
     missing or 0, the radius of the sphere of 200 times the mean matter density that holds the mass. Their count is of
@@ -107,11 +108,13 @@ def convert(output, *, initial=None, final=None, groups=None, galaxies=None, den
         raise DataError("nothing to convert; accepted are --initial, --final or --density")
     if galaxies is not None and final is None and density is None:
         raise DataError("a catalogue of galaxies (--galaxies) needs the snapshot that it belongs to (--final)")
+    if grid and initial is not None and final is not None:
+        raise DataError("--grid is for initial conditions or a snapshot alone; give one of --initial and --final")
     if initial is None and final is not None and not grid:
         raise DataError("a snapshot without initial conditions goes on a grid; give --grid")
     given = {"boxsize": boxsize, "redshift": redshift, "Om0": Om0, "h": h, "Ob0": Ob0, "ns": ns, "sigma8": sigma8}
     parameters = _parameters(parameter_table, index, density, given)
-    start = None if initial is None else _open(initial)
+    start = None if initial is None else _open(initial, particles if grid else "dark")
     end = None if final is None else _open(final, "dark" if start else particles)
     catalogue = None if groups is None else catalogues.read_groups(groups, given["h"])
     hosts = None if galaxies is None else catalogues.read_galaxies(galaxies)
@@ -136,16 +139,17 @@ def convert(output, *, initial=None, final=None, groups=None, galaxies=None, den
     cosmology = _cosmology(facts, [start, end], given, assumed)
     boxsize = facts["boxsize"]
 
-    if start is not None:
+    if start is not None and not grid:
         made = _from_particles(start, end, boxsize, in_mpc, progress)
-    elif end is not None:
-        delta = fields.density_contrast(end, grid, window,
-                                        None if progress is None else lambda done: progress(done, end.particles))
-        made = _Made({"final/delta": delta}, grid, f"{particles} particles by {window}")
+    elif start is not None or end is not None:
+        name, snapshot = ("final/delta", end) if start is None else ("initial/delta", start)
+        delta = fields.density_contrast(snapshot, grid, window,
+                                        None if progress is None else lambda done: progress(done, snapshot.particles))
+        made = _Made({name: delta}, grid, f"{particles} particles by {window}")
     else:
         delta = fields.density_of(fields.read_cube(density, index), quantity, density)
         made = _Made({"final/delta": delta}, len(delta), f"{quantity} of {density}")
-    if start is None and (end is None or particles != "dark"):
+    if grid and start is not None or start is None and (end is None or particles != "dark"):
         particle_mass = mean_density(cosmology) * boxsize**3 / made.gridsize**3
     else:
         particle_mass = _particle_mass(start or end, boxsize, cosmology)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasgal.errors import DataError
+from kerasgal.files import check_file
 from kerasgal.readers.gadget import opened
 
 ORDERS = {"ngp": 1, "cic": 2, "tsc": 3}  # cells along each axis over which a particle is spread
@@ -87,8 +88,7 @@ def read_cube(source, index=None):
     Raises DataError if the file is missing, is damaged or holds no such cube.
     """
     path, name = _split(source)
-    if not path.is_file():
-        raise DataError(f"no such file: {path}")
+    check_file(path)
     suffix = path.name.lower()
     if suffix.endswith(".npy"):
         cube = _numpy_cube(path, name, index)
@@ -139,8 +139,7 @@ def read_parameters(path, index, rows=None):
     Raises DataError if the file is missing, is no such table or has no such row.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"no such file: {path}")
+    check_file(path)
     lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
     header = [line.lstrip("# ").split() for line in lines if line.startswith("#")]
     table = [line.split() for line in lines if not line.startswith("#")]

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasgal.errors import DataError
-from kerasgal.files import open_hdf5
+from kerasgal.files import check_file, open_hdf5
 
 # In the order in which they stand in binary files.
 FIELDS = {"position": "Coordinates", "velocity": "Velocities", "id": "ParticleIDs"}
@@ -351,7 +351,8 @@ def existing(path):
     for candidate in [path, *(path.parent / name for name in numbered)]:
         if candidate.is_file():
             return candidate
-    raise DataError(f"no such file: {path}")
+    check_file(path)
+    return path
 
 
 def _chunks(path, number, attribute):

@@ -68,7 +68,7 @@ def stream(paths, masks=None):
     """All images of the files that `find` finds, as `read` reads them; at most some of one file is in memory.
 
     Files of one name in several folders, or in several formats, are told apart by their paths below the folder that
-    they have in common.
+    they have in common, and the images of several image sets by their files.
     """
     files = find(paths, masks)
     names = [_stem(file) for file in files]
@@ -76,7 +76,10 @@ def stream(paths, masks=None):
         common = os.path.commonpath([file.absolute().parent for file in files])
         names = [file.absolute().relative_to(common).as_posix() for file in files]
     for file, name in zip(files, names):
-        yield from read(file, masks, name)
+        for image in read(file, masks, name):
+            # Image sets number their images alike; the ids of all others begin with the name.
+            own = len(files) > 1 and image.id != name and not image.id.startswith(f"{name}[")
+            yield replace(image, id=f"{name}[{image.id}]") if own else image
 
 
 def read(path, masks=None, name=None):

@@ -152,16 +152,18 @@ def test_mistakes_in_training_are_one_line(arguments, code, message, painted, tm
     done = invoke("cascade", "diffusion", "train", painted[0], *TINY, *arguments, "--run", tmp_path / "run",
                   check=False)
     assert done.returncode == code, done.stderr
-    assert message in done.stderr and not (tmp_path / "run" / "best.weights.h5").exists()
+    assert message in done.stderr and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("arguments, code, message", [
     (["--parameter", "A_SN1"], 2, "accepted is NAME=VALUE"),
     (["--parameter", "Om0=0.3"], 1, "was not trained with Om0"),
+    (["--parameter", "A_SN1=nan"], 2, "accepted are finite numbers"),
+    (["--output", "out.npy"], 2, "--output out.npy: accepted suffixes are .h5, .hdf5"),
     (["--tile", "30"], 1, "does not fit the network"),
 ])
 def test_mistakes_in_sampling_are_one_line(arguments, code, message, run, painted, with_feedback, tmp_path, invoke):
-    done = invoke("cascade", "diffusion", "sample", run, with_feedback[2], *arguments, "--output", tmp_path / "out.h5",
+    done = invoke("cascade", "diffusion", "sample", run, with_feedback[2], "--output", tmp_path / "out.h5", *arguments,
                   check=False)
     assert done.returncode == code and message in done.stderr and not (tmp_path / "out.h5").exists()
     done = invoke("cascade", "diffusion", "sample", run, painted[2], "--output", tmp_path / "out.h5", check=False)

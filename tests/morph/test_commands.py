@@ -243,6 +243,7 @@ def test_the_galaxys_pixels_are_those_of_its_piece():
     ("exists", 1, "exists already; give --resume"),
     ("no run", 1, "has no run to go on with"),
     ("precision", 1, "trains wrongly without a GPU"),
+    ("softening", 2, "softening must be finite, received nan"),
 ])
 def test_mistakes_in_training_are_one_line(case, code, message, galaxies, run, tmp_path, invoke):
     (tmp_path / "empty").mkdir()
@@ -255,6 +256,7 @@ def test_mistakes_in_training_are_one_line(case, code, message, galaxies, run, t
         "masks": ["--images", real, "--masks", "x"],
         "no run": ["--resume"], "exists": ["--images", real, "--run", run],
         "precision": ["--images", real, "--precision", "mixed_bfloat16"],
+        "softening": ["--images", real, "--softening", "nan"],
     }[case]
     done = invoke("morph", "train", "--run", tmp_path / "run", *TINY, *arguments, check=False)
     assert done.returncode == code, done.stderr
@@ -262,6 +264,12 @@ def test_mistakes_in_training_are_one_line(case, code, message, galaxies, run, t
     if code == 1:
         assert done.stderr.strip().splitlines()[-1].startswith("Error: "), done.stderr
     assert not (tmp_path / "run" / "real" / "best.weights.h5").exists()
+
+
+@pytest.mark.parametrize("option", ["--fwhm", "--pixel-scale", "--zero-point"])
+def test_what_is_no_number_makes_no_archetypes(option, tmp_path, invoke):
+    done = invoke("morph", "archetypes", tmp_path / "out.h5", "--number", 3, option, "nan", check=False)
+    assert done.returncode == 2 and "nan is not a finite number" in done.stderr and not (tmp_path / "out.h5").exists()
 
 
 def test_real_galaxies_of_the_sdss_are_scored(run, shared_data, tmp_path, invoke):

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import shutil
 import subprocess
 import sys
 
@@ -169,6 +170,33 @@ def test_training_without_arguments_makes_its_own_simulations(tmp_path, invoke, 
     assert stored["learning_rate"] == 1e-3  # the demo's, not the paper's
 
 
+def test_a_box_that_is_trained_on_does_not_validate(boxes, tmp_path, invoke):
+    for arguments in ((boxes[0], boxes[1], boxes[0]), (boxes[0], "--validation", boxes[0])):
+        done = invoke("protohalo", "train", *arguments, *TINY, "--run", tmp_path / "run", check=False)
+        assert done.returncode == 2 and not (tmp_path / "run").exists()
+        assert "given twice: what is validated on must not be trained on" in " ".join(done.stderr.split())
+
+
+def test_a_prediction_is_hdf5_and_shown_by_info(run, boxes, tmp_path, invoke):
+    done = invoke("protohalo", "predict", run, boxes[2], "--output", tmp_path / "out.ecsv", check=False)
+    assert done.returncode == 2 and "accepted suffixes are .h5, .hdf5" in done.stderr
+    invoke("protohalo", "predict", run, boxes[2], "--output", tmp_path / "out.h5")
+    shown = invoke("info", tmp_path / "out.h5").stdout
+    assert "distance" in shown and "(32, 32, 32) float32" in shown and "halos/mass" in shown
+
+
+def test_damaged_run_folders_are_named(run, boxes, tmp_path, invoke):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "calibration.json").write_text('{"slope": 1}')
+    done = invoke("protohalo", "predict", tmp_path / "run", boxes[2], "--output", tmp_path / "out.h5", check=False)
+    assert done.returncode == 1 and "calibration.json has no line of the cut" in done.stderr
+    (tmp_path / "run" / "history.csv").write_text("")
+    assert "learning_rate" in invoke("info", tmp_path / "run").stdout
+    (tmp_path / "run" / "config.json").write_text("{")
+    done = invoke("info", tmp_path / "run", check=False)
+    assert done.returncode == 1 and "config.json is damaged: Expecting property name" in done.stderr
+
+
 def broken(boxes, path, change):
     path.write_bytes(boxes[0].read_bytes())
     with h5py.File(path, "a") as file:
@@ -189,7 +217,7 @@ def drop_haloes(file):
     ("text", 1, "is not an HDF5 file"),
     ("no haloes", 1, "has no halo_id, halos/mass, halos/count"),
     ("nan", 1, "initial/delta has 1 values that are NaN or infinite"),
-    ("small grid", 1, "the grid has 32 cells a side, fewer than the patch of 64: choose a smaller patch"),
+    ("small grid", 1, "the grid has 32 cells a side, fewer than the patch of 64: choose a smaller --patch"),
     ("config", 1, "unknown key 'colour'"),
     ("presets", 2, "--preset and --config contradict each other"),
     ("resume", 2, "--resume and --overwrite contradict each other"),

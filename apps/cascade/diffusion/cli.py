@@ -1,11 +1,12 @@
 """kerasgal cascade diffusion: galaxies drawn from the dark matter (Kingma et al. 2021; Ono et al. 2024)."""
 
+import math
 from pathlib import Path
 
 import click
 
 from kerasgal.apps.cascade.diffusion.config import APP, DiffusionConfig
-from kerasgal.cli import App, prepare_training, together, training_options
+from kerasgal.cli import App, check_suffix, prepare_training, together, training_options
 from kerasgal.config import PRESETS, preset, replace
 from kerasgal.errors import DataError
 
@@ -85,6 +86,7 @@ def sample(run, simulation, output, draws, axis, steps, sampler, seed, tile, cha
     from kerasgal.simulation import Simulation
 
     output = output or Path(f"{Path(simulation).stem}_draws.h5")
+    check_suffix(output)
     refuse_existing(output, overwrite)
     trained = sample.load_run(run)
     flat = trained.config.dimensions == 2
@@ -117,6 +119,8 @@ def changed_parameters(run, texts):
             values[name] = float(number)
         except ValueError:
             raise click.UsageError(f"--parameter {text!r}: accepted is NAME=VALUE, e.g. Om0=0.3") from None
+        if not math.isfinite(values[name]):
+            raise click.UsageError(f"--parameter {text!r}: accepted are finite numbers")
     unknown = [name for name in values if name not in run.config.names]
     if unknown:
         raise DataError(f"the run was not trained with {', '.join(unknown)}; its parameters are "

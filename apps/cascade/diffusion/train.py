@@ -14,6 +14,7 @@ from kerasgal.apps.cascade.diffusion import data, vdm
 from kerasgal.apps.cascade.diffusion.config import APP
 from kerasgal.apps.cascade.diffusion.network import score_network
 from kerasgal.apps.cascade.diffusion.schedule import SCHEDULES
+from kerasgal.pipeline import check_patch
 from kerasgal.plotting import track
 
 PARTS = ("prior", "reconstruction", "diffusion")
@@ -120,6 +121,8 @@ def train_run(simulations, validation, config, folder, **options):
     """Train on Simulation files with galaxies into the run folder `folder`."""
     inside, outside = ([data.load(path, config) for path in track(paths, "densities and galaxies")]
                        for paths in (simulations, validation))
+    for density, *_ in (*inside, *outside):
+        check_patch(len(density), config.patch)
     click.echo(f"{sum(density.shape[-1] for density, *_ in inside):,} training maps" if config.dimensions == 2 else
                f"{len(inside):,} training boxes")
     parameters = np.array([row for _, row, _ in inside])
