@@ -149,10 +149,10 @@ def convert(output, *, initial=None, final=None, groups=None, galaxies=None, den
     else:
         delta = fields.density_of(fields.read_cube(density, index), quantity, density)
         made = _Made({"final/delta": delta}, len(delta), f"{quantity} of {density}")
-    if grid and start is not None or start is None and (end is None or particles != "dark"):
-        particle_mass = mean_density(cosmology) * boxsize**3 / made.gridsize**3
-    else:
+    if start is not None and not grid or end is not None and particles == "dark":
         particle_mass = _particle_mass(start or end, boxsize, cosmology)
+    else:
+        particle_mass = mean_density(cosmology) * boxsize**3 / made.gridsize**3
     if counts is not None:
         made.datasets["galaxies/count"] = fields.read_cube(counts, index).astype(np.float32)
     if isinstance(catalogue, catalogues.Members):

@@ -236,7 +236,7 @@ def read_members(groups):
             if "IDs/ID" in file:
                 ids.append(file["IDs/ID"][...])
     ids = np.concatenate(ids)
-    return ids if len(ids) and len(ids) == groups.count.sum() and ids.ndim == 1 else None
+    return ids if ids.dtype.kind in "iu" and len(ids) and ids.shape == (groups.count.sum(),) else None
 
 
 def number_of_groups(path):
