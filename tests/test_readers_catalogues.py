@@ -6,6 +6,7 @@ import pytest
 
 from kerasgal.cosmology import Cosmology, mean_density
 from kerasgal.errors import DataError
+from kerasgal.readers.catalogues import number_of_groups
 from kerasgal.readers.convert import convert, linear_density
 from kerasgal.simulation import Simulation, write
 
@@ -246,6 +247,16 @@ def test_members_error(tmp_path, rows, message):
     with pytest.raises(DataError, match=message):
         convert(tmp_path / "run.h5", groups=tmp_path / "members.npy", **write_run(tmp_path))
     assert not (tmp_path / "run.h5").exists()
+
+
+def test_a_table_of_members_is_told_from_tables_of_haloes(tmp_path):
+    """For the memory that a conversion is said to take, which particles and not groups decide then."""
+    for name, text, number in (("members.txt", "# particle halo\n1 2\n", None), ("plain.txt", "1 2\n", None),
+                               ("out_0.list", ROCKSTAR.format(parent=""), 0), ("HopAnalysis.out", HOP, 0)):
+        (tmp_path / name).write_text(text)
+        assert number_of_groups(tmp_path / name) == number
+    np.save(tmp_path / "members.npy", [[1, 2]])
+    assert number_of_groups(tmp_path / "members.npy") is None
 
 
 def test_no_members_and_members_without_particles(tmp_path):

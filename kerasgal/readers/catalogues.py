@@ -46,11 +46,21 @@ def read_groups(path, h=None):
     first = _first_line(path)
     if not first:
         raise DataError(f"{path} is empty; accepted are {ACCEPTED}")
-    if re.match(r"#\s*id\s+(descid|num_p)\s", first, re.IGNORECASE):
+    if _is_rockstar(first):
         return _rockstar(path, first)
-    if "HALOS FOUND WITH" in first or re.match(r"# (Group\s+Mass|Center of mass does NOT)", first):
+    if _is_hop(first):
         return _hop(path, h)
     return _members(path, _table(path, None))
+
+
+def _is_rockstar(first):
+    """True for the first line of a table of Rockstar's."""
+    return bool(re.match(r"#\s*id\s+(descid|num_p)\s", first, re.IGNORECASE))
+
+
+def _is_hop(first):
+    """True for the first line of a table of HOP's, as yt writes it."""
+    return "HALOS FOUND WITH" in first or bool(re.match(r"# (Group\s+Mass|Center of mass does NOT)", first))
 
 
 def read_galaxies(path):
@@ -70,7 +80,8 @@ def number_of_groups(path):
     path = gadget.existing(path)
     if h5py.is_hdf5(path):
         return gadget.number_of_groups(path)
-    return None if path.suffix == ".npy" or not _first_line(path).startswith("#") else 0
+    first = "" if path.suffix == ".npy" else _first_line(path)
+    return 0 if _is_rockstar(first) or _is_hop(first) else None
 
 
 def has_groups(path):
