@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from kerasgal.cli import finite
 from kerasgal.errors import DataError
 
 BOXES, PARTICLES, BOXSIZE = 5, 64, 50.0  # simulations that are made where a training is given none
@@ -103,7 +104,7 @@ def own_simulations(folder, seed, particles=None, galaxies=False):
 @click.option("--particles", type=click.IntRange(8), default=64, show_default=True,
               help="Particles per side of the box.")
 @click.option("--boxsize", type=click.FloatRange(0, 1e6, min_open=True), default=50.0, show_default=True,
-              help="Side of the periodic box in comoving Mpc/h.")
+              callback=finite, help="Side of the periodic box in comoving Mpc/h.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
               help="Seed of the initial conditions; realisation i takes seed + i.")
 @click.option("--realisations", type=click.IntRange(1), default=1, show_default=True,
@@ -137,8 +138,6 @@ def simulate(output, particles, boxsize, seed, realisations, steps, finder, mini
         cosmology = Cosmology(**{name: value for name, value in cosmology.items() if value is not None})
     except DataError as error:
         raise click.UsageError(str(error)) from error
-    if boxsize != boxsize:
-        raise click.UsageError("--boxsize nan is not a length")
     paths = output_paths(output, realisations)
     for path in paths:
         refuse_existing(path, overwrite)
@@ -173,65 +172,59 @@ def info(path):
         show_simulation(path)
 
 
-def show_images(path):
-    """Print an image-set file as a table, then raise DataError if it is not sound."""
+def print_table(path, rows):
+    """Print pairs of a name and a value as a table, under the path that they belong to."""
     from rich.console import Console
     from rich.table import Table
 
+    table = Table("name", "value", title=str(path), title_justify="left")
+    for name, value in rows:
+        table.add_row(name, str(value))
+    Console().print(table)
+
+
+def show_images(path):
+    """Print an image-set file as a table, then raise DataError if it is not sound."""
     from kerasgal.imageset import ImageSet
 
     with ImageSet(path) as images:
-        table = Table("name", "value", title=str(path), title_justify="left")
-        table.add_row("source", images.source)
-        table.add_row("images", f"{len(images)} of {images.shape[0]} x {images.shape[1]} pixels")
+        rows = [("source", images.source),
+                ("images", f"{len(images)} of {images.shape[0]} x {images.shape[1]} pixels")]
         for name, values in images.table().items():
-            span = f"{values.min():.4g} to {values.max():.4g}" if values.dtype.kind in "iuf" else str(values.dtype)
-            table.add_row(name, span)
-        Console().print(table)
+            span = f"{values.min():.4g} to {values.max():.4g}" if values.dtype.kind in "iuf" else values.dtype
+            rows.append((name, span))
+        print_table(path, rows)
         images.validate()
 
 
 def show_prediction(path):
     """Print what a prediction holds as a table."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from kerasgal.files import open_hdf5
+    from kerasgal.files import datasets, open_hdf5
 
     with open_hdf5(path) as file:
-        table = Table("name", "value", title=str(path), title_justify="left")
-        for name, value in file.attrs.items():
-            table.add_row(name, str(value))
-        file.visititems(lambda name, item: table.add_row(name, f"{item.shape} {item.dtype}")
-                        if hasattr(item, "shape") else None)
-        Console().print(table)
+        print_table(path, [*file.attrs.items(),
+                           *((name, f"{item.shape} {item.dtype}") for name, item in datasets(file).items())])
 
 
 def show_simulation(path):
     """Print a Simulation file as a table, then raise DataError if it is not sound."""
-    from rich.console import Console
-    from rich.table import Table
-
     from kerasgal.simulation import Simulation
 
     with Simulation(path, require=()) as simulation:
-        table = Table("name", "value", title=str(path), title_justify="left")
-        for name, value in simulation.file.attrs.items():
-            table.add_row(name, str(value))
+        rows = list(simulation.file.attrs.items())
         for group in ("cosmology", "parameters"):
             for name, value in (simulation.file[group].attrs if group in simulation else {}).items():
-                table.add_row(f"{group} {name}", f"{value:.5g}" if isinstance(value, float) else str(value))
-        for name in simulation.datasets():
-            table.add_row(name, f"{simulation[name].shape} {simulation[name].dtype}")
+                rows.append((f"{group} {name}", f"{value:.5g}" if isinstance(value, float) else value))
+        rows += [(name, f"{simulation[name].shape} {simulation[name].dtype}") for name in simulation.datasets()]
         if "halos/mass" in simulation and len(simulation["halos/mass"]):
             mass = simulation["halos/mass"]
-            table.add_row("halo masses", f"{mass[-1]:.3g} to {mass[0]:.3g} Msun/h")
+            rows.append(("halo masses", f"{mass[-1]:.3g} to {mass[0]:.3g} Msun/h"))
         if "galaxies/position" in simulation:
             number = len(simulation["galaxies/position"])
-            table.add_row("galaxies", f"{number}, {number / simulation.boxsize**3:.3g} per (Mpc/h)^3")
+            rows.append(("galaxies", f"{number}, {number / simulation.boxsize**3:.3g} per (Mpc/h)^3"))
         elif "galaxies/count" in simulation:
-            table.add_row("galaxies", f"{simulation['galaxies/count'][...].sum():g}")
-        Console().print(table)
+            rows.append(("galaxies", f"{simulation['galaxies/count'][...].sum():g}"))
+        print_table(path, rows)
         simulation.validate()
 
 
@@ -252,9 +245,6 @@ def show_run(folder):
     """Print a run folder's configuration, provenance and last epoch as a table, one for each of several phases."""
     import csv
 
-    from rich.console import Console
-    from rich.table import Table
-
     if not (folder / "config.json").exists():
         phases = sorted(path.parent for path in folder.glob("*/config.json"))
         if not phases:
@@ -262,19 +252,17 @@ def show_run(folder):
         for phase in phases:
             show_run(phase)
         return
-    table = Table("name", "value", title=str(folder), title_justify="left")
+    rows = []
     for name in ("config.json", "provenance.json"):
         if (folder / name).exists():
             for key, value in json_of(folder / name).items():
                 pairs = value.items() if isinstance(value, dict) else [("", value)]
-                for inner, entry in pairs:
-                    table.add_row(f"{key} {inner}".strip(), str(entry))
+                rows += [(f"{key} {inner}".strip(), entry) for inner, entry in pairs]
     if (folder / "history.csv").exists():
         with (folder / "history.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        for key, value in rows[-1].items() if rows else ():
-            table.add_row(f"last {key}", str(value))
-    Console().print(table)
+            epochs = list(csv.DictReader(file))
+        rows += [(f"last {key}", value) for key, value in epochs[-1].items()] if epochs else []
+    print_table(folder, rows)
 
 
 @click.command()

@@ -81,6 +81,13 @@ def open_hdf5(path):
         raise DataError(f"{path} is damaged or cut short: {error}") from error
 
 
+def datasets(file):
+    """All datasets of an open HDF5 file, {name: dataset}."""
+    found = {}
+    file.visititems(lambda name, item: found.update({name: item}) if hasattr(item, "shape") else None)
+    return found
+
+
 class CheckedFile:
     """An HDF5 file opened for reading, as `file`, once `_check` has found it to be of the right kind.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasgal.errors import DataError
-from kerasgal.files import CheckedFile, check_room, replacing
+from kerasgal.files import CheckedFile, check_room, datasets, replacing
 
 FORMAT = "kerasgal image set"
 VERSION = 1
@@ -167,8 +167,7 @@ class Writer:
         """Raise DataError if a piece has other datasets, or images of another size, than the pieces before."""
         if not self.images:
             return
-        before = []
-        self.file.visititems(lambda name, item: before.append(name) if hasattr(item, "shape") else None)
+        before = datasets(self.file)
         if set(before) != set(columns):
             raise DataError(f"{self.path}: received {', '.join(sorted(columns))} after {', '.join(sorted(before))}; "
                             "all images of a set have the same")

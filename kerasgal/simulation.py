@@ -31,7 +31,7 @@ Particle i and Lagrangian cell i are the same index, in C order: cell (x, y, z) 
 import numpy as np
 
 from kerasgal.errors import DataError
-from kerasgal.files import CheckedFile, check_room, replacing
+from kerasgal.files import CheckedFile, check_room, datasets, replacing
 
 FORMAT = "kerasgal simulation"
 VERSION = 1
@@ -76,9 +76,7 @@ class Simulation(CheckedFile):
 
     def datasets(self):
         """Names of all datasets in the file."""
-        names = []
-        self.file.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
-        return names
+        return list(datasets(self.file))
 
     @property
     def boxsize(self):

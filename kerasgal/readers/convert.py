@@ -114,6 +114,7 @@ def convert(output, *, initial=None, final=None, groups=None, galaxies=None, den
         raise DataError("a snapshot without initial conditions goes on a grid; give --grid")
     given = {"boxsize": boxsize, "redshift": redshift, "Om0": Om0, "h": h, "Ob0": Ob0, "ns": ns, "sigma8": sigma8}
     parameters = _parameters(parameter_table, index, density, given)
+    lagrangian = initial is not None and not grid
     start = None if initial is None else _open(initial, particles if grid else "dark")
     end = None if final is None else _open(final, "dark" if start else particles)
     catalogue = None if groups is None else catalogues.read_groups(groups, given["h"])
@@ -139,7 +140,7 @@ def convert(output, *, initial=None, final=None, groups=None, galaxies=None, den
     cosmology = _cosmology(facts, [start, end], given, assumed)
     boxsize = facts["boxsize"]
 
-    if start is not None and not grid:
+    if lagrangian:
         made = _from_particles(start, end, boxsize, in_mpc, progress)
     elif start is not None or end is not None:
         name, snapshot = ("final/delta", end) if start is None else ("initial/delta", start)
@@ -149,7 +150,7 @@ def convert(output, *, initial=None, final=None, groups=None, galaxies=None, den
     else:
         delta = fields.density_of(fields.read_cube(density, index), quantity, density)
         made = _Made({"final/delta": delta}, len(delta), f"{quantity} of {density}")
-    if start is not None and not grid or end is not None and particles == "dark":
+    if lagrangian or end is not None and particles == "dark":
         particle_mass = _particle_mass(start or end, boxsize, cosmology)
     else:
         particle_mass = mean_density(cosmology) * boxsize**3 / made.gridsize**3

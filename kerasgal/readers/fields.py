@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasgal.errors import DataError
-from kerasgal.files import check_file
+from kerasgal.files import check_file, datasets
 from kerasgal.readers.gadget import opened
 
 ORDERS = {"ngp": 1, "cic": 2, "tsc": 3}  # cells along each axis over which a particle is spread
@@ -213,8 +213,7 @@ def _numpy_cube(path, name, index):
 
 def _hdf5_cube(path, name, index):
     with opened(path) as file:
-        found = {}
-        file.visititems(lambda key, item: found.update({key: item}) if hasattr(item, "shape") else None)
+        found = datasets(file)
         held = ", ".join(f"{key} {item.shape}" for key, item in found.items()) or "nothing"
         if name is None and len(found) != 1:
             raise DataError(f"{path} has {len(found)} datasets; say which one by {path}:NAME; it holds {held}")

@@ -322,9 +322,9 @@ def opened(path):
 def check_columns(path, position, **columns):
     """Raise DataError unless positions are (n, 3) and all other columns (n,), numbers."""
     columns = {name: values for name, values in columns.items() if values is not None}
-    wrong = position.ndim != 2 or position.shape[1] != 3 or any(
-        values.shape != (len(position),) or values.dtype.kind not in "biuf" for values in (*columns.values(),))
-    if wrong or position.dtype.kind not in "iuf":
+    fitting = position.shape == (len(position), 3) and position.dtype.kind in "iuf"
+    if not fitting or any(values.shape != (len(position),) or values.dtype.kind not in "biuf"
+                          for values in columns.values()):
         raise DataError(f"{path} has columns that do not fit together: positions of the shape {position.shape}, "
                         + ", ".join(f"{name} {values.shape} {values.dtype}" for name, values in columns.items()))
 
@@ -396,16 +396,17 @@ def _attributes(file, kind, needed):
 
 
 def _numbers(attribute):
-    """An attribute as a row of numbers, (n,) float64; NaN for what is none."""
+    """An attribute as a row of numbers, (n,) float64; a single NaN where it has none."""
     try:
-        return np.ravel(np.asarray(attribute, float))
+        values = np.ravel(np.asarray(attribute, float))
     except (TypeError, ValueError):
-        return np.full(1, np.nan)
+        values = np.zeros(0)
+    return values if len(values) else np.full(1, np.nan)
 
 
 def _number(attributes, name, otherwise=None):
     """A header's number, the first of several; `otherwise` where it has none or one that is not positive."""
-    value = next(iter(_numbers(attributes.get(name, np.nan))), np.nan)
+    value = _numbers(attributes.get(name, np.nan))[0]
     return float(value) if 0 < value < np.inf else otherwise
 
 
@@ -418,7 +419,7 @@ def _by_type(attributes, name):
 def _redshift(attributes):
     if "Redshift" in attributes:
         # Arepo's final time is 1 up to rounding.
-        redshift = round(float(next(iter(_numbers(attributes["Redshift"])), np.nan)), 12)
+        redshift = round(float(_numbers(attributes["Redshift"])[0]), 12)
     else:
         time = _number(attributes, "Time")
         redshift = np.nan if time is None else round(1 / time - 1, 12)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasgal.errors import DataError
-from kerasgal.files import open_hdf5
+from kerasgal.files import datasets, open_hdf5
 from kerasgal.imageset import FORMAT, SLAB_PIXELS, ImageSet
 
 NAMES = ("image", "images")  # of the dataset in an HDF5 file that has several
@@ -230,8 +230,7 @@ def _hdf5(path, name):
 
 
 def _foreign_hdf5(file, path, name):
-    found = {}
-    file.visititems(lambda key, item: found.update({key: item}) if hasattr(item, "shape") else None)
+    found = datasets(file)
     named = [key for key in found if key.lower() in NAMES]
     stacks = named or [key for key, item in found.items() if item.ndim == 3]
     if len(stacks) != 1:
