@@ -63,9 +63,33 @@ def spoil_hdf5(path, item, how):
                           np.full(values.shape, b"x")][how - 1]
 
 
+def spoil_and_use(path, use):
+    """Spoil an HDF5 file in many ways, and `use` it each time; asserts that errors are DataErrors of one line."""
+    import hypothesis
+    import numpy as np
+    from hypothesis import strategies
+
+    from kerasgal.errors import DataError
+
+    content = path.read_bytes()
+
+    @hypothesis.settings(max_examples=60, deadline=None, derandomize=True, database=None)
+    @hypothesis.given(strategies.integers(0, 50), strategies.integers(0, 5))
+    def check_one(item, how):
+        path.write_bytes(content)
+        spoil_hdf5(path, item, how)
+        try:
+            with np.errstate(all="ignore"):
+                use()
+        except DataError as error:
+            assert len(str(error).splitlines()) == 1
+
+    check_one()
+
+
 @pytest.fixture(scope="session")
 def spoil():
-    return spoil_hdf5
+    return spoil_and_use
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,9 @@
 import re
 
 import h5py
-import hypothesis
 import numpy as np
 import pytest
 from astropy.io import fits
-from hypothesis import settings, strategies
 
 from kerasgal.errors import DataError
 from kerasgal.grid import deposit_cic, deposit_ngp
@@ -362,20 +360,8 @@ def test_catalogue_errors(tmp_path):
 @pytest.mark.parametrize("spoilt", ["final", "galaxies"])
 def test_spoilt_hdf5_is_refused_or_makes_a_sound_file(tmp_path, spoil, spoilt):
     arguments = {"final": write_snapshot(tmp_path, particles(), gas=5), "galaxies": write_catalogue(tmp_path)}
-    content = arguments[spoilt].read_bytes()
-
-    @settings(max_examples=60, deadline=None, derandomize=True, database=None)
-    @hypothesis.given(strategies.integers(0, 50), strategies.integers(0, 5))
-    def check_one(item, how):
-        arguments[spoilt].write_bytes(content)
-        spoil(arguments[spoilt], item, how)
-        try:
-            with np.errstate(all="ignore"):
-                convert(tmp_path / "run.h5", grid=4, particles="all", overwrite=True, **arguments)
-        except DataError as error:
-            assert len(str(error).splitlines()) == 1
-
-    check_one()
+    spoil(arguments[spoilt],
+          lambda: convert(tmp_path / "run.h5", grid=4, particles="all", overwrite=True, **arguments))
 
 
 # Fields in files -----------------------------------------------------------------------
