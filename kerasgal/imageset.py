@@ -1,17 +1,20 @@
 """The image-set file: one HDF5 schema for images of galaxies in one band, as the image apps need them::
 
-    /             attributes: format, version, source (where they came from, in words)
+    /             attributes: format, version, source (where they came from, in words), and optionally
+                  unit (of flux, as `kerasgal.readers.flux.UNITS`), zero_point (AB magnitude of one such unit),
+                  pixel_scale (arcsec), psf_fwhm (arcsec); what is not there is not known
     /id           (n,)       names, each once
     /image        (n, y, x)  counts, float32; NaN for a bad pixel. The galaxy is at the centre
     /mask         (n, y, x)  optional: True for a pixel not to be used
     /sky          (n,)       optional: sky that is still in the image, counts per pixel; NaN where it is not known
     /table/NAME   (n,)       optional: any further columns, such as the parameters that an image was made from
 
-Counts may be in any unit of flux that is the same for all images of a set. Row i of every dataset is image i.
+Counts may be in any unit of flux that is the same for all images of a set, and that `unit` names. Row i of every dataset is image i.
 """
 
 import collections
 import contextlib
+import math
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,7 @@ VERSION = 1
 REQUIRED = ("id", "image")
 CHUNK_PIXELS = 2**16  # small enough to read single images, large enough that small ones do not make a chunk each
 SLAB_PIXELS = 2**20
+NUMBERS = ("zero_point", "pixel_scale", "psf_fwhm")  # root attributes of which `about` tells, beside the unit
 ROOM = 2**22  # bytes that a file needs beside its arrays, amply
 
 
@@ -64,6 +68,26 @@ class ImageSet(CheckedFile):
         """Where the images came from, in words."""
         return str(self.file.attrs.get("source", ""))
 
+    def about(self):
+        """What the file says of its flux, pixels and seeing: a dictionary of unit, zero_point, pixel_scale, psf_fwhm.
+
+        None for what it does not say. Raises DataError for an attribute that cannot be what its name says.
+        """
+        unit = self.file.attrs.get("unit")
+        unit = unit.decode(errors="replace") if isinstance(unit, bytes) else unit
+        if unit is not None and not isinstance(unit, str):
+            raise DataError(f"{self.path}: the attribute unit is {unit!r}; it must be text")
+        found = {"unit": unit}
+        for name in NUMBERS:
+            value = self.file.attrs.get(name)
+            try:
+                found[name] = None if value is None else float(value)
+            except (TypeError, ValueError):
+                raise DataError(f"{self.path}: the attribute {name} is {value!r}; it must be a number") from None
+            if value is not None:
+                _check_number(name, found[name], self.path)
+        return found
+
     def table(self):
         """The further columns, read whole: a dictionary of arrays (n,)."""
         return {name: self[f"table/{name}"][...] for name in self.file.get("table", ())}
@@ -102,18 +126,33 @@ class ImageSet(CheckedFile):
             raise DataError(f"{self.path}: " + "; ".join(found))
 
 
+def _check_number(name, value, path):
+    """Raise DataError if a root attribute has a number that it cannot have."""
+    if not math.isfinite(value) or name != "zero_point" and value <= 0:
+        raise DataError(f"{path}: {name}={value} must be a {'finite' if name == 'zero_point' else 'positive'} number",
+                        value=value)
+
+
 @contextlib.contextmanager
-def writing(path, source, overwrite=False):
+def writing(path, source, overwrite=False, **about):
     """Write an image set piece by piece: a context manager that gives a `Writer`.
 
-    The file appears under its name at the end of the block, and only when it is valid. Raises DataError if it exists
-    (without `overwrite`), if no image was appended or an id came twice.
+    The file appears under its name at the end of the block, and only when it is valid. about: of unit, zero_point,
+    pixel_scale and psf_fwhm what is known, see the schema; None as if not given. Raises DataError if the file exists
+    (without `overwrite`), if no image was appended, an id came twice, or a number of `about` cannot be.
     """
     import h5py
 
+    about = {name: value for name, value in about.items() if value is not None}
+    unknown = sorted(about.keys() - {"unit", *NUMBERS})
+    if unknown:
+        raise TypeError(f"writing() got an unexpected argument {unknown[0]!r}")
+    for name in about.keys() & set(NUMBERS):
+        _check_number(name, about[name], path)
+
     with replacing(path, overwrite) as temporary:
         with h5py.File(temporary, "w") as file:
-            file.attrs.update(format=FORMAT, version=VERSION, source=source)
+            file.attrs.update(format=FORMAT, version=VERSION, source=source, **about)
             writer = Writer(file, Path(path))
             yield writer
         if not writer.images:
@@ -177,7 +216,7 @@ class Writer:
                             "of a set have one size")
 
 
-def write(path, *, id, image, source, mask=None, sky=None, table=None, overwrite=False):
-    """Write an image set from whole arrays; see `Writer.append` for them and `writing` for what is raised."""
-    with writing(path, source, overwrite) as writer:
+def write(path, *, id, image, source, mask=None, sky=None, table=None, overwrite=False, **about):
+    """Write an image set from whole arrays; see `Writer.append` for them, `writing` for `about` and what is raised."""
+    with writing(path, source, overwrite, **about) as writer:
         writer.append(id, image, mask, sky, table)

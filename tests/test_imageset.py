@@ -75,7 +75,7 @@ def test_pieces_add_up_and_memory_does_not(tmp_path, monkeypatch):
 def test_a_failure_leaves_the_old_file(tmp_path):
     path = tmp_path / "set.h5"
     write(path, id=["old"], image=np.ones((1, 4, 4)), source="")
-    with pytest.raises(DataError, match="exists already; give --overwrite"):
+    with pytest.raises(DataError, match="exists already; give overwrite=True"):
         write(path, source="", **some())
     with pytest.raises(RuntimeError, match="interrupted"), writing(path, "", overwrite=True) as writer:
         writer.append(**some())
@@ -120,7 +120,7 @@ def test_pieces_that_differ_are_refused(tmp_path, change, message):
 def test_a_full_disk_is_said_before_it_is_full(tmp_path, monkeypatch):
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(10**6))
-    with pytest.raises(DataError, match="No space left for .*set.h5"):
+    with pytest.raises(DataError, match="no space left for .*set.h5"):
         write(tmp_path / "set.h5", source="", **some())
     assert list(tmp_path.iterdir()) == []
 

@@ -1,18 +1,22 @@
 """Images in the formats of other libraries, written by them, and real galaxies of the SDSS."""
 
+import bz2
 import gzip
+import logging
 import tracemalloc
 
 import h5py
 import numpy as np
 import pytest
+from astropy import units
 from astropy.io import fits
 from skimage.io import imsave
 
 from kerasgal import imageset
-from kerasgal.errors import DataError
+from kerasgal.errors import DataError, DomainError, SettingError
 from kerasgal.readers import images as reader
-from kerasgal.readers.images import find, read, stream
+from kerasgal.readers.flux import known_unit, own_zero_point, to_unit
+from kerasgal.readers.images import Image, find, read, stream
 
 
 def noise(*shape, seed=0):
@@ -34,7 +38,7 @@ def assert_error(image, *words):
 # Formats -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["a.fits", "a.FIT", "a.fits.gz"])
+@pytest.mark.parametrize("name", ["a.fits", "a.FIT", "a.fts", "a.fits.gz", "a.fits.bz2"])
 def test_a_fits_image(tmp_path, name):
     pixels = noise(20, 30)
     pixels[3, 4], pixels[5, 6] = np.nan, np.inf
@@ -144,6 +148,324 @@ def test_tiff_keeps_floats_and_pages(tmp_path):
     np.testing.assert_array_equal([image.pixels for image in read(tmp_path / "stack.tiff")], stack)
 
 
+# Which planes are images ---------------------------------------------------------------
+
+
+def galaxy(*shape, seed=0):
+    """A galaxy on noise, float32."""
+    y, x = np.indices(shape)
+    distance = np.hypot(y - shape[0] / 2, x - shape[1] / 2)
+    return (2000 * np.exp(-distance / 3)).astype("f4") + noise(*shape, seed=seed)
+
+
+def write_planes(path, *extensions, **primary):
+    """A file without an image in its first part; extensions: (name, pixels) or (name, pixels, cards)."""
+    first = fits.PrimaryHDU()
+    first.header.update(primary)
+    hdus = [first]
+    for name, pixels, *cards in extensions:
+        hdus.append(fits.ImageHDU(pixels, name=name))
+        hdus[-1].header.update(cards[0] if cards else {})
+    fits.HDUList(hdus).writeto(path)
+
+
+FLAGS = np.zeros((20, 30), "i4")
+FLAGS[3, 4], FLAGS[10, 15] = 16, 32
+
+
+@pytest.mark.parametrize("names, expected", [
+    (("IMAGE", "MASK", "VARIANCE"), 9.0), (("SCI", "DQ", "ERR"), 81.0), (("SCI", "MSK", "WGT"), None),
+    (("image", "flags", "invvar"), 1 / 9),
+])
+def test_a_file_of_several_extensions_is_one_image_with_its_mask_and_variance(tmp_path, names, expected):
+    pixels, noise_map = galaxy(20, 30), np.full((20, 30), 9, "f4")
+    write_planes(tmp_path / "a.fits", *zip(names, (pixels, FLAGS, noise_map)))
+    image = only(tmp_path / "a.fits")
+    assert image.id == f"a[{names[0].upper()}]"
+    np.testing.assert_array_equal(image.pixels, pixels)
+    np.testing.assert_array_equal(image.mask, FLAGS != 0)
+    if expected is None:
+        assert image.variance is None
+    else:
+        np.testing.assert_allclose(image.variance, expected, rtol=1e-6)
+
+
+def test_pixels_without_weight_are_masked(tmp_path):
+    weight = np.ones((20, 30), "f4")
+    weight[5, 6] = 0
+    write_planes(tmp_path / "a.fits", ("SCI", galaxy(20, 30)), ("IVAR", weight))
+    image = only(tmp_path / "a.fits")
+    assert np.argwhere(image.mask).tolist() == [[5, 6]] and np.isinf(image.variance[5, 6])
+
+
+def test_what_lsst_detected_is_not_masked_but_what_is_bad_is(tmp_path):
+    """Its masks have a plane, bit 5 here, for the pixels of all sources."""
+    write_planes(tmp_path / "a.fits", ("IMAGE", galaxy(20, 30)),
+                 ("MASK", FLAGS, {"MP_BAD": 0, "MP_CR": 4, "MP_DETECTED": 5}))
+    assert np.argwhere(only(tmp_path / "a.fits").mask).tolist() == [[3, 4]]
+
+
+def test_integer_masks_without_a_name_and_maps_of_zeros_are_no_images(tmp_path):
+    pixels, regions = galaxy(20, 30), np.repeat(np.arange(4), 150).reshape(20, 30).astype("i2")
+    fits.HDUList([fits.PrimaryHDU(pixels), fits.ImageHDU((FLAGS != 0).astype("u1")), fits.ImageHDU(regions),
+                  fits.ImageHDU(np.zeros((20, 30)))]).writeto(tmp_path / "a.fits")
+    image = only(tmp_path / "a.fits")
+    np.testing.assert_array_equal(image.pixels, pixels)
+    np.testing.assert_array_equal(image.mask, FLAGS != 0)
+
+
+def test_chips_have_masks_of_their_own(tmp_path):
+    pixels = [galaxy(20, 30, seed=seed) for seed in (0, 1)]
+    hdus = [fits.PrimaryHDU()]
+    for version in (1, 2):
+        hdus += [fits.ImageHDU(pixels[version - 1], name="SCI", ver=version),
+                 fits.ImageHDU(FLAGS + (version - 1) * np.eye(20, 30, dtype="i4"), name="DQ", ver=version)]
+    fits.HDUList(hdus).writeto(tmp_path / "a.fits")
+    one, two = read(tmp_path / "a.fits")
+    assert [one.id, two.id] == ["a[SCI]", "a[3]"] and [one.mask.sum(), two.mask.sum()] == [2, 22]
+    np.testing.assert_array_equal(two.pixels, pixels[1])
+
+
+def test_of_galfits_output_the_data_are_read(tmp_path):
+    pixels = galaxy(20, 30)
+    write_planes(tmp_path / "a.fits", ("", pixels, {"OBJECT": "ngc_1.fits[1:30,1:20]"}),
+                 ("", pixels + 1, {"OBJECT": "model"}), ("", pixels + 2, {"OBJECT": "residual map"}),
+                 ("", pixels + 3, {"OBJECT": "sersic"}))
+    image = only(tmp_path / "a.fits")
+    assert image.id == "a[1]"
+    np.testing.assert_array_equal(image.pixels, pixels)
+
+
+def test_an_extension_can_be_chosen_by_name_or_number(tmp_path):
+    pixels = galaxy(20, 30)
+    write_planes(tmp_path / "a.fits", ("SCI", pixels), ("MODEL", pixels + 1), ("VARIANCE", pixels + 2))
+    for extension in ("model", "2", 2):
+        np.testing.assert_array_equal(only(tmp_path / "a.fits", extension=extension).pixels, pixels + 1)
+    assert_error(*read(tmp_path / "a.fits", extension="VARIANCE"), "VARIANCE is a map of variances by its name")
+    assert_error(*read(tmp_path / "a.fits", extension="PSF"), "no image extension='PSF'; it holds 1 SCI, 2 MODEL")
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["u"], file["v"] = galaxy(20, 30), galaxy(20, 30) + 1
+    np.testing.assert_array_equal(only(tmp_path / "b.h5", extension="v").pixels, pixels + 1)
+    assert_error(*read(tmp_path / "b.h5", extension="w"), "no dataset extension='w'; it holds u (20, 30)")
+    np.save(tmp_path / "c.npy", pixels)
+    assert_error(*read(tmp_path / "c.npy", extension=1), "it has no extensions")
+
+
+def test_files_without_an_image_say_what_they_hold(tmp_path):
+    write_planes(tmp_path / "a.fits", ("MASK", FLAGS), ("PSF", galaxy(20, 30)))
+    image, = read(tmp_path / "a.fits")
+    assert_error(image, "a.fits has no image; it holds MASK (a mask), PSF (a point spread function)")
+    assert image.role == "mask"
+    for name, pixels, words in (("b", (FLAGS > 0).astype("f4"), "b is a mask and not an image"),
+                                ("c", np.zeros((20, 30), "f4"), "c has no galaxy: all pixels have the same number"),
+                                ("d", np.arange(600).reshape(20, 30) // 150, "d is a segmentation map")):
+        fits.PrimaryHDU(pixels).writeto(tmp_path / f"{name}.fits")
+        assert_error(*read(tmp_path / f"{name}.fits"), words)
+
+
+def test_photon_counts_and_eight_bit_pictures_are_images(tmp_path):
+    rng = np.random.default_rng(0)
+    fits.PrimaryHDU(rng.poisson(galaxy(40, 40) / 300).astype("i2")).writeto(tmp_path / "a.fits")
+    assert only(tmp_path / "a.fits").pixels.max() > 3
+    black = np.clip(galaxy(40, 40) / 8 - 40, 0, 255).astype("u1")  # nothing but black around the galaxy
+    imsave(tmp_path / "b.png", black, check_contrast=False)
+    assert (only(tmp_path / "b.png").pixels == 0).mean() > 0.5
+
+
+def write_companions(folder):
+    """Two galaxies with what lies beside them in four styles of names; returns the names that are images."""
+    for number, name in enumerate(("G1fitim", "G2fitim", "n3", "mask_of_light", "vcc_cutout", "err")):
+        fits.PrimaryHDU(galaxy(30, 30, seed=number)).writeto(folder / f"{name}.fits")
+    for name in ("G1mskim", "G2mskim", "n3_mask", "vcc_mask_cutout"):
+        fits.PrimaryHDU(np.zeros((30, 30), "f4")).writeto(folder / f"{name}.fits")
+    for name in ("G1sigma", "G1psfim", "psf_moffat_51", "n3_rms", "n3-weight"):
+        fits.PrimaryHDU(galaxy(30, 30)).writeto(folder / f"{name}.fits")
+    fits.PrimaryHDU((galaxy(30, 30) > 500).astype("i4")).writeto(folder / "unnamed.fits")
+    return ["G1fitim", "G2fitim", "err", "mask_of_light", "n3", "vcc_cutout"]
+
+
+def test_a_folder_is_read_without_what_lies_beside_its_images(tmp_path, caplog):
+    expected = write_companions(tmp_path)
+    for paths in (tmp_path, tmp_path / "*.fits"):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "kerasgal"):
+            found = list(stream(paths))
+        assert [image.id for image in found] == expected and not any(image.error for image in found)
+        line, = caplog.messages
+        assert "left out, as they are not images: " in line and "a mask (5)" in line and "and 7 more" in line
+    # What a shell makes of a pattern
+    found = list(stream([path for path in tmp_path.iterdir() if path.stem not in ("unnamed", "psf_moffat_51")]))
+    assert [image.id for image in found] == expected
+
+
+def test_a_companion_that_is_named_alone_is_refused_with_the_reason(tmp_path):
+    write_companions(tmp_path)
+    for name, words in (("G1sigma", "a map of standard deviations of G1fitim.fits by its name"),
+                        ("psf_moffat_51", "a point spread function by its name"),
+                        ("n3_mask", "a mask of n3.fits by its name"), ("unnamed", "its pixels have two numbers")):
+        assert_error(*stream(tmp_path / f"{name}.fits"), words)
+    assert [image.error for image in stream(tmp_path / "n3_rms.fits", extension=0)] == [None]
+    with pytest.raises(DataError, match=r"no image among n3_mask.fits, .*: by their names they are a mask \(2\)"):
+        find(tmp_path / "*_mask*.fits")
+
+
+def test_sdss_frames_of_dr8_are_one_image_in_nanomaggies(tmp_path):
+    pixels = galaxy(20, 30)
+    sky = fits.BinTableHDU.from_columns([fits.Column("ALLSKY", "9E", array=np.ones((1, 9)))])
+    frame = fits.HDUList([fits.PrimaryHDU(pixels), fits.ImageHDU(np.full(30, 0.005, "f4")), sky])
+    frame.writeto(tmp_path / "frame-r-1.fits")
+    (tmp_path / "frame-r-1.fits.bz2").write_bytes(bz2.compress((tmp_path / "frame-r-1.fits").read_bytes()))
+    for name in ("frame-r-1.fits", "frame-r-1.fits.bz2"):
+        image = only(tmp_path / name)
+        np.testing.assert_array_equal(image.pixels, pixels)
+        assert (image.unit, image.zero_point) == ("nanomaggies", 22.5)
+        assert image.facts["nanomaggies_per_count"] == pytest.approx(0.005)
+    (tmp_path / "cut.fits.bz2").write_bytes((tmp_path / "frame-r-1.fits.bz2").read_bytes()[:400])
+    assert_error(*read(tmp_path / "cut.fits.bz2"), "is damaged, cut short or of another format")
+
+
+def test_tile_compressed_files_of_either_suffix(tmp_path):
+    pixels = galaxy(64, 64)
+    for name in ("a.fits.fz", "a.fz"):
+        fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(pixels, compression_type="GZIP_1", quantize_level=0.0)]
+                     ).writeto(tmp_path / name)
+        np.testing.assert_array_equal(only(tmp_path / name).pixels, pixels)
+
+
+# What is said of flux and pixels -------------------------------------------------------
+
+
+@pytest.mark.parametrize("cards, unit, zero_point", [
+    ({"BUNIT": "nanomaggy"}, "nanomaggies", 22.5), ({"BUNIT": "MAGGIES"}, "maggies", 0.0),
+    ({"BUNIT": "uJy"}, "uJy", 23.9), ({"BUNIT": "DN", "MAGZERO": 30}, "counts", 30.0),
+    ({"BUNIT": "ELECTRONS/S", "PHOTFLAM": 7.0723e-20, "PHOTPLAM": 8045.0}, "electrons/s", 25.94),
+    ({"BUNIT": "ADU", "FLUXMAG0": 10**10.8}, "counts", 27.0), ({"BUNIT": "adu/s", "ZP": "25.1"}, "counts/s", 25.1),
+    ({"BUNIT": "adu", "FLUX20": 2000.0}, "counts", 28.2526), ({"MAGZPT": 26.5}, None, 26.5),
+    ({"BUNIT": "K"}, "K", None), ({"BUNIT": "count"}, "counts", None), ({}, None, None),
+    ({"BUNIT": "MJy/sr", "PIXAR_SR": 2.35e-14}, "MJy/sr", 27.97), ({"MAGZERO": -99, "ZP": True}, None, None),
+])
+def test_unit_and_zero_point_of_headers(tmp_path, cards, unit, zero_point):
+    """Zero points of the ACS (F814W) and of JWST's short wavelengths as their handbooks have them."""
+    write_planes(tmp_path / "a.fits", ("SCI", galaxy(20, 30), cards))
+    image = only(tmp_path / "a.fits")
+    assert image.unit == unit
+    assert image.zero_point == (None if zero_point is None else pytest.approx(zero_point, abs=0.01))
+
+
+def test_facts_of_the_header_and_of_the_first_part(tmp_path):
+    cards = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CD1_1": 0, "CD1_2": 0.396 / 3600, "CD2_1": 0.396 / 3600,
+             "CD2_2": 0, "CRVAL1": 150.0, "CRVAL2": 2.0, "RA": 150.1, "DEC": "02:00:10"}
+    write_planes(tmp_path / "a.fits", ("SCI", galaxy(20, 30), cards), OBJECT="NGC 1", EXPTIME=100.0, BUNIT="adu",
+                 SATURATE=60000)
+    image = only(tmp_path / "a.fits")
+    assert image.pixel_scale == pytest.approx(0.396, rel=1e-6) and image.unit == "counts"
+    assert image.facts == {"object": "NGC 1", "exposure": 100.0, "ra": 150.1, "dec": "02:00:10", "saturation": 60000}
+    for card, value, expected in (("PIXSCALE", 0.263, 0.263), ("PIXAR_A2", 0.0009, 0.03), ("SECPIX", "0.2", 0.2),
+                                  ("PIXSCALE", -1, None)):
+        fits.PrimaryHDU(galaxy(20, 30), fits.Header({card: value})).writeto(tmp_path / "b.fits", overwrite=True)
+        found = only(tmp_path / "b.fits").pixel_scale
+        assert found == (None if expected is None else pytest.approx(expected))
+
+
+def test_a_soft_bias_is_taken_away_where_it_is_still_there(tmp_path, caplog):
+    pixels = galaxy(20, 30)
+    for name, bias in (("a", 1000), ("b", 0)):
+        fits.PrimaryHDU(pixels + bias, fits.Header({"SOFTBIAS": 1000})).writeto(tmp_path / f"{name}.fits")
+    with caplog.at_level(logging.INFO, "kerasgal"):
+        with_bias, without = stream(tmp_path)
+    np.testing.assert_allclose(with_bias.pixels, pixels, atol=2e-4)
+    np.testing.assert_array_equal(without.pixels, pixels)
+    assert with_bias.facts == {"soft_bias": 1000.0} and without.facts == {}
+    assert caplog.messages == ["SOFTBIAS of the header subtracted from the pixels of 1 images"]
+
+
+def test_zero_points_that_contradict_each_other_are_refused_until_one_is_given(tmp_path):
+    fits.PrimaryHDU(galaxy(20, 30), fits.Header({"MAGZERO": 30.0, "ZP": 27.0})).writeto(tmp_path / "a.fits")
+    assert_error(*stream(tmp_path), "contradict each other", "MAGZERO 30, ZP 27", "give `zero_point`")
+    image, = stream(tmp_path, zero_point=27.0)
+    assert image.zero_point == 27.0 and image.error is None
+
+
+def test_what_the_caller_says_of_flux_must_not_contradict_the_file(tmp_path):
+    fits.PrimaryHDU(galaxy(20, 30), fits.Header({"BUNIT": "nanomaggy"})).writeto(tmp_path / "a.fits")
+    fits.PrimaryHDU(galaxy(20, 30)).writeto(tmp_path / "b.fits")
+    refused, told = stream(tmp_path, unit="maggies")
+    assert_error(refused, "unit='maggies' was given, and its file says nanomaggies")
+    assert (told.unit, told.zero_point) == ("maggies", 0.0)
+    refused, told = stream(tmp_path, zero_point=25)
+    assert_error(refused, "zero_point=25 was given, and one of its units, nanomaggies, has 22.5")
+    assert (told.unit, told.zero_point) == (None, 25)
+    assert [image.flux_scale for image in stream(tmp_path, flux_scale=3.0)] == [3.0, 3.0]
+    with pytest.raises(SettingError, match="unit='furlong' is no unit of flux that is known; accepted are counts"):
+        next(stream(tmp_path, unit="furlong"))
+
+
+def test_image_sets_tell_their_unit_and_pixels(tmp_path):
+    pixels = np.stack([galaxy(9, 8), galaxy(9, 8)])
+    about = {"unit": "counts", "zero_point": 28.26, "pixel_scale": 0.396, "psf_fwhm": 1.32}
+    imageset.write(tmp_path / "a.h5", id=["a", "b"], image=pixels, source="", **about)
+    imageset.write(tmp_path / "b.h5", id=["a", "b"], image=pixels, source="", unit="nmgy")
+    imageset.write(tmp_path / "c.h5", id=["a", "b"], image=pixels, source="")
+    image = next(read(tmp_path / "a.h5"))
+    assert {name: getattr(image, name) for name in about} == about
+    image = next(read(tmp_path / "b.h5"))
+    assert (image.unit, image.zero_point, image.pixel_scale) == ("nanomaggies", 22.5, None)
+    assert {getattr(next(read(tmp_path / "c.h5")), name) for name in about} == {None}
+
+
+def test_flux_between_units_by_astropys_magnitudes():
+    """A source of 17 mag has the same magnitude in all of them; sky, variance and saturation follow."""
+    source = 17 * units.ABmag
+    known = {"Jy": source.to_value(units.Jy), "nJy": source.to_value(units.nJy), "maggies": 10**(-0.4 * 17),
+             "nanomaggies": 10**(0.4 * (22.5 - 17))}
+    for unit, value in known.items():
+        image = Image("a", np.full((2, 2), value, "f4"), unit=unit, zero_point=own_zero_point(unit), sky=value / 2,
+                      variance=np.full((2, 2), value**2, "f4"), facts={"saturation": value})
+        for wanted, expected in known.items():
+            found = to_unit(image, wanted)
+            np.testing.assert_allclose(found.pixels, expected, rtol=1e-3)
+            assert found.sky == pytest.approx(expected / 2, rel=1e-3) and found.unit == wanted
+            assert found.facts["saturation"] == pytest.approx(expected, rel=1e-3)
+            np.testing.assert_allclose(found.variance, expected**2, rtol=2e-3)
+        found = to_unit(image, "counts", zero_point=25)
+        np.testing.assert_allclose(found.pixels, 10**(0.4 * 8), rtol=1e-3)
+        assert (found.unit, found.zero_point) == ("counts", 25)
+
+
+def test_flux_within_one_camera_needs_exposure_or_gain():
+    image = Image("a", np.ones((2, 2), "f4"), unit="electrons/s", facts={"exposure": 100.0, "gain": 4.0})
+    assert to_unit(image, "counts").pixels[0, 0] == 25 and to_unit(image, "electrons").pixels[0, 0] == 100
+    frame = Image("b", np.ones((2, 2), "f4"), unit="nanomaggies", zero_point=22.5,
+                  facts={"nanomaggies_per_count": 0.005})
+    assert to_unit(frame, "counts").pixels[0, 0] == pytest.approx(200)
+    with pytest.raises(DomainError, match="the image is in electrons, whose zero point is not known, and counts are"):
+        to_unit(Image("c", np.ones((2, 2), "f4"), unit="electrons"), "counts", 28.26)
+    with pytest.raises(DomainError, match="in maggies, and counts are wanted, whose zero point is not known"):
+        to_unit(Image("c", np.ones((2, 2), "f4"), unit="maggies", zero_point=0.0), "counts")
+    with pytest.raises(DomainError, match="in K, which is no unit of flux that is known: give `unit` or"):
+        to_unit(Image("c", np.ones((2, 2), "f4"), unit="K"), "counts", 28.26)
+
+
+def test_what_is_not_said_stays_unknown_and_what_the_caller_says_wins():
+    image = Image("a", np.ones((2, 2), "f4"))
+    assert to_unit(image, "counts", 28.26) is image
+    counts = Image("a", np.ones((2, 2), "f4"), unit="counts")
+    assert to_unit(counts, "counts", 28.26).zero_point is None
+    scaled = to_unit(image, "counts", 28.26, flux_scale=2.0)
+    assert (scaled.pixels[0, 0], scaled.unit, scaled.zero_point) == (2, "counts", 28.26)
+    with pytest.raises(SettingError, match="flux_scale=-1 must be a positive number"):
+        to_unit(image, "counts", flux_scale=-1)
+
+
+@pytest.mark.parametrize("text, unit", [
+    ("Counts", "counts"), ("DN/s", "counts/s"), ("e-/sec", "electrons/s"), ("electron s-1", "electrons/s"),
+    ("e-", "electrons"), ("nanomaggy/pixel", "nanomaggies"), ("\u00b5Jy", "uJy"), ("MJy/sr", "MJy/sr"), ("MJy", None),
+    ("mJy", "mJy"), ("mag", None), ("", None), ("s", None), ("maggies/s", None),
+])
+def test_spellings_of_units(text, unit):
+    assert known_unit(text) == unit
+
+
 # What cannot be read -------------------------------------------------------------------
 
 
@@ -229,7 +551,6 @@ def test_masks_of_companion_files(tmp_path):
         fits.PrimaryHDU(bad[number]).writeto(tmp_path / f"{name}_mask.fits")
     masks = (".fits", "_mask.fits")
     assert [path.name for path in find(tmp_path, masks)] == ["a.fits", "b.fits", "c.fits"]
-    assert len(find(tmp_path)) == 6
     found = list(stream(tmp_path, masks))
     assert [image.id for image in found] == ["a", "b", "c"]
     np.testing.assert_array_equal([image.mask for image in found], bad != 0)
@@ -288,7 +609,7 @@ def test_files_of_one_name_are_told_apart(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.npy", "a.fits", "a.h5"])
 def test_a_large_file_is_not_held_in_memory(tmp_path, name):
-    stack = np.zeros((2000, 100, 100), "f4")
+    stack = np.tile(np.arange(100, dtype="f4"), (2000, 100, 1))
     if name == "a.npy":
         np.save(tmp_path / name, stack)
     elif name == "a.fits":
@@ -323,3 +644,14 @@ def test_real_galaxies_of_the_sdss(shared_data):
     assert not any(image.mask.any() for image in profit)
     direct = fits.getdata(shared_data / "imfit_sdss" / "ic3478rss_256.fits")
     np.testing.assert_array_equal(imfit[0].pixels, direct)
+
+
+def test_a_folder_of_real_galaxies_has_ten_of_them(shared_data):
+    found = list(stream(shared_data / "profit_sdss"))
+    assert len(found) == 10 and all(image.id.endswith("fitim") and not image.error for image in found)
+    imfit = list(stream(shared_data / "imfit_sdss"))
+    assert [image.id for image in imfit] == ["ic3478rss_256", "n3073rss_small", "vcc1512rss_cutout"]
+    for image in imfit:
+        assert image.unit == "counts" and image.zero_point is None  # their headers do not say it
+        assert image.pixel_scale == pytest.approx(0.396, abs=1e-4) and "soft_bias" not in image.facts
+        assert image.facts["exposure"] == pytest.approx(53.907456) and 100 < image.facts["ra"] < 200
