@@ -1,3 +1,62 @@
-"""Deep learning for cosmic structure and galaxies."""
+"""Deep learning for cosmic structure and galaxies.
 
-__version__ = "0.1.0"
+    import kerasgal as kg
+
+    box = kg.simulate(particles=64, boxsize=50, seed=1)
+    haloes = kg.load("RUN").predict(box)
+    haloes.table
+    haloes.plot()
+    haloes.save("haloes.h5")
+
+`load` opens a trained run, `train` makes one; both are one of the run classes (Protohalo, HaloMass, Cascade, Diffusion,
+Morph), whose `predict` and `evaluate` take paths, opened files or arrays. `simulate` and `convert` make Simulation
+files, `open` opens any file of ours. All errors that a user can mend are `DataError`s.
+"""
+
+__version__ = "0.2.0"
+
+# Imported where they are first asked for: `import kerasgal` and `kerasgal --help` must not wait for TensorFlow.
+_PLACES = {
+    "load": "kerasgal.run", "train": "kerasgal.run", "Run": "kerasgal.run", "Prediction": "kerasgal.run",
+    "Evaluation": "kerasgal.run",
+    "open": "kerasgal.opening",
+    "simulate": "kerasgal.simulations",
+    "convert": "kerasgal.readers.convert",
+    "Simulation": "kerasgal.simulation",
+    "ImageSet": "kerasgal.imageset",
+    "Cosmology": "kerasgal.cosmology",
+    **dict.fromkeys(("DataError", "MissingError", "ExistsError", "DamagedError", "SettingError", "RunError",
+                     "DomainError", "UnseenError"), "kerasgal.errors"),
+    "TrainingInterrupted": "kerasgal.training",
+}
+
+
+def __getattr__(name):
+    import importlib
+
+    if name in _PLACES:
+        return getattr(importlib.import_module(_PLACES[name]), name)
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name[:1].isupper():
+        from kerasgal.registry import run_class_called
+
+        found = run_class_called(name)
+        if found is not None:
+            return found
+    module = f"{__name__}.{name}"
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+
+
+def __dir__():
+    from kerasgal.registry import run_class_names
+
+    return sorted({*_PLACES, *run_class_names(), "__version__", "apps"})
+
+
+__all__ = list(_PLACES)

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 from colossus.cosmology import cosmology as colossus_cosmology
 
-from kerasgal.errors import DataError
+from kerasgal.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Cosmology:
     def __post_init__(self):
         # h above 10 is an H0 in km/s/Mpc, or nonsense of a damaged file, on which colossus overflows.
         if not (0 < self.Ob0 < self.Om0 <= 1 and 0 < self.h < 10 and 0 < self.sigma8 < 10 and abs(self.ns) < 10):
-            raise DataError("not a flat LCDM universe: needed are 0 < Ob0 < Om0 <= 1, 0 < h < 10, 0 < sigma8 < 10 and "
-                            f"|ns| < 10, received Om0 {self.Om0:g}, Ob0 {self.Ob0:g}, h {self.h:g}, ns {self.ns:g}, "
-                            f"sigma8 {self.sigma8:g}")
+            raise SettingError("not a flat LCDM universe: needed are 0 < Ob0 < Om0 <= 1, 0 < h < 10, 0 < sigma8 < 10 and "
+                               f"|ns| < 10, received Om0 {self.Om0:g}, Ob0 {self.Ob0:g}, h {self.h:g}, ns {self.ns:g}, "
+                               f"sigma8 {self.sigma8:g}")
 
 
 PLANCK_2018 = Cosmology()

@@ -6,19 +6,20 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from kerasgal.errors import DataError
+from kerasgal.errors import DamagedError, DataError, ExistsError, MissingError, first_line
 
 
 def refuse_existing(path, overwrite):
     """Raise DataError if `path` exists and `overwrite` is false."""
     if Path(path).exists() and not overwrite:
-        raise DataError(f"{path} exists already; give --overwrite to replace it")
+        raise ExistsError(f"{path} exists already; give overwrite=True to replace it")
 
 
-def check_room(path, size):
+def check_room(path, size, what=None, kept=""):
     """Raise DataError, before any work is done, if `size` bytes cannot be written at `path`.
 
-    HDF5 does not survive a disk that fills up while it writes: it prints a traceback, or crashes.
+    HDF5 does not survive a disk that fills up while it writes: it prints a traceback, or crashes. what: words for what
+    is written, instead of the path; kept: the end of the sentence.
     """
     folder = Path(path).absolute().parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -26,7 +27,8 @@ def check_room(path, size):
         pass
     free = shutil.disk_usage(folder).free
     if free < size:
-        raise DataError(f"No space left for {path}: it needs {size / 1e6:.3g} MB, and {free / 1e6:.3g} MB are free")
+        raise DataError(f"no space left for {what or path}: it needs {size / 1e6:.3g} MB, and {free / 1e6:.3g} MB are "
+                        f"free{kept}", value=free, accepted=(size, None))
 
 
 @contextlib.contextmanager
@@ -64,7 +66,7 @@ def check_file(path):
     if path.is_dir():
         raise DataError(f"{path} is a folder; give one of the files in it")
     if not path.is_file():
-        raise DataError(f"no such file: {path}")
+        raise MissingError(f"no such file: {path}")
 
 
 def open_hdf5(path):
@@ -74,11 +76,11 @@ def open_hdf5(path):
     path = Path(path)
     check_file(path)
     if not h5py.is_hdf5(path):
-        raise DataError(f"{path} is not an HDF5 file")
+        raise DamagedError(f"{path} is not an HDF5 file")
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        raise DataError(f"{path} is damaged or cut short: {error}") from error
+        raise DamagedError(f"{path} is damaged or cut short: {first_line(error)}") from error
 
 
 def datasets(file):
@@ -103,6 +105,13 @@ class CheckedFile:
         except DataError:
             self.file.close()
             raise
+
+    @classmethod
+    def from_file(cls, file, name, *arguments):
+        """What is in an open file, such as one in memory, which has no such check; `name` stands in for its path."""
+        made = cls.__new__(cls)
+        made.path, made.file = name, file
+        return made
 
     def __enter__(self):
         return self

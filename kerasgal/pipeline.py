@@ -36,7 +36,7 @@ def check_patch(gridsize, patch):
     """Raise DataError if a patch is larger than the grid it is cut from; both in cells per side."""
     if gridsize < patch:
         raise DataError(f"the grid has {gridsize} cells a side, fewer than the patch of {patch}: choose a smaller "
-                        "--patch, or a simulation with more cells")
+                        "`patch`, or a simulation with more cells")
 
 
 def cube_symmetries(reflections=False):

@@ -1,5 +1,7 @@
 """Figures that every app draws and the one way they are saved, and progress in the terminal."""
 
+import contextlib
+
 from kerasgal.files import replacing
 
 
@@ -23,7 +25,7 @@ def progress_bar():
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    return Progress(console=console, transient=True, disable=not console.is_terminal)
+    return Progress(console=console, transient=True, disable=not (console.is_terminal or console.is_jupyter))
 
 
 def track(items, description):
@@ -32,13 +34,30 @@ def track(items, description):
         yield from progress.track(items, description=description)
 
 
-def loss_curve(history, path):
-    """Draw training and validation loss against epoch from the rows of a run's history."""
+def loss_curve(history, best=None):
+    """A figure of training and validation loss against epoch, from the rows of a run's history.
+
+    best: the epoch whose weights are kept, which is marked.
+    """
+    from matplotlib.ticker import MaxNLocator
+
     drawing, axes = figure()
     epoch = [row["epoch"] for row in history]
-    for name, label in (("loss", "training"), ("val_loss", "validation")):
-        if name in history[0]:
-            axes.plot(epoch, [row[name] for row in history], marker=".", label=label)
+    shown = [(name, label) for name, label in (("loss", "training"), ("val_loss", "validation")) if name in history[0]]
+    for name, label in shown:
+        axes.plot(epoch, [row[name] for row in history], marker=".", label=label)
+    kept = [row for row in history if row["epoch"] == best]
+    if kept:
+        axes.plot(best, kept[0][shown[-1][0]], "o", mfc="none", mec="black", ms=10, label=f"best, epoch {best:g}")
     axes.set(xlabel="epoch", ylabel="loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
-    save(drawing, path)
+    return drawing
+
+
+@contextlib.contextmanager
+def progress(description):
+    """Yield a function (done, total) that moves a progress bar, for what is given such a function."""
+    with progress_bar() as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,7 +1,9 @@
 """The Simulation file: one HDF5 schema for a simulation, as the three-dimensional apps need it::
 
     /                      attributes: format, version, boxsize [Mpc/h], redshift_initial, redshift_final,
-                           particle_mass [Msun/h], source (where it came from, in words)
+                           particle_mass [Msun/h], source (where it came from, in words); optional: density_of (what
+                           /final/delta is the density of: "dark matter", "all matter", "gas" or "stars"), finder
+                           (of the haloes, in words), minimum (fewest particles of a halo)
     /cosmology             attributes: Om0, Ob0, h, ns, sigma8
     /parameters            optional; attributes: further numbers that the simulation was run with, such as the
                            strength of feedback, under any names
@@ -28,27 +30,100 @@ Particle i and Lagrangian cell i are the same index, in C order: cell (x, y, z) 
 `halo_id` may have k times as many cells a side as `delta` (particles finer than the density grid).
 """
 
+import contextlib
+import os
+from pathlib import Path
+
 import numpy as np
 
-from kerasgal.errors import DataError
+from kerasgal.errors import DataError, SettingError
 from kerasgal.files import CheckedFile, check_room, datasets, replacing
 
 FORMAT = "kerasgal simulation"
 VERSION = 1
 HALO_COLUMNS = ("mass", "position", "radius", "count")
 HDF5_OVERHEAD = 2**16  # bytes of a file beside its arrays, amply
+SUFFIXES = (".h5", ".hdf5")
 HEADER = ("boxsize", "redshift_initial", "redshift_final", "particle_mass")
 
 
 class Simulation(CheckedFile):
-    """A Simulation file opened for reading; arrays are HDF5 datasets, read only where they are sliced.
+    """A Simulation file opened for reading, or one in memory.
 
-    Use as a context manager. `require` names datasets that must be there, e.g. ``("initial/delta", "halo_id")``.
-    Raises DataError if the file is missing, is not HDF5, is not a Simulation file or lacks what is required.
+    Arrays are HDF5 datasets, read only where they are sliced: ``simulation["halo_id"][:10]``. A file is closed by
+    ``close`` or at the end of a ``with`` block.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    require : sequence of str
+        Datasets that must be there.
+
+    Attributes
+    ----------
+    path : Path or str
+        The file, or words for what is in memory.
+    file : h5py.File
+        What is read from.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, is not HDF5, is not a Simulation file or lacks what is required.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> box = kg.simulate(particles=16, boxsize=12.5, seed=1)
+    >>> box["initial/delta"].shape
+    (16, 16, 16)
+    >>> box.save("box.h5")
+    >>> with kg.Simulation("box.h5") as simulation:
+    ...     print(simulation.boxsize, simulation.keys()[0])
+    12.5 final/position
     """
 
     def __init__(self, path, require=("initial/delta",)):
         super().__init__(path, require)
+
+    @classmethod
+    def from_file(cls, file, name, require=()):
+        """The simulation in an open HDF5 file, such as one in memory; name: what errors call it."""
+        return super().from_file(file, name, require)
+
+    @property
+    def in_memory(self):
+        """Whether it is in memory, and no file on the disk."""
+        return isinstance(self.path, str)
+
+    def save(self, path, overwrite=False):
+        """Write it as a Simulation file, whole or not at all; raises ExistsError unless `overwrite`."""
+        import h5py
+
+        path = check_suffix(path)
+        check_room(path, sum(self.file[name].nbytes for name in self.keys()) + HDF5_OVERHEAD)
+        with replacing(path, overwrite) as temporary, h5py.File(temporary, "w") as file:
+            file.attrs.update(self.file.attrs)
+            for name in self.file:
+                self.file.copy(name, file)
+
+    def close(self):
+        """Close the file; what is in memory is gone."""
+        self.file.close()
+
+    def __repr__(self):
+        if not self.file:
+            return f"<Simulation {self.path}, closed>"
+        grid = f"{self.gridsize}^3 cells, " if "initial/delta" in self else ""
+        return (f"<Simulation {self.path}: {grid}{self.boxsize:g} Mpc/h, redshift {self.redshift_initial:g} to "
+                f"{self.redshift_final:g}\n holding {', '.join(self.keys())}>")
+
+    def _ipython_key_completions_(self):
+        return self.keys()
+
+    def __iter__(self):
+        return iter(self.keys())
 
     def _check(self, require):
         attributes = self.file.attrs
@@ -59,9 +134,9 @@ class Simulation(CheckedFile):
             raise DataError(f"{self.path} has Simulation file version {attributes['version']}; "
                             f"this kerasgal reads up to {VERSION}")
         missing = [name for name in HEADER if name not in attributes]
-        missing += [name for name in require if name not in self.file]
         if missing:
             raise DataError(f"{self.path} has no {', '.join(missing)}; it holds {', '.join(self.datasets())}")
+        self.check_has(require)
         for name in HEADER:
             number = np.asarray(attributes[name])
             if number.ndim or number.dtype.kind not in "iuf" or not np.isfinite(number):
@@ -70,12 +145,24 @@ class Simulation(CheckedFile):
             if name in self.file and (self.file[name].ndim != 3 or len(set(self.file[name].shape)) != 1):
                 raise DataError(f"{self.path}: {name} has shape {self.file[name].shape}; it must be a cube (n, n, n)")
 
+    def check_has(self, require):
+        """Raise DataError if one of the datasets `require` is missing."""
+        missing = [name for name in require if name not in self.file]
+        if missing:
+            raise DataError(f"{self.path} has no {', '.join(missing)}; it holds {', '.join(self.datasets())}")
+
     def __getitem__(self, name):
         """The HDF5 dataset `name`, e.g. ``simulation["initial/delta"]``."""
+        if name not in self.file:
+            raise KeyError(f"{self.path} has no {name}; it holds {', '.join(self.keys())}")
         return self.file[name]
 
+    def keys(self):
+        """Names of all datasets, in alphabetical order."""
+        return sorted(datasets(self.file))
+
     def datasets(self):
-        """Names of all datasets in the file."""
+        """Names of all datasets in the file, in its own order."""
         return list(datasets(self.file))
 
     @property
@@ -96,7 +183,11 @@ class Simulation(CheckedFile):
     @property
     def particle_mass(self):
         """Mass of a particle [Msun/h]."""
-        return float(self.file.attrs["particle_mass"])
+        if "particle_mass" in self.file.attrs:
+            return float(self.file.attrs["particle_mass"])
+        from kerasgal.cosmology import mean_density
+
+        return mean_density(self.cosmology) * self.cellsize**3  # of an array: a particle in every cell
 
     @property
     def cell_mass(self):
@@ -106,11 +197,29 @@ class Simulation(CheckedFile):
 
     @property
     def redshift_initial(self):
-        return float(self.file.attrs["redshift_initial"])
+        """Redshift of initial/delta; NaN where an array does not say."""
+        return float(self.file.attrs.get("redshift_initial", np.nan))
 
     @property
     def redshift_final(self):
-        return float(self.file.attrs["redshift_final"])
+        """Redshift of final/... and of the haloes; NaN where an array does not say."""
+        return float(self.file.attrs.get("redshift_final", np.nan))
+
+    @property
+    def density_of(self):
+        """What final/delta is the density of, in words; None where the file does not say."""
+        return _text(self.file.attrs.get("density_of"))
+
+    @property
+    def finder(self):
+        """The halo finder in words; None where the file does not say."""
+        return _text(self.file.attrs.get("finder"))
+
+    @property
+    def minimum(self):
+        """Fewest particles of a halo; None where the file does not say."""
+        value = self.file.attrs.get("minimum")
+        return None if value is None else int(value)
 
     @property
     def cosmology(self):
@@ -231,31 +340,120 @@ def _slabs(shape, cells=2**24):
     return [slice(start, start + thickness) for start in range(0, max(shape[0], 1), thickness)]
 
 
+def _text(value):
+    return None if value is None else str(value)
+
+
+def check_suffix(path):
+    """`path` as a Path; raises SettingError if its suffix is not one of HDF5."""
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise SettingError(f"{path}: accepted suffixes are {', '.join(SUFFIXES)}", value=path.suffix, accepted=SUFFIXES)
+    return path
+
+
 def write(path, *, boxsize, cosmology, redshift_initial, redshift_final, particle_mass, source, datasets,
-          parameters=None, overwrite=False):
+          parameters=None, density_of=None, finder=None, minimum=None, overwrite=False):
     """Write a Simulation file; it appears under its name only when it is complete and valid.
 
-    `datasets` maps the names of the schema (``"initial/delta"``, ``"halos/mass"``, ...) to arrays, `parameters` those
-    of further numbers that the simulation was run with to them.
+    path: None makes one in memory and returns it, a `Simulation`. `datasets` maps the names of the schema
+    (``"initial/delta"``, ``"halos/mass"``, ...) to arrays, `parameters` those of further numbers that the simulation
+    was run with to them; density_of, finder and minimum are the attributes of the schema, None where they are unknown.
     Raises DataError if the file exists (without `overwrite`) or what is written does not fit together.
     """
     import h5py
 
     datasets = {name: np.asarray(values) for name, values in datasets.items()}
+    attributes = {"format": FORMAT, "version": VERSION, "boxsize": float(boxsize),
+                  "redshift_initial": float(redshift_initial), "redshift_final": float(redshift_final),
+                  "particle_mass": float(particle_mass), "source": source}
+    optional = {"density_of": density_of, "finder": finder, "minimum": minimum}
+    attributes |= {name: value for name, value in optional.items() if value is not None}
+
+    def fill(file):
+        file.attrs.update(attributes)
+        group = file.create_group("cosmology")
+        for name in ("Om0", "Ob0", "h", "ns", "sigma8"):
+            group.attrs[name] = float(getattr(cosmology, name))
+        if parameters:
+            file.create_group("parameters").attrs.update({name: float(value) for name, value in parameters.items()})
+        for name, values in datasets.items():
+            file.create_dataset(name, data=values.astype(np.float32) if values.dtype == np.float64 else values)
+
+    if path is None:
+        made = h5py.File.in_memory()
+        fill(made)
+        simulation = Simulation.from_file(made, source)
+        simulation.validate()
+        return simulation
     check_room(path, sum(values.nbytes for values in datasets.values()) + HDF5_OVERHEAD)
     with replacing(path, overwrite) as temporary:
         with h5py.File(temporary, "w") as file:
-            file.attrs.update(format=FORMAT, version=VERSION, boxsize=float(boxsize),
-                              redshift_initial=float(redshift_initial), redshift_final=float(redshift_final),
-                              particle_mass=float(particle_mass), source=source)
-            group = file.create_group("cosmology")
-            for name in ("Om0", "Ob0", "h", "ns", "sigma8"):
-                group.attrs[name] = float(getattr(cosmology, name))
-            if parameters:
-                file.create_group("parameters").attrs.update({name: float(value) for name, value in parameters.items()})
-            for name, values in datasets.items():
-                file.create_dataset(name, data=values.astype(np.float32) if values.dtype == np.float64 else values)
+            fill(file)
         with Simulation(temporary, require=()) as simulation:
             found = simulation.problems()
         if found:
             raise DataError(f"not writing {path}: " + "; ".join(found))
+    return None
+
+
+@contextlib.contextmanager
+def opened(source, require=("initial/delta",)):
+    """A Simulation for a `with` block: that in the file at a path, or an open one, which stays open.
+
+    Raises DataError if it lacks one of the datasets `require`, or `source` is neither.
+    """
+    if isinstance(source, Simulation):
+        if not source.file:
+            raise DataError(f"{source.path} is closed: open it again")
+        source.check_has(require)
+        yield source
+        return
+    if not isinstance(source, str | os.PathLike):
+        raise SettingError(f"expected a Simulation or the path of one, received {type(source).__name__}")
+    with Simulation(source, require) as simulation:
+        yield simulation
+
+
+def from_array(delta, *, boxsize, name="initial/delta", cosmology=None, redshift_initial=None, redshift_final=None,
+               density_of=None, source="array"):
+    """A Simulation in memory whose only field is an array.
+
+    delta: density contrast, (n, n, n), of mean zero; boxsize: Mpc/h; name: of the field, "initial/delta" or
+    "final/delta". What is None stays unsaid: a run then takes what it was trained with, and says so. Raises DataError
+    for another shape, values that are not finite, and a mean that is not that of a contrast.
+    """
+    import h5py
+
+    delta = check_contrast(delta, source)
+    if not (np.isscalar(boxsize) and np.isfinite(boxsize) and boxsize > 0):
+        raise SettingError(f"boxsize={boxsize!r}: it must be a positive number of Mpc/h", value=boxsize)
+    file = h5py.File.in_memory()
+    said = {"boxsize": float(boxsize), "redshift_initial": redshift_initial, "redshift_final": redshift_final,
+            "density_of": density_of}
+    file.attrs.update(format=FORMAT, version=VERSION, source=source)
+    file.attrs.update({key: value for key, value in said.items() if value is not None})
+    if cosmology is not None:
+        group = file.create_group("cosmology")
+        for parameter in ("Om0", "Ob0", "h", "ns", "sigma8"):
+            group.attrs[parameter] = float(getattr(cosmology, parameter))
+    file[name] = delta
+    return Simulation.from_file(file, source)
+
+
+def check_contrast(delta, name):
+    """An array as a density contrast, (n, n, n) float32; raises DataError if it cannot be one. name: for errors."""
+    delta = np.asarray(delta)
+    if delta.ndim != 3 or len(set(delta.shape)) != 1 or not delta.size:
+        raise DataError(f"{name} has the shape {delta.shape}: expected is a cube (n, n, n)", value=delta.shape)
+    if delta.dtype.kind not in "iuf":
+        raise DataError(f"{name} is of type {delta.dtype}: expected are numbers", value=delta.dtype)
+    delta = delta.astype(np.float32, copy=False)
+    bad = np.count_nonzero(~np.isfinite(delta))
+    if bad:
+        raise DataError(f"{name} has {bad} values that are NaN or infinite")
+    mean, deviation = float(delta.mean(dtype=float)), float(delta.std(dtype=float))
+    if abs(mean) > 0.05 * deviation + 1e-6:
+        raise DataError(f"{name} has the mean {mean:.3g}: expected is a density contrast, rho / mean(rho) - 1, whose "
+                        "mean is zero", value=mean, accepted=0.0)
+    return delta

@@ -13,7 +13,7 @@ from kerasgal.tiling import predict_box
 from kerasgal.training import load_config, load_weights
 
 CLASSIFY, REGRESS = "classify", "regress"  # the run folders of the two phases, inside that of the cascade
-HALO = 8  # cells of a tile's border that are thrown away
+CONTEXT = 8  # cells of a tile's border that are thrown away
 
 
 @dataclass
@@ -61,14 +61,14 @@ def load_run(folder):
     return Run(config, classifier, load_weights(build_regressor(config), Path(folder) / REGRESS))
 
 
-def predict_field(network, density, config, *, tile=None, halo=HALO, progress=None, warn=None):
+def predict_field(network, density, config, *, tile=None, context=CONTEXT, progress=None):
     """The output of a network for a whole periodic box, (n, n, n, channels) float32; see `kerasgal.tiling`.
 
-    density: (n, n, n) in units of the mean; tile: cells per side that are predicted at once, border of `halo` included,
+    density: (n, n, n) in units of the mean; tile: cells per side that are predicted at once, border of `context` included,
     by default the training's sub-cube and its border.
     """
-    return predict_box(network, density[..., None], tile=tile or config.patch + 2 * halo, halo=halo,
-                       multiple=POOLINGS, progress=progress, warn=warn)
+    return predict_box(network, density[..., None], tile=tile or config.patch + 2 * context, context=context,
+                       multiple=POOLINGS, progress=progress)
 
 
 def draw_galaxies(counts, boxsize, seed=0):

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from kerasgal.config import setting
-from kerasgal.errors import DataError
+from kerasgal.config import default, setting
+from kerasgal.errors import SettingError
 from kerasgal.training import TrainingConfig
 
 APP = "protohalo"
@@ -12,6 +12,12 @@ APP = "protohalo"
 @dataclass(frozen=True)
 class TrainConfig(TrainingConfig):
     """Target, patches, network, optimiser and watershed of one protohalo run."""
+
+    groups = {
+        "Target and patches": ("minimum", "patch", "stride", "margin", "symmetries"),
+        "Network and loss": ("levels", "filters", "dropout", "output_slope", "loss"),
+        "Watershed": ("smoothing", "marker", "separation", "floor", "depth", "calibration"),
+    }
 
     minimum: int = setting(4525, "Fewest cells of a halo; smaller ones are background. The paper's smallest halo has "
                                  "4,525.", demo=200, minimum=1)
@@ -28,15 +34,11 @@ class TrainConfig(TrainingConfig):
                                         "zero. 0 is the paper's ReLU, which can die.", minimum=0.0, maximum=1.0)
     loss: str = setting("l1", "Normalised distance of the maps: l1 as in the paper's text, l2 as its Eq. 3 prints.",
                         choices=("l1", "l2"))
-    learning_rate: float = setting(1e-4, "Learning rate of Adam.", demo=1e-3, minimum=0.0)
-    decay: str = setting("none", "How the learning rate falls: it does not, or to zero along a cosine.",
-                         demo="cosine", choices=("none", "cosine"))
-    gradient_norm: float = setting(0.0, "Global norm to which a step's gradient is clipped; 0 does not clip.", demo=1.0,
-                                   minimum=0.0)
-    batch: int = setting(16, "Samples per step, over all devices.", demo=1, minimum=1)
-    epochs: int = setting(40, "Epochs; each ends with validation and a checkpoint.", demo=16, minimum=1,
-                          resumable=True)
-    steps_per_epoch: int = setting(50, "Steps per epoch.", demo=50, minimum=1)
+    learning_rate: float = default(1e-4, demo=1e-3)
+    decay: str = default("none", demo="cosine")
+    gradient_norm: float = default(0.0, demo=1.0)
+    batch: int = default(16, demo=1)
+    epochs: int = default(40, demo=16)
     smoothing: float = setting(0.5, "Gaussian smoothing of the predicted map before its peaks are sought, in cells.",
                                minimum=0.0, resumable=True)
     marker: float = setting(0.15, "Lowest peak of the map that becomes a marker.", minimum=0.0, maximum=1.0,
@@ -51,14 +53,10 @@ class TrainConfig(TrainingConfig):
                                            "as in the paper; `residual` then minimises the residual of the whole mass "
                                            "function.", choices=("histogram", "residual"), resumable=True)
 
-    def __post_init__(self):
+    def check(self):
         if self.patch <= 2 * self.margin:
-            raise DataError(f"--patch {self.patch} leaves no cell to the loss with --margin {self.margin}: the patch "
-                            "must be larger than twice the margin")
+            raise SettingError(f"patch={self.patch} leaves no cell to the loss with margin={self.margin}: the patch "
+                               "must be larger than twice the margin")
         if self.patch % 2**self.levels:
-            raise DataError(f"--patch {self.patch} cannot be halved {self.levels} times, once per level: give a "
-                            f"multiple of {2**self.levels}, or fewer --levels")
-
-    @property
-    def decays_over_epochs(self):
-        return self.decay != "none"
+            raise SettingError(f"patch={self.patch} cannot be halved {self.levels} times, once per level: give a "
+                               f"multiple of {2**self.levels}, or fewer `levels`")

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from kerasgal.domain import of_box
 from kerasgal.errors import DataError
-from kerasgal.simulation import Simulation
+from kerasgal.simulation import opened
 
 
 def normalise(delta):
@@ -41,7 +42,7 @@ def required_halo_id(simulation, minimum):
     if halo_id.max() < 0:
         largest = true_cells(simulation).max(initial=0)
         raise DataError(f"{simulation.path} has no halo of at least {minimum} cells; its largest has {largest:g}: "
-                        "choose a smaller --minimum (--preset demo has 200), or a larger simulation")
+                        "choose a smaller `minimum` (the preset demo has 200), or a larger simulation", value=largest)
     return halo_id
 
 
@@ -75,12 +76,13 @@ def distance_map(halo_id):
     return distance / np.maximum(maximum, 1e-6)[labels]
 
 
-def load(path, minimum):
-    """Input and target of one Simulation file, each (n, n, n, 1) float32.
+def load(source, minimum):
+    """Input and target of a Simulation or its path, each (n, n, n, 1) float32, and the domain's features.
 
-    Raises DataError if the file has no haloes, none of at least `minimum` cells, or values that are not finite.
+    Raises DataError if there are no haloes, none of at least `minimum` cells, or values that are not finite.
     """
-    with Simulation(path, require=("initial/delta", "halo_id", "halos/mass", "halos/count")) as simulation:
-        delta = normalise(simulation.delta())
+    with opened(source, require=("initial/delta", "halo_id", "halos/mass", "halos/count")) as simulation:
+        delta = simulation.delta()
         halo_id = required_halo_id(simulation, minimum)
-    return delta[..., None], distance_map(halo_id)[..., None]
+        features = of_box(simulation, "initial/delta", deviation=delta.std())
+    return normalise(delta)[..., None], distance_map(halo_id)[..., None], features

@@ -1,13 +1,14 @@
 """Evaluation on simulations that the network never saw: metrics and the figures of Bernardini et al. 2020, Sec. 5."""
 
-import json
+import functools
 
 import numpy as np
 
 from kerasgal.apps.protohalo import data, excursion, figures, metrics, predict, watershed
 from kerasgal.cosmology import growth_factor
-from kerasgal.files import replacing
-from kerasgal.simulation import Simulation
+from kerasgal.plotting import track
+from kerasgal.run import Evaluation, as_list, display_name
+from kerasgal.simulation import opened
 from kerasgal.statistics import mass_bins
 
 METHODS = ("adaptive", "native", "excursion_set")
@@ -18,7 +19,7 @@ def predict_all_ways(run, simulation):
     delta = simulation.delta()
     minimum = run.config.minimum
     halo_id = {"true": data.required_halo_id(simulation, minimum)}
-    predicted = predict.predict_distance(run.model, run.config, data.normalise(delta))
+    predicted = predict.predict_distance(run.network, run.config, data.normalise(delta))
     found = predict.find_trajectories(predicted, run.config)
     for method, sizes in (("native", found.size), ("adaptive", watershed.cut_sizes(found, run.line))):
         halo_id[method] = watershed.label_haloes(found, sizes, predicted.shape, minimum)
@@ -27,19 +28,21 @@ def predict_all_ways(run, simulation):
     return delta, data.distance_map(halo_id["true"]), predicted, halo_id, found
 
 
-def evaluate(run, paths, folder, progress=lambda path: None):
-    """Evaluate a run on Simulation files; writes metrics.json and figures into `folder` and returns the metrics.
+def evaluate(run, sources, outside_domain=False):
+    """The `Evaluation` of a run on simulations that it never saw.
 
-    Mass functions are summed over the files. Each method (the adaptive watershed, the native one, and the
+    Mass functions are summed over the simulations. Each method (the adaptive watershed, the native one, and the
     excursion-set baseline) is held against the true haloes of at least the run's minimum of cells.
     """
+    sources = as_list(sources)
+    run.check_unseen(sources)
     mass = {method: [] for method in ("true", *METHODS)}
     cells = {method: [] for method in METHODS}
     members = {method: np.zeros(3, int) for method in METHODS}
-    losses, trajectories, cell_mass, first = [], [], 0.0, None
-    for path in paths:
-        progress(path)
-        with Simulation(path, require=("initial/delta", "halo_id", "halos/count")) as simulation:
+    losses, trajectories, cell_mass, first, notes = [], [], 0.0, None, []
+    for source in track(sources, "predicting"):
+        with opened(source, require=("initial/delta", "halo_id", "halos/count")) as simulation:
+            notes += run.check_domain(source, outside_domain=outside_domain)
             delta, true, predicted, halo_id, found = predict_all_ways(run, simulation)
             cell_mass = max(cell_mass, simulation.cell_mass)
             true_size = data.true_cells(simulation)
@@ -61,7 +64,7 @@ def evaluate(run, paths, folder, progress=lambda path: None):
     cells = {method: np.concatenate(values, axis=1) for method, values in cells.items()}
     edges = mass_bins(run.config.minimum * cell_mass, mass["true"].max(initial=2 * run.config.minimum * cell_mass))
 
-    result = {"simulations": [str(path) for path in paths], "minimum_cells": run.config.minimum,
+    result = {"simulations": [display_name(source) for source in sources], "minimum_cells": run.config.minimum,
               "loss": float(np.mean(losses)), "loss_per_simulation": losses, "mass_edges": edges.tolist(),
               "haloes": {method: len(values) for method, values in mass.items()}}
     for method in METHODS:
@@ -70,11 +73,35 @@ def evaluate(run, paths, folder, progress=lambda path: None):
                           "dice": metrics.dice(members[method]),
                           "cell_mass_offset_dex": float(np.median(ratio)) if len(ratio) else None,
                           "cell_mass_scatter_dex": float(ratio.std()) if len(ratio) else None}
-    figures.distance_maps(*first[:3], first[4], folder / "distance_maps.png")
-    figures.halo_slices(first[3], first[4], folder / "halo_slices.png")
-    figures.trajectories(watershed.sample(trajectories), run.line, run.config.minimum, folder / "trajectories.png")
-    figures.cell_masses(cells, folder / "cell_masses.png")
-    figures.mass_function(result, folder / "mass_function.png")
-    with replacing(folder / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n")
-    return result
+    if notes:
+        result["notes"] = list(dict.fromkeys(notes))
+    delta, true, predicted, halo_id, boxsize = first
+
+    def draw():
+        drawn = {"distance_maps": figures.distance_maps(delta, true, predicted, boxsize),
+                 "halo_slices": figures.halo_slices(halo_id, boxsize),
+                 "trajectories": figures.trajectories(watershed.sample(trajectories), run.line, run.config.minimum),
+                 "cell_masses": figures.cell_masses(cells), "mass_function": figures.mass_function(result)}
+        return {name: figure for name, figure in drawn.items() if figure is not None}
+
+    return Evaluation(result, lines(result), functools.cache(draw))
+
+
+def lines(result):
+    """The most important numbers as lines of text."""
+    yield f"loss {result['loss']:.3f}; {result['haloes']['true']} true haloes"
+    for method in METHODS:
+        row = result[method]
+        yield (f"  {method:14s} {result['haloes'][method]:5d} haloes ({100 * (row['total'] - 1):+.1f}%), summed "
+               f"residual {percent(row['summed_residual'])}, cell mass scatter "
+               f"{number(row['cell_mass_scatter_dex'])} dex")
+
+
+def percent(value):
+    """A fraction as a percentage, or a word where there is none."""
+    return "undefined" if value is None else f"{100 * value:.1f}%"
+
+
+def number(value):
+    """A number with three digits, or a word where there is none."""
+    return "undefined" if value is None else f"{value:.3f}"

@@ -2,48 +2,73 @@
 
 import numpy as np
 
-from kerasgal.plotting import figure, save
+from kerasgal.plotting import figure
 
 NAMES = {"adaptive": "U-Net + adaptive watershed", "native": "U-Net + native watershed",
          "excursion_set": "peaks above the collapse barrier"}
 COLOURS = {"adaptive": "C0", "native": "C1", "excursion_set": "C2"}
 
 
-def distance_maps(delta, true, predicted, boxsize, path):
-    """Slices through the initial density, the true distance map and the predicted one."""
-    drawing, axes = figure(3, sharey=True)
-    layer = true.shape[2] // 2
+def distance_maps(delta, true, predicted, boxsize):
+    """Slices through the initial density, the true distance map if there is one, and the predicted one."""
+    drawing, axes = figure(2 if true is None else 3, sharey=True)
+    layer = predicted.shape[2] // 2
     panels = (("initial density contrast", delta / delta.std(), {"cmap": "RdBu_r", "vmin": -3, "vmax": 3}),
               ("true distance map", true, {"cmap": "magma", "vmin": 0, "vmax": 1}),
               ("predicted distance map", predicted, {"cmap": "magma", "vmin": 0, "vmax": 1}))
-    for axis, (title, volume, options) in zip(axes, panels):
+    shown = [panel for panel in panels if panel[1] is not None]
+    for axis, (title, volume, options) in zip(axes, shown):
         image = axis.imshow(volume[:, :, layer].T, origin="lower", extent=(0, boxsize, 0, boxsize), **options)
         drawing.colorbar(image, ax=axis, shrink=0.8)
         axis.set(title=title, xlabel="x [Mpc/h]")
     axes[0].set_ylabel("y [Mpc/h]")
-    save(drawing, path)
+    return drawing
 
 
-def halo_slices(halo_id, boxsize, path):
+def halo_slices(halo_id, boxsize):
     """Slices through the label volumes, true and predicted; colours tell haloes apart and mean nothing else."""
     names = ("true", "native", "adaptive")
     drawing, axes = figure(len(names), sharey=True)
-    shuffled = np.random.default_rng(0).permutation(max(volume.max() for volume in halo_id.values()) + 2)
+    shuffled = shuffle(max(volume.max() for volume in halo_id.values()))
     layer = halo_id["true"].shape[2] // 2
     for axis, name in zip(axes, names):
-        labels = halo_id[name][:, :, layer].T
-        axis.imshow(np.ma.masked_where(labels < 0, shuffled[labels]), origin="lower", cmap="prism",
-                    extent=(0, boxsize, 0, boxsize), interpolation="nearest")
+        show_haloes(axis, halo_id[name][:, :, layer], boxsize, shuffled)
         axis.set(title=NAMES.get(name, "true haloes"), xlabel="x [Mpc/h]", facecolor="0.92")
     axes[0].set_ylabel("y [Mpc/h]")
-    save(drawing, path)
+    return drawing
 
 
-def trajectories(sampled, line, minimum, path):
+def shuffle(last):
+    """Numbers in a random order, by which the labels 0 to `last` are coloured."""
+    return np.random.default_rng(0).permutation(last + 2)
+
+
+def show_haloes(axis, labels, boxsize, shuffled):
+    """Draw a slice of labels, (n, n), -1 for none."""
+    axis.imshow(np.ma.masked_where(labels < 0, shuffled[labels]).T, origin="lower", cmap="prism",
+                extent=(0, boxsize, 0, boxsize), interpolation="nearest")
+
+
+def prediction(distance, halo_id, boxsize, layer):
+    """A slice through a predicted distance map and the haloes cut from it."""
+    drawing, axes = figure(2, sharey=True)
+    image = axes[0].imshow(distance[:, :, layer].T, origin="lower", extent=(0, boxsize, 0, boxsize), cmap="magma",
+                           vmin=0, vmax=1)
+    drawing.colorbar(image, ax=axes[0], shrink=0.8, label="distance from the border")
+    show_haloes(axes[1], halo_id[:, :, layer], boxsize, shuffle(halo_id.max()))
+    height = (layer + 0.5) * boxsize / len(distance)
+    for axis, title in zip(axes, ("predicted distance map", "haloes")):
+        axis.set(title=f"{title}, z = {height:.3g} Mpc/h", xlabel="x [Mpc/h]")
+    axes[0].set_ylabel("y [Mpc/h]")
+    axes[1].set_facecolor("0.92")
+    return drawing
+
+
+def trajectories(sampled, line, minimum):
     """All trajectories in the plane of volume and mean distance, and the line on which they are cut."""
     finite = np.isfinite(sampled.distance)
     if not finite.any():  # a network that has learned nothing has no peaks
-        return
+        return None
     drawing, axis = figure(width=5.5, height=4.2)
     volume = np.broadcast_to(sampled.volume, sampled.distance.shape)[finite]
     _, _, _, image = axis.hist2d(volume, sampled.distance[finite], cmap="Greys", norm="log",
@@ -53,15 +78,15 @@ def trajectories(sampled, line, minimum, path):
     axis.axvline(minimum, color="C0", linestyle=":", label=f"smallest halo, {minimum} cells")
     axis.set(xscale="log", xlabel="volume V [cells]", ylabel="mean distance d [cells]")
     axis.legend(frameon=False, loc="upper left")
-    save(drawing, path)
+    return drawing
 
 
-def cell_masses(cells, path):
+def cell_masses(cells):
     """Halo mass of each cell, predicted against true (Fig. 8 of the paper), for both watersheds."""
     drawing, axes = figure(2, sharex=True, sharey=True)
     together = np.concatenate([cells[name].ravel() for name in ("native", "adaptive")])
     if not len(together):
-        return
+        return None
     edges = np.geomspace(together.min() * 0.9, together.max() * 1.1, 36)
     for axis, name in zip(axes, ("native", "adaptive")):
         true, predicted = cells[name]
@@ -69,10 +94,10 @@ def cell_masses(cells, path):
         axis.plot(edges, edges, color="C3", linewidth=1)
         axis.set(xscale="log", yscale="log", title=NAMES[name], xlabel="true halo mass of a cell [Msun/h]")
     axes[0].set_ylabel("predicted halo mass of a cell [Msun/h]")
-    save(drawing, path)
+    return drawing
 
 
-def mass_function(result, path):
+def mass_function(result):
     """Number of haloes per mass bin against truth, with Poisson errors, and the residuals below."""
     drawing, (top, bottom) = figure(1, 2, width=6, height=3, sharex=True, height_ratios=(2, 1))
     edges = np.array(result["mass_edges"])
@@ -93,4 +118,4 @@ def mass_function(result, path):
     top.legend(frameon=False)
     bottom.set(xlabel="halo mass [Msun/h]", ylabel="residual [%]", ylim=(-100, 100))
     bottom.legend(frameon=False, loc="upper left")
-    save(drawing, path)
+    return drawing

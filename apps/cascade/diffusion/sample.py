@@ -13,7 +13,7 @@ from kerasgal.tiling import predict_box
 from kerasgal.training import load_config, load_weights
 
 SAMPLERS = ("ancestral", "deterministic")
-HALO = 16  # cells of a tile's border that are thrown away
+CONTEXT = 16  # cells of a tile's border that are thrown away
 WHOLE = 1024  # cells per side of a map that pass through the network at once
 
 
@@ -56,21 +56,21 @@ class Finder:
         return np.moveaxis(np.asarray(found).reshape(len(blocks), draws, *blocks.shape[1:-1]), 1, -1)
 
 
-def draw(run, density, draws, *, steps, sampler="ancestral", seed=0, parameters=(), tile=None, halo=HALO,
-         progress=None, warn=None):
+def draw(run, density, draws, *, steps, sampler="ancestral", seed=0, parameters=(), tile=None, context=CONTEXT,
+         progress=None):
     """Galaxies in each cell of a periodic map or box, drawn given its density: (draws, n, n) or (draws, n, n, n).
 
     density: (n, n) or (n, n, n) in units of the mean. steps: of the sampler, "ancestral" or "deterministic".
     parameters: of the simulation, (p,), where the run was trained with some.
-    tile, halo: cells per side that pass through the network at once, and of its border that are thrown away. The noise
+    tile, context: cells per side that pass through the network at once, and of its border that are thrown away. The noise
         is that of the whole field, and only what the network finds in it is put together from tiles, in every step:
-        where the halo reaches as far as the network sees, and with --groups 0, seams are none.
+        where the context reaches as far as the network sees, and with --groups 0, seams are none.
     progress: called as progress(done, total) in steps. warn: called with a line when memory runs out and the tile is
         halved. Draw i of a seed is the same whatever the number of draws.
     """
     multiple = 2**run.config.levels
     if tile is None:
-        tile = WHOLE if run.config.dimensions == 2 else run.config.patch + 2 * halo
+        tile = WHOLE if run.config.dimensions == 2 else run.config.patch + 2 * context
     finder = Finder(run, parameters)
     streams = [np.random.default_rng([seed, number]) for number in range(draws)]
     done = iter(range(1, steps + 1))
@@ -81,7 +81,7 @@ def draw(run, density, draws, *, steps, sampler="ancestral", seed=0, parameters=
     def denoise(z, gamma):
         finder.gamma = gamma
         found = predict_box(finder, np.concatenate([z, density[..., None]], axis=-1).astype(np.float32), tile=tile,
-                            halo=halo, multiple=multiple, warn=warn)
+                            context=context, multiple=multiple)
         if progress:
             progress(next(done), steps)
         return found

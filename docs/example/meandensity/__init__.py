@@ -1,0 +1,1 @@
+RUNS = {"meandensity": "kerasgal.apps.meandensity.run:MeanDensity"}

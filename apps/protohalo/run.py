@@ -1,0 +1,203 @@
+"""A trained run of protohalo: haloes from the initial density (Bernardini et al. 2020)."""
+
+import numpy as np
+
+from kerasgal import run_folder
+from kerasgal.apps.protohalo.config import APP, TrainConfig
+from kerasgal.domain import of_box
+from kerasgal.errors import RunError, SettingError
+from kerasgal.run import Prediction, Run, display_name
+
+WATERSHEDS = ("adaptive", "native")
+CALIBRATION = "calibration.json"
+
+
+class Haloes(Prediction):
+    """The haloes that are predicted for a simulation.
+
+    A mapping of arrays, as they stand in the file that `save` writes:
+
+    ::
+
+        distance        (n, n, n) predicted distance map
+        halo_id         (n, n, n) row of /halos of every Lagrangian cell, -1 for none
+        halos/...       halo_id, cells, mass [Msun/h], position (Lagrangian, Mpc/h), peak
+        mass_function/  mass_edges [Msun/h], differential dn/dlog10 M and its error [(h/Mpc)^3 per decade],
+                        cumulative n(> lower edge) [(h/Mpc)^3]
+        attributes      app, run, source, boxsize [Mpc/h], cell_mass [Msun/h], watershed, notes
+    """
+
+    units = {"mass": "Msun/h", "x": "Mpc/h", "y": "Mpc/h", "z": "Mpc/h", "position": "Mpc/h"}
+
+    @property
+    def distance(self):
+        """The predicted distance map, (n, n, n) float32."""
+        return self["distance"]
+
+    @property
+    def halo_id(self):
+        """Row of the table of every Lagrangian cell, (n, n, n) int32, -1 for none."""
+        return self["halo_id"]
+
+    def columns(self):
+        columns = {name.removeprefix("halos/"): values for name, values in self.arrays.items()
+                   if name.startswith("halos/")}
+        return {**columns, **dict(zip("xyz", columns["position"].T))}
+
+    def plot(self, layer=None):
+        """A slice through the distance map and the haloes; layer: cell along z, the middle one if not given."""
+        from kerasgal.apps.protohalo import figures
+
+        layer = len(self.distance) // 2 if layer is None else layer
+        return figures.prediction(self.distance, self.halo_id, self.header["boxsize"], layer)
+
+    def words(self):
+        mass = self["halos/mass"]
+        largest = f", the largest of {mass[0]:.3g} Msun/h" if len(mass) else ""
+        return f"{len(mass)} haloes{largest}; distance map, labels, catalogue, mass function"
+
+
+class Protohalo(Run):
+    """A trained run of protohalo.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> run = kg.load("RUN")                              # doctest: +SKIP
+    >>> box = kg.simulate(particles=64, boxsize=50, seed=1)
+    >>> haloes = run.predict(box)                         # doctest: +SKIP
+    >>> haloes.table["mass"].max()                        # doctest: +SKIP
+    """
+
+    app, Config = APP, TrainConfig
+    checked = ("cellsize", "redshift_final")  # the initial redshift is divided out with the deviation
+
+    def __init__(self, config, networks=None, *, line=None, **options):
+        super().__init__(config, networks, **options)
+        self.line = line
+
+    @staticmethod
+    def build(config, phase=""):
+        from kerasgal.apps.protohalo.train import build
+
+        return build(config)
+
+    @classmethod
+    def load(cls, run):
+        from kerasgal.apps.protohalo.watershed import Line
+
+        made = super().load(run)
+        path = made.folder / CALIBRATION
+        if not path.exists():
+            raise RunError(f"{run} has no {CALIBRATION}: its training did not come to an end; go on with resume=True")
+        try:
+            made.line = Line(**run_folder.read_json(path))
+        except TypeError as error:
+            raise RunError(f"{path} has no line of the cut: {error}") from error
+        return made
+
+    @classmethod
+    def fit(cls, training, validation, config, folder, **options):
+        from kerasgal.apps.protohalo.train import fit
+
+        return fit(training, validation, config, folder, **options)
+
+    def predict(self, source, *, boxsize=None, cosmology=None, redshift=None, watershed="adaptive", tile=None,
+                context=None, outside_domain=False):
+        """Predict haloes from an initial density.
+
+        Parameters
+        ----------
+        source : str, Path, Simulation or array
+            A Simulation with an initial density, or this itself: the density contrast, (n, n, n), of any amplitude.
+        boxsize : float
+            Side of the box of an array, Mpc/h.
+        cosmology : Cosmology, optional
+            Of an array; that of the training without one.
+        redshift : float, optional
+            Of the initial density in an array.
+        watershed : {"adaptive", "native"}
+            Cut regions on the calibrated line, or keep them whole.
+        tile : int, optional
+            Cells per side predicted at once, context included; the training's patch and context without one.
+        context : int, optional
+            Cells of a tile's border that are thrown away; the training's margin, rounded up, without one.
+        outside_domain : bool
+            Go on where the simulation is not like those of the training, with a note.
+
+        Returns
+        -------
+        Haloes
+
+        Raises
+        ------
+        DomainError
+            If the simulation is not like those of the training.
+        DataError
+            If there is no initial density, or one that is not finite or no contrast.
+        """
+        from kerasgal.apps.protohalo import data, predict
+        from kerasgal.apps.protohalo.watershed import catalogue
+        from kerasgal.plotting import progress
+
+        if watershed not in WATERSHEDS:
+            raise SettingError(f"watershed={watershed!r}: accepted are {', '.join(WATERSHEDS)}", value=watershed,
+                               accepted=WATERSHEDS)
+        with self.given(source, boxsize=boxsize, cosmology=cosmology, redshift=redshift) as (simulation, notes):
+            delta = simulation.delta()
+            features = of_box(simulation, "initial/delta", deviation=delta.std())
+            notes += self.check_domain(source, features, outside_domain=outside_domain)
+            boxsize, cell_mass = simulation.boxsize, simulation.cell_mass
+        with progress(display_name(source)) as tick:
+            distance = predict.predict_distance(self.network, self.config, data.normalise(delta), tile=tile,
+                                                context=context, progress=tick)
+        line = self.line if watershed == "adaptive" else None
+        halo_id = predict.find_haloes(distance, self.config, line)
+        haloes = catalogue(halo_id, distance, boxsize, cell_mass)
+        arrays = {"distance": distance, "halo_id": halo_id,
+                  **{f"halos/{name}": values for name, values in haloes.items()},
+                  **mass_functions(haloes["mass"], self.config.minimum * cell_mass, boxsize)}
+        return Haloes(self, source, arrays, notes, boxsize=boxsize, cell_mass=cell_mass, watershed=watershed)
+
+    def evaluate(self, sources, *, outside_domain=False):
+        """Hold the run against simulations that it never saw: mass function, cell masses, loss of the map.
+
+        Beside the adaptive watershed stand the native one and the excursion-set baseline.
+
+        Parameters
+        ----------
+        sources : path or Simulation, or list of them
+            Simulations with an initial density and haloes.
+        outside_domain : bool
+            Go on where one is not like those of the training, with a note.
+
+        Returns
+        -------
+        Evaluation
+
+        Raises
+        ------
+        UnseenError
+            If the run was trained or validated on one of them.
+        """
+        from kerasgal.apps.protohalo.evaluate import evaluate
+
+        return evaluate(self, sources, outside_domain=outside_domain)
+
+    def served(self):
+        description = {"input": "density contrast / its standard deviation over the whole box",
+                       "output": "normalised distance map, 1 at halo centres, 0 outside",
+                       "multiple": 2**self.config.levels, "minimum_cells": self.config.minimum,
+                       "cut": {"volume": self.line.volume, "distance": self.line.distance}}
+        return self.network, description
+
+
+def mass_functions(mass, least, boxsize):
+    """The mass function of haloes of at least a mass [Msun/h], differential and cumulative, as a file has them."""
+    from kerasgal.statistics import mass_bins, mass_function
+
+    edges = mass_bins(least, max(mass.max(initial=0), 2 * least))
+    differential, error = mass_function(mass, edges, boxsize**3)
+    cumulative = np.array([(mass >= edge).sum() for edge in edges[:-1]]) / boxsize**3
+    return {"mass_function/mass_edges": edges, "mass_function/differential": differential,
+            "mass_function/error": error, "mass_function/cumulative": cumulative}

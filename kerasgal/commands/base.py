@@ -1,0 +1,189 @@
+"""Commands and groups: what they print of logs and errors, and how their options stand in the help."""
+
+import contextlib
+import logging
+import re
+import sys
+import time
+
+import click
+
+from kerasgal.errors import DataError, SettingError
+
+RENAMED = "kerasgal.renamed"  # in a context's meta: what was given by an old name
+
+
+class Printing(logging.Handler):
+    """Prints what the library logs: information as it is, warnings on the error stream."""
+
+    def emit(self, record):
+        line = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            click.echo(f"warning: {line}", err=True)
+            return
+        if getattr(record, "dated", False) and not sys.stdout.isatty():
+            line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}"
+        click.echo(line)
+
+
+@contextlib.contextmanager
+def printing_logs():
+    """Print what kerasgal's modules log, for a `with` block."""
+    log, handler = logging.getLogger("kerasgal"), Printing()
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+def in_flags(message, command):
+    """The words of an error with a command's flags for Python's arguments: patch=7 becomes --patch 7."""
+    flags = {}
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            flags[parameter.name] = (parameter.opts[0], parameter.secondary_opts)
+
+    def flag(match):
+        name, value = match.groups()
+        if name not in flags:
+            return match[0]
+        on, off = flags[name]
+        if value in ("True", "False"):
+            return on if value == "True" or not off else off[0]
+        return f"{on} {value.strip(chr(39))}"
+
+    message = re.sub(r"(?<![\w.])([A-Za-z_]\w*)=('[^']*'|[\w./+-]*[\w/])", flag, message)
+    return re.sub(r"`([a-z_]\w*)`", lambda match: flags[match[1]][0] if match[1] in flags else match[0], message)
+
+
+class Command(click.Command):
+    """A command whose data errors are one line, and whose options stand under headings in the help.
+
+    An option belongs under the heading in its attribute `section`; those without one come last, under "Options".
+    """
+
+    def invoke(self, context):
+        try:
+            for name, (new, value) in context.meta.get(RENAMED, {}).items():
+                context.params[new] = value
+                click.echo(f"{name} is an old spelling: write {self.flag_of(new)}", err=True)
+            return super().invoke(context)
+        except SettingError as error:
+            raise click.UsageError(in_flags(str(error), self), context) from error
+        except (DataError, OSError) as error:  # OSError: a full disk, a read-only folder
+            raise click.ClickException(in_flags(str(error), self)) from error
+        except MemoryError as error:
+            raise click.ClickException(f"out of memory: {error}") from error
+        except KeyboardInterrupt as error:
+            click.echo(in_flags(str(error), self) or "stopped", err=True)
+            context.exit(130)
+
+    def flag_of(self, name):
+        """The flag, or the place, of one of its parameters."""
+        parameter = next(parameter for parameter in self.params if parameter.name == name)
+        return parameter.opts[0] if isinstance(parameter, click.Option) else parameter.make_metavar(
+            click.Context(self))
+
+    def format_options(self, context, formatter):
+        sections = {}
+        for parameter in self.get_params(context):
+            record = parameter.get_help_record(context)
+            if record:
+                sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
+        last = sections.pop("Options", [])
+        for heading, records in [*sections.items(), ("Options", last)]:
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+
+class NetworkCommand(Command):
+    """A command that runs a network: TensorFlow is imported first, without its start-up notices."""
+
+    def invoke(self, context):
+        from kerasgal.quiet import import_tensorflow
+
+        import_tensorflow()
+        return super().invoke(context)
+
+
+class Group(click.Group):
+    """A group whose list of commands shows their first sentences whole."""
+
+    command_class = Command
+
+    def format_commands(self, context, formatter):
+        rows = []
+        for name in self.list_commands(context):
+            command = self.get_command(context, name)
+            if command is not None and not command.hidden:
+                rows.append((name, command.get_short_help_str(limit=300)))
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
+
+
+class App(Group):
+    """The command group of an app."""
+
+    command_class = NetworkCommand
+
+
+def section(heading, *options):
+    """A decorator of several options that stand under one heading in the help."""
+    def decorate(command):
+        command = together(options)(command)
+        for parameter in command.__click_params__[-len(options):]:
+            parameter.section = heading
+        return command
+
+    return decorate
+
+
+def together(decorators):
+    """One decorator of several; they take effect from the last to the first, so that help lists them in order."""
+    def decorate(command):
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+def old_option(old, new, **options):
+    """A hidden option by which `new`, the name of a parameter, may still be given; its use is said."""
+    def note(context, parameter, value):
+        if value not in (None, (), False):
+            context.meta.setdefault(RENAMED, {})[old] = (new, value)
+
+    return click.option(old, hidden=True, expose_value=False, callback=note, **options)
+
+
+def finite(context, parameter, value):
+    """A Click callback that refuses NaN and infinity."""
+    import math
+
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number")
+    return value
+
+
+def check_suffix(output, accepted=(".h5", ".hdf5")):
+    """Raise UsageError if the suffix of --output is not one of those that say its format."""
+    if output.suffix not in accepted:
+        raise click.UsageError(f"--output {output}: accepted suffixes are {', '.join(accepted)}")
+
+
+def print_table(title, rows):
+    """Print pairs of a name and a value as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "value", title=str(title), title_justify="left")
+    for name, value in rows:
+        table.add_row(name, str(value))
+    Console().print(table)

@@ -1,0 +1,59 @@
+"""The settings of a config dataclass as the flags of a command."""
+
+import dataclasses
+
+import click
+
+from kerasgal.config import PRESETS, sections
+
+SOURCES = "Where settings come from"
+
+
+def settings_options(config_class):
+    """A decorator that gives a command --preset, --config and one flag per setting, under their headings.
+
+    The command receives the settings that were given as one dictionary `settings`, beside `preset` and `config`.
+    """
+    names = [field.name for field in dataclasses.fields(config_class)]
+
+    def decorate(command):
+        def collect(**arguments):
+            given = {name: arguments.pop(name) for name in names}
+            settings = {name: value for name, value in given.items() if value is not None}
+            return command(settings=settings, **arguments)
+
+        collect.__name__, collect.__doc__ = command.__name__, command.__doc__
+        collect.__click_params__ = list(getattr(command, "__click_params__", []))
+        for heading, fields in reversed(sections(config_class)):
+            for field in reversed(fields):
+                collect = _flag(field)(collect)
+                collect.__click_params__[-1].section = heading
+        for option in (
+                click.option("--config", type=click.Path(dir_okay=False), metavar="FILE",
+                             help="JSON or TOML file, such as a run folder's config.json or what `config` prints; it "
+                                  "need not have all settings. Single flags go before it, it before the preset."),
+                click.option("--preset", type=click.Choice(PRESETS),
+                             help="The paper's values, or a demonstration's sized for two CPU cores.")):
+            collect = option(collect)
+            collect.__click_params__[-1].section = SOURCES
+        return collect
+
+    return decorate
+
+
+def _flag(field):
+    name = "--" + field.name.replace("_", "-")
+    paper, demo = field.default, field.metadata["demo"]
+    help = f"{field.metadata['help']}  [default: {paper}{'' if demo == paper else f'; demo: {demo}'}]"
+    if field.type is bool:
+        return click.option(f"{name}/--no-{name[2:]}", default=None, help=help)
+    choices, minimum, maximum = (field.metadata[key] for key in ("choices", "minimum", "maximum"))
+    if choices:
+        kind = click.Choice(choices)
+    elif field.type is int and (minimum, maximum) != (None, None):
+        kind = click.IntRange(minimum, maximum)
+    elif field.type is float and (minimum, maximum) != (None, None):
+        kind = click.FloatRange(minimum, maximum)
+    else:
+        kind = field.type
+    return click.option(name, type=kind, default=None, help=help)

@@ -1,0 +1,141 @@
+"""What a run was trained on, and whether a box or an image is like it.
+
+A network answers anything, also about cells of twice the size. So a run keeps, as domain.json, what describes its
+training data: of each number the least and the greatest value, of each word all that there were. What is asked about is
+described by the same names. Each rule says how far it may lie outside; what nobody said on either side is not compared.
+"""
+
+import logging
+import math
+from dataclasses import dataclass
+
+from kerasgal.errors import DomainError
+
+log = logging.getLogger(__name__)
+
+COSMOLOGY = ("Om0", "Ob0", "h", "ns", "sigma8")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How much a feature may differ from the training's.
+
+    words: the feature with its value, e.g. "cells of {} Mpc/h"; relative: by which share a number may be smaller or
+    larger; absolute: by how much; both of the nearest value of the training. least: only smaller numbers are outside.
+    """
+
+    words: str
+    relative: float = 0.0
+    absolute: float = 0.0
+    least: bool = False
+
+    def accepts(self, value, known):
+        """Whether a value is like the known ones: [least, greatest] of numbers, all of words."""
+        if isinstance(value, str):
+            return value in known
+        low, high = known
+        room = self.absolute + 1e-6
+        if value < low * (1 - self.relative) - room:
+            return False
+        return self.least or value <= high * (1 + self.relative) + room
+
+    def say(self, known):
+        """The known values in words."""
+        if isinstance(known[0], str):
+            return self.words.format(" or ".join(known))
+        low, high = (f"{value:.4g}" for value in known)
+        return self.words.format(low if low == high else f"{low} to {high}")
+
+
+RULES = {
+    "cellsize": Rule("cells of {} Mpc/h", relative=0.1),
+    # The linear density grows as 1 / (1 + z), which tells redshifts of initial conditions apart.
+    "redshift_initial": Rule("an initial density at redshift {}", relative=0.05, absolute=0.05),
+    "redshift_final": Rule("redshift {}", absolute=0.05),
+    "density_of": Rule("a density of {}"),
+    "deviation": Rule("a density contrast with the standard deviation {}", relative=0.3),
+    # Fewer are noise: most cells have none.
+    "particles_per_cell": Rule("{} particles per cell", relative=0.1, least=True),
+    "pixel_scale": Rule("pixels of {} arcsec", relative=0.1),
+    "unit": Rule("flux in {}"),
+    "psf_fwhm": Rule("a seeing of {} arcsec", relative=0.3),
+    **{name: Rule(f"{name} = {{}}", relative=0.1) for name in COSMOLOGY},
+}
+
+
+def of(features):
+    """The domain that a list of features makes: {name: [least, greatest]}, or {name: [words]}.
+
+    features: one dictionary for each box or set of images; None and NaN are what is not known.
+    """
+    names = dict.fromkeys(name for one in features for name in one)
+    domain = {}
+    for name in names:
+        values = [one[name] for one in features if _is_known(one.get(name))]
+        if not values:
+            continue
+        words = isinstance(values[0], str)
+        domain[name] = sorted(set(values)) if words else [float(min(values)), float(max(values))]
+    return domain
+
+
+def _is_known(value):
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
+def differences(domain, features, names):
+    """What of the named features is not like the domain: a list of sentences' parts, each with both values."""
+    found = []
+    for name in names:
+        value, known = features.get(name), domain.get(name)
+        if known and _is_known(value) and not RULES[name].accepts(value, known):
+            value = [value] if isinstance(value, str) else [value, value]
+            found.append(f"{RULES[name].say(value)}, and the run was trained on {RULES[name].say(known)}")
+    return found
+
+
+def unsaid(domain, features, names):
+    """The named features that the domain has and the features leave unsaid."""
+    return [name for name in names if name in domain and not _is_known(features.get(name))]
+
+
+def check(domain, features, names, *, what, minor=(), outside_domain=False):
+    """Notes for a product of what is asked about; raises DomainError if it is not like the training's.
+
+    domain: of `of`, empty for a run of an earlier version. features: of what is asked about, which is called `what`.
+    names: the features that must be alike; minor: those whose difference is only noted.
+    outside_domain: go on where they differ; what does is noted.
+
+    Every note is logged as a warning, too.
+    """
+    outside = differences(domain, features, names)
+    if outside and not outside_domain:
+        raise DomainError(f"{what} has {'; '.join(outside)}; give outside_domain=True to go on all the same",
+                          value=features, accepted=domain)
+    notes = [f"outside the domain of the run: {what} has {line}" for line in outside]
+    notes += [f"{what} has {line}" for line in differences(domain, features, minor)]
+    for note in notes:
+        log.warning(note)
+    return notes
+
+
+def of_box(simulation, field, *, gridsize=None, deviation=None):
+    """The features of a Simulation that a network of its `field`, "initial/delta" or "final/delta", depends on.
+
+    gridsize: cells a side of that field, where it is made of particles; deviation: its standard deviation, where that
+    is known already.
+    """
+    if gridsize is None:
+        gridsize = simulation[field].shape[0]
+    features = {
+        "cellsize": simulation.boxsize / gridsize, "boxsize": simulation.boxsize, "gridsize": gridsize,
+        "redshift_initial": simulation.redshift_initial if field.startswith("initial") else None,
+        "redshift_final": simulation.redshift_final, "finder": simulation.finder, "minimum": simulation.minimum,
+        "deviation": None if deviation is None else float(deviation),
+        "density_of": simulation.density_of if field.startswith("final") else None,
+    }
+    if field.startswith("final") and "final/position" in simulation:
+        features["particles_per_cell"] = simulation["final/position"].shape[0] / gridsize**3
+    if "cosmology" in simulation:
+        features |= {name: getattr(simulation.cosmology, name) for name in COSMOLOGY}
+    return features

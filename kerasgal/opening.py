@@ -1,0 +1,81 @@
+"""Opening a file of ours, whatever it is: a Simulation file, an image set, or what a run predicted."""
+
+from kerasgal.errors import DataError
+from kerasgal.files import CheckedFile, datasets, open_hdf5
+from kerasgal.imageset import FORMAT as IMAGE_SET
+from kerasgal.imageset import ImageSet
+from kerasgal.simulation import FORMAT as SIMULATION
+from kerasgal.simulation import Simulation
+
+
+class PredictionFile(CheckedFile):
+    """A file that `Prediction.save` wrote, opened for reading; arrays are HDF5 datasets.
+
+    Attributes
+    ----------
+    header : dict
+        What it says of itself: app, run, source, boxsize [Mpc/h], and notes, if there are any.
+    """
+
+    def _check(self):
+        if "app" not in self.file.attrs:
+            raise DataError(f"{self.path} is not a prediction: it has no attribute app")
+
+    @property
+    def header(self):
+        return {name: str(value) if isinstance(value, bytes | str) else value
+                for name, value in self.file.attrs.items()}
+
+    def keys(self):
+        """Names of all datasets, in alphabetical order."""
+        return sorted(datasets(self.file))
+
+    def __getitem__(self, name):
+        if name not in self.file:
+            raise KeyError(f"{self.path} has no {name}; it holds {', '.join(self.keys())}")
+        return self.file[name]
+
+    def _ipython_key_completions_(self):
+        return self.keys()
+
+    def __repr__(self):
+        return f"<Prediction of {self.header['app']} {self.path}\n holding {', '.join(self.keys())}>"
+
+
+def open(path):
+    """Open a Simulation file, an image-set file or a prediction.
+
+    Parameters
+    ----------
+    path : str or Path
+        An HDF5 file that kerasgal wrote.
+
+    Returns
+    -------
+    Simulation, ImageSet or PredictionFile
+        By what is in the file, whatever its name. Each is a mapping of names to HDF5 datasets, which are read where
+        they are sliced, and a context manager that closes the file.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, or none of the three.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> kg.simulate("box.h5", particles=16, boxsize=12.5, seed=1).close()
+    >>> with kg.open("box.h5") as box:
+    ...     print(box.boxsize, box["halo_id"].shape)
+    12.5 (16, 16, 16)
+    """
+    with open_hdf5(path) as file:
+        made, app = file.attrs.get("format"), file.attrs.get("app")
+    if made == SIMULATION:
+        return Simulation(path, require=())
+    if made == IMAGE_SET:
+        return ImageSet(path)
+    if app:
+        return PredictionFile(path)
+    raise DataError(f"{path} was not written by kerasgal: `kerasgal info` says what it is, `kerasgal convert` makes a "
+                    "Simulation file of it")

@@ -1,0 +1,582 @@
+"""A trained run: what all apps' runs are and can do.
+
+An app has a class for its runs that extends `Run` and says what its networks are (`build`), how they are trained
+(`fit`), and what they say (`predict`, `evaluate`). What a run says is a `Prediction`, how good it is an `Evaluation`.
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from kerasgal import __version__, quiet, registry, run_folder
+from kerasgal import config as configuration
+from kerasgal import domain as domains
+from kerasgal.errors import DataError, RunError, SettingError
+from kerasgal.files import check_room, refuse_existing, replacing
+from kerasgal.simulation import Simulation, from_array, opened
+from kerasgal.tables import quantities, write_table
+
+log = logging.getLogger(__name__)
+_said = set()  # folders of earlier versions that were said to be so
+
+
+def load(run):
+    """Open a trained run.
+
+    Parameters
+    ----------
+    run : str or Path
+        A run folder, of any app.
+
+    Returns
+    -------
+    Run
+        Of the class of the folder's app: Protohalo, HaloMass, Cascade, Diffusion or Morph.
+
+    Raises
+    ------
+    RunError
+        If the folder is no run folder, or its training did not come to an end.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> run = kg.load("RUN")                # doctest: +SKIP
+    >>> run.predict("box.h5").table         # doctest: +SKIP
+    """
+    return registry.run_class(run_folder.app_of(run)).load(run)
+
+
+def train(app, training=None, validation=None, *, run=None, **options):
+    """Train a run of an app, e.g. ``kg.train("protohalo", ["a.h5", "b.h5"], run="run", preset="demo", epochs=5)``.
+
+    Parameters
+    ----------
+    app : str
+        "protohalo", "halomass", "cascade", "cascade diffusion", "morph", or another one that is installed.
+    training, validation, run, **options
+        See `Run.train`.
+
+    Returns
+    -------
+    Run
+    """
+    return registry.run_class(app).train(training, validation, run=run, **options)
+
+
+class Run:
+    """A trained run: configuration, domain, networks with their best weights.
+
+    Made by `load` or `train`; ``Protohalo(config)`` is one that is not trained, for a look at its `summary`.
+
+    Attributes
+    ----------
+    config : Config
+        Its settings; a frozen dataclass.
+    networks : dict
+        {phase: Keras model}; the phase is "" where there is one network.
+    folder : Path or None
+        Where it was loaded from.
+    domain : dict
+        What it was trained on; see `kerasgal.domain`. Empty for a run of kerasgal 0.1.
+    """
+
+    app = None  # in config.json
+    Config = None
+    phases = ("",)  # its networks, and the folders of each inside the run folder
+    own = {}  # of `kerasgal.simulations.own_simulations`, which a training that is given none makes
+    loss = None  # of its network, as Keras takes it
+    field = "initial/delta"  # what it sees of a simulation
+    checked = ("cellsize", "redshift_final")  # features of the domain that must be alike
+    suffixes = (".h5",)  # of the files that predictions are saved as
+    label = None  # in the names of these files, where it is not the app's last word
+
+    def __init__(self, config, networks=None, *, folder=None, domain=None):
+        quiet.import_tensorflow()
+        self.config, self.folder, self.domain = config, folder, domain or {}
+        self.networks = networks or {phase: self.build(config, phase) for phase in self.phases}
+
+    # What an app says of itself
+
+    @staticmethod
+    def build(config, phase=""):
+        """The network of a configuration, not compiled."""
+        raise NotImplementedError
+
+    @classmethod
+    def fit(cls, training, validation, config, folder, **options):
+        """Train the networks into `folder`; returns something, or None in all workers but the first.
+
+        options: of `kerasgal.training.train`. This is for an app of one network, whose class says what `loss` it has
+        and how `batches` are made of simulations; others say all of it themselves.
+        """
+        from kerasgal.training import optimizer, train
+
+        def compiled():
+            network = cls.build(config)
+            network.compile(optimizer(config), loss=cls.loss)
+            return network
+
+        return train(
+            compiled, lambda first: cls.batches(training, config, seed=config.seed, first=first),
+            (lambda devices: cls.batches(validation, config, full=devices > 1)) if validation else None,
+            config, folder, app=cls.app, domain=domains.of([cls.features(source) for source in training]), **options)
+
+    @staticmethod
+    def batches(sources, config, *, seed=None, first=0, full=False):
+        """Inputs and targets of simulations as a tf.data.Dataset; see `kerasgal.pipeline.stream` for the rest."""
+        raise NotImplementedError
+
+    @classmethod
+    def features(cls, source):
+        """What the domain knows of a simulation; see `kerasgal.domain.of_box`."""
+        with opened(source, (cls.field,)) as simulation:
+            return domains.of_box(simulation, cls.field)
+
+    def served(self, **options):
+        """The network that is exported, and what a caller must know of it, a dictionary."""
+        raise NotImplementedError
+
+    def predict(self, source, **options):
+        """What the run says of a simulation or of images: a `Prediction`."""
+        raise NotImplementedError
+
+    def evaluate(self, sources, **options):
+        """How good the run is on data that it never saw: an `Evaluation`."""
+        raise NotImplementedError
+
+    # What all have
+
+    @classmethod
+    def load(cls, run):
+        """The run in a run folder.
+
+        Raises
+        ------
+        RunError
+            If the folder is no run folder of the app, or its training did not come to an end.
+        """
+        quiet.import_tensorflow()
+        folder = Path(run)
+        if not folder.is_dir():
+            raise RunError(f"no such run folder: {folder}")
+        networks = {}
+        for phase in cls.phases:
+            cls.check_phase(folder, phase)
+            config = run_folder.load_config(folder / phase, cls.Config, cls.app)
+            networks[phase] = run_folder.load_weights(cls.build(config, phase), folder / phase)
+        domain = run_folder.read_json(folder / cls.phases[-1] / run_folder.DOMAIN)
+        return cls(config, networks, folder=folder, domain=domain)
+
+    @classmethod
+    def check_phase(cls, folder, phase):
+        """Raise RunError if a phase has not been trained; an app may say what to do about it."""
+        if phase and not (folder / phase / run_folder.CONFIG).exists():
+            raise RunError(f"{folder} is not a run folder of {cls.app}: it has no {phase}/{run_folder.CONFIG}")
+
+    @classmethod
+    def configure(cls, config=None, preset=None, otherwise="paper", **settings):
+        """The configuration that a preset, a file or a config, and single settings make, each over the ones before.
+
+        config: a config, the path of one in JSON or TOML, or None; preset: "paper", "demo" or None.
+        """
+        if isinstance(config, cls.Config):
+            if preset is not None:
+                raise SettingError("`config` has all settings: leave `preset` out")
+            return configuration.replace(config, settings)
+        return configuration.layered(cls.Config, preset, config, settings, otherwise=otherwise)
+
+    @classmethod
+    def train(cls, training=None, validation=None, *, run=None, config=None, preset=None, resume=False,
+              overwrite=False, init=None, tensorboard=False, **settings):
+        """Train a run.
+
+        Parameters
+        ----------
+        training : path or Simulation, or list of them, optional
+            What to train on. Without any, simulations are made first beside the run folder, and the preset is "demo".
+        validation : path or Simulation, or list of them, optional
+            What to validate on. Without any the last one of several is held out; an empty list validates on nothing.
+        run : str or Path
+            Run folder to write.
+        config : Config, str or Path, optional
+            A config, or a file of one, JSON or TOML, which need not have all settings.
+        preset : {"paper", "demo"}, optional
+            Where values come from that nothing else gives.
+        resume : bool
+            Go on with the run in the folder; needs nothing else.
+        overwrite : bool
+            Replace the run in the folder.
+        init : str or Path, optional
+            Run folder of the same kind of network, whose weights training starts from.
+        tensorboard : bool
+            Write TensorBoard logs into the run folder.
+        **settings
+            Single settings, such as ``epochs=5``.
+
+        Returns
+        -------
+        Run
+            The trained run; None in all of several workers but the first.
+
+        Raises
+        ------
+        SettingError
+            For settings that are not accepted.
+        DataError
+            For data that cannot be trained on, a run folder that may not be written into, a loss that is no number, and
+            where memory or disk run out.
+        TrainingInterrupted
+            After Ctrl-C, once the step is done and saved.
+        """
+        quiet.import_tensorflow()
+        folder = Path(run if run is not None else cls.default_folder())
+        config, training, validation = cls.prepare(training, validation, folder, config, preset, resume, overwrite,
+                                                   settings)
+        data = {"training": names_of(training), "validation": names_of(validation)}
+        with run_folder.locked(folder):
+            done = cls.fit(training, validation, config, folder, data=data, resume=resume, overwrite=overwrite,
+                           tensorboard=tensorboard, **({"init": Path(init)} if init else {}))
+        return None if done is None else cls.load(folder)
+
+    @classmethod
+    def default_folder(cls):
+        """The run folder of a training that names none."""
+        return f"{cls.app.split()[-1]}-run"
+
+    @classmethod
+    def prepare(cls, training, validation, folder, config, preset, resume, overwrite, settings):
+        """What a training was asked for: its config, and lists of what to train and to validate on."""
+        if resume and overwrite:
+            raise SettingError("resume=True and overwrite=True contradict each other: give one of them")
+        training, validation = as_list(training), None if validation is None else as_list(validation)
+        stored = folder / cls.phases[0]
+        if resume:
+            if config is None and preset is None:
+                config = stored / run_folder.CONFIG
+            if not training:
+                training, validation = map(list, run_folder.recorded_data(stored))
+        if validation and not training:
+            raise SettingError("`validation` needs simulations to train on")
+        config = cls.configure(config, preset, "paper" if training else "demo", **settings)
+        run_folder.check_folder(stored, cls.app, resume, overwrite)
+        if not training:
+            if config.strategy == "workers":
+                raise SettingError("strategy=workers needs simulations to train on: workers must not make them side "
+                                   "by side")
+            from kerasgal.simulations import own_simulations
+
+            training = own_simulations(folder.with_name(f"{folder.name}-simulations"), config.seed, **cls.own)
+        names = names_of([*training, *(validation or [])])
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise SettingError(f"{twice} is given twice: what is validated on must not be trained on")
+        if validation is None and len(training) > 1:
+            validation = [training.pop()]
+            log.info(f"validating on {names_of(validation)[0] if not resume else validation[0]}, which is not trained "
+                     "on")
+        elif not validation:
+            log.info(cls.alone)
+        return config, training, validation or []
+
+    alone = "no simulation to validate on: the best epoch is the one with the lowest training loss"
+
+    @property
+    def network(self):
+        """Its only network, a Keras model."""
+        return self.networks[self.phases[0]]
+
+    @property
+    def history(self):
+        """The epochs of its training, [{column: number}]; of several phases each row says which."""
+        if self.folder is None:
+            return []
+        rows = [(phase, row) for phase in self.phases for row in run_folder.read_history(self.folder / phase)]
+        return [{"phase": phase, **row} if phase else row for phase, row in rows]
+
+    def summary(self):
+        """Its networks layer by layer, with their numbers of parameters: text to print."""
+        lines = []
+        for phase, network in self.networks.items():
+            network.summary(print_fn=lambda text, **options: lines.append(text), expand_nested=True, line_length=100)
+            trainable = sum(int(np.prod(weight.shape)) for weight in network.trainable_weights)
+            lines.append(f"{phase or self.app}: {trainable:,} trainable parameters")
+        return "\n".join(lines)
+
+    def export(self, directory=None, overwrite=False, **options):
+        """Write the run as a TensorFlow SavedModel, with kerasgal.json beside its graph, and return its folder.
+
+        Parameters
+        ----------
+        directory : str or Path, optional
+            Folder to write; `saved_model` in the run folder without one.
+        overwrite : bool
+            Replace an earlier one.
+
+        Raises
+        ------
+        ExistsError
+            If the folder exists.
+        """
+        from kerasgal.export import export
+
+        if directory is None and self.folder is None:
+            raise SettingError("`directory` is missing: this run has no folder to write into")
+        directory = Path(directory) if directory is not None else self.folder / "saved_model"
+        network, description = self.served(**options)
+        export(network, directory, {"app": self.app, **description, "domain": self.domain}, overwrite)
+        return directory
+
+    def check_unseen(self, sources):
+        """Raise UnseenError if one of the simulations was used in training or validation."""
+        if self.folder is not None:
+            for phase in self.phases:
+                run_folder.check_unseen(self.folder / phase, names_of(sources))
+
+    @contextlib.contextmanager
+    def given(self, source, *, field="initial/delta", require=None, boxsize=None, cosmology=None, redshift=None):
+        """The simulation that somebody asks about, for a `with` block, and notes on what had to be assumed of it.
+
+        source: a path, a `Simulation`, or an array of the `field`, a density contrast, (n, n, n).
+        boxsize [Mpc/h], cosmology, redshift: what an array does not say; of a file they must not be given. Cosmology
+        and redshift that nobody says are taken to be those of the training.
+        """
+        said = {"boxsize": boxsize, "cosmology": cosmology, "redshift": redshift}
+        if not isinstance(source, np.ndarray):
+            spare = [name for name, value in said.items() if value is not None]
+            if spare:
+                raise SettingError(f"{', '.join(f'`{name}`' for name in spare)}: a Simulation says so itself; that is "
+                                   "for arrays")
+            if source is None or isinstance(source, bool | int | float):
+                raise SettingError(f"expected a path, a Simulation or an array, received {source!r}")
+            with opened(source, (field,) if require is None else require) as simulation:
+                yield simulation, []
+            return
+        if boxsize is None:
+            raise SettingError("`boxsize` is missing: the side of the box in Mpc/h, which an array does not say")
+        notes = []
+        if cosmology is None:
+            cosmology = self.assumed_cosmology()
+            notes.append("assumed, as an array does not say it: the cosmology of the training")
+        if redshift is None:
+            notes.append("assumed, as an array does not say it: the redshift of the training")
+        which = "redshift_initial" if field.startswith("initial") else "redshift_final"
+        simulation = from_array(source, boxsize=boxsize, name=field, cosmology=cosmology, **{which: redshift})
+        for note in notes:
+            log.info(note)
+        try:
+            yield simulation, notes
+        finally:
+            simulation.close()
+
+    def assumed_cosmology(self):
+        """The cosmology of the training: the middle of its range, or Planck 2018 for a run that does not say."""
+        from kerasgal.cosmology import Cosmology
+
+        known = {name: sum(self.domain[name]) / 2 for name in domains.COSMOLOGY if name in self.domain}
+        return Cosmology(**known)
+
+    def check_domain(self, source, features=None, *, outside_domain=False):
+        """Notes for a product; raises DomainError if a source is not like the training's data.
+
+        features: of the source, where they are known already; see `kerasgal.domain.check`. A run of an earlier version,
+        which does not know its domain, says so once.
+        """
+        if not self.domain:
+            place = self.folder or "this run"
+            note = f"{place} does not say what it was trained on, as runs of kerasgal 0.1 do not: nothing is " \
+                   "compared with that"
+            if self.folder is not None and self.folder not in _said:
+                _said.add(self.folder)
+                log.warning(note)
+            return [note]
+        features = self.features(source) if features is None else features
+        return domains.check(self.domain, features, self.checked, what=display_name(source), minor=domains.COSMOLOGY,
+                             outside_domain=outside_domain)
+
+    def __repr__(self):
+        parameters = sum(network.count_params() for network in self.networks.values())
+        where = self.folder if self.folder is not None else "not trained"
+        lines = [f"<{type(self).__name__} run {where}: {parameters:,} parameters"]
+        known = [domains.RULES[name].say(self.domain[name]) for name in
+                 ("cellsize", "pixel_scale", "unit", "redshift_final", "density_of") if name in self.domain]
+        lines.append(" trained on " + (", ".join(known) if known else "what it does not say"))
+        lines.append(" " + self.state())
+        return "\n".join(lines) + ">"
+
+    def state(self):
+        """Where the training ended, in words."""
+        parts = []
+        for phase in self.phases:
+            rows = run_folder.read_history(self.folder / phase) if self.folder is not None else []
+            if rows:
+                name = "val_loss" if "val_loss" in rows[0] else "loss"
+                best = min(rows, key=lambda row: row[name])
+                words = "validation" if name == "val_loss" else "training"
+                parts.append(f"{phase + ': ' if phase else ''}{words} loss {best[name]:.4g} in epoch "
+                             f"{best['epoch']:.0f} of {len(rows)}")
+        return "; ".join(parts) or "no epoch is known"
+
+
+def as_list(sources):
+    """A list of what is one or several paths or simulations."""
+    if sources is None:
+        return []
+    if isinstance(sources, str | os.PathLike | Simulation | np.ndarray):
+        return [sources]
+    return list(sources)
+
+
+def names_of(sources):
+    """What sources are called in provenance: absolute paths, or what a simulation in memory says of itself."""
+    found = []
+    for source in sources:
+        path = getattr(source, "path", source)
+        in_memory = isinstance(source, Simulation) and source.in_memory
+        if isinstance(source, np.ndarray):
+            found.append("array")
+        else:
+            found.append(str(path) if in_memory else str(Path(path).resolve()))
+    return found
+
+
+def display_name(source):
+    """What messages call a source."""
+    return "the array" if isinstance(source, np.ndarray) else str(getattr(source, "path", source))
+
+
+class Prediction(Mapping):
+    """What a run says of one source: arrays by name, a header, and notes.
+
+    Attributes
+    ----------
+    header : dict
+        app, run, source, kerasgal (version), and what else its file says of itself, such as boxsize [Mpc/h].
+    notes : list of str
+        What was assumed, and what lies outside of the domain of the run.
+    """
+
+    units = {}  # of the table's columns: {name: unit as text}, e.g. "Msun/h"
+
+    def __init__(self, run, source, arrays, notes=(), **header):
+        self.arrays, self.notes = arrays, list(notes)
+        self.header = {"app": run.app, "run": str(run.folder), "source": display_name(source),
+                       "kerasgal": __version__, **header}
+
+    def __getitem__(self, name):
+        if name not in self.arrays:
+            raise KeyError(f"there is no {name}; accepted are {', '.join(self.arrays)}")
+        return self.arrays[name]
+
+    def __iter__(self):
+        return iter(self.arrays)
+
+    def __len__(self):
+        return len(self.arrays)
+
+    def columns(self):
+        """Columns of its table, {name: array}."""
+        raise NotImplementedError
+
+    @property
+    def table(self):
+        """Its catalogue as an astropy QTable with units; the header stands in `meta`."""
+        return quantities(self.columns(), self.units, self.attributes())
+
+    def attributes(self):
+        """The header as it stands in files, with the notes, if there are any."""
+        return {**self.header, **({"notes": "; ".join(self.notes)} if self.notes else {})}
+
+    def plot(self):
+        """A Matplotlib figure of it."""
+        raise NotImplementedError
+
+    def words(self):
+        """What it is, in words."""
+        return ", ".join(f"{name} {np.shape(values)}" for name, values in self.arrays.items())
+
+    def __repr__(self):
+        lines = [f"<{type(self).__name__} of {self.header['source']}: {self.words()}", *self.notes]
+        return "\n ".join(lines) + ">"
+
+    def save(self, path, overwrite=False):
+        """Write it: all arrays as HDF5 (.h5, .hdf5), or its table (.ecsv, .fits, .csv), whole or not at all.
+
+        Raises
+        ------
+        ExistsError
+            If the file exists.
+        SettingError
+            For another suffix.
+        """
+        path = Path(path)
+        if path.suffix not in (".h5", ".hdf5"):
+            write_table(path, self.table, overwrite=overwrite)
+            return
+        import h5py
+
+        check_room(path, sum(np.asarray(values).nbytes for values in self.arrays.values()) + 2**20)
+        with replacing(path, overwrite) as temporary, h5py.File(temporary, "w") as file:
+            file.attrs.update(self.attributes())
+            for name, values in self.arrays.items():
+                file[name] = values
+
+
+class Evaluation(Mapping):
+    """How good runs are: numbers, lines of text, and figures that are drawn from them when they are asked for.
+
+    Attributes
+    ----------
+    metrics : dict
+        All numbers, as metrics.json has them. The evaluation itself is a mapping of them.
+    lines : list of str
+        The most important ones as a table.
+    """
+
+    def __init__(self, metrics, lines, draw=dict):
+        self.metrics, self.lines, self._draw = metrics, list(lines), draw
+
+    def __getitem__(self, name):
+        return self.metrics[name]
+
+    def __iter__(self):
+        return iter(self.metrics)
+
+    def __len__(self):
+        return len(self.metrics)
+
+    def __repr__(self):
+        return "\n".join(self.lines)
+
+    def figures(self):
+        """All figures, {name: Matplotlib figure}."""
+        return self._draw()
+
+    def save(self, folder, overwrite=False):
+        """Write metrics.json and a PNG of every figure into a folder.
+
+        Raises
+        ------
+        ExistsError
+            If the folder has a metrics.json.
+        """
+        from kerasgal.plotting import save
+
+        folder = Path(folder)
+        refuse_existing(folder / "metrics.json", overwrite)
+        folder.mkdir(parents=True, exist_ok=True)
+        run_folder.write_json(self.metrics, folder / "metrics.json")
+        for name, figure in self.figures().items():
+            save(figure, folder / f"{name}.png")
+
+
+def comparable(runs, name, words):
+    """Raise DataError if runs that are to be compared differ in a setting; runs: {name: Run}; words: for the error."""
+    values = {key: getattr(run.config, name) for key, run in runs.items()}
+    if len(set(values.values())) > 1:
+        raise DataError(f"runs of different {words} cannot be compared: "
+                        + ", ".join(f"{key} has {value}" for key, value in values.items()))
