@@ -71,6 +71,11 @@ class Camera:
         """Flux of a magnitude, in counts."""
         return 10 ** (0.4 * (self.zero_point - np.asarray(magnitude, np.float64)))
 
+    def about(self, psf_fwhm=None):
+        """What an image set of this camera says of itself, see `kerasgal.imageset.writing`; psf_fwhm: arcsec."""
+        return {"unit": "counts", "zero_point": self.zero_point, "pixel_scale": self.pixel_scale,
+                "psf_fwhm": psf_fwhm}
+
 
 def moffat_psf(fwhm, camera, beta=3.0):
     """A Moffat point spread function, pixels included; fwhm: arcsec."""

@@ -73,16 +73,19 @@ def simulate(output, kind, number, first, seed, overwrite):
 
     Bulges, discs, spiral arms, bars and clumps, with the pixels, seeing, sky and noise of the SDSS in r.
     """
-    from kerasgal.apps.morph.mock import galaxies
+    from kerasgal.apps.morph.mock import ABOUT, galaxies
 
     write_set(output, galaxies(number, kind, seed=seed, first=first), number,
               f"kerasgal morph simulate: {kind}, seed {seed}, galaxies {first} to {first + number - 1}; made up",
-              overwrite)
+              overwrite, ABOUT)
     click.echo(f"{output}: {number} made-up galaxies of the kind {kind}, with their Sersic parameters")
 
 
-def write_set(output, galaxies, number, source, overwrite):
-    """Write galaxies, dictionaries of image, id and columns, as an image set while they are made."""
+def write_set(output, galaxies, number, source, overwrite, about):
+    """Write galaxies, dictionaries of image, id and columns, as an image set while they are made.
+
+    about: what `imageset.writing` takes of flux, pixels and seeing.
+    """
     import itertools
 
     import numpy as np
@@ -93,7 +96,7 @@ def write_set(output, galaxies, number, source, overwrite):
 
     refuse_existing(output, overwrite)
     galaxies = iter(galaxies)
-    with progress_bar() as progress, imageset.writing(output, source, overwrite) as writer:
+    with progress_bar() as progress, imageset.writing(output, source, overwrite, **about) as writer:
         task = progress.add_task("galaxies", total=number)
         while group := list(itertools.islice(galaxies, 100)):
             columns = {name: np.array([galaxy[name] for galaxy in group]) for name in group[0]}
@@ -151,7 +154,7 @@ def archetypes(output, table, fit, number, distributions, psf, fwhm, skies, size
     sky = catalogues.skies(list(skies), size, rng) if skies else None
     count = len(chosen["n"])
     write_set(output, archetypes.archetypes(chosen, camera, point, size=size, seed=seed, skies=sky), count,
-              "kerasgal morph archetypes", overwrite)
+              "kerasgal morph archetypes", overwrite, camera.about(None if psf else fwhm))
     click.echo(f"{output}: {count} Sersic archetypes of {size}^2 pixels")
 
 

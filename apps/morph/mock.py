@@ -19,6 +19,7 @@ from kerasgal.apps.morph.archetypes import (
 from kerasgal.errors import DataError
 
 FWHM = 1.32  # arcsec: the SDSS's median seeing in r
+ABOUT = Camera().about(FWHM)  # of an image set of such galaxies
 TYPES = ("elliptical", "lenticular", "spiral")
 MODES = 16  # waves that make up the texture of a disc
 QUARTERS = 0.25, 0.5, 0.75

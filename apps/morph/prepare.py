@@ -37,10 +37,9 @@ def clean(image, config):
         raise DataError(image.error)
     if min(image.pixels.shape) < config.crop:
         received = " x ".join(map(str, image.pixels.shape))
-        raise DataError(f"{image.id}: the image has {received} pixels, fewer than --crop {config.crop}")
-    bad = ~np.isfinite(image.pixels)
-    if image.mask is not None:
-        bad |= image.mask
+        raise DataError(f"{image.id}: the image has {received} pixels, fewer than crop={config.crop}",
+                        value=image.pixels.shape, accepted=config.crop)
+    bad = bad_pixels(image)
     share = cut(bad, config.crop).mean()
     if share > BAD_LIMIT:
         raise DataError(f"{image.id}: {share:.0%} of the pixels in the cut are bad; accepted are up to {BAD_LIMIT:.0%}")
@@ -48,6 +47,12 @@ def clean(image, config):
     reach = math.ceil(math.sqrt(2) * config.crop) + 1 + 2 * SPLINE_REACH
     around = tuple(slice(max(0, (side - reach) // 2), side - max(0, (side - reach) // 2)) for side in bad.shape)
     return fill(image.pixels[around] - np.float32(sky), bad[around])
+
+
+def bad_pixels(image):
+    """The pixels of an image that are masked or not finite: (y, x) bool."""
+    bad = ~np.isfinite(image.pixels)
+    return bad if image.mask is None else bad | image.mask
 
 
 def measured_sky(image, bad, method):
@@ -62,7 +67,7 @@ def measured_sky(image, bad, method):
     frame = ~bad
     frame[y:-y, x:-x] = False
     if not frame.any():
-        raise DataError(f"{image.id}: all pixels of the border are bad, in which --sky border measures the sky")
+        raise DataError(f"{image.id}: all pixels of the border are bad, in which sky='border' measures the sky")
     return np.median(image.pixels[frame])
 
 

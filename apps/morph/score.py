@@ -1,4 +1,16 @@
-"""Likelihoods of images under both networks and their ratio (Zanisi et al. 2020, Sec. 3.3)."""
+"""Likelihoods of images under both networks and their ratio (Zanisi et al. 2020, Sec. 3.3).
+
+Each row of scores has a `flag`, the sum of what of `FLAGS` is true of its image:
+
+1 blank: no pixel of the prepared image stands out of the sky as a galaxy;
+2 saturated: the stretch is cut off in more than a tenth of the galaxy's pixels, or one of them reaches the saturation
+  that the header states;
+4 cut: the galaxy, or other light, reaches the border of the prepared image: a piece of it, or the whole border is
+  brighter than three deviations of the noise;
+8 bad: more than 5% of the pixels in the cut are masked or not finite, and filled in;
+16 unit: whether the flux is in the unit that the run was trained in is not known;
+32 not scored: the column `error` says why.
+"""
 
 import itertools
 from dataclasses import dataclass
@@ -11,8 +23,8 @@ from kerasgal.apps.morph import prepare
 from kerasgal.apps.morph.config import APP, TrainConfig
 from kerasgal.apps.morph.losses import PixelLikelihood, log_prob
 from kerasgal.apps.morph.model import pixelcnn
-from kerasgal.errors import DataError
-from kerasgal.training import load_config, load_weights
+from kerasgal.errors import DataError, DomainError
+from kerasgal.readers.flux import to_unit
 
 REAL, ARCHETYPE = "real", "archetype"  # the run folders of the two networks, inside that of the app
 PREPARATION = ("sky", "softening", "crop", "size", "bits")  # what both networks must have in common
@@ -20,16 +32,23 @@ BATCH = 64
 DETECTION = 3.0  # standard deviations above the sky from which a pixel is the galaxy's
 NUMBERS = ("log_p_real", "log_p_archetype", "llr", "galaxy_pixels", "log_p_real_galaxy", "log_p_archetype_galaxy",
            "llr_galaxy")
-COLUMNS = ("id", *NUMBERS, "error")
+COLUMNS = ("id", *NUMBERS, "flag", "error")
+FLAGS = {"blank": 1, "saturated": 2, "cut": 4, "bad": 8, "unit": 16, "not scored": 32}
+SATURATED, BAD = 0.1, 0.05  # shares of the galaxy's pixels, and of those of the cut, above which an image has the flag
 
 
 @dataclass
 class Run:
-    """A trained run: the configuration of its preparation, and the two networks with their best weights."""
+    """A trained run: the configuration of its preparation, and the two networks with their best weights.
+
+    unit, zero_point: of flux, of the images that it was trained on; see `kerasgal.readers.flux`. None if unknown.
+    """
 
     config: TrainConfig
     real: object
     archetype: object
+    unit: str | None = None
+    zero_point: float | None = None
 
 
 def build(config):
@@ -40,6 +59,8 @@ def build(config):
 
 def load_network(folder, name):
     """Configuration and network `name`, real or archetype, of a run folder; raises DataError if it has none."""
+    from kerasgal.training import load_config, load_weights
+
     folder = Path(folder) / name
     if not (folder / "config.json").exists():
         raise DataError(f"{folder.parent} has no network trained on {name} images: train it with `kerasgal morph train "
@@ -120,30 +141,97 @@ def score_batch(run, images):
     return sums, (real, archetype)
 
 
+def flag(image, prepared, config, galaxy, unit_known):
+    """What of `FLAGS` is true of an image, as their sum.
+
+    image: `Image` in the unit of the run; prepared: (y, x), what became of it; galaxy: its `galaxy_pixels`; unit_known:
+    whether the image is known to be in that unit.
+    """
+    clipped = prepared >= 1
+    saturated = clipped[galaxy].mean() > SATURATED if galaxy.any() else clipped.mean() > SATURATED
+    limit = image.facts.get("saturation")
+    if limit is not None:
+        factor = config.crop // config.size
+        full = prepare.cut(image.pixels >= limit, config.crop).reshape(config.size, factor, config.size, factor)
+        saturated |= bool((full.any(axis=(1, 3)) & galaxy).any())
+    found = {"blank": not galaxy.any() and not saturated, "saturated": saturated,
+             "cut": _reaches_border(prepared, galaxy),
+             "bad": prepare.cut(prepare.bad_pixels(image), config.crop).mean() > BAD, "unit": not unit_known}
+    return sum(FLAGS[name] for name, true in found.items() if true)
+
+
+def _reaches_border(prepared, galaxy):
+    """Whether a galaxy's pixels, or light all around, reach the border of a prepared image, (y, x)."""
+    if galaxy[[0, -1]].any() or galaxy[:, [0, -1]].any():
+        return True
+    around = np.concatenate([prepared[0], prepared[1:, -1], prepared[-1, -2::-1], prepared[-2:0:-1, 0]])
+    # Neighbours tell the noise also where a galaxy's slope makes the border uneven.
+    noise = 1.4826 * np.median(np.abs(np.diff(around))) / 2**0.5
+    return np.median(around) > DETECTION * max(noise, 1e-6)
+
+
+def _prepared(run, image):
+    """An image in the unit of the run, as its networks see it, and whether it is known to be in that unit.
+
+    Raises DataError as `prepare.prepare` and `to_unit` do.
+    """
+    if image.error:
+        raise DataError(image.error)
+    told = image.flux_scale is not None
+    image = to_unit(image, run.unit, run.zero_point)
+    known = told or run.zero_point is not None and (image.unit, image.zero_point) == (run.unit, run.zero_point)
+    return image, prepare.prepare(image, run.config), known
+
+
+def _refuse_blank(run, images, prepared):
+    """Raise DataError if in more than half of the prepared images, (batch, y, x), no pixel is a galaxy's."""
+    blank = sum(not galaxy_pixels(stamp).any() for stamp in prepared)
+    if 2 * blank <= len(prepared):
+        return
+    largest = max(float(np.max(image.pixels, where=np.isfinite(image.pixels), initial=-np.inf)) for image in images)
+    unit = {image.unit for image in images}
+    unit = unit.pop() if len(unit) == 1 else None
+    wanted = run.unit or "a unit that it does not say"
+    if run.zero_point is not None:
+        wanted += f" of which one has {run.zero_point:g} mag"
+    raise DomainError(f"{blank} of the first {len(prepared)} images show no galaxy after the stretch "
+                      f"arsinh(flux / {run.config.softening:g}): their largest flux is {largest:.3g} in "
+                      f"{unit or 'an unknown unit'}, and the run was trained on {wanted}; if they are galaxies, "
+                      f"give `unit`, `zero_point` or `flux_scale`", value=largest, accepted=run.config.softening)
+
+
 def score(run, images, batch=None):
     """Score a stream of `Image`s in batches: yields, for each batch, its rows and (ids, images, maps) or None.
 
-    A row is a dictionary with COLUMNS as keys. An image that cannot be read or prepared has a row with the error and
-    no numbers; nothing is held but a batch.
+    A row is a dictionary with COLUMNS as keys. Images are brought to the unit of the run. One that cannot be read,
+    brought to it or prepared has a row with the error and no numbers; nothing is held but a batch. Raises DomainError,
+    before there is a row, if most images of the first batch show no galaxy.
     """
     images, batch = iter(images), batch or BATCH
+    begun = False
     while group := list(itertools.islice(images, batch)):
-        rows, prepared, kept = [], [], []
+        rows, prepared, kept, scaled, known = [], [], [], [], []
         for image in group:
             row = dict.fromkeys(COLUMNS, "") | {"id": image.id}
             rows.append(row)
             try:
-                prepared.append(prepare.prepare(image, run.config))
+                for column, value in zip((scaled, prepared, known), _prepared(run, image)):
+                    column.append(value)
                 kept.append(row)
             except DataError as error:
-                row["error"] = str(error)
+                row |= {"error": str(error), "flag": FLAGS["not scored"]}
         if not kept:
             yield rows, None
             continue
         # Always of one size: another one would be compiled anew.
         full = np.stack(prepared + prepared[:1] * (batch - len(prepared)))
+        count = len(kept)
+        if not begun:
+            _refuse_blank(run, scaled, full[:count, ..., 0])
+            begun = True
         sums, maps = score_batch(run, full)
         for number, row in enumerate(kept):
             row.update({name: sums[name][number].item() for name in NUMBERS})
-        count = len(kept)
+            stamp = full[number, ..., 0]
+            row["flag"] = flag(scaled[number], stamp, run.config, galaxy_pixels(stamp), known[number])
         yield rows, ([row["id"] for row in kept], full[:count, ..., 0], tuple(values[:count] for values in maps))

@@ -2,11 +2,13 @@
 
 import contextlib
 import csv
+import itertools
 
 import numpy as np
 
 from kerasgal.apps.morph.config import APP
 from kerasgal.apps.morph.score import COLUMNS, NUMBERS, score
+from kerasgal.errors import DataError
 from kerasgal.files import replacing, write_table
 
 SUFFIXES = (".csv", ".ecsv", ".fits")
@@ -20,14 +22,15 @@ def write(run, images, path, *, maps=None, resume=False, overwrite=False):
     """
     progress = path.with_name(f".{path.name}.partial")
     done = {row["id"] for row in read(progress)} if resume and progress.exists() else set()
+    scored = score(run, (image for image in images if image.id not in done))
+    begun = list(itertools.islice(scored, 1))  # raises an error before there is a file
     path.parent.mkdir(parents=True, exist_ok=True)
-    left = (image for image in images if image.id not in done)
     with (progress.open("a" if done else "w", newline="") as file,
           map_file(maps, run.config.size, overwrite) if maps else contextlib.nullcontext() as append):
         table = csv.DictWriter(file, COLUMNS)
         if not done:
             table.writeheader()
-        for rows, batch in score(run, left):
+        for rows, batch in itertools.chain(begun, scored):
             table.writerows(rows)
             file.flush()
             if append and batch:
@@ -38,9 +41,16 @@ def write(run, images, path, *, maps=None, resume=False, overwrite=False):
 
 
 def read(path):
-    """Rows of a table of scores in CSV, as dictionaries of text; a last line that was cut off is left out."""
+    """Rows of a table of scores in CSV, as dictionaries of text; a last line that was cut off is left out.
+
+    Raises DataError if it has other columns than such tables have.
+    """
     with open(path, newline="") as file:
-        yield from (row for row in csv.DictReader(file) if None not in row.values())
+        table = csv.DictReader(file)
+        if table.fieldnames and tuple(table.fieldnames) != COLUMNS:
+            raise DataError(f"{path} has the columns {', '.join(table.fieldnames)}; a table of scores has "
+                            f"{', '.join(COLUMNS)}; without resume=True it begins anew")
+        yield from (row for row in table if None not in row.values())
 
 
 def convert(progress, path, overwrite):
@@ -55,6 +65,7 @@ def convert(progress, path, overwrite):
         columns = {name: [row[name] for row in rows] for name in COLUMNS}
         for name in NUMBERS:
             columns[name] = np.array([float(value) if value else np.nan for value in columns[name]])
+        columns["flag"] = np.array([int(value) for value in columns["flag"]])
         write_table(path, columns, {"app": APP}, overwrite)
     return len(rows), sum(bool(row["error"]) for row in rows)
 

@@ -116,7 +116,7 @@ def test_a_bad_file_is_reported_and_does_not_stop_the_rest(run, galaxies, tmp_pa
     assert done.returncode == 1 and "4 of 6 images could not be scored" in done.stderr
     errors = {row["id"]: row["error"] for row in rows_of(tmp_path / "scores.csv")}
     assert not errors["a_good"] and not errors["f_larger"]
-    for name, words in (("b_cut", "cut short"), ("c_small", "fewer than --crop 64"), ("d_nan", "are bad"),
+    for name, words in (("b_cut", "cut short"), ("c_small", "fewer than crop=64"), ("d_nan", "are bad"),
                         ("e_colour", "a colour image")):
         assert words in errors[name], errors
     first, last = (row for row in rows_of(tmp_path / "scores.csv") if not row["error"])

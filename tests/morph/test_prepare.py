@@ -166,7 +166,7 @@ def test_too_many_bad_pixels_are_refused_wherever_it_is_turned_to():
 def test_a_border_of_bad_pixels_has_no_sky():
     pixels = noisy()
     pixels[:6], pixels[-6:], pixels[:, :6], pixels[:, -6:] = (np.nan,) * 4
-    with pytest.raises(DataError, match="galaxy: all pixels of the border are bad, in which --sky border"):
+    with pytest.raises(DataError, match="galaxy: all pixels of the border are bad, in which sky='border'"):
         prepare(image(pixels), dataclasses.replace(PAPER, sky="border"))
 
 
@@ -174,7 +174,7 @@ def test_a_border_of_bad_pixels_has_no_sky():
 
 
 def test_images_smaller_than_the_cut_and_unread_ones_are_refused():
-    with pytest.raises(DataError, match="galaxy: the image has 63 x 200 pixels, fewer than --crop 64"):
+    with pytest.raises(DataError, match="galaxy: the image has 63 x 200 pixels, fewer than crop=64"):
         prepare(image(np.zeros((63, 200))), PAPER)
     with pytest.raises(DataError, match="a.fits is damaged"):
         prepare(Image("a", None, error="a.fits is damaged"), PAPER)
