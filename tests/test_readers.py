@@ -10,8 +10,9 @@ from click.testing import CliRunner
 
 from kerasgal.cli import main
 from kerasgal.errors import DataError
-from kerasgal.readers import gadget
-from kerasgal.readers.convert import convert, lagrangian_order, linear_density
+from kerasgal.readers import base
+from kerasgal.readers.convert import write as convert
+from kerasgal.readers.lagrangian import lagrangian_order, linear_density
 from kerasgal.simulation import Simulation
 
 AREPO = Path(__file__).parents[2] / "shared" / "data" / "arepo_L50n32"
@@ -175,11 +176,11 @@ def test_arepo_snapshot_alone_on_a_grid(tmp_path):
 @needs_camels
 def test_incomplete_camels_files(tmp_path):
     with pytest.raises(DataError) as error:
-        gadget.read_header(CAMELS / "camels_snap.hdf5")
+        base.open_snapshot(CAMELS / "camels_snap.hdf5")
     assert str(error.value) == (f"{CAMELS}/camels_snap.hdf5 has no dark-matter particles (PartType1); it has gas "
-                                "(PartType0), stars (PartType4), see --particles")
+                                "(PartType0), stars (PartType4), see `particles`")
     with pytest.raises(DataError) as error:
-        gadget.read_groups(CAMELS / "camels_subhalo.hdf5")
+        base.read_groups(CAMELS / "camels_subhalo.hdf5")
     assert str(error.value) == (f"{CAMELS}/camels_subhalo.hdf5 has no group Header, so it is no Gadget group "
                                 "file; it holds Subhalo")
 
@@ -339,7 +340,7 @@ def chunked(tmp_path):
 
 @pytest.mark.parametrize("at_once", [2**20, 3])
 def test_several_files(tmp_path, chunked, at_once, monkeypatch):
-    monkeypatch.setattr(gadget, "PARTICLES_AT_ONCE", at_once)
+    monkeypatch.setattr(base, "PARTICLES_AT_ONCE", at_once)
     seen = []
     convert(tmp_path / "run.h5", progress=lambda done, total: seen.append((done, total)), **chunked)
     check(tmp_path / "run.h5")
@@ -468,15 +469,14 @@ ERRORS = {
         lambda folder: (folder / "groups.hdf5").unlink(), "no such file: {folder}/groups.hdf5"),
     "not Gadget": (
         lambda folder: (folder / "ics").write_text("x, y, z\n1, 2, 3\n"),
-        "{folder}/ics is no snapshot that is read: neither HDF5, nor with a header of 256 bytes in front as "
-        "Gadget's, nor of the size that a TIPSY header says"),
+        "{folder}/ics is no snapshot that is read; accepted are {snapshots}"),
     "empty": (
         lambda folder: cut(folder / "ics", 0),
-        "{folder}/ics is no snapshot that is read: neither HDF5, nor with a header of 256 bytes in front as "
-        "Gadget's, nor of the size that a TIPSY header says"),
-    "format 2": (
+        "{folder}/ics is empty; accepted are {snapshots}"),
+    "the beginning of format 2": (
         lambda folder: (folder / "ics").write_bytes(b"\x08\0\0\0HEAD\x08\x01\0\0\x08\0\0\0"),
-        "{folder}/ics is a Gadget snapshot in format 2; accepted are format 1 and HDF5 (format 3)"),
+        "{folder}/ics is no Gadget snapshot in binary, or its beginning is damaged: it has no header of 256 bytes in "
+        "front"),
     "cut short": (
         lambda folder: cut(folder / "ics", 2000),
         "{folder}/ics is cut short, or its header is damaged: 512 particles take at least "
@@ -488,17 +488,16 @@ ERRORS = {
     "groups not HDF5": (
         lambda folder: (folder / "groups.hdf5").write_text("0"),
         "{folder}/groups.hdf5 has the shape (1, 1); a table of members has two columns, particle ID and halo ID. "
-        "Accepted are FoF/SUBFIND and CAESAR catalogues in HDF5, Rockstar's and HOP's tables in text, and "
-        "tables of particle ID and halo ID, in text or .npy"),
+        "Accepted are {groups}"),
     "no BoxSize in HDF5": (
         lambda folder: rewrite(folder / "snap.hdf5", BoxSize=None),
-        "{folder}/snap.hdf5 has no BoxSize in its header; give --boxsize"),
+        "{folder}/snap.hdf5 has no BoxSize in its header; give `boxsize`"),
     "no BoxSize in binary": (
         lambda folder: replace_initial(folder, np.arange(N**3), boxsize=0),
-        "{folder}/ics has no BoxSize, UnitLength_in_cm in its header; give --boxsize, --length-unit"),
+        "{folder}/ics has no BoxSize, UnitLength_in_cm in its header; give `boxsize`, `length_unit`"),
     "no redshift": (
         lambda folder: rewrite(folder / "snap.hdf5", Redshift=None),
-        "{folder}/snap.hdf5 has no Redshift in its header; give --redshift"),
+        "{folder}/snap.hdf5 has no Redshift in its header; give `redshift`"),
     "no snapshot Header": (
         lambda folder: delete(folder / "snap.hdf5", "Header"),
         "{folder}/snap.hdf5 has no group Header, so it is no Gadget snapshot; it holds PartType1"),
@@ -513,7 +512,7 @@ ERRORS = {
         "{folder}/groups.hdf5 has values that are negative, NaN or infinite in its columns GroupLenType"),
     "no dark matter": (
         lambda folder: rewrite(folder / "snap.hdf5", NumPart_ThisFile=[5, 0, 0, 0, 0, 0]),
-        "{folder}/snap.hdf5 has no dark-matter particles (PartType1); it has gas (PartType0), see --particles"),
+        "{folder}/snap.hdf5 has no dark-matter particles (PartType1); it has gas (PartType0), see `particles`"),
     "no dataset": (
         lambda folder: delete(folder / "snap.hdf5", "PartType1/Velocities"),
         "{folder}/snap.hdf5 has no Velocities in its group PartType1"),
@@ -530,13 +529,17 @@ ERRORS = {
     "unknown length unit": (
         lambda folder: rewrite(folder / "snap.hdf5", UnitLength_in_cm=1.0),
         "{folder}/snap.hdf5 has UnitLength_in_cm = 1; accepted are 3.08568e+21 (kpc) and 3.08568e+24 (Mpc)"),
-    "unknown mass unit": (
+    "another mass unit": (
         lambda folder: rewrite(folder / "snap.hdf5", UnitMass_in_g=1.989e33),
-        "{folder}/snap.hdf5 has UnitMass_in_g = 1.989e+33; accepted is 1.989e+43"),
+        "{folder}/snap.hdf5: 512 particles of 66.61 Msun/h in a box of 16 Mpc/h are 1e-10 of the mean matter density; "
+        "accepted are 0.05 to 1.05 (is the length unit right?)"),
+    "a mass unit that is none": (
+        lambda folder: rewrite(folder / "snap.hdf5", UnitMass_in_g="Msun"),
+        "{folder}/snap.hdf5 has UnitMass_in_g = nan; accepted is a number above 0"),
     "no length unit": (
         lambda folder: rewrite(folder / "snap.hdf5", UnitLength_in_cm=None),
         "{folder}/ics does not say its length unit (its BoxSize is 16000); "
-        "give --length-unit kpc or --length-unit Mpc"),
+        "give length_unit=kpc or length_unit=Mpc"),
     "other box": (
         lambda folder: rewrite(folder / "groups.hdf5", BoxSize=20000.0, UnitLength_in_cm=3.085678e21),
         "{folder}/ics and {folder}/groups.hdf5 are not of one run: their boxes are 16 and 20 Mpc/h"),
@@ -590,7 +593,8 @@ def test_error(tmp_path, name):
     damage(tmp_path)
     with pytest.raises(DataError) as error:
         convert(tmp_path / "run.h5", **files)
-    assert str(error.value) == message.format(folder=tmp_path)
+    assert str(error.value) == message.format(folder=tmp_path, snapshots=base.accepted("snapshot"),
+                                              groups=base.accepted("groups"))
     assert not (tmp_path / "run.h5").exists()
 
 
@@ -635,7 +639,7 @@ def test_fewer_types_of_particles(tmp_path):
 
 def test_groups_without_a_snapshot(tmp_path):
     files = write_run(tmp_path)
-    with pytest.raises(DataError, match=r"^a group catalogue \(--groups\) needs the snapshot .*$"):
+    with pytest.raises(DataError, match=r"^a group catalogue \(`groups`\) needs the snapshot .*$"):
         convert(tmp_path / "run.h5", initial=files["initial"], groups=files["groups"])
 
 

@@ -6,8 +6,9 @@ import pytest
 
 from kerasgal.cosmology import Cosmology, mean_density
 from kerasgal.errors import DataError
-from kerasgal.readers.catalogues import number_of_groups
-from kerasgal.readers.convert import convert, linear_density
+from kerasgal.readers.base import number_of_groups
+from kerasgal.readers.convert import write as convert
+from kerasgal.readers.lagrangian import linear_density
 from kerasgal.simulation import Simulation, write
 
 N, BOX, OM0 = 8, 16.0, 0.3  # particles a side, Mpc/h
@@ -76,12 +77,12 @@ def test_rockstar(tmp_path, parent):
 def test_rockstar_of_another_box_or_redshift_or_without_columns(tmp_path):
     table = tmp_path / "out_0.list"
     table.write_text(ROCKSTAR.format(parent="") + rockstar_row(1, 1e12, 200, 50, [1, 2, 3]))
-    with pytest.raises(DataError, match="says that its box is 16 Mpc/h, --boxsize 25"):
+    with pytest.raises(DataError, match="says that its box is 16 Mpc/h, boxsize=25"):
         convert(tmp_path / "run.h5", groups=table, **density(tmp_path), **GIVEN | {"boxsize": 25, "redshift": 1})
-    with pytest.raises(DataError, match="says Redshift = 1, --redshift 0"):
+    with pytest.raises(DataError, match="says Redshift = 1, redshift=0"):
         convert(tmp_path / "run.h5", groups=table, **density(tmp_path), **GIVEN)
     table.write_text("#ID DescID Mvir X Y Z\n1 -1 1e12 1 2 3\n")
-    with pytest.raises(DataError, match="has no column rvir, np; a Rockstar table"):
+    with pytest.raises(DataError, match="has no column rvir, np; a table of Rockstar"):
         convert(tmp_path / "run.h5", groups=table, **density(tmp_path), **GIVEN)
     table.write_text(ROCKSTAR.format(parent="") + "1 -1 twelve\n")
     with pytest.raises(DataError, match="is not a catalogue that is read"):
@@ -111,14 +112,14 @@ def test_galaxies_in_a_table_of_rockstar_galaxies_are_no_haloes(tmp_path):
         np.testing.assert_allclose(simulation["halos/mass"], [1e12])
 
 
-@pytest.mark.parametrize("old, new, flag", [("#a = 0.500000", "#a = 0.000000", "--redshift"),
-                                            ("#a = 0.500000", "#a = .", "--redshift"),
-                                            ("Box size: 16.0", "Box size: 0.0", "--boxsize"),
-                                            ("Box size: 16.0", "Box size: 1.2.3 ", "--boxsize")])
+@pytest.mark.parametrize("old, new, flag", [("#a = 0.500000", "#a = 0.000000", "redshift"),
+                                            ("#a = 0.500000", "#a = .", "redshift"),
+                                            ("Box size: 16.0", "Box size: 0.0", "boxsize"),
+                                            ("Box size: 16.0", "Box size: 1.2.3 ", "boxsize")])
 def test_rockstar_header_that_says_nothing(tmp_path, old, new, flag):
     table = tmp_path / "out_0.list"
     table.write_text(ROCKSTAR.format(parent="").replace(old, new) + rockstar_row(1, 1e12, 200, 50, [1, 2, 3]))
-    with pytest.raises(DataError, match=f"in its header; give {flag}"):
+    with pytest.raises(DataError, match=f"in its header; give `{flag}`"):
         convert(tmp_path / "run.h5", groups=table, Om0=OM0, h=0.7, **density(tmp_path))
 
 
@@ -147,7 +148,7 @@ def test_hop(tmp_path):
         assert halos["count"].tolist() == [400, 200]
         within = 4 / 3 * np.pi * halos["radius"] ** 3 * 200 * mean_density(Cosmology(Om0=OM0, h=0.7))
         np.testing.assert_allclose(within, halos["mass"], rtol=1e-5)
-    with pytest.raises(DataError, match="has masses in Msun, not Msun/h; give --hubble"):
+    with pytest.raises(DataError, match="has masses in Msun, not Msun/h; give `h`"):
         convert(tmp_path / "new.h5", groups=tmp_path / "HopAnalysis.out", **density(tmp_path), **GIVEN | {"h": None})
 
 
@@ -263,7 +264,7 @@ def test_no_members_and_members_without_particles(tmp_path):
     (tmp_path / "members.txt").write_text("# particle halo\n")
     arguments = write_run(tmp_path)
     assert convert(tmp_path / "run.h5", groups=tmp_path / "members.txt", **arguments)["halos"] == 0
-    with pytest.raises(DataError, match="it needs their initial conditions .--initial."):
+    with pytest.raises(DataError, match="it needs their initial conditions .`initial`."):
         convert(tmp_path / "new.h5", groups=tmp_path / "members.txt", final=arguments["final"], grid=4)
 
 
@@ -271,7 +272,7 @@ def test_the_redshift_that_is_given_is_not_that_of_the_initial_conditions(tmp_pa
     arguments = write_run(tmp_path)
     with h5py.File(arguments["initial"], "r+") as file:
         del file["Header"].attrs["Redshift"]
-    with pytest.raises(DataError, match="has no Redshift in its header, and --redshift is that of the final snapshot"):
+    with pytest.raises(DataError, match="has no Redshift in its header, and `redshift` is that of the final snapshot"):
         convert(tmp_path / "run.h5", redshift=0.0, **arguments)
 
 

@@ -10,8 +10,8 @@ from hypothesis import settings, strategies
 
 from kerasgal.errors import DataError
 from kerasgal.grid import deposit_cic
-from kerasgal.readers import gadget, tipsy
-from kerasgal.readers.convert import convert
+from kerasgal.readers import base, gadget_binary, tipsy
+from kerasgal.readers.convert import write as convert
 from kerasgal.simulation import Simulation
 
 GIVEN = {"boxsize": 16.0, "Om0": 0.3, "h": 0.7}
@@ -39,7 +39,7 @@ def lattice(folder, **arguments):
 @pytest.mark.parametrize("padding", [False, True])
 @pytest.mark.parametrize("gas, stars", [(0, 0), (5, 3)])
 def test_every_kind_of_header(tmp_path, monkeypatch, byteorder, padding, gas, stars):
-    monkeypatch.setattr(gadget, "PARTICLES_AT_ONCE", 100)
+    monkeypatch.setattr(base, "PARTICLES_AT_ONCE", 100)
     path = lattice(tmp_path, byteorder=byteorder, padding=padding, gas=gas, stars=stars)
     convert(tmp_path / "run.h5", initial=path, **GIVEN)
     with Simulation(tmp_path / "run.h5") as simulation:
@@ -80,8 +80,7 @@ def test_real_file(shared_data, tmp_path):
     path = shared_data / "changa_cube300_ic" / "cube300.tbin"
     with pytest.raises(DataError) as error:
         convert(tmp_path / "run.h5", initial=path)
-    assert str(error.value) == (f"{path} has no BoxSize, Omega0, HubbleParam in its header; give --boxsize, "
-                                "--omega-matter, --hubble")
+    assert str(error.value) == f"{path} has no BoxSize, HubbleParam in its header; give `boxsize`, `h`"
     summary = convert(tmp_path / "run.h5", initial=path, boxsize=210, Om0=0.3, h=0.7)
     assert summary["lattice"] == "particles in Fortran order, lattice at (0.000, 0.000, 0.000) cells"
     with Simulation(tmp_path / "run.h5") as simulation:
@@ -92,10 +91,10 @@ def test_real_file(shared_data, tmp_path):
         np.testing.assert_allclose(velocity, displacement * hubble / 20, atol=1e-3 * velocity.std())
 
 
-NO_TIPSY = "is no snapshot that is read: .* nor of the size that a TIPSY header says"
+NO_TIPSY = "is no snapshot that is read; accepted are .*TIPSY"
 ERRORS = {
     "cut short": (lambda path: path.write_bytes(path.read_bytes()[:-1]), NO_TIPSY),
-    "empty": (lambda path: path.write_bytes(b""), NO_TIPSY),
+    "empty": (lambda path: path.write_bytes(b""), "is empty; accepted are .*TIPSY"),
     "one particle too few": (lambda path: path.write_bytes(path.read_bytes()[:-36]), NO_TIPSY),
     "no expansion factor": (lambda path: path.write_bytes(np.array(-1.0, ">f8").tobytes() + path.read_bytes()[8:]),
                             "has the time -1; accepted is an expansion factor"),
@@ -131,7 +130,7 @@ def test_no_such_particles(tmp_path):
 
 def gadget_file(path):
     """Initial conditions in Gadget-1 binary of the same lattice."""
-    header = np.zeros(1, gadget.BINARY_HEADER)
+    header = np.zeros(1, gadget_binary.HEADER)
     header["counts"][0, 1], header["masses"][0, 1], header["files"] = N**3, 0.3 * 27.7536627 * 8, 1
     header["redshift"], header["boxsize"], header["Om0"], header["h"] = 49, 16, 0.3, 0.7
     blocks = [header.tobytes(), ((LATTICE + MOVE) * 2 % 16).astype("f4").tobytes(), MOVE.astype("f4").tobytes(),

@@ -1,3 +1,94 @@
 """The command `kerasgal convert`."""
 
-from kerasgal.readers.cli import convert  # noqa: F401
+import click
+
+from kerasgal.commands.base import Command, section
+
+
+@click.command(cls=Command)
+@click.argument("output", type=click.Path(dir_okay=False))
+@section("What to read",
+         click.option("--initial", type=click.Path(), metavar="FILE", help="Initial conditions."),
+         click.option("--final", type=click.Path(), metavar="FILE",
+                      help="Snapshot at the final time: of the same particles as --initial, or alone, with --grid. Of "
+                           "several files any, or their name without the number."),
+         click.option("--density", metavar="FILE[:NAME]",
+                      help="Density field (n, n, n): .npy, HDF5 (dataset NAME) or FITS (extension NAME)."),
+         click.option("--groups", type=click.Path(), metavar="FILE",
+                      help="Haloes of the final snapshot: FoF/SUBFIND or CAESAR in HDF5, Rockstar, consistent-trees, "
+                           "AHF, HOP, or a table of particle ID and halo ID."),
+         click.option("--galaxies", type=click.Path(), metavar="FILE",
+                      help="Galaxies: a SUBFIND or CAESAR catalogue, of the same run or of its hydrodynamic twin."),
+         click.option("--counts", metavar="FILE[:NAME]", help="Galaxies in each cell of the same grid, as --density."),
+         click.option("--parameter-table", type=click.Path(), metavar="FILE",
+                      help="Table of parameters, as CAMELS and Quijote have, a row for each simulation."))
+@section("What to take from it",
+         click.option("--grid", type=click.IntRange(2),
+                      help="Cells a side of the field made of --final, or of --initial, alone."),
+         click.option("--window", type=click.Choice(["ngp", "cic", "tsc"]), default="cic", show_default=True,
+                      help="How particles are put on that grid."),
+         click.option("--particles", type=click.Choice(["dark", "gas", "stars", "all"]), default="dark",
+                      show_default=True, help="Which particles are put on that grid."),
+         click.option("--subsample", type=float, metavar="SHARE",
+                      help="Share of them that is put on it, chosen at random."),
+         click.option("--quantity", type=click.Choice(["rho", "1+delta", "delta"]),
+                      help="What the field of --density is; rho in any unit."),
+         click.option("--index", type=click.IntRange(0),
+                      help="Simulation in files of several, and row of --parameter-table."),
+         click.option("--stellar-mass", type=click.FloatRange(0), metavar="MASS",
+                      help="Least mass in stars of a galaxy [Msun/h].  [default: 2e8]"),
+         click.option("--minimum-stars", type=click.IntRange(1), help="Instead: fewest star particles of a galaxy."),
+         click.option("--minimum", type=click.IntRange(1),
+                      help="Fewest dark-matter particles of a halo.  [default: all groups]"))
+@section("What the files do not say",
+         click.option("--length-unit", type=click.Choice(["kpc", "Mpc"]), help="Length unit (comoving, over h)."),
+         click.option("--boxsize", type=float, help="Side of the box [Mpc/h]."),
+         click.option("--redshift", type=float, help="Redshift of the snapshot, field or catalogue."),
+         click.option("--omega-matter", "Om0", type=float, help="Density of matter today."),
+         click.option("--hubble", "h", type=float, help="H0 / (100 km/s/Mpc)."),
+         click.option("--omega-baryon", "Ob0", type=float,
+                      help="Density of baryons today.  [default: Planck 2018]"),
+         click.option("--tilt", "ns", type=float,
+                      help="Spectral index of the initial density.  [default: Planck 2018]"),
+         click.option("--sigma8", "sigma8", type=float,
+                      help="Linear fluctuation in 8 Mpc/h spheres.  [default: Planck 2018]"))
+@click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
+def convert(output, overwrite, **arguments):
+    """Make OUTPUT, a Simulation file, from other people's simulations.
+
+    \b
+    Particles:  --initial ics --final snap_099.hdf5 --groups fof_tab_099.hdf5
+    A field:    --final snap_099.hdf5 --grid 128 --galaxies fof_tab_099.hdf5
+    or:         --initial ics --grid 128
+    or:         --density delta.npy --quantity delta --counts galaxies.npy --boxsize 75 ...
+
+    Snapshots are Gadget binary (formats 1 and 2), HDF5 of Gadget, Arepo, Gizmo, IllustrisTNG, EAGLE or SWIFT, folders
+    of MP-Gadget, or TIPSY. With --initial and no --grid, particle IDs must number the points of the initial lattice;
+    whether from 0 or 1, and in C or Fortran order, is found from the initial conditions.
+    """
+    from kerasgal.plotting import progress
+    from kerasgal.readers import convert as reader
+    from kerasgal.readers import request
+
+    parts = request.split(arguments)
+    request.check(*parts)
+    if not arguments["density"]:
+        needed = reader.memory_needed(*parts[:2])
+        click.echo(f"{arguments['initial'] or arguments['final']}: needs about {needed / 1e9:.2g} GB of memory", err=True)
+    with progress("particles") as moved:
+        made = reader.write(output, overwrite=overwrite, progress=moved, **arguments)
+    for line in lines(made, "particles" if arguments["initial"] and not arguments["grid"] else "cells"):
+        click.echo(line)
+
+
+def lines(made, what):
+    """What a conversion made, in words; made: the summary of `readers.convert.write`."""
+    found = [f"{made[name]} {word}" for name, word in (("halos", "haloes"), ("galaxies", "galaxies"))
+             if made[name] is not None]
+    redshift = f"redshift {made['redshift_initial']:.4g} to {made['redshift_final']:.4g}"
+    if made["redshift_initial"] == made["redshift_final"]:
+        redshift = f"redshift {made['redshift_final']:.4g}"
+    yield (f"{made['path']}: {made['gridsize']}^3 {what} in {', '.join([f'''{made['boxsize']:g} Mpc/h''', *found])}, "
+           f"{redshift}; {made['lattice']}")
+    if made["assumed"]:
+        yield f"assumed, as no file says it: {'; '.join(made['assumed'])}"
