@@ -18,7 +18,7 @@ import tomllib
 from pathlib import Path
 from typing import ClassVar
 
-from kerasgal.errors import MissingError, SettingError
+from kerasgal.errors import DataError, MissingError, SettingError
 
 PRESETS = ("paper", "demo")
 VERSION = 2  # of config.json; 1 is that without a version, of kerasgal 0.1 before it had one
@@ -97,8 +97,8 @@ def preset_values(config_class, name):
 def replace(config, values, origin=None):
     """`config` with some values replaced.
 
-    origin: where the values came from, named in errors. Raises SettingError for an unknown name, a value of the wrong
-    type or one outside what is accepted.
+    origin: the file that the values came from, named in errors. Raises SettingError for an unknown name, a value of the
+    wrong type or one outside what is accepted; DataError if that stands in a file.
     """
     check_names(type(config), values, origin)
     try:
@@ -106,19 +106,20 @@ def replace(config, values, origin=None):
     except SettingError as error:
         if origin is None:
             raise
-        raise SettingError(f"{origin}: {error}", value=error.value, accepted=error.accepted) from None
+        raise DataError(f"{origin}: {error}", value=error.value, accepted=error.accepted) from None
 
 
 def check_names(config_class, values, origin=None):
-    """Raise SettingError if one of the names is no setting of a config."""
+    """Raise an error if one of the names is no setting of a config: see `replace`."""
     names = [field.name for field in dataclasses.fields(config_class)]
     for name in values:
         if name not in names:
             near = difflib.get_close_matches(name, names, 1)
             guess = f" (did you mean {near[0]}?)" if near else ""
-            where = f"{origin}: " if origin else ""
-            raise SettingError(f"{where}unknown setting {name!r}{guess}; accepted are {', '.join(names)}",
-                               value=name, accepted=names)
+            message = f"unknown setting {name!r}{guess}; accepted are {', '.join(names)}"
+            if origin:
+                raise DataError(f"{origin}: {message}", value=name, accepted=names)
+            raise SettingError(message, value=name, accepted=names)
 
 
 def _check(field, value):
@@ -143,7 +144,7 @@ def read_values(config_class, path):
 
     A JSON file has them under "config", as a run folder's config.json does; a TOML file at its top level, where
     `preset = "demo"` may stand too. Neither needs to have all of them. Settings of earlier versions are renamed. Raises
-    MissingError, or SettingError for a file that is neither or was written by a newer kerasgal.
+    MissingError, or DataError for a file that is neither or was written by a newer kerasgal.
     """
     path = Path(path)
     try:
@@ -157,14 +158,14 @@ def read_values(config_class, path):
     except FileNotFoundError:
         raise MissingError(f"no such file: {path}") from None
     except tomllib.TOMLDecodeError as error:
-        raise SettingError(f"{path} is not TOML: {error}") from None
+        raise DataError(f"{path} is not TOML: {error}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        raise SettingError(f'{path} is not a configuration: expected JSON with an object "config", or TOML') from None
+        raise DataError(f'{path} is not a configuration: expected JSON with an object "config", or TOML') from None
     if not isinstance(stored, dict):
-        raise SettingError(f'{path} is not a configuration: expected an object under "config", received {stored!r}')
+        raise DataError(f'{path} is not a configuration: expected an object under "config", received {stored!r}')
     if not isinstance(version, int) or version > VERSION:
-        raise SettingError(f"{path} has version {version}; this kerasgal reads up to {VERSION}: it was written by a "
-                           "newer one", value=version, accepted=VERSION)
+        raise DataError(f"{path} has version {version}; this kerasgal reads up to {VERSION}: it was written by a "
+                        "newer one", value=version, accepted=VERSION)
     values = config_class.migrate(stored) if version < VERSION else stored
     check_names(config_class, values, path)
     return values, start

@@ -92,7 +92,7 @@ class Run:
     loss = None  # of its network, as Keras takes it
     field = "initial/delta"  # what it sees of a simulation
     checked = ("cellsize", "redshift_final")  # features of the domain that must be alike
-    suffixes = (".h5",)  # of the files that predictions are saved as
+    suffixes = (".h5", ".hdf5")  # of the files that predictions are saved as
     label = None  # in the names of these files, where it is not the app's last word
 
     def __init__(self, config, networks=None, *, folder=None, domain=None):
@@ -168,9 +168,14 @@ class Run:
         for phase in cls.phases:
             cls.check_phase(folder, phase)
             config = run_folder.load_config(folder / phase, cls.Config, cls.app)
-            networks[phase] = run_folder.load_weights(cls.build(config, phase), folder / phase)
+            networks[phase] = cls.restored(config, phase, folder / phase)
         domain = run_folder.read_json(folder / cls.phases[-1] / run_folder.DOMAIN)
         return cls(config, networks, folder=folder, domain=domain)
+
+    @classmethod
+    def restored(cls, config, phase, folder):
+        """The network of a phase with the best weights in its folder."""
+        return run_folder.load_weights(cls.build(config, phase), folder)
 
     @classmethod
     def check_phase(cls, folder, phase):
@@ -249,12 +254,15 @@ class Run:
         return f"{cls.app.split()[-1]}-run"
 
     @classmethod
-    def prepare(cls, training, validation, folder, config, preset, resume, overwrite, settings):
-        """What a training was asked for: its config, and lists of what to train and to validate on."""
+    def prepare(cls, training, validation, folder, config, preset, resume, overwrite, settings, phase=None):
+        """What a training was asked for: its config, and lists of what to train and to validate on.
+
+        phase: the one that training begins with, the first if none is given.
+        """
         if resume and overwrite:
             raise SettingError("resume=True and overwrite=True contradict each other: give one of them")
         training, validation = as_list(training), None if validation is None else as_list(validation)
-        stored = folder / cls.phases[0]
+        stored = folder / (cls.phases[0] if phase is None else phase)
         if resume:
             if config is None and preset is None:
                 config = stored / run_folder.CONFIG
@@ -403,7 +411,7 @@ class Run:
         where = self.folder if self.folder is not None else "not trained"
         lines = [f"<{type(self).__name__} run {where}: {parameters:,} parameters"]
         known = [domains.RULES[name].say(self.domain[name]) for name in
-                 ("cellsize", "pixel_scale", "unit", "redshift_final", "density_of") if name in self.domain]
+                 ("cellsize", "spacing", "pixel_scale", "unit", "redshift_final", "density_of") if name in self.domain]
         lines.append(" trained on " + (", ".join(known) if known else "what it does not say"))
         lines.append(" " + self.state())
         return "\n".join(lines) + ">"

@@ -1,5 +1,6 @@
 """Tables with units: as astropy has them, and as files hold them."""
 
+import warnings
 from pathlib import Path
 
 from kerasgal.errors import SettingError
@@ -50,7 +51,8 @@ def write_table(path, table, header=None, overwrite=False):
         table = _for_fits(table)
     elif path.suffix == ".csv":
         table = QTable({name: getattr(table[name], "value", table[name]) for name in table.colnames})
-    with replacing(path, overwrite) as temporary:
+    with replacing(path, overwrite) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Keyword name .* a HIERARCH card will be created")
         table.write(temporary)
 
 

@@ -21,7 +21,7 @@ def test_a_saved_model_serves_without_keras_or_our_code(tmp_path):
     subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), model(batch), atol=1e-5)
     assert json.loads((tmp_path / "served" / "kerasgal.json").read_text()) == {"input": "three numbers"}
-    with pytest.raises(DataError, match="--overwrite"):
+    with pytest.raises(DataError, match="overwrite=True"):
         export(model, tmp_path / "served", {})
     export(model, tmp_path / "served", {"input": "other"}, overwrite=True)
     (tmp_path / "precious").mkdir()

@@ -107,7 +107,7 @@ def test_a_final_density_may_stand_without_an_initial_one(tmp_path, invoke):
 def test_existing_files_stay_without_overwrite(tmp_path):
     write_small(tmp_path / "box.h5", small())
     before = (tmp_path / "box.h5").read_bytes()
-    with pytest.raises(DataError, match="--overwrite"):
+    with pytest.raises(DataError, match="overwrite=True"):
         write_small(tmp_path / "box.h5", small(8))
     assert (tmp_path / "box.h5").read_bytes() == before
     write_small(tmp_path / "box.h5", small(8), overwrite=True)

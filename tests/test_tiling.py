@@ -15,11 +15,11 @@ def convolution(kernel):
     return model
 
 
-@pytest.mark.parametrize("n, tile, halo, batch", [(16, 8, 2, 1), (13, 8, 1, 3), (7, 12, 3, 2), (5, 30, 4, 1)])
-def test_tiles_give_the_periodic_convolution(n, tile, halo, batch):
+@pytest.mark.parametrize("n, tile, context, batch", [(16, 8, 2, 1), (13, 8, 1, 3), (7, 12, 3, 2), (5, 30, 4, 1)])
+def test_tiles_give_the_periodic_convolution(n, tile, context, batch):
     rng = np.random.default_rng(n)
     field, kernel = rng.normal(size=(n, n, n, 1)).astype("f4"), rng.normal(size=(3, 3, 3)).astype("f4")
-    predicted = predict_box(convolution(kernel), field, tile=tile, halo=halo, batch=batch)
+    predicted = predict_box(convolution(kernel), field, tile=tile, context=context, batch=batch)
     np.testing.assert_allclose(predicted[..., 0], ndimage.correlate(field[..., 0], kernel, mode="wrap"), atol=1e-5)
 
 
@@ -35,17 +35,16 @@ class Breaks:
         return blocks * 2
 
 
-def test_out_of_memory_halves_the_tile_and_says_so():
+def test_out_of_memory_halves_the_tile_and_says_so(caplog):
     field = np.random.default_rng(0).normal(size=(16, 16, 16, 1)).astype("f4")
-    said = []
-    predicted = predict_box(Breaks(1000), field, tile=20, halo=2, multiple=2, warn=said.append)
+    predicted = predict_box(Breaks(1000), field, tile=20, context=2, multiple=2)
     np.testing.assert_array_equal(predicted, field * 2)
-    assert said[0] == "out of memory: going on with tiles of 12 x 20 x 20" and len(said) == 5
+    assert caplog.messages[0] == "out of memory: going on with tiles of 12 x 20 x 20" and len(caplog.messages) == 5
     with pytest.raises(DataError, match="out of memory even with tiles of 6 x 6 x 6"):
-        predict_box(Breaks(10), field, tile=20, halo=2, multiple=2)
+        predict_box(Breaks(10), field, tile=20, context=2, multiple=2)
 
 
 def test_tiles_that_do_not_fit_the_network_are_refused():
-    for tile, halo in ((10, 4), (8, 4), (16, 2)):
+    for tile, context in ((10, 4), (8, 4), (16, 2)):
         with pytest.raises(DataError, match="does not fit the network"):
-            predict_box(None, np.zeros((8, 8, 8, 1)), tile=tile, halo=halo, multiple=4)
+            predict_box(None, np.zeros((8, 8, 8, 1)), tile=tile, context=context, multiple=4)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasgal import training
+from kerasgal import run_folder, workers
 from kerasgal.errors import DataError
-from kerasgal.training import TrainingConfig, train
+from kerasgal.training import TrainingConfig, TrainingInterrupted, train
 
 TINY = ["--preset", "demo", "--minimum", "20", "--patch", "16", "--stride", "4", "--margin", "2", "--levels", "1",
         "--filters", "4", "--dropout", "0.2"]
@@ -41,9 +41,10 @@ def validation(devices=1):
 
 
 def run(folder, epochs=4, **options):
-    config = TrainingConfig(batch=8, epochs=epochs, steps_per_epoch=5, patience=options.pop("patience", 0),
-                            precision=options.pop("precision", "float32"),
-                            strategy=options.pop("strategy", "single"), seed=options.pop("seed", 3))
+    names = ("patience", "precision", "strategy", "averaging", "accumulation")
+    settings = {name: options.pop(name) for name in names if name in options}
+    config = TrainingConfig(batch=8, epochs=epochs, steps_per_epoch=options.pop("steps", 5),
+                            seed=options.pop("seed", 3), **settings)
     return train(options.pop("build", build), options.pop("stream", stream), options.pop("validation", validation),
                  config, folder, app="test", data=options.pop("data", {}), **options)
 
@@ -77,6 +78,8 @@ def test_a_run_folder_holds_what_made_it(tmp_path):
     assert provenance["parameters"] == model.count_params()
     assert provenance["wall_seconds"] == pytest.approx(float(rows[-1]["seconds"]), abs=0.1)
     assert (folder / "loss.png").stat().st_size > 1000
+    lines = (folder / "log.txt").read_text().splitlines()
+    assert len(lines) == 4 and "epoch 4/4: loss" in lines[3] and "ms a step, 0 s left" in lines[3]
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
@@ -143,14 +146,14 @@ def test_mixed_precision_is_refused_on_a_cpu(tmp_path):
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("this machine has a GPU")
     for precision in ("mixed_float16", "mixed_bfloat16"):
-        with pytest.raises(DataError, match=f"--precision {precision} trains wrongly without a GPU"):
+        with pytest.raises(DataError, match=f"precision={precision} trains wrongly without a GPU"):
             run(tmp_path / "run", precision=precision)
     assert not (tmp_path / "run").exists()
 
 
 def test_folders_are_not_lost(tmp_path):
     run(tmp_path / "run", epochs=1)
-    with pytest.raises(DataError, match="exists already; give --resume"):
+    with pytest.raises(DataError, match="exists already; give resume=True"):
         run(tmp_path / "run")
     with pytest.raises(DataError, match="was trained with another seed"):
         run(tmp_path / "run", resume=True, seed=9)
@@ -174,9 +177,9 @@ def test_weights_of_another_network_are_refused(tmp_path):
     run(tmp_path / "run", epochs=1)
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(9)])
     with pytest.raises(DataError, match="does not fit the network"):
-        training.load_weights(other, tmp_path / "run")
+        run_folder.load_weights(other, tmp_path / "run")
     with pytest.raises(DataError, match="has no weights"):
-        training.load_weights(other, tmp_path)
+        run_folder.load_weights(other, tmp_path)
 
 
 def test_a_run_killed_in_mid_epoch_and_resumed_is_the_uninterrupted_one(boxes, tmp_path, kerasgal):
@@ -194,6 +197,145 @@ def test_a_run_killed_in_mid_epoch_and_resumed_is_the_uninterrupted_one(boxes, t
     assert len(list(csv.DictReader(history.open()))) < 3, "killed too late to test anything"
     kerasgal("protohalo", "train", "--run", tmp_path / "killed", "--resume")  # the folder knows the rest
     assert_same_weights(tmp_path / "whole", tmp_path / "killed")
+
+
+def stopping_after(steps, asked=signal.SIGINT):
+    """A training stream that sends this process a signal once so many batches are made of it, and goes on."""
+    def made(first):
+        def count(x):
+            if first // 8 + made.batches == steps:
+                os.kill(os.getpid(), asked)
+            made.batches += 1
+            return x
+
+        made.batches = 0
+        return stream(first).map(lambda x, y: (tf.ensure_shape(tf.py_function(count, [x], tf.float32), x.shape), y))
+
+    return made
+
+
+@pytest.mark.parametrize("averaging", [0.0, 0.9], ids=["plain", "averaged"])
+def test_ctrl_c_ends_the_step_and_resuming_gives_the_uninterrupted_run(tmp_path, averaging):
+    def averaged():
+        model = build()
+        model.compile(keras.optimizers.Adam(0.01, use_ema=averaging > 0, ema_momentum=averaging or 0.99), "mse")
+        return model
+
+    options = {"epochs": 3, "steps": 40, "build": averaged}
+    run(tmp_path / "whole", **options)
+    with pytest.raises(TrainingInterrupted, match=r"stopped in epoch 2, after step \d+ of 40; go on with resume=True"):
+        run(tmp_path / "stopped", stream=stopping_after(60), **options)
+    with h5py.File(tmp_path / "stopped" / "last.weights.h5") as file:
+        state = json.loads(file.attrs["state"])
+    assert state["epoch"] == 1 and 0 < state["step"] < 40
+    run(tmp_path / "stopped", resume=True, **options)
+    assert_same_weights(tmp_path / "whole", tmp_path / "stopped")
+    assert losses(tmp_path / "whole") == losses(tmp_path / "stopped")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def losses(folder):
+    return [(row["loss"], row["val_loss"]) for row in csv.DictReader((folder / "history.csv").open())]
+
+
+def test_accumulated_gradients_are_those_of_the_larger_batch(tmp_path):
+    def plain(accumulation):
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(0.01, gradient_accumulation_steps=accumulation), "mse")
+        return model
+
+    def batches(size):
+        return lambda first: stream(first).unbatch().batch(size)
+
+    run(tmp_path / "large", epochs=1, steps=5, build=lambda: plain(None), stream=batches(16))
+    run(tmp_path / "small", epochs=1, steps=10, build=lambda: plain(2), stream=batches(8), accumulation=2)
+    kernels = []
+    for name in ("large", "small"):
+        with h5py.File(tmp_path / name / "last.weights.h5") as file:
+            kernels.append(file["layers/dense/vars/0"][...])
+    np.testing.assert_allclose(kernels[0], kernels[1], rtol=1e-5)
+
+
+def test_the_best_weights_are_kept_without_the_optimiser(tmp_path):
+    model = run(tmp_path / "run", epochs=2)
+    with h5py.File(tmp_path / "run" / "best.weights.h5") as file:
+        assert "optimizer" not in file
+    best, last = ((tmp_path / "run" / f"{name}.weights.h5").stat().st_size for name in ("best", "last"))
+    assert best < last
+    other = build()
+    run_folder.load_weights(other, tmp_path / "run")
+    x = np.ones((2, 4), np.float32)
+    np.testing.assert_array_equal(other.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_training_starts_from_the_weights_of_another_run(tmp_path):
+    run(tmp_path / "first", epochs=3)
+    still = keras.optimizers.SGD(0.0)
+
+    def frozen():
+        model = build()
+        model.compile(still, "mse")
+        return model
+
+    model = run(tmp_path / "second", epochs=1, init=tmp_path / "first", build=frozen)
+    for one, other in zip(model.get_weights(), run_folder.load_weights(build(), tmp_path / "first").get_weights()):
+        np.testing.assert_array_equal(one, other)
+    provenance = json.loads((tmp_path / "second" / "provenance.json").read_text())
+    assert provenance["weights_from"] == str(tmp_path / "first")
+
+
+def test_memory_that_runs_out_in_training_is_one_line(tmp_path):
+    def greedy():
+        def step(batch):
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+        model = build()
+        model.train_step = step
+        return model
+
+    with pytest.raises(DataError, match="out of memory in training with batch=8: try batch=4 and accumulation=2"):
+        run(tmp_path / "run", build=greedy)
+
+
+def test_a_disk_without_room_for_an_epoch_is_said_before_the_first_and_keeps_the_last(tmp_path, monkeypatch):
+    run(tmp_path / "run", epochs=1)
+    kept = (tmp_path / "run" / "last.weights.h5").read_bytes()
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    with pytest.raises(DataError, match=r"no space left for an epoch of .*: it needs [\d.]+ MB, and 0.001 MB are free"):
+        run(tmp_path / "none", epochs=1)
+    with pytest.raises(DataError, match="the 1 epochs before are kept"):
+        run(tmp_path / "run", epochs=2, resume=True)
+    assert (tmp_path / "run" / "last.weights.h5").read_bytes() == kept
+
+
+def test_a_disk_that_fills_up_is_one_line(tmp_path):
+    """A small file system in memory, where tests may mount one: what is on it stays as it was."""
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", small], capture_output=True).returncode:
+        pytest.skip("no right to mount a file system")
+    try:
+        run(small / "run", epochs=1)
+        kept = (small / "run" / "last.weights.h5").read_bytes()
+        (small / "ballast").write_bytes(bytes(2 * 2**20))
+        with pytest.raises(DataError) as error:
+            run(small / "run", epochs=2, resume=True)
+        assert len(str(error.value).splitlines()) == 1 and "the 1 epochs before are kept" in str(error.value)
+        assert (small / "run" / "last.weights.h5").read_bytes() == kept
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_second_training_into_the_same_folder_is_refused(tmp_path):
+    program = ("import sys\nfrom kerasgal import run_folder\n"
+               "try:\n    with run_folder.locked(sys.argv[1]):\n        pass\n"
+               "except run_folder.RunError as error:\n    print(error)\n")
+    with run_folder.locked(tmp_path / "run"):
+        done = subprocess.run([sys.executable, "-c", program, tmp_path / "run"], capture_output=True, text=True)
+    assert "is being trained by another process" in done.stdout, done.stderr
+    assert list(tmp_path.iterdir()) == []
+    with run_folder.locked(tmp_path / "run"):  # free again
+        pass
 
 
 # A network without dropout, whose masks differ between devices.
@@ -272,4 +414,4 @@ def test_strategies_that_cannot_work_are_refused(tmp_path, monkeypatch):
 ])
 def test_one_process_writes(cluster, task, expected, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
-    assert training.is_chief(TrainingConfig(strategy="workers")) is expected
+    assert workers.is_chief(TrainingConfig(strategy="workers")) is expected

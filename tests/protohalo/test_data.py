@@ -81,7 +81,7 @@ def test_the_most_massive_halo_has_a_shared_cell(boxes, tmp_path):
 
 
 def test_input_has_unit_variance_and_bad_files_are_named(boxes, tmp_path):
-    delta, target = data.load(boxes[0], 20)
+    delta, target, _ = data.load(boxes[0], 20)
     assert delta.std() == pytest.approx(1) and delta.shape == target.shape == (32, 32, 32, 1)
     with pytest.raises(DataError, match="has no halo of at least 100000 cells; its largest has"):
         data.load(boxes[0], 100000)

@@ -45,8 +45,8 @@ def test_tiled_equals_whole(n):
     model = unet(levels=1, filters=4, dropout=0.0)
     field = np.random.default_rng(n).normal(size=(n, n, n, 1)).astype("f4")
     halo = receptive_radius(1) + receptive_radius(1) % 2
-    tiled = predict_box(model, field, tile=8 + 2 * halo, halo=halo, multiple=2)
-    whole = predict_box(model, field, tile=n + n % 2 + 2 * halo, halo=halo, multiple=2)
+    tiled = predict_box(model, field, tile=8 + 2 * halo, context=halo, multiple=2)
+    whole = predict_box(model, field, tile=n + n % 2 + 2 * halo, context=halo, multiple=2)
     assert whole.std() > 0
     np.testing.assert_allclose(tiled, whole, atol=1e-5)
 

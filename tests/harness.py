@@ -1,0 +1,99 @@
+"""What is asked of every app's runs and of everything that Keras must be able to load again.
+
+A recipe says how an app is trained in seconds; an app without one fails `tests/test_harness.py`. The rest follows from
+it: the trained run, its networks in other processes and on other backends.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from kerasgal import registry
+
+SIDE = 16  # cells of the inputs where a network leaves them free
+
+
+@dataclasses.dataclass
+class Recipe:
+    """How to train an app on little: its data, of the fixtures' names, its settings, and variants of its networks."""
+
+    settings: dict
+    data: str = "galaxy_boxes"
+    variants: tuple = ({},)
+
+
+RECIPES = {
+    "protohalo": Recipe({"minimum": 20, "patch": 16, "margin": 4, "levels": 1, "filters": 4}),
+    "halomass": Recipe({"low": 11.5, "samples": 200, "validation_samples": 40, "patch": 9, "convolutions": 3,
+                        "filters": 2, "dense": 8, "batch": 20},
+                       variants=({}, {"input": "averaged"}, {"padding": "none"}, {"likelihood": "student_t"})),
+    "cascade": Recipe({"cell": 0.78125, "patch": 16, "filters": 4},
+                      variants=({}, {"classifier": "r2unet", "scaling": "asinh"})),
+    "cascade diffusion": Recipe({"patch": 16, "levels": 1, "filters": 8, "groups": 4},
+                                variants=({}, {"dimensions": 3, "patch": 8}, {"attention": True, "schedule": "learned"})),
+    "morph": Recipe({"filters": 8, "mixtures": 2, "crop": 64, "size": 16, "batch": 8, "rotate": False}, data="galaxies"),
+}
+TRAINING = {"preset": "demo", "epochs": 1, "steps_per_epoch": 2}
+
+
+def apps():
+    """Names of all runs that are registered."""
+    return list(registry.places())
+
+
+def config_of(app, **settings):
+    """The small configuration of an app."""
+    cls = registry.run_class(app)
+    return cls.configure(preset="demo", **{**RECIPES[app].settings, **settings})
+
+
+def networks(app):
+    """{name: network} of all variants of an app."""
+    cls, found = registry.run_class(app), {}
+    for number, settings in enumerate(RECIPES[app].variants):
+        for phase in cls.phases:
+            found[f"{app}-{number}-{phase}"] = cls.build(config_of(app, **settings), phase)
+    return found
+
+
+def inputs_of(network, seed=0):
+    """Something that a network takes: normal numbers in the shapes of its inputs, a list."""
+    rng = np.random.default_rng(seed)
+    shapes = [tuple(2 if axis == 0 else side or SIDE for axis, side in enumerate(item.shape))
+              for item in network.inputs]
+    return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+
+
+def outputs_of(network, inputs):
+    """What it makes of them, an array."""
+    return np.asarray(network(inputs if len(inputs) > 1 else inputs[0], training=False))
+
+
+def in_another_process(program, *arguments, backend="tensorflow"):
+    """Run a program in a fresh process of another Keras backend; fails with what it says."""
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True,
+                          env=environment, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    return done.stdout
+
+
+def sources(app, data):
+    """What `Run.train` takes first, of data of the recipe: boxes, or images and archetypes."""
+    return data if isinstance(data, dict) else {"training": data}
+
+
+def train(app, data, folder, **settings):
+    """Train an app by its recipe, a step or two."""
+    return registry.run_class(app).train(run=folder, **sources(app, data),
+                                         **{**TRAINING, **RECIPES[app].settings, **settings})
+
+
+def described(data):
+    """Data of a recipe for another process."""
+    return json.dumps(data, default=str)

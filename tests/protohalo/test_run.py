@@ -1,0 +1,144 @@
+"""protohalo from Python, as a notebook has it, and the refusals that hold there and on the command line."""
+
+import json
+import logging
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+
+import kerasgal as kg
+from kerasgal.simulation import Simulation, write
+
+TINY = {"preset": "demo", "minimum": 20, "patch": 16, "stride": 4, "margin": 4, "levels": 1, "filters": 8, "epochs": 2,
+        "steps_per_epoch": 80, "batch": 4}
+
+
+@pytest.fixture(scope="module")
+def trained(boxes, tmp_path_factory):
+    return kg.train("protohalo", boxes[:2], run=str(tmp_path_factory.mktemp("runs") / "run"), **TINY)
+
+
+def test_a_notebook_trains_predicts_and_evaluates(trained, boxes, tmp_path):
+    run = kg.load(str(trained.folder))
+    assert isinstance(run, kg.Protohalo) and run.config == trained.config and run.history[0]["epoch"] == 1
+    assert len(repr(run).splitlines()) == 3 and "cells of 0.7812 Mpc/h" in repr(run)
+    with Simulation(boxes[2]) as box:
+        haloes = run.predict(box)
+        from_array = run.predict(box.delta() * 7, boxsize=25)  # of any amplitude: it is normalised
+    from_path = run.predict(boxes[2])
+    for other in (from_array, from_path):
+        np.testing.assert_array_equal(other.halo_id, haloes.halo_id)
+    assert any("assumed" in note for note in from_array.notes) and not from_path.notes
+    np.testing.assert_allclose(from_array["halos/mass"], haloes["halos/mass"], rtol=1e-6)
+    table = haloes.table
+    assert len(table) and table["mass"].unit.to_string() == "solMass / littleh" and table.meta["boxsize"] == 25
+    assert len(haloes.plot().axes) == 3
+    haloes.save(tmp_path / "haloes.h5")
+    with kg.open(tmp_path / "haloes.h5") as file:
+        assert file.header["app"] == "protohalo" and "halos/mass" in file.keys()
+        np.testing.assert_array_equal(file["distance"][...], haloes.distance)
+    evaluation = run.evaluate(boxes[2])
+    assert evaluation["loss"] == evaluation.metrics["loss"] > 0
+    evaluation.save(tmp_path / "evaluation")
+    assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text()) == evaluation.metrics
+    assert {path.stem for path in (tmp_path / "evaluation").glob("*.png")} == set(evaluation.figures())
+    assert (run.export(tmp_path / "served") / "kerasgal.json").exists()
+    assert "trainable parameters" in run.summary()
+
+
+def test_a_simulation_in_memory_is_trained_on_and_then_no_test(tmp_path):
+    made = [kg.simulate(particles=32, boxsize=25, seed=seed) for seed in (1, 2)]
+    run = kg.train("protohalo", made[0], run=tmp_path / "run", **{**TINY, "steps_per_epoch": 1})
+    with pytest.raises(kg.UnseenError, match="seed 1.* was used in the training"):
+        run.evaluate(made[0])
+    assert run.evaluate(made[1])["haloes"]["true"] > 0
+
+
+def noise(mean=0.0):
+    delta = np.random.default_rng(0).normal(size=(32, 32, 32))
+    return delta - delta.mean() + mean
+
+
+@pytest.mark.parametrize("delta, options, message", [
+    (np.full((32, 32, 32), np.nan), {"boxsize": 25}, "32768 values that are NaN"),
+    (np.zeros((32, 32, 32, 1)), {"boxsize": 25}, r"shape \(32, 32, 32, 1\): expected is a cube"),
+    (np.zeros((30, 32, 32)), {"boxsize": 25}, r"shape \(30, 32, 32\): expected is a cube"),
+    (np.zeros((0, 0, 0)), {"boxsize": 25}, r"shape \(0, 0, 0\)"),
+    (np.full((4, 4, 4), "a"), {"boxsize": 25}, "of type <U1: expected are numbers"),
+    (np.zeros((32, 32, 32)), {"boxsize": 25}, "zero everywhere"),
+    (noise(mean=1.0), {"boxsize": 25}, "has the mean 1: expected is a density contrast"),
+    (noise(), {}, "`boxsize` is missing"),
+    (noise(), {"boxsize": -1}, "boxsize=-1: it must be a positive number"),
+    (noise(), {"boxsize": 50}, "cells of 1.562 Mpc/h, and the run was trained on cells of 0.7812 Mpc/h"),
+    (noise(), {"boxsize": 25, "watershed": "deep"}, "watershed='deep': accepted are adaptive, native"),
+    (None, {}, "expected a path, a Simulation or an array, received None"),
+])
+def test_arrays_that_cannot_be_right_are_refused(trained, delta, options, message):
+    with pytest.raises(kg.DataError, match=message):
+        trained.predict(delta, **options)
+
+
+def test_a_box_of_other_cells_is_refused_and_nothing_is_written(trained, tmp_path, invoke):
+    kg.simulate(tmp_path / "wide.h5", particles=16, boxsize=25, seed=3).close()
+    output = tmp_path / "out.h5"
+    for verb in ("predict", "evaluate"):
+        done = invoke("protohalo", verb, trained.folder, tmp_path / "wide.h5", "--output", output, check=False)
+        assert done.returncode == 1 and not output.exists()
+        line, = done.stderr.strip().splitlines()
+        assert "has cells of 1.562 Mpc/h, and the run was trained on cells of 0.7812 Mpc/h" in line
+        assert "--outside-domain" in line
+    done = invoke("protohalo", "predict", trained.folder, tmp_path / "wide.h5", "--output", output, "--outside-domain")
+    assert "warning: outside the domain of the run" in done.stderr
+    with h5py.File(output) as file:
+        assert "cells of 1.562 Mpc/h" in file.attrs["notes"]
+
+
+def test_another_redshift_is_refused_and_another_cosmology_noted(trained, boxes, tmp_path, caplog):
+    for name, change in (("early", {"redshift_final": 1.0}), ("other", {})):
+        with Simulation(boxes[2]) as box:
+            cosmology = kg.Cosmology(Om0=0.2) if name == "other" else box.cosmology
+            write(tmp_path / f"{name}.h5", boxsize=box.boxsize, cosmology=cosmology, source="test",
+                  **{"redshift_initial": 19, "redshift_final": 0, "particle_mass": box.particle_mass, **change},
+                  datasets={"initial/delta": box.delta()})
+    with pytest.raises(kg.DomainError, match="has redshift 1, and the run was trained on redshift 0"):
+        trained.predict(tmp_path / "early.h5")
+    with caplog.at_level(logging.WARNING):
+        notes = trained.predict(tmp_path / "other.h5").notes
+    assert "has Om0 = 0.2, and the run was trained on Om0 = 0.3111" in notes[0] and caplog.messages == notes
+
+
+def test_a_run_folder_of_version_1_loads_and_says_that_it_has_no_domain(trained, boxes, tmp_path, caplog):
+    old = tmp_path / "old"
+    shutil.copytree(trained.folder, old)
+    (old / "domain.json").unlink()
+    stored = json.loads((old / "config.json").read_text())
+    del stored["version"]
+    for name in ("decay_factor", "decay_epochs", "averaging", "accumulation"):
+        del stored["config"][name]
+    (old / "config.json").write_text(json.dumps(stored))
+    run = kg.load(old)
+    assert run.config == trained.config
+    with caplog.at_level(logging.WARNING):
+        haloes = [run.predict(boxes[2]) for _ in range(2)]
+    assert len(caplog.messages) == 1 and "does not say what it was trained on" in caplog.messages[0]
+    np.testing.assert_array_equal(haloes[0].halo_id, trained.predict(boxes[2]).halo_id)
+
+
+def test_several_boxes_are_predicted_in_one_command_and_one_that_fails_does_not_stop_it(trained, boxes, tmp_path,
+                                                                                         invoke):
+    (tmp_path / "bad.h5").write_text("no")
+    done = invoke("protohalo", "predict", trained.folder, boxes[2], tmp_path / "bad.h5", boxes[1], "--output",
+                  tmp_path / "out", check=False)
+    assert done.returncode == 1 and "1 of 3 inputs failed" in done.stderr and "is not an HDF5 file" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["box_1_protohalo.h5", "box_2_protohalo.h5"]
+
+
+def test_old_spellings_work_and_say_the_new_one(trained, boxes, tmp_path, invoke):
+    done = invoke("protohalo", "predict", trained.folder, boxes[2], "--halo", 8, "--output", tmp_path / "a.h5")
+    assert "--halo is an old spelling: write --context" in done.stderr
+    done = invoke("protohalo", "evaluate", trained.folder, "--simulation", boxes[2], "--output", tmp_path / "b")
+    assert f"write main protohalo evaluate {trained.folder} {boxes[2]}" in done.stderr
+    done = invoke("protohalo", "export", trained.folder, tmp_path / "c")
+    assert f"write --output {tmp_path / 'c'}" in done.stderr and (tmp_path / "c" / "kerasgal.json").exists()

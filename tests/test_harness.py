@@ -1,0 +1,269 @@
+"""Everything that is registered and every run: reload, precision, backends, SavedModel, configuration."""
+
+import dataclasses
+import json
+
+import harness
+import keras
+import numpy as np
+import pytest
+
+import kerasgal as kg
+from kerasgal import config, registry
+
+APPS = harness.apps()
+
+
+@pytest.fixture(scope="session")
+def galaxies(tmp_path_factory):
+    """Made-up galaxies and their archetypes."""
+    from kerasgal.apps.morph import archetypes, catalogues, mock
+    from kerasgal import imageset
+
+    folder = tmp_path_factory.mktemp("galaxies")
+    made = {}
+    for name, items in (("training", mock.galaxies(40, "real", seed=1)),):
+        items = list(items)
+        imageset.write(folder / f"{name}.h5", id=[item["id"] for item in items], source="made up",
+                       image=np.stack([item["image"] for item in items]),
+                       table={key: np.array([item[key] for item in items]) for key in items[0]
+                              if key not in ("id", "image")})
+        made[name] = folder / f"{name}.h5"
+    camera = archetypes.Camera()
+    chosen = catalogues.parameters_of(made["training"], camera)
+    smooth = list(archetypes.archetypes(chosen, camera, archetypes.moffat_psf(1.32, camera), size=128, seed=1))
+    imageset.write(folder / "archetypes.h5", id=[str(item["id"]) for item in smooth], source="archetypes",
+                   image=np.stack([item["image"] for item in smooth]))
+    return {"training": [made["training"]], "archetypes": [folder / "archetypes.h5"]}
+
+
+@pytest.fixture(scope="session")
+def galaxy_boxes(tmp_path_factory):
+    """Two simulations with painted galaxies."""
+    folder = tmp_path_factory.mktemp("galaxy_boxes")
+    for seed in (7, 8):
+        kg.simulate(folder / f"box_{seed}.h5", particles=32, boxsize=25, seed=seed, galaxies=True).close()
+    return [folder / "box_7.h5", folder / "box_8.h5"]
+
+
+@pytest.fixture(scope="session")
+def trained(request, tmp_path_factory):
+    """A function from an app to a run of it, trained once."""
+    made = {}
+
+    def find(app):
+        if app not in made:
+            data = request.getfixturevalue(harness.RECIPES[app].data)
+            made[app] = harness.train(app, data, tmp_path_factory.mktemp(app.replace(" ", "_")) / "run")
+        return made[app]
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def all_networks():
+    keras.utils.set_random_seed(1)
+    return {name: network for app in APPS for name, network in harness.networks(app).items()}
+
+
+@pytest.fixture(scope="session")
+def saved(all_networks, tmp_path_factory):
+    """A folder with every network as .keras, and its inputs and outputs."""
+    folder = tmp_path_factory.mktemp("networks")
+    for name, network in all_networks.items():
+        network.save(folder / f"{name}.keras")
+        inputs = harness.inputs_of(network)
+        np.savez(folder / f"{name}.npz", *inputs, outputs=harness.outputs_of(network, inputs))
+    return folder
+
+
+RELOAD = """
+import pathlib, sys
+import numpy as np
+import harness, keras
+from kerasgal import registry
+for app in harness.apps():
+    registry.run_class(app).build(harness.config_of(app))  # imports what registers its layers
+for path in sorted(pathlib.Path(sys.argv[1]).glob("*.keras")):
+    network = keras.models.load_model(path, compile=False)
+    with np.load(path.with_suffix(".npz")) as stored:
+        inputs = [stored[f"arr_{number}"] for number in range(len(stored.files) - 1)]
+        found, expected = harness.outputs_of(network, inputs), stored["outputs"]
+    scale = np.abs(expected).max()
+    print(path.stem, float(np.abs(found - expected).max() / scale))
+"""
+
+
+def differences(said):
+    return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in said.strip().splitlines()}
+
+
+def test_every_app_has_a_recipe():
+    assert set(harness.RECIPES) == set(APPS)
+
+
+def test_every_network_reloads_in_a_fresh_process(saved, all_networks):
+    found = differences(harness.in_another_process(RELOAD, saved))
+    assert found.keys() == all_networks.keys() and max(found.values()) < 1e-6, found
+
+
+def test_every_network_is_the_same_on_jax(saved, all_networks):
+    pytest.importorskip("jax")
+    found = differences(harness.in_another_process(RELOAD, saved, backend="jax"))
+    assert found.keys() == all_networks.keys() and max(found.values()) < 1e-4, found
+
+
+TRAIN = """
+import json, sys
+import harness, keras
+assert keras.backend.backend() == "jax"
+run = harness.train(sys.argv[1], json.loads(sys.argv[2]), sys.argv[3])
+losses = [row["loss"] for row in run.history]
+assert losses and all(loss == loss for loss in losses), losses
+"""
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_every_app_trains_on_jax(app, request, tmp_path):
+    pytest.importorskip("jax")
+    data = request.getfixturevalue(harness.RECIPES[app].data)
+    harness.in_another_process(TRAIN, app, harness.described(data), tmp_path / "run", backend="jax")
+
+
+def layers_of(network):
+    """All layers of a network, those inside others too."""
+    return [item for item in network._flatten_layers(include_self=False)]
+
+
+def registered():
+    """Our classes that Keras knows by name."""
+    return {name: cls for name, cls in keras.saving.get_custom_objects().items() if name.startswith("kerasgal>")}
+
+
+def instances(all_networks):
+    """An instance of every registered class: of the networks' layers, and of what is made beside them."""
+    from kerasgal.apps.cascade.diffusion import sample, schedule
+    from kerasgal.apps.cascade.losses import WeightedCrossEntropy, WeightedSquaredError
+    from kerasgal.apps.halomass import losses as halomass
+    from kerasgal.apps.halomass.model import Select
+    from kerasgal.apps.halomass.regularizers import SparseGroups
+    from kerasgal.apps.morph import losses as morph
+    from kerasgal.apps.protohalo.losses import NormalisedDistance
+
+    made = [NormalisedDistance(2, 2), WeightedCrossEntropy(7.0), WeightedSquaredError(1.5),
+            halomass.SelectionLikelihood("laplace"), halomass.ScaleMetric(1, "gamma"), Select([0, 2]),
+            morph.LogisticMixture(8), morph.PixelLikelihood(8), sample.NearestCount([0.0, 1.0, 2.0]),
+            schedule.LinearSchedule(-5.0, 8.0), schedule.LearnedSchedule(-5.0, 8.0)]
+    for network in all_networks.values():
+        made += layers_of(network)
+        made += [item.kernel_regularizer for item in layers_of(network)
+                 if isinstance(getattr(item, "kernel_regularizer", None), SparseGroups)]
+    return {keras.saving.get_registered_name(type(item)): item for item in made}
+
+
+def test_everything_that_is_registered_survives_its_configuration(all_networks):
+    known, found = registered(), instances(all_networks)
+    apart = {"kerasgal>VariationalDiffusion"}  # a model of its own, tested with its app
+    missing = set(known) - set(found) - apart
+    assert known and not missing
+    for name in set(known) - apart:
+        item = found[name]
+        stored = json.loads(json.dumps(keras.saving.serialize_keras_object(item)))
+        again = keras.saving.deserialize_keras_object(stored)
+        assert type(again) is type(item)
+        assert json.dumps(again.get_config(), sort_keys=True) == json.dumps(item.get_config(), sort_keys=True), name
+
+
+@pytest.mark.parametrize("app", APPS)
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_every_head_is_float32_whatever_the_policy(app, policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        for network in harness.networks(app).values():
+            assert all(keras.backend.standardize_dtype(item.dtype) == "float32" for item in network.outputs)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+SERVE = """
+import pathlib, sys
+sys.modules["kerasgal"] = sys.modules["keras"] = None
+import numpy as np, tensorflow as tf
+for path in sorted(pathlib.Path(sys.argv[1]).glob("*.npz")):
+    model = tf.saved_model.load(str(path.with_suffix("")))
+    with np.load(path) as stored:
+        inputs = [stored[f"arr_{number}"] for number in range(len(stored.files) - 1)]
+        found = np.asarray(model.serve(inputs if len(inputs) > 1 else inputs[0]))
+        scale = np.abs(stored["outputs"]).max()
+        print(path.stem, float(np.abs(found - stored["outputs"]).max() / scale))
+"""
+
+
+def test_every_saved_model_serves_without_keras_or_our_code(trained, tmp_path):
+    for app in APPS:
+        run = trained(app)
+        name = app.replace(" ", "_")
+        run.export(tmp_path / name)
+        network, description = run.served()
+        inputs = harness.inputs_of(network)
+        np.savez(tmp_path / f"{name}.npz", *inputs, outputs=harness.outputs_of(network, inputs))
+        stored = json.loads((tmp_path / name / "kerasgal.json").read_text())
+        assert stored["app"] == app and "input" in stored and "output" in stored
+    found = differences(harness.in_another_process(SERVE, tmp_path))
+    assert len(found) == len(APPS) and max(found.values()) < 1e-4, found
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_a_run_is_what_all_runs_are(app, trained):
+    run = trained(app)
+    again = kg.load(run.folder)
+    assert type(again) is type(run) is registry.run_class(app) and again.config == run.config
+    assert again.domain and again.domain == run.domain
+    assert len(repr(again).splitlines()) == 3 and "loss" in repr(again)
+    assert again.history and all(np.isfinite(row["loss"]) for row in again.history)
+    assert "trainable parameters" in again.summary()
+    for phase, network in again.networks.items():
+        for one, other in zip(network.get_weights(), run.networks[phase].get_weights()):
+            np.testing.assert_array_equal(one, other)
+    assert type(run).__name__ in dir(kg) and getattr(kg, type(run).__name__) is type(run)
+
+
+@pytest.mark.parametrize("app", APPS)
+@pytest.mark.parametrize("preset", config.PRESETS)
+def test_every_configuration_is_read_as_it_was_written(app, preset, tmp_path):
+    cls = registry.run_class(app)
+    made = cls.configure(preset=preset)
+    config.write(made, tmp_path / "config.json", app=app)
+    (tmp_path / "config.toml").write_text(config.toml(made))
+    assert config.read(cls.Config, tmp_path / "config.json") == config.read(cls.Config, tmp_path / "config.toml") == made
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_every_setting_refuses_what_is_wrong_and_stands_under_a_heading(app):
+    cls = registry.run_class(app)
+    assert config.sections(cls.Config)[0][0] != "Settings"
+    for field in dataclasses.fields(cls.Config):
+        wrong = {int: 2.5, float: "much", str: 7, bool: "yes"}[field.type]
+        with pytest.raises(kg.SettingError, match=field.name):
+            cls.Config(**{field.name: wrong})
+        if field.metadata["choices"]:
+            with pytest.raises(kg.SettingError, match=field.name):
+                cls.Config(**{field.name: "no such choice"})
+        if field.metadata["minimum"] is not None and field.type is not str:
+            with pytest.raises(kg.SettingError, match=field.name):
+                cls.Config(**{field.name: field.metadata["minimum"] - 1})
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_every_command_stands_in_one_grammar(app):
+    import click
+
+    group = registry.group_of(app.split()[0])
+    for word in app.split()[1:]:
+        group = group.commands[word]
+    assert {"summary", "config", "train", "predict", "evaluate", "export"} <= set(group.commands)
+    for verb in ("predict", "evaluate", "export"):
+        first = next(parameter for parameter in group.commands[verb].params if isinstance(parameter, click.Argument))
+        assert first.name == "run"
+        assert "output" in {parameter.name for parameter in group.commands[verb].params}
