@@ -269,10 +269,11 @@ def register(**arguments):
 
 
 def formats():
-    """All formats, in the order in which they are tried."""
+    """All formats, in the order of their modules, in which they are tried."""
     for module in MODULES:
         importlib.import_module(f"kerasgal.readers.{module}")
-    return FORMATS
+    # They may have been registered in another: one module may import another one.
+    return sorted(FORMATS, key=lambda format: MODULES.index(format.recognises.__module__.rsplit(".")[-1]))
 
 
 def glimpse(path):
