@@ -1,35 +1,44 @@
-"""Fields and catalogues out of the HDF5 files that kerasgal writes: .npy, and tables in ECSV or FITS."""
+"""Fields and catalogues out of HDF5 files: .npy, and tables in ECSV, FITS or CSV.
+
+Columns of the files that kerasgal writes have its units. Those of any other file have the units that the file says, in
+an attribute `unit` or `units` of each, or none.
+"""
 
 from pathlib import Path
 
 import numpy as np
 
 from kerasgal.errors import DataError
-from kerasgal.files import check_room, open_hdf5, refuse_existing, replacing, write_table
+from kerasgal.files import check_room, refuse_existing, replacing
+from kerasgal.imageset import FORMAT as IMAGE_SET
+from kerasgal.readers.base import opened
+from kerasgal.simulation import FORMAT as SIMULATION
+from kerasgal.tables import SUFFIXES, quantities, unit, write_table
 
-ACCEPTED = "accepted are .npy for a field, .ecsv and .fits for a catalogue"
-# Of the columns that catalogues have in all these files.
-UNITS = {"mass": "Msun/h", "stellar_mass": "Msun/h", "position": "comoving Mpc/h", "radius": "comoving Mpc/h"}
+ACCEPTED = f"accepted are .npy for a field, {', '.join(SUFFIXES)} for a catalogue"
+# Of the columns that catalogues have in all files that kerasgal writes; lengths are comoving.
+UNITS = {"mass": "Msun/h", "stellar_mass": "Msun/h", "position": "Mpc/h", "radius": "Mpc/h"}
+STATED = ("unit", "units", "Unit", "Units")  # attributes of datasets in files of other makes
 BYTES_AT_ONCE = 2**26
 
 
 def extract(path, name, output, overwrite=False):
-    """Write one item of the HDF5 file `path`: a dataset as .npy, a group of columns as a table, .ecsv or .fits.
+    """Write one item of the HDF5 file `path`: a dataset as .npy, a group of columns as a table, .ecsv, .fits or .csv.
 
     name: of the dataset, such as "final/delta", or of the group, such as "halos". Fields are copied part by part, so
-    that one larger than memory passes. Returns in words what is written.
+    that one larger than memory passes. Returns in words what is written, and for a table of another make its units.
     Raises DataError if the file is missing or has no such item, or the suffix of `output` is not one for it.
     """
     output = Path(output)
     refuse_existing(output, overwrite)
-    with open_hdf5(path) as file:
+    with opened(path) as file:
         if name not in file:
             names = []
             file.visit(names.append)
             raise DataError(f"{path} has no {name}; it holds {', '.join(names) or 'nothing'}")
         item = file[name]
         is_field = hasattr(item, "shape")
-        if output.suffix not in ([".npy"] if is_field else [".ecsv", ".fits"]):
+        if output.suffix not in ([".npy"] if is_field else SUFFIXES):
             raise DataError(f"{name} in {path} is a {'field' if is_field else 'catalogue'}, not what {output} is for: "
                             f"{ACCEPTED}")
         if is_field:
@@ -40,11 +49,53 @@ def extract(path, name, output, overwrite=False):
         if len({len(values) for values in columns.values()}) != 1:
             raise DataError(f"{name} in {path} is no catalogue: its columns have not all the same length, or there are "
                             f"none ({', '.join(f'{column} {values.shape}' for column, values in columns.items())})")
+        ours = file.attrs.get("format") in (SIMULATION, IMAGE_SET) or "app" in file.attrs
+        said = {column: _stated(values) for column, values in columns.items()}
+        units = {column: said[column] or (UNITS.get(column) if ours else None) for column in columns}
         columns = {column: _values(values) for column, values in columns.items()}
-    units = {column: unit for column, unit in UNITS.items() if column in columns}
-    source = f"{path}: {name}".encode("ascii", "replace").decode()  # all that a FITS header holds
-    write_table(output, columns, {"source": source, **units}, overwrite)
-    return f"{len(next(iter(columns.values())))} rows of {', '.join(columns)}"
+    units = {column: text for column, text in units.items() if text}
+    if output.suffix == ".csv":
+        columns = _scalars(columns)
+    header = {"source": f"{path}: {name}"}
+    # What astropy does not know as a unit stands in the header in words.
+    header |= {column: text for column, text in units.items() if not _known(text)}
+    known = {column: text for column, text in units.items() if _known(text)}
+    write_table(output, quantities(columns, known, header), overwrite=overwrite)
+    words = f"{len(next(iter(columns.values())))} rows of {', '.join(columns)}"
+    if ours:
+        return words
+    named = ", ".join(f"{column} in {text}" for column, text in units.items())
+    return f"{words}; {named or 'no units'}, as the file says"
+
+
+def _scalars(columns):
+    """Columns of one number a row, which is all that .csv has: position as x, y and z, others with numbers behind."""
+    made = {}
+    for name, values in columns.items():
+        if values.ndim == 1:
+            made[name] = values
+        for axis in range(values.shape[1] if values.ndim == 2 else 0):
+            made["xyz"[axis] if name == "position" and axis < 3 else f"{name}_{axis}"] = values[:, axis]
+    return made
+
+
+def _stated(dataset):
+    """The unit in the attributes of a dataset, None where there is none."""
+    for name in STATED:
+        value = dataset.attrs.get(name)
+        value = value.decode(errors="replace") if isinstance(value, bytes) else value
+        if isinstance(value, str) and value.strip():
+            return value.strip()
+    return None
+
+
+def _known(text):
+    """Whether a text is a unit of astropy's."""
+    try:
+        unit(text)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def _values(dataset):

@@ -8,6 +8,7 @@ import pytest
 from astropy.table import Table
 
 from kerasgal import extract as module
+from kerasgal.simulation import FORMAT
 
 
 @pytest.fixture
@@ -22,6 +23,7 @@ def path(tmp_path):
         file["text/id"], file["text/x"] = ["one", "zwo", "drei"], np.arange(3)
         file["galaxies/halo"], file["galaxies/count"] = np.arange(4), np.ones((4, 4, 4))
         file.create_group("empty")
+        file.attrs["format"] = FORMAT
     return tmp_path / "file.h5"
 
 
@@ -36,16 +38,73 @@ def test_field(path, tmp_path, invoke, monkeypatch, at_once):
     assert invoke("extract", path, "none/a", tmp_path / "none.npy") and np.load(tmp_path / "none.npy").shape == (0, 3)
 
 
-@pytest.mark.parametrize("suffix", ["ecsv", "fits"])
+@pytest.mark.parametrize("suffix", ["ecsv", "fits", "csv"])
 def test_catalogue(path, tmp_path, invoke, suffix):
     output = tmp_path / f"halos.{suffix}"
-    assert invoke("extract", path, "halos", output).stdout == f"{output}: 5 rows of count, mass, position\n"
+    names = "count, mass, x, y, z" if suffix == "csv" else "count, mass, position"
+    assert invoke("extract", path, "halos", output).stdout == f"{output}: 5 rows of {names}\n"
     table = Table.read(output)
+    if suffix == "csv":  # which has one number a column
+        table["position"] = np.stack([table[axis] for axis in "xyz"], axis=-1)
     with h5py.File(path) as file:
         for name in ("mass", "position", "count"):
-            assert np.array_equal(table[name], file[f"halos/{name}"][...])
+            np.testing.assert_allclose(table[name], file[f"halos/{name}"][...], rtol=1e-7)
     meta = {name.lower(): value for name, value in table.meta.items()}
-    assert (meta["mass"], meta["position"]) == ("Msun/h", "comoving Mpc/h")
+    if suffix == "ecsv":
+        assert [str(table[name].unit) for name in ("mass", "position")] == ["solMass / littleh", "Mpc / littleh"]
+    elif suffix == "fits":  # which has no unit with h
+        assert (meta["mass"], meta["position"]) == ("Msun/h", "Mpc/h")
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """A catalogue of another make; its units are in an attribute of each column, if at all."""
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["cat/mass"], file["cat/position"] = np.array([1e12, 2e12]), np.zeros((2, 3))
+        file["cat/radius"], file["cat/count"] = np.ones(2), np.arange(2)
+        file["cat/mass"].attrs["unit"] = "Msun"
+        file["cat/position"].attrs["units"] = b"kpc"
+        file["cat/radius"].attrs["unit"] = "box sides"
+    return tmp_path / "other.h5"
+
+
+def test_columns_of_other_makes_have_their_own_units(foreign, tmp_path, invoke):
+    said = invoke("extract", foreign, "cat", tmp_path / "cat.ecsv").stdout
+    assert said == (f"{tmp_path}/cat.ecsv: 2 rows of count, mass, position, radius; mass in Msun, position in kpc, "
+                    "radius in box sides, as the file says\n")
+    table = Table.read(tmp_path / "cat.ecsv")
+    assert (str(table["mass"].unit), str(table["position"].unit), table["radius"].unit) == ("solMass", "kpc", None)
+    assert table.meta["radius"] == "box sides" and "h" not in str(table["mass"].unit)
+
+
+def test_columns_without_units_get_none(foreign, tmp_path, invoke):
+    with h5py.File(foreign, "r+") as file:
+        for name in ("mass", "position", "radius"):
+            file[f"cat/{name}"].attrs.clear()
+    for suffix in ("ecsv", "fits"):
+        said = invoke("extract", foreign, "cat", tmp_path / f"cat.{suffix}").stdout
+        assert said.endswith("; no units, as the file says\n")
+        table = Table.read(tmp_path / f"cat.{suffix}")
+        assert all(table[name].unit is None for name in table.colnames)
+        assert "Msun" not in str(table.meta) and "Mpc" not in str(table.meta)
+
+
+def test_public_file_with_units_of_its_own(shared_data, tmp_path, invoke):
+    path = shared_data.parent / "inputs" / "own_units.hdf5"
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    invoke("extract", path, "cat", tmp_path / "cat.ecsv")
+    table = Table.read(tmp_path / "cat.ecsv")
+    assert (str(table["mass"].unit), str(table["position"].unit)) == ("solMass", "kpc")
+
+
+def test_compressed_by_a_filter_of_hdf5plugin(tmp_path, invoke):
+    import hdf5plugin
+
+    with h5py.File(tmp_path / "file.h5", "w") as file:
+        file.create_dataset("delta", data=np.arange(1000.0), **hdf5plugin.Blosc())
+    invoke("extract", tmp_path / "file.h5", "delta", tmp_path / "delta.npy")
+    assert np.array_equal(np.load(tmp_path / "delta.npy"), np.arange(1000.0))
 
 
 def test_text(path, tmp_path, invoke):
@@ -63,7 +122,7 @@ def test_a_field_beside_a_catalogue_is_left_out(path, tmp_path, invoke):
 
 @pytest.mark.parametrize("name, output, message", [
     ("halo", "halos.ecsv", "has no halo; it holds empty, final, final/delta, galaxies, galaxies/count"),
-    ("halos", "halos.npy", "is a catalogue, not what .*halos.npy is for: accepted are .npy for a field, .ecsv and"),
+    ("halos", "halos.npy", "is a catalogue, not what .*halos.npy is for: accepted are .npy for a field, .ecsv, .fits"),
     ("final/delta", "delta.fits", "is a field, not what .*delta.fits is for: accepted are .npy for a field"),
     ("halos", "halos", "is a catalogue, not what"),
     ("mixed", "mixed.ecsv", r"is no catalogue: its columns have not all the same length.*\(a \(3,\), b \(4,\)\)"),

@@ -11,13 +11,15 @@ from kerasgal.commands.base import Command
 @click.argument("output", type=click.Path(dir_okay=False))
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
 def extract(path, name, output, overwrite):
-    """Write what is called NAME in FILE, an HDF5 file, to OUTPUT: a field as .npy, a catalogue as .ecsv or .fits.
+    """Write what is called NAME in FILE, an HDF5 file, to OUTPUT: a field as .npy, a catalogue as .ecsv, .fits or
+    .csv.
 
     \b
     kerasgal extract box.h5 final/delta delta.npy
     kerasgal extract box.h5 halos halos.fits
 
-    FILE is a Simulation file, a prediction or anything else in HDF5; `kerasgal info` lists what is in the first two.
+    FILE is a Simulation file, a prediction or anything else in HDF5, whose columns keep the units that it says; `kerasgal
+    info` lists what is in the first two.
     """
     from kerasgal.extract import extract
 
