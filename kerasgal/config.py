@@ -25,9 +25,39 @@ VERSION = 2  # of config.json; 1 is that without a version, of kerasgal 0.1 befo
 
 
 def setting(paper, help, *, demo=None, choices=None, minimum=None, maximum=None, resumable=False):
-    """A field of a config dataclass: the paper's value, its help, the demo's value and what is accepted.
+    """A field of a config dataclass: a setting of an app.
 
-    `resumable`: whether a run may be resumed under another value and still be the same training.
+    Parameters
+    ----------
+    paper : bool, int, float or str
+        The paper's value, which is the default.
+    help : str
+        What it is, for the help of the command line and `toml`.
+    demo : optional
+        The value of the preset `demo`, where it differs.
+    choices : sequence of str, optional
+        What it may be.
+    minimum, maximum : number, optional
+        The least and the greatest that it may be.
+    resumable : bool
+        Whether a run may be resumed under another value and still be the same training.
+
+    Returns
+    -------
+    dataclasses.Field
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> from kerasgal.config import Config, setting
+    >>> @dataclass(frozen=True)
+    ... class Small(Config):
+    ...     filters: int = setting(32, "Filters of the first level.", demo=4, minimum=1)
+    >>> Small().filters
+    32
+    >>> Small(filters=0)
+    Traceback (most recent call last):
+    kerasgal.errors.SettingError: filters=0: it must be at least 1
     """
     metadata = {"help": help, "demo": paper if demo is None else demo, "choices": choices,
                 "minimum": minimum, "maximum": maximum, "resumable": resumable}
@@ -43,7 +73,30 @@ class Default:
 
 
 def default(paper, *, demo=None):
-    """An inherited setting with another value: the paper's, and the demo's where that differs."""
+    """An inherited setting with another value; its help and what it accepts stay.
+
+    Parameters
+    ----------
+    paper : bool, int, float or str
+        The paper's value.
+    demo : optional
+        The demo's, where it differs.
+
+    Returns
+    -------
+    Default
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> from kerasgal.config import default, preset
+    >>> from kerasgal.training import TrainingConfig
+    >>> @dataclass(frozen=True)
+    ... class Mine(TrainingConfig):
+    ...     epochs: int = default(100, demo=3)
+    >>> Mine().epochs, preset(Mine, "demo").epochs
+    (100, 3)
+    """
     return Default(paper, paper if demo is None else demo)
 
 
@@ -51,9 +104,26 @@ def default(paper, *, demo=None):
 class Config:
     """Base of the config dataclasses: values are checked wherever one is made.
 
-    A class names under `groups` the headings under which its settings stand in help, under `renamed` the settings that
-    had another name in earlier versions, {old: new}, and overrides `check` for what several settings must agree on and
-    `migrate` for what a renaming does not do.
+    A class overrides `check` for what several settings must agree on, and `migrate` for what a renaming does not do.
+
+    Attributes
+    ----------
+    groups : dict
+        Of the class: headings under which its settings stand in help, and their names.
+    renamed : dict
+        Of the class: settings that had another name in earlier versions, {old: new}.
+
+    Raises
+    ------
+    SettingError
+        For a value that is not accepted.
+
+    Examples
+    --------
+    >>> from kerasgal.apps.protohalo.config import TrainConfig
+    >>> TrainConfig(loss="l7")
+    Traceback (most recent call last):
+    kerasgal.errors.SettingError: loss='l7': it must be one of l1, l2
     """
 
     groups: ClassVar[dict] = {}
@@ -82,7 +152,32 @@ class Config:
 
 
 def preset(config_class, name):
-    """The config of a preset, "paper" or "demo"."""
+    """The config of a preset.
+
+    Parameters
+    ----------
+    config_class : type
+        A subclass of `Config`.
+    name : {"paper", "demo"}
+        The preset.
+
+    Returns
+    -------
+    Config
+        Of that class.
+
+    Raises
+    ------
+    SettingError
+        For another name.
+
+    Examples
+    --------
+    >>> from kerasgal.apps.protohalo.config import TrainConfig
+    >>> from kerasgal.config import preset
+    >>> preset(TrainConfig, "paper").patch, preset(TrainConfig, "demo").patch
+    (128, 64)
+    """
     return config_class(**preset_values(config_class, name))
 
 
@@ -95,10 +190,33 @@ def preset_values(config_class, name):
 
 
 def replace(config, values, origin=None):
-    """`config` with some values replaced.
+    """A config with some values replaced.
 
-    origin: the file that the values came from, named in errors. Raises SettingError for an unknown name, a value of the
-    wrong type or one outside what is accepted; DataError if that stands in a file.
+    Parameters
+    ----------
+    config : Config
+        Where the others come from.
+    values : dict
+        {name: value}.
+    origin : str or Path, optional
+        The file that the values came from, named in errors.
+
+    Returns
+    -------
+    Config
+
+    Raises
+    ------
+    SettingError
+        For an unknown name, a value of the wrong type or one outside what is accepted; DataError if that stands in a
+        file.
+
+    Examples
+    --------
+    >>> from kerasgal.apps.protohalo.config import TrainConfig
+    >>> from kerasgal.config import replace
+    >>> replace(TrainConfig(), {"epochs": 3}).epochs
+    3
     """
     check_names(type(config), values, origin)
     try:
@@ -172,7 +290,40 @@ def read_values(config_class, path):
 
 
 def read(config_class, path):
-    """The config stored in a file; see `read_values`. What the file leaves out is the paper's, or its preset's."""
+    r"""The config stored in a file. What the file leaves out is the paper's, or its preset's.
+
+    A JSON file has the settings under "config", as a run folder's config.json does; a TOML file at its top level, where
+    `preset = "demo"` may stand too. Settings of earlier versions are renamed.
+
+    Parameters
+    ----------
+    config_class : type
+        A subclass of `Config`.
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    Config
+        Of that class.
+
+    Raises
+    ------
+    MissingError
+        If there is no such file.
+    DataError
+        For a file that is neither, that a newer kerasgal wrote, or that has a setting which is not accepted.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from kerasgal.apps.protohalo.config import TrainConfig
+    >>> from kerasgal.config import read
+    >>> _ = Path("mine.toml").write_text('preset = "demo"\nepochs = 3\n')
+    >>> mine = read(TrainConfig, "mine.toml")
+    >>> mine.epochs, mine.patch
+    (3, 64)
+    """
     values, start = read_values(config_class, path)
     return replace(preset(config_class, start or "paper"), values, origin=path)
 
@@ -180,7 +331,35 @@ def read(config_class, path):
 def layered(config_class, preset_name=None, path=None, values=None, *, otherwise="paper"):
     """The config that a preset, a file and single values make, each over the ones before.
 
-    preset_name: None takes the preset that the file names, or `otherwise`.
+    Parameters
+    ----------
+    config_class : type
+        A subclass of `Config`.
+    preset_name : {"paper", "demo"}, optional
+        Without one it is that of the file, or `otherwise`.
+    path : str or Path, optional
+        A file of some settings; see `read`.
+    values : dict, optional
+        Single settings, {name: value}.
+    otherwise : {"paper", "demo"}
+        The preset where nothing else says one.
+
+    Returns
+    -------
+    Config
+        Of that class.
+
+    Raises
+    ------
+    SettingError
+        For what is not accepted; DataError if that stands in the file.
+
+    Examples
+    --------
+    >>> from kerasgal.apps.protohalo.config import TrainConfig
+    >>> from kerasgal.config import layered
+    >>> layered(TrainConfig, "demo", values={"epochs": 3}).epochs
+    3
     """
     stored, start = read_values(config_class, path) if path else ({}, None)
     values = values or {}
@@ -190,7 +369,25 @@ def layered(config_class, preset_name=None, path=None, values=None, *, otherwise
 
 
 def write(config, path, **header):
-    """Write `config` as JSON, under "config", beside a version and the entries of `header`."""
+    """Write a config as JSON, under "config", beside its version.
+
+    Parameters
+    ----------
+    config : Config
+        The settings.
+    path : str or Path
+        File to write.
+    **header
+        Further entries, such as the app.
+
+    Examples
+    --------
+    >>> from kerasgal.apps.protohalo.config import TrainConfig
+    >>> from kerasgal.config import read, write
+    >>> write(TrainConfig(epochs=3), "config.json", app="protohalo")
+    >>> read(TrainConfig, "config.json") == TrainConfig(epochs=3)
+    True
+    """
     document = {**header, "version": VERSION, "config": dataclasses.asdict(config)}
     Path(path).write_text(json.dumps(document, indent=2) + "\n")
 
@@ -208,7 +405,24 @@ def sections(config_class):
 
 
 def toml(config):
-    """A config as TOML, each setting under its help as a comment."""
+    """A config as TOML, each setting under its help as a comment.
+
+    Parameters
+    ----------
+    config : Config
+        The settings.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from kerasgal.apps.protohalo.config import TrainConfig
+    >>> from kerasgal.config import toml
+    >>> toml(TrainConfig()).splitlines()[2:4]
+    ["# Fewest cells of a halo; smaller ones are background. The paper's smallest halo has 4,525.", 'minimum = 4525']
+    """
     import textwrap
 
     lines = []

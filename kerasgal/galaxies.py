@@ -30,13 +30,27 @@ class GalaxyModel:
     power spectrum by 35%, so that a few small boxes show it; that is twice the effect of the IllustrisTNG simulation,
     15% in the correlation function (Hadzhiyska et al. 2020, arXiv:1911.02610).
 
-    log_minimum: log10 of the mass [Msun/h] at which half of the haloes have a central galaxy;
-    scatter: width of that step, in decades (the sigma of Zheng et al. 2005, astro-ph/0408564);
-    log_first: log10 of the mass [Msun/h] at which a halo with a central galaxy has one satellite on average;
-    alpha: power of the mass to which the mean number of satellites is proportional;
-    environment_minimum, environment_first: by how much log_minimum and log_first differ between the densest
-    environment and the emptiest, in decades: below zero, dense regions have galaxies in lighter haloes;
-    environment_radius: of the sphere in which the environment is measured, Mpc/h.
+    Parameters
+    ----------
+    log_minimum : float
+        log10 of the mass [Msun/h] at which half of the haloes have a central galaxy.
+    scatter : float
+        Width of that step, in decades (the sigma of Zheng et al. 2005, astro-ph/0408564).
+    log_first : float
+        log10 of the mass [Msun/h] at which a halo with a central galaxy has one satellite on average.
+    alpha : float
+        Power of the mass to which the mean number of satellites is proportional.
+    environment_minimum, environment_first : float
+        By how much log_minimum and log_first differ between the densest environment and the emptiest, in decades: below
+        zero, dense regions have galaxies in lighter haloes.
+    environment_radius : float
+        Of the sphere in which the environment is measured, Mpc/h.
+
+    Examples
+    --------
+    >>> from kerasgal.galaxies import GalaxyModel
+    >>> GalaxyModel(alpha=1.1).log_minimum
+    11.4
     """
 
     log_minimum: float = 11.4
@@ -49,14 +63,44 @@ class GalaxyModel:
 
 
 def paint(halos, halo_id, position, boxsize, redshift, rng, model):
-    """Galaxies in the haloes of a simulation, as a dictionary of arrays, one entry for each galaxy.
+    """Galaxies in the haloes of a simulation.
 
-    halos: the catalogue, as `kerasgal.halos.catalogue` makes it; halo_id: (particles,); position: (particles, 3),
-    Mpc/h, periodic; redshift: of these; rng: NumPy random generator; model: `GalaxyModel`. The arrays are
-        position: (galaxies, 3), Mpc/h, in [0, boxsize), float32;
-        halo: (galaxies,), row of `halos`, int32;
-        central: (galaxies,), 1 for the galaxy at the centre of its halo, 0 for a satellite, int8.
     Centrals stand at the densest point of their halo, which `centres` finds, satellites around it.
+
+    Parameters
+    ----------
+    halos : dict
+        The catalogue, as `kerasgal.halos.catalogue` makes it.
+    halo_id : array of int
+        (particles,), the number of each particle's halo, -1 outside.
+    position : array
+        (particles, 3), Mpc/h, periodic.
+    boxsize : float
+        Mpc/h.
+    redshift : float
+        Of these.
+    rng : numpy.random.Generator
+        Where the draws come from.
+    model : GalaxyModel
+        The rule.
+
+    Returns
+    -------
+    dict
+        One entry for each galaxy in every array: `position`, (galaxies, 3), Mpc/h, in [0, boxsize), float32; `halo`,
+        (galaxies,), row of `halos`, int32; `central`, (galaxies,), 1 for the galaxy at the centre of its halo, 0 for a
+        satellite, int8.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> import numpy as np
+    >>> from kerasgal.galaxies import GalaxyModel, paint
+    >>> box = kg.simulate(particles=16, boxsize=12.5, seed=1)
+    >>> galaxies = paint(box.halos(), box["halo_id"][...].ravel(), box["final/position"][...], box.boxsize, 0.0,
+    ...                  np.random.default_rng(0), GalaxyModel())
+    >>> list(galaxies), galaxies["position"].shape[1]
+    (['position', 'halo', 'central'], 3)
     """
     centre = centres(halos, halo_id, position, boxsize)
     rank = environment_rank(halos["mass"], environment(halos, centre, position, boxsize, model.environment_radius))
@@ -77,10 +121,32 @@ def paint(halos, halo_id, position, boxsize, redshift, rng, model):
 
 
 def occupation(mass, rank, model):
-    """Probability of a central, and mean number of satellites if there is one (Poisson): two arrays like `mass`.
+    """Probability of a central galaxy in haloes, and mean number of satellites where there is one.
 
-    mass: Msun/h; rank: of the environment, between 0 and 1, see `environment_rank`. As Zheng et al. 2007
-    (astro-ph/0703457), with their M_0 of zero, and the two masses moved by the rank as in arXiv:2110.11412.
+    As Zheng et al. 2007 (astro-ph/0703457), with their M_0 of zero, and the two masses moved by the rank of the
+    environment as in arXiv:2110.11412. The number of satellites is Poisson.
+
+    Parameters
+    ----------
+    mass : array
+        (haloes,), Msun/h.
+    rank : array
+        (haloes,), of the environment, between 0 and 1; see `environment_rank`.
+    model : GalaxyModel
+        The rule.
+
+    Returns
+    -------
+    central, satellites : array
+        (haloes,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.galaxies import GalaxyModel, occupation
+    >>> central, satellites = occupation(10 ** np.array([11.4, 12.8]), np.array([0.5, 0.5]), GalaxyModel())
+    >>> central.round(2).tolist(), satellites.round(2).tolist()
+    ([0.5, 1.0], [0.04, 1.0])
     """
     log_mass, rank = np.log10(mass), rank - 0.5
     central = 0.5 + 0.5 * erf((log_mass - model.log_minimum - model.environment_minimum * rank) / model.scatter)
@@ -89,9 +155,35 @@ def occupation(mass, rank, model):
 
 
 def environment(halos, centre, position, boxsize, radius):
-    """Matter in a sphere around each halo, without the halo itself, over that in a mean one: (haloes,).
+    """Matter in a sphere around each halo, without the halo itself, over that in a mean one.
 
-    centre: (haloes, 3), Mpc/h; position: (particles, 3), Mpc/h; radius: of the sphere, Mpc/h.
+    Parameters
+    ----------
+    halos : dict
+        The catalogue, as `kerasgal.halos.catalogue` makes it.
+    centre : array
+        (haloes, 3), Mpc/h.
+    position : array
+        (particles, 3), Mpc/h.
+    boxsize : float
+        Mpc/h.
+    radius : float
+        Of the sphere, Mpc/h.
+
+    Returns
+    -------
+    array
+        (haloes,).
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> from kerasgal.galaxies import environment
+    >>> box = kg.simulate(particles=16, boxsize=12.5, seed=1)
+    >>> halos = box.halos()
+    >>> around = environment(halos, halos["position"], box["final/position"][...], box.boxsize, 3.0)
+    >>> around.shape == halos["mass"].shape
+    True
     """
     gridsize = scipy.fft.next_fast_len(int(np.ceil(4 * boxsize / radius)), real=True)
     smooth, = top_hats(density_contrast(position, gridsize, boxsize), [radius * gridsize / boxsize])
@@ -100,7 +192,29 @@ def environment(halos, centre, position, boxsize, radius):
 
 
 def environment_rank(mass, environment, similar=SIMILAR_HALOES):
-    """Rank of each halo's environment among those of haloes of similar mass, in (0, 1), evenly spread: (haloes,)."""
+    """Rank of each halo's environment among those of haloes of similar mass.
+
+    Parameters
+    ----------
+    mass : array
+        (haloes,), in any unit.
+    environment : array
+        (haloes,); see `environment`.
+    similar : int
+        Haloes of about the same mass that are ranked together.
+
+    Returns
+    -------
+    array
+        (haloes,), in (0, 1), evenly spread.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.galaxies import environment_rank
+    >>> environment_rank(np.ones(4), np.array([3.0, 1.0, 2.0, 4.0])).tolist()
+    [0.625, 0.125, 0.375, 0.875]
+    """
     rank = np.empty(len(mass))
     # Haloes of equal mass stand in the order of their places in the box, where neighbours have one environment.
     mixed = np.random.default_rng(0).permutation(len(mass))
@@ -119,11 +233,37 @@ def _members(centre, halo_id, position, boxsize):
 
 
 def centres(halos, halo_id, position, boxsize):
-    """The densest point of every halo, (haloes, 3), Mpc/h, in any period: where a shrinking sphere ends.
+    """The densest point of every halo: where a shrinking sphere ends (Power et al. 2003, astro-ph/0201544).
 
     The sphere holds the halo at first; it moves to the centre of mass of the particles inside and shrinks, as long as
-    10 of the halo's particles, and 1% of them, are inside (Power et al. 2003, astro-ph/0201544). In a halo that is
-    merging or has a tail the centre of mass lies elsewhere.
+    10 of the halo's particles, and 1% of them, are inside. In a halo that is merging or has a tail the centre of mass
+    lies elsewhere.
+
+    Parameters
+    ----------
+    halos : dict
+        The catalogue, as `kerasgal.halos.catalogue` makes it.
+    halo_id : array of int
+        (particles,), the number of each particle's halo, -1 outside.
+    position : array
+        (particles, 3), Mpc/h.
+    boxsize : float
+        Mpc/h.
+
+    Returns
+    -------
+    array
+        (haloes, 3), Mpc/h, in any period.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> from kerasgal.galaxies import centres
+    >>> box = kg.simulate(particles=16, boxsize=12.5, seed=1)
+    >>> halos = box.halos()
+    >>> found = centres(halos, box["halo_id"][...].ravel(), box["final/position"][...], box.boxsize)
+    >>> found.shape == halos["position"].shape
+    True
     """
     halo, offset = _members(halos["position"], halo_id, position, boxsize)
     haloes = len(halos["mass"])
@@ -143,10 +283,35 @@ def centres(halos, halo_id, position, boxsize):
 
 
 def stretches(centre, halo_id, position, boxsize):
-    """Symmetric matrices that stretch a sphere to the shape of each halo, of determinant 1: (haloes, 3, 3).
+    """Symmetric matrices that stretch a sphere to the shape of each halo, of determinant 1.
 
-    The square root of the second moment of the halo's particles about `centre`, (haloes, 3). To them are added 20
-    particles of a round halo, because a few particles never look round.
+    The square root of the second moment of the halo's particles about `centre`. To them are added 20 particles of a
+    round halo, because a few particles never look round.
+
+    Parameters
+    ----------
+    centre : array
+        (haloes, 3), Mpc/h.
+    halo_id : array of int
+        (particles,), the number of each particle's halo, -1 outside.
+    position : array
+        (particles, 3), Mpc/h.
+    boxsize : float
+        Mpc/h.
+
+    Returns
+    -------
+    array
+        (haloes, 3, 3).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.galaxies import stretches
+    >>> cloud = np.random.default_rng(0).normal(5, [0.3, 0.1, 0.1], (1000, 3))
+    >>> stretch = stretches(np.full((1, 3), 5.0), np.zeros(1000, int), cloud, 10.0)[0]
+    >>> bool(stretch[0, 0] > 1.5 > stretch[1, 1]), round(float(np.linalg.det(stretch)), 6)
+    (True, 1.0)
     """
     halo, offset = _members(centre, halo_id, position, boxsize)
     moment = np.empty((len(centre), 3, 3))
@@ -162,11 +327,35 @@ def stretches(centre, halo_id, position, boxsize):
 
 
 def satellite_offsets(radius, c, stretch, rng):
-    """Satellites relative to the centres of their haloes, (satellites, 3), in the unit of `radius`.
+    """Satellites relative to the centres of their haloes, drawn from the profile of Navarro, Frenk & White.
 
-    radius, c, stretch: radius and concentration, (satellites,), and shape, (satellites, 3, 3), of the halo of each.
-    Drawn from the profile of Navarro, Frenk & White 1997 (astro-ph/9611107) with the scale radius / c, up to the
-    radius, in all directions alike, then stretched.
+    The profile (astro-ph/9611107) has the scale radius / c; satellites stand up to the radius, in all directions alike,
+    then they are stretched.
+
+    Parameters
+    ----------
+    radius : array
+        (satellites,), of the halo of each, in any unit.
+    c : array
+        (satellites,), its concentration.
+    stretch : array
+        (satellites, 3, 3), its shape; see `stretches`.
+    rng : numpy.random.Generator
+        Where the draws come from.
+
+    Returns
+    -------
+    array
+        (satellites, 3), in the unit of `radius`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.galaxies import satellite_offsets
+    >>> round_halo = np.tile(np.eye(3), (1000, 1, 1))
+    >>> offset = satellite_offsets(np.full(1000, 0.2), np.full(1000, 5.0), round_halo, np.random.default_rng(0))
+    >>> offset.shape, bool(np.linalg.norm(offset, axis=1).max() <= 0.2)
+    ((1000, 3), True)
     """
     direction = rng.standard_normal((len(radius), 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)

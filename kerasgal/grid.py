@@ -12,25 +12,90 @@ import scipy.sparse
 
 
 def wrap(position, boxsize):
-    """Positions, any shape and float type, moved into [0, boxsize) by whole periods."""
+    """Positions moved into the box by whole periods.
+
+    Parameters
+    ----------
+    position : array of float
+        In any shape, in the unit of `boxsize`.
+    boxsize : float
+        Side of the periodic box.
+
+    Returns
+    -------
+    array
+        In [0, boxsize), of the shape and float type of `position`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.grid import wrap
+    >>> wrap(np.array([-1.0, 12.0]), 10).tolist()
+    [9.0, 2.0]
+    """
     wrapped = np.mod(position, float(boxsize))
     wrapped[wrapped >= float(boxsize)] = 0  # np.mod rounds a tiny negative number up to boxsize itself
     return wrapped
 
 
 def lattice(gridsize, boxsize):
-    """Centres of the Lagrangian cells, (gridsize, gridsize, gridsize, 3), float32, in boxsize's unit."""
+    """Centres of the Lagrangian cells.
+
+    Parameters
+    ----------
+    gridsize : int
+        Cells a side, n.
+    boxsize : float
+        Side of the box.
+
+    Returns
+    -------
+    array
+        (n, n, n, 3), float32, in the unit of `boxsize`.
+
+    Examples
+    --------
+    >>> from kerasgal.grid import lattice
+    >>> lattice(4, 10.0)[0, 1, 3].tolist()
+    [1.25, 3.75, 8.75]
+    """
     centre = ((np.arange(gridsize) + 0.5) * (boxsize / gridsize)).astype(np.float32)
     return np.stack(np.meshgrid(centre, centre, centre, indexing="ij"), axis=-1)
 
 
 def cic_matrix(position, gridsize, boxsize):
-    """The cloud-in-cell weights as a sparse matrix of shape (particles, gridsize^3), float32.
+    """The cloud-in-cell weights (Hockney & Eastwood 1981) as a sparse matrix.
 
-    Each row holds a particle's shares of the 8 cells whose centres surround it, which add up to 1. The matrix
-    times a (flattened) field interpolates it to the particles, the transpose times the particles' weights
-    deposits them on the grid. That both are one matrix is what conserves momentum in a particle-mesh force.
-    `position`: (particles, 3), any real numbers, in the unit of `boxsize`.
+    Each row holds a particle's shares of the 8 cells whose centres surround it, which add up to 1. The matrix times a
+    (flattened) field interpolates it to the particles, the transpose times the particles' weights deposits them on the
+    grid. That both are one matrix is what conserves momentum in a particle-mesh force.
+
+    Parameters
+    ----------
+    position : array
+        (particles, 3), any real numbers, in the unit of `boxsize`.
+    gridsize : int
+        Cells a side, n.
+    boxsize : float
+        Side of the periodic box.
+
+    Returns
+    -------
+    scipy.sparse.csr_array
+        (particles, n^3), float32.
+
+    Raises
+    ------
+    ValueError
+        If `position` has another shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.grid import cic_matrix
+    >>> shares = cic_matrix(np.array([[2.5, 2.5, 5.0]]), gridsize=4, boxsize=10)
+    >>> shares.sum(axis=1).tolist(), shares.max().tolist()
+    ([1.0], 0.125)
     """
     position = np.asarray(position)
     if position.ndim != 2 or position.shape[1] != 3:
@@ -60,11 +125,36 @@ def _chunks(particles, gridsize):
 
 
 def deposit_cic(position, gridsize, boxsize, weight=None):
-    """Particles on a periodic grid, (gridsize, gridsize, gridsize), float32.
+    """Particles on a periodic grid, by cloud-in-cell (Hockney & Eastwood 1981).
 
-    `position`: (particles, 3) in the unit of `boxsize`; `weight`: (particles,), 1 each if not given. The
-    result is the sum of weights in each cell: with no weights its mean is particles / gridsize^3.
-    Raises ValueError where the shapes do not fit.
+    Parameters
+    ----------
+    position : array
+        (particles, 3), in the unit of `boxsize`.
+    gridsize : int
+        Cells a side, n.
+    boxsize : float
+        Side of the periodic box.
+    weight : array, optional
+        (particles,); 1 each without.
+
+    Returns
+    -------
+    array
+        (n, n, n), float32, the sum of weights in each cell: without weights its mean is particles / n^3.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.grid import deposit_cic
+    >>> grid = deposit_cic(np.array([[1.25, 1.25, 2.5]]), gridsize=4, boxsize=10)  # on the face of two cells
+    >>> grid[0, 0].tolist()
+    [0.5, 0.5, 0.0, 0.0]
     """
     total = np.zeros(gridsize**3, np.float32)
     weight = np.ones(len(position), np.float32) if weight is None else np.asarray(weight, np.float32)
@@ -76,10 +166,35 @@ def deposit_cic(position, gridsize, boxsize, weight=None):
 
 
 def deposit_ngp(position, gridsize, boxsize, weight=None):
-    """Points in the cells they stand in (nearest grid point), (gridsize, gridsize, gridsize), float32.
+    """Points in the cells they stand in (nearest grid point).
 
-    `position`: (points, 3) in the unit of `boxsize`, periodic; `weight`: (points,), 1 each if not given. The
-    result is the sum of weights in each cell. Raises ValueError where the shapes do not fit.
+    Parameters
+    ----------
+    position : array
+        (points, 3), in the unit of `boxsize`, periodic.
+    gridsize : int
+        Cells a side, n.
+    boxsize : float
+        Side of the periodic box.
+    weight : array, optional
+        (points,); 1 each without.
+
+    Returns
+    -------
+    array
+        (n, n, n), float32, the sum of weights in each cell.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.grid import deposit_ngp
+    >>> deposit_ngp(np.array([[1.0, 1.0, 9.0], [1.0, 1.0, 9.9]]), gridsize=4, boxsize=10)[0, 0].tolist()
+    [0.0, 0.0, 0.0, 2.0]
     """
     cell = np.floor(np.asarray(position, np.float64) * (gridsize / boxsize)).astype(np.int64) % gridsize
     flat = np.ravel_multi_index(tuple(cell.T), (gridsize,) * 3)
@@ -87,7 +202,29 @@ def deposit_ngp(position, gridsize, boxsize, weight=None):
 
 
 def density_contrast(position, gridsize, boxsize):
-    """Density contrast rho / mean(rho) - 1 of equal particles, (gridsize, gridsize, gridsize), float32."""
+    """Density contrast of equal particles, rho / mean(rho) - 1, by cloud-in-cell.
+
+    Parameters
+    ----------
+    position : array
+        (particles, 3), in the unit of `boxsize`.
+    gridsize : int
+        Cells a side, n.
+    boxsize : float
+        Side of the periodic box.
+
+    Returns
+    -------
+    array
+        (n, n, n), float32.
+
+    Examples
+    --------
+    >>> from kerasgal.grid import density_contrast, lattice
+    >>> even = density_contrast(lattice(8, 10.0).reshape(-1, 3), 4, 10.0)
+    >>> even.shape, bool(abs(even).max() < 1e-5)
+    ((4, 4, 4), True)
+    """
     delta = deposit_cic(position, gridsize, boxsize)
     delta *= gridsize**3 / len(position)
     delta -= 1
@@ -95,10 +232,35 @@ def density_contrast(position, gridsize, boxsize):
 
 
 def interpolate_cic(field, position, boxsize):
-    """A periodic field at the particles, by cloud-in-cell: (particles,) or (particles, channel), float32.
+    """A periodic field at the particles, by cloud-in-cell (Hockney & Eastwood 1981).
 
-    `field`: (n, n, n) or (n, n, n, channel); `position`: (particles, 3) in the unit of `boxsize`.
-    Raises ValueError where the field is not cubic.
+    Parameters
+    ----------
+    field : array
+        (n, n, n) or (n, n, n, channel).
+    position : array
+        (particles, 3), in the unit of `boxsize`.
+    boxsize : float
+        Side of the periodic box.
+
+    Returns
+    -------
+    array
+        (particles,) or (particles, channel), float32.
+
+    Raises
+    ------
+    ValueError
+        If the field is not cubic.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.grid import interpolate_cic
+    >>> field = np.zeros((4, 4, 4))
+    >>> field[0, 0, 1] = 1
+    >>> interpolate_cic(field, np.array([[1.25, 1.25, 2.5], [1.25, 1.25, 3.75]]), 10.0).tolist()
+    [0.5, 1.0]
     """
     field = np.asarray(field, np.float32)
     gridsize = len(field)
@@ -112,11 +274,28 @@ def interpolate_cic(field, position, boxsize):
 
 
 def wrapped_block(field, start, shape):
-    """The block `field[start:start + shape]` of a field that is periodic along its first axes, two or three.
+    """The block ``field[start:start + shape]`` of a field that is periodic along its first axes, two or three.
 
-    `field`: (nx, ny, ...) or (nx, ny, nz, ...), a NumPy array or an h5py dataset, of which only what is needed is
-    read; `start`: an integer for each of these axes, which may be negative or beyond the grid; `shape`: a positive
-    integer for each, which may exceed the grid. Returns a new array of shape (*shape, ...).
+    Parameters
+    ----------
+    field : array or h5py.Dataset
+        (nx, ny, ...) or (nx, ny, nz, ...); of a dataset only what is needed is read.
+    start : sequence of int
+        For each of these axes; may be negative or beyond the grid.
+    shape : sequence of int
+        For each of these axes; may exceed the grid.
+
+    Returns
+    -------
+    array
+        A new array, of the sides `shape` and then as the field.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.grid import wrapped_block
+    >>> wrapped_block(np.arange(4).reshape(2, 2), (-1, 1), (2, 3)).tolist()
+    [[3, 2, 3], [1, 0, 1]]
     """
     block = np.empty((*shape, *field.shape[len(shape):]), field.dtype)
     pieces = [_periodic_pieces(*axis) for axis in zip(start, shape, field.shape)]
@@ -127,9 +306,30 @@ def wrapped_block(field, start, shape):
 
 
 def top_hats(field, radii):
-    """A periodic field averaged over spheres: yields, for each radius, the field smoothed with that top-hat.
+    """A periodic field averaged over spheres, for one radius after another.
 
-    `field`: (n, n, n) real; `radii`: in cells. Spheres smaller than a cell leave the field nearly as it is.
+    Spheres smaller than a cell leave the field nearly as it is.
+
+    Parameters
+    ----------
+    field : array
+        (n, n, n), real.
+    radii : sequence of float
+        Of the spheres, in cells.
+
+    Yields
+    ------
+    array
+        (n, n, n), the field smoothed with that sphere.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.grid import top_hats
+    >>> field = np.zeros((16, 16, 16))
+    >>> field[8, 8, 8] = 1
+    >>> [round(float(smooth.sum()), 3) for smooth in top_hats(field, [2, 4])]  # spread out, and still one in all
+    [1.0, 1.0]
     """
     n = field.shape[0]
     transform = scipy.fft.rfftn(field, workers=-1)

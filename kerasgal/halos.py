@@ -14,10 +14,31 @@ from kerasgal.grid import wrap
 
 
 def friends_of_friends(position, boxsize, linking_length=0.2, minimum=20):
-    """Friends-of-friends haloes (Davis et al. 1985): `halo_id`, (particles,) int32.
+    """Friends-of-friends haloes (Davis et al. 1985, ApJ 292, 371).
 
-    position: (particles, 3) in the unit of boxsize, periodic; linking_length: in units of the mean separation
-    of the particles, boxsize / particles^(1/3); minimum: particles that a halo must have.
+    Parameters
+    ----------
+    position : array
+        (particles, 3), in the unit of `boxsize`, periodic.
+    boxsize : float
+        Side of the box.
+    linking_length : float
+        In units of the mean separation of the particles, boxsize / particles^(1/3).
+    minimum : int
+        Fewest particles of a halo.
+
+    Returns
+    -------
+    array
+        `halo_id`, (particles,) int32: the number of the halo, from the one of most particles down, -1 outside haloes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.halos import friends_of_friends
+    >>> clump = np.random.default_rng(0).normal(5, 0.05, (30, 3))
+    >>> friends_of_friends(np.concatenate([clump, [[1.0, 1.0, 1.0]]]), boxsize=10)[[0, 29, 30]].tolist()
+    [0, 0, -1]
     """
     position = wrap(np.asarray(position, np.float64), boxsize)
     particles = len(position)
@@ -28,11 +49,33 @@ def friends_of_friends(position, boxsize, linking_length=0.2, minimum=20):
 
 
 def hop(position, boxsize, threshold=160.0, minimum=20):
-    """HOP haloes (Eisenstein & Hut 1998, astro-ph/9712200), by their own code: `halo_id`, (particles,) int32.
+    """HOP haloes (Eisenstein & Hut 1998, astro-ph/9712200), by their own code.
 
-    position: (particles, 3) in the unit of boxsize, periodic; threshold: density that a halo's edge has, in
-    units of the mean; minimum: particles that a halo must have.
-    Raises DataError where the optional package yt_astro_analysis is missing.
+    Parameters
+    ----------
+    position : array
+        (particles, 3), in the unit of `boxsize`, periodic.
+    boxsize : float
+        Side of the box.
+    threshold : float
+        Density that a halo's edge has, in units of the mean.
+    minimum : int
+        Fewest particles of a halo.
+
+    Returns
+    -------
+    array
+        `halo_id`, (particles,) int32; see `friends_of_friends`.
+
+    Raises
+    ------
+    DataError
+        If the optional package yt_astro_analysis is missing.
+
+    Examples
+    --------
+    >>> from kerasgal.halos import hop
+    >>> halo_id = hop(position, boxsize=50.0)  # doctest: +SKIP
     """
     try:
         from yt_astro_analysis.halo_analysis.halo_finding.hop.EnzoHop import RunHOP
@@ -44,7 +87,27 @@ def hop(position, boxsize, threshold=160.0, minimum=20):
 
 
 def number_by_size(group, minimum):
-    """Any labels of groups, negative outside, to `halo_id`."""
+    """Any labels of groups as `halo_id`, numbered from the largest group down.
+
+    Parameters
+    ----------
+    group : array of int
+        (particles,), the same number for all particles of a group, negative outside.
+    minimum : int
+        Fewest particles of a halo; smaller groups are none.
+
+    Returns
+    -------
+    array
+        `halo_id`, (particles,) int32. Of equal haloes that with the lowest particle index comes first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.halos import number_by_size
+    >>> number_by_size(np.array([7, 4, 4, 4, -1, 7, 9]), minimum=2).tolist()
+    [1, 0, 0, 0, -1, 1, -1]
+    """
     label, first, inverse, count = np.unique(
         group, return_index=True, return_inverse=True, return_counts=True)
     halo = np.flatnonzero((label >= 0) & (count >= minimum))
@@ -55,14 +118,36 @@ def number_by_size(group, minimum):
 
 
 def catalogue(halo_id, position, boxsize, particle_mass):
-    """The haloes of `halo_id`, (particles,), as a dictionary of arrays, one entry for each halo 0, 1, ...
+    """The catalogue of haloes of which the particles are known.
 
-    position: (particles, 3), Mpc/h, periodic; boxsize: Mpc/h; particle_mass: Msun/h. No halo may be wider
-    than half a box. The arrays are
-        mass: (haloes,), Msun/h;
-        position: (haloes, 3), centre of mass in [0, boxsize), Mpc/h;
-        radius: (haloes,), of the sphere of 200 times the mean matter density that holds the mass, Mpc/h;
-        count: (haloes,), particles, int64.
+    No halo may be wider than half a box.
+
+    Parameters
+    ----------
+    halo_id : array of int
+        (particles,), the number of each particle's halo, -1 outside.
+    position : array
+        (particles, 3), Mpc/h, periodic.
+    boxsize : float
+        Mpc/h.
+    particle_mass : float
+        Msun/h.
+
+    Returns
+    -------
+    dict
+        One entry for each halo 0, 1, ... in every array: `mass`, (haloes,), Msun/h; `position`, (haloes, 3), centre of
+        mass in [0, boxsize), Mpc/h; `radius`, (haloes,), of the sphere of 200 times the mean matter density that holds
+        the mass, Mpc/h; `count`, (haloes,), particles, int64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.halos import catalogue
+    >>> position = np.array([[0.1, 5.0, 5.0], [9.9, 5.0, 5.0], [3.0, 3.0, 3.0]])  # a halo across the box's face
+    >>> found = catalogue(np.array([0, 0, -1]), position, boxsize=10.0, particle_mass=1e10)
+    >>> found["position"].round(3).tolist(), found["mass"].tolist()
+    ([[0.0, 5.0, 5.0]], [20000000000.0])
     """
     count = np.bincount(halo_id[halo_id >= 0])
     member = np.flatnonzero(halo_id >= 0)

@@ -9,7 +9,8 @@
     /sky          (n,)       optional: sky that is still in the image, counts per pixel; NaN where it is not known
     /table/NAME   (n,)       optional: any further columns, such as the parameters that an image was made from
 
-Counts may be in any unit of flux that is the same for all images of a set, and that `unit` names. Row i of every dataset is image i.
+Counts may be in any unit of flux that is the same for all images of a set, and that `unit` names. Row i of every
+dataset is image i.
 """
 
 import collections
@@ -34,8 +35,27 @@ ROOM = 2**22  # bytes that a file needs beside its arrays, amply
 class ImageSet(CheckedFile):
     """An image-set file opened for reading; arrays are HDF5 datasets, read only where they are sliced.
 
-    Use as a context manager; ``len`` is the number of images. Raises DataError if the file is missing, is not HDF5, is
-    not an image set or lacks what one must have.
+    Use as a context manager; ``len`` is the number of images.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, is not HDF5, is not an image set or lacks what one must have.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> import numpy as np
+    >>> from kerasgal import imageset
+    >>> imageset.write("few.h5", id=["a", "b"], image=np.zeros((2, 8, 8)), source="nothing", unit="counts")
+    >>> with kg.ImageSet("few.h5") as images:
+    ...     print(len(images), images.shape, images["id"][0], images.about()["unit"])
+    2 (8, 8) a counts
     """
 
     def _check(self):
@@ -137,9 +157,37 @@ def _check_number(name, value, path):
 def writing(path, source, overwrite=False, **about):
     """Write an image set piece by piece: a context manager that gives a `Writer`.
 
-    The file appears under its name at the end of the block, and only when it is valid. about: of unit, zero_point,
-    pixel_scale and psf_fwhm what is known, see the schema; None as if not given. Raises DataError if the file exists
-    (without `overwrite`), if no image was appended, an id came twice, or a number of `about` cannot be.
+    The file appears under its name at the end of the block, and only when it is valid.
+
+    Parameters
+    ----------
+    path : str or Path
+        Image-set file to write.
+    source : str
+        Where the images came from, in words.
+    overwrite : bool
+        Replace the file if it exists.
+    **about
+        Of unit, zero_point, pixel_scale [arcsec] and psf_fwhm [arcsec] what is known; None as if not given.
+
+    Yields
+    ------
+    Writer
+
+    Raises
+    ------
+    DataError
+        If the file exists, no image was appended, an id came twice, or a number of `about` cannot be.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal import imageset
+    >>> with imageset.writing("many.h5", "noise", pixel_scale=0.396) as writer:
+    ...     for name in ("a", "b", "c"):
+    ...         writer.append([name], np.random.default_rng(0).normal(size=(1, 8, 8)))
+    >>> writer.images
+    3
     """
     import h5py
 
@@ -164,15 +212,41 @@ def writing(path, source, overwrite=False, **about):
 
 
 class Writer:
-    """Appends images to the file that `writing` opened; `images` is how many there are."""
+    """Appends images to the file that `writing` opened.
+
+    Attributes
+    ----------
+    images : int
+        How many there are.
+
+    Examples
+    --------
+    See `writing`.
+    """
 
     def __init__(self, file, path):
         self.file, self.path, self.images = file, path, 0
 
     def append(self, id, image, mask=None, sky=None, table=None):
-        """Append m images: id (m,), image (m, y, x), mask (m, y, x), sky (m,), table a dictionary of columns (m,).
+        """Append images. What the first piece had, all must have.
 
-        What the first piece had, all must have. Raises DataError where a piece does not fit, or no room is left.
+        Parameters
+        ----------
+        id : sequence of str
+            (m,), names.
+        image : array
+            (m, y, x), NaN for a bad pixel.
+        mask : array of bool, optional
+            (m, y, x), True for a pixel not to be used.
+        sky : array, optional
+            (m,), sky that is still in the image, per pixel; NaN where it is not known.
+        table : dict, optional
+            Further columns, (m,).
+
+        Raises
+        ------
+        DataError
+            If a piece does not fit, or no room is left.
         """
         import h5py
 
@@ -217,6 +291,35 @@ class Writer:
 
 
 def write(path, *, id, image, source, mask=None, sky=None, table=None, overwrite=False, **about):
-    """Write an image set from whole arrays; see `Writer.append` for them, `writing` for `about` and what is raised."""
+    """Write an image set from whole arrays.
+
+    Parameters
+    ----------
+    path : str or Path
+        Image-set file to write.
+    id, image, mask, sky, table
+        See `Writer.append`.
+    source : str
+        Where the images came from, in words.
+    overwrite : bool
+        Replace the file if it exists.
+    **about
+        See `writing`.
+
+    Raises
+    ------
+    DataError
+        If the file exists, there are no images, an id comes twice, or the arrays do not fit together.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> import numpy as np
+    >>> from kerasgal import imageset
+    >>> imageset.write("one.h5", id=["a"], image=np.ones((1, 8, 8)), source="made up", table={"redshift": [0.1]})
+    >>> with kg.open("one.h5") as images:
+    ...     print(images.table()["redshift"].tolist())
+    [0.1]
+    """
     with writing(path, source, overwrite, **about) as writer:
         writer.append(id, image, mask, sky, table)

@@ -24,10 +24,25 @@ A_EARLY = 1e-3  # deep in matter domination: Lambda is 1e-9 of the density, radi
 class Run:
     """A finished simulation of n^3 particles. Particle i started from Lagrangian cell i, in C order.
 
-    delta: (n, n, n), linear density contrast at the initial redshift;
-    displacement: (n, n, n, 3), initial displacement from the cell's centre (2LPT), Mpc/h;
-    position: (n^3, 3), final comoving position in [0, boxsize), Mpc/h;
-    velocity: (n^3, 3), final peculiar velocity, km/s. All are float32.
+    Attributes
+    ----------
+    delta : array
+        (n, n, n), linear density contrast at the initial redshift, float32.
+    displacement : array
+        (n, n, n, 3), initial displacement from the cell's centre (2LPT), Mpc/h, float32.
+    position : array
+        (n^3, 3), final comoving position in [0, boxsize), Mpc/h, float32.
+    velocity : array
+        (n^3, 3), final peculiar velocity, km/s, float32.
+    redshift_initial : float
+        Redshift of `delta` and `displacement`.
+
+    Examples
+    --------
+    >>> from kerasgal.nbody import simulate
+    >>> run = simulate(8, 10.0, seed=1, steps=5)
+    >>> run.delta.shape, run.position.shape, round(run.redshift_initial, 3)
+    ((8, 8, 8), (512, 3), 19.0)
     """
 
     delta: np.ndarray
@@ -39,21 +54,80 @@ class Run:
 
 def simulate(particles, boxsize, cosmology=PLANCK_2018, seed=0, steps=20, a_initial=0.05, mesh_factor=2,
              fixed_amplitude=False, progress=None):
-    """Simulate `particles`^3 dark-matter particles in a periodic box to z=0, and return the `Run`.
+    """Simulate dark matter in a periodic box from a Gaussian field to z=0.
 
-    boxsize: Mpc/h; fixed_amplitude: see `gaussian_field`; for the rest, and what it raises, see `evolve`. The
-    same arguments give the same run, bit for bit.
+    The same arguments give the same run, bit for bit. `kerasgal.simulate` finds haloes as well and makes a Simulation.
+
+    Parameters
+    ----------
+    particles : int
+        A side.
+    boxsize : float
+        Mpc/h.
+    cosmology : Cosmology
+        Planck 2018 by default.
+    seed : int
+        Of the Gaussian field.
+    steps : int
+        COLA time steps, equal in the scale factor.
+    a_initial : float
+        Scale factor of the initial displacement.
+    mesh_factor : int
+        Cells of the force mesh per particle and side; with 1 most small haloes are missing.
+    fixed_amplitude : bool
+        See `gaussian_field`.
+    progress : callable, optional
+        Called as progress(step, steps) after each step.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    ValueError
+        If a_initial or steps is out of range.
+
+    Examples
+    --------
+    >>> from kerasgal.nbody import simulate
+    >>> bool((simulate(8, 10.0, seed=1, steps=5).delta == simulate(8, 10.0, seed=1, steps=5).delta).all())
+    True
     """
     delta = gaussian_field(particles, boxsize, cosmology, seed, fixed_amplitude)
     return evolve(delta, boxsize, cosmology, steps, a_initial, mesh_factor, progress)
 
 
 def gaussian_field(particles, boxsize, cosmology, seed, fixed_amplitude=False):
-    """Linear density contrast at z=0 on a (particles, particles, particles) grid, float32.
+    """Linear density contrast at z=0 on a grid.
 
-    White noise drawn in real space is filtered with the root of the linear power spectrum. With
-    `fixed_amplitude` every mode keeps its random phase but has exactly the expected power (Angulo & Pontzen
-    2016, arXiv:1603.05253).
+    White noise drawn in real space is filtered with the root of the linear power spectrum.
+
+    Parameters
+    ----------
+    particles : int
+        Cells a side, n.
+    boxsize : float
+        Mpc/h.
+    cosmology : Cosmology
+        Of the spectrum.
+    seed : int
+        Of the noise.
+    fixed_amplitude : bool
+        Every mode keeps its random phase but has exactly the expected power (Angulo & Pontzen 2016, arXiv:1603.05253).
+
+    Returns
+    -------
+    array
+        (n, n, n), float32.
+
+    Examples
+    --------
+    >>> from kerasgal.cosmology import Cosmology
+    >>> from kerasgal.nbody import gaussian_field
+    >>> delta = gaussian_field(16, 50.0, Cosmology(), seed=1)
+    >>> delta.shape, bool(abs(delta.mean()) < 1e-6)
+    ((16, 16, 16), True)
     """
     noise = np.random.default_rng(seed).standard_normal((particles,) * 3, dtype=np.float32)
     noise = scipy.fft.rfftn(noise, workers=-1)
@@ -104,9 +178,30 @@ def _real(modes, shape):
 
 
 def displacement_1lpt(delta, boxsize):
-    """First-order (Zel'dovich) displacement s1 of the linear density contrast (n, n, n): (n, n, n, 3), Mpc/h.
+    """First-order (Zel'dovich) displacement s1 of a linear density contrast (astro-ph/9406013).
 
-    x = q + D1 s1 with s1 = -grad phi1 and Laplacian phi1 = delta (astro-ph/9406013).
+    x = q + D1 s1 with s1 = -grad phi1 and Laplacian phi1 = delta.
+
+    Parameters
+    ----------
+    delta : array
+        (n, n, n).
+    boxsize : float
+        Mpc/h.
+
+    Returns
+    -------
+    array
+        (n, n, n, 3), Mpc/h.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.nbody import displacement_1lpt
+    >>> x = 2 * np.pi * np.arange(16) / 16  # a plane wave as long as a box of 10 Mpc/h
+    >>> delta = np.cos(x)[:, None, None] * np.ones((16, 16, 16))
+    >>> bool(np.allclose(displacement_1lpt(delta, 10.0)[:, 0, 0, 0], -np.sin(x) * 10 / (2 * np.pi), atol=1e-5))
+    True
     """
     phi, k = _potential(delta, boxsize)
     slope = [_spectral(axis, boxsize / len(delta)) for axis in k]
@@ -114,11 +209,31 @@ def displacement_1lpt(delta, boxsize):
 
 
 def displacement_2lpt(delta, boxsize):
-    """Second-order displacement s2 of the linear density contrast (n, n, n): (n, n, n, 3), Mpc/h.
+    """Second-order displacement s2 of a linear density contrast.
 
-    x = q + D1 s1 + D2 s2, s2 = grad phi2, Laplacian phi2 = sum over i < j of (phi1,ii phi1,jj - phi1,ij^2),
-    and D2 = -3/7 D1^2 Om(z)^(-1/143) to high accuracy, which is negative (Appendix D of Scoccimarro 1998,
-    astro-ph/9711187). `growth_history` has the exact D2.
+    x = q + D1 s1 + D2 s2, s2 = grad phi2, Laplacian phi2 = sum over i < j of (phi1,ii phi1,jj - phi1,ij^2), and D2 =
+    -3/7 D1^2 Om(z)^(-1/143) to high accuracy, which is negative (Appendix D of Scoccimarro 1998, astro-ph/9711187).
+    `growth_history` has the exact D2.
+
+    Parameters
+    ----------
+    delta : array
+        (n, n, n).
+    boxsize : float
+        Mpc/h.
+
+    Returns
+    -------
+    array
+        (n, n, n, 3), Mpc/h.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.nbody import displacement_2lpt
+    >>> wave = np.cos(2 * np.pi * np.arange(16) / 16)[:, None, None] * np.ones((16, 16, 16))
+    >>> bool(abs(displacement_2lpt(wave, 10.0)).max() < 1e-5)  # of a plane wave the first order is exact
+    True
     """
     phi, k = _potential(delta, boxsize)
     # The sum is half of (trace^2 - sum over all i, j of phi1,ij^2), and the trace is delta itself.
@@ -132,11 +247,41 @@ def displacement_2lpt(delta, boxsize):
 
 
 def evolve(delta, boxsize, cosmology=PLANCK_2018, steps=20, a_initial=0.05, mesh_factor=2, progress=None):
-    """Evolve the linear density contrast, (n, n, n) at z=0, from 2LPT at a_initial to z=0 with COLA: a `Run`.
+    """Evolve a linear density contrast at z=0 from 2LPT at a_initial to z=0 with COLA (arXiv:1301.0322).
 
-    boxsize: Mpc/h; steps: time steps, equal in the scale factor; mesh_factor: force-mesh cells per particle
-    and side (with 1 most small haloes are missing); progress: called as progress(step, steps) after each
-    step. Raises ValueError if `delta` is not a cube, or if a_initial or steps is out of range.
+    Parameters
+    ----------
+    delta : array
+        (n, n, n), linear density contrast at z=0.
+    boxsize : float
+        Mpc/h.
+    cosmology : Cosmology
+        Planck 2018 by default.
+    steps : int
+        Time steps, equal in the scale factor.
+    a_initial : float
+        Scale factor of the initial displacement.
+    mesh_factor : int
+        Cells of the force mesh per particle and side; with 1 most small haloes are missing.
+    progress : callable, optional
+        Called as progress(step, steps) after each step.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    ValueError
+        If `delta` is not a cube, or a_initial or steps is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.nbody import evolve
+    >>> still = evolve(np.zeros((4, 4, 4)), 10.0, steps=2)
+    >>> still.position[0].tolist()
+    [1.25, 1.25, 1.25]
     """
     if delta.ndim != 3 or len(set(delta.shape)) > 1:
         raise ValueError(f"delta must be a cube. Received a shape of {delta.shape}")
@@ -174,9 +319,31 @@ def evolve(delta, boxsize, cosmology=PLANCK_2018, steps=20, a_initial=0.05, mesh
 
 
 def gravity(position, gridsize, boxsize):
-    """-grad phi at the particles, (particles, 3), Mpc/h; the Laplacian of phi is their density contrast.
+    """Acceleration -grad phi at the particles, where the Laplacian of phi is their density contrast.
 
-    A particle mesh of gridsize^3 cells with cloud-in-cell both ways. position: (particles, 3), in any period.
+    A particle mesh with cloud-in-cell both ways.
+
+    Parameters
+    ----------
+    position : array
+        (particles, 3), Mpc/h, in any period.
+    gridsize : int
+        Cells of the mesh a side.
+    boxsize : float
+        Mpc/h.
+
+    Returns
+    -------
+    array
+        (particles, 3), Mpc/h.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.nbody import gravity
+    >>> force = gravity(np.array([[4.0, 5.0, 5.0], [6.0, 5.0, 5.0]], "float32"), 32, 10.0)
+    >>> bool(force[0, 0] > 0), bool(np.allclose(force[0], -force[1], atol=1e-3))
+    (True, True)
     """
     share = cic_matrix(position, gridsize, boxsize)
     density = share.T @ np.full(len(position), gridsize**3 / len(position), np.float32)
@@ -193,7 +360,24 @@ def gravity(position, gridsize, boxsize):
 
 
 class Growth(NamedTuple):
-    """The time dependence of everything, at one scale factor: see `growth_history`."""
+    """The time dependence of everything, at one scale factor: see `growth_history`.
+
+    Attributes
+    ----------
+    D1, p1 : float
+        First-order growth, and its momentum.
+    D2, p2 : float
+        Second-order growth, and its momentum.
+    drift, kick : float
+        What momentum and force are multiplied by.
+
+    Examples
+    --------
+    >>> from kerasgal.cosmology import Cosmology
+    >>> from kerasgal.nbody import growth_history
+    >>> round(growth_history(Cosmology())(1.0).D1, 6)
+    1.0
+    """
 
     D1: float
     p1: float
@@ -206,12 +390,32 @@ class Growth(NamedTuple):
 def growth_history(cosmology):
     """A function of the scale factor, which returns its `Growth`, for a flat LCDM universe; D1 = 1 today.
 
-    With Q = a^3 H / H0, a^2 d/dt = Q d/da. Newton's equation, Q d/da (Q dx/da) = -3/2 Om0 a grad phi (Eq. A.1
-    of arXiv:1301.0322), becomes to first and to second order in the displacement
-        Q dD1/da = p1,    Q dp1/da = 3/2 Om0 a D1,
-        Q dD2/da = p2,    Q dp2/da = 3/2 Om0 a (D2 - D1^2).
-    A constant momentum moves a particle by the momentum times the difference of drift, Q d(drift)/da = 1; a
-    constant -grad phi changes the momentum by that times the difference of kick, Q d(kick)/da = 3/2 Om0 a.
+    With Q = a^3 H / H0, a^2 d/dt = Q d/da. Newton's equation, Q d/da (Q dx/da) = -3/2 Om0 a grad phi (Eq. A.1 of
+    arXiv:1301.0322), becomes to first and to second order in the displacement
+
+    | Q dD1/da = p1,    Q dp1/da = 3/2 Om0 a D1,
+    | Q dD2/da = p2,    Q dp2/da = 3/2 Om0 a (D2 - D1^2).
+
+    A constant momentum moves a particle by the momentum times the difference of drift, Q d(drift)/da = 1; a constant
+    -grad phi changes the momentum by that times the difference of kick, Q d(kick)/da = 3/2 Om0 a.
+
+    Parameters
+    ----------
+    cosmology : Cosmology
+        The universe.
+
+    Returns
+    -------
+    callable
+        From the scale factor, 1e-3 to 1, to a `Growth`.
+
+    Examples
+    --------
+    >>> from kerasgal.cosmology import Cosmology, growth_factor
+    >>> from kerasgal.nbody import growth_history
+    >>> growth = growth_history(Cosmology())(0.5)
+    >>> bool(abs(growth.D1 / growth_factor(Cosmology(), 1.0) - 1) < 1e-3), growth.D2 < 0
+    (True, True)
     """
     def slope(log_a, y):
         D1, p1, D2, p2, _, _ = y

@@ -17,9 +17,26 @@ from kerasgal.errors import DataError
 def tiles(shape, stride):
     """Flat indices of the lowest cells of patches every `stride` cells along each axis of a grid.
 
-    shape, stride: an integer for all three axes, or one for each. With the patch's side as stride the patches tile the
-    box, with half of it they overlap by half, with 1 they stand everywhere. The last stride is shorter where it does
-    not divide the grid.
+    With the patch's side as stride the patches tile the box, with half of it they overlap by half, with 1 they stand
+    everywhere. The last stride is shorter where it does not divide the grid.
+
+    Parameters
+    ----------
+    shape : int or sequence of three
+        Cells of the grid along all axes, or along each.
+    stride : int or sequence of three
+        Cells between the patches.
+
+    Returns
+    -------
+    array of int
+        (patches,), C order.
+
+    Examples
+    --------
+    >>> from kerasgal.pipeline import tiles
+    >>> tiles(4, 2).tolist()
+    [0, 2, 8, 10, 32, 34, 40, 42]
     """
     shape, stride = np.broadcast_to(shape, 3), np.broadcast_to(stride, 3)
     corners = np.meshgrid(*(np.arange(0, side, step) for side, step in zip(shape, stride)), indexing="ij")
@@ -27,13 +44,51 @@ def tiles(shape, stride):
 
 
 def centred(cells, gridsize, patch):
-    """Flat indices of the lowest cells of patches centred on given cells, (n,) flat indices into the grid."""
+    """Flat indices of the lowest cells of patches that are centred on given cells of a periodic grid.
+
+    Parameters
+    ----------
+    cells : array of int
+        (n,), flat indices into the grid, C order.
+    gridsize : int
+        Cells of the grid a side.
+    patch : int
+        Cells of a patch a side.
+
+    Returns
+    -------
+    array of int
+        (n,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.pipeline import centred
+    >>> centred(np.array([21]), gridsize=4, patch=3).tolist()  # of cell (1, 1, 1) the patch begins at (0, 0, 0)
+    [0]
+    """
     corner = np.stack(np.unravel_index(cells, (gridsize,) * 3)) - patch // 2
     return np.ravel_multi_index(tuple(corner % gridsize), (gridsize,) * 3)
 
 
 def check_patch(gridsize, patch):
-    """Raise DataError if a patch is larger than the grid it is cut from; both in cells per side."""
+    """Refuse a patch that is larger than the grid it is cut from.
+
+    Parameters
+    ----------
+    gridsize, patch : int
+        Cells a side.
+
+    Raises
+    ------
+    DataError
+        If it is.
+
+    Examples
+    --------
+    >>> from kerasgal.pipeline import check_patch
+    >>> check_patch(64, 32)
+    """
     if gridsize < patch:
         raise DataError(f"the grid has {gridsize} cells a side, fewer than the patch of {patch}: choose a smaller "
                         "`patch`, or a simulation with more cells")
@@ -42,7 +97,23 @@ def check_patch(gridsize, patch):
 def cube_symmetries(reflections=False):
     """The 24 rotations of the cube, or all 48 symmetries with reflections.
 
-    Returns (s, 3) axis permutations and (s, 3) booleans, which axes to reverse after permuting.
+    Parameters
+    ----------
+    reflections : bool
+        Whether reflections are among them.
+
+    Returns
+    -------
+    permutations : array of int
+        (symmetries, 3), the axes that become x, y and z.
+    reversals : array of bool
+        (symmetries, 3), which axes to reverse after permuting.
+
+    Examples
+    --------
+    >>> from kerasgal.pipeline import cube_symmetries
+    >>> [len(cube_symmetries(reflections)[0]) for reflections in (False, True)]
+    [24, 48]
     """
     permutations, reversals = [], []
     for permutation in itertools.permutations(range(3)):
@@ -67,12 +138,36 @@ def _transform(patch, permutation, reversal, vector):
 
 
 def stream(make, samples, batch, *, seed=None, first=0, full=False):
-    """Batches of the samples that `make` builds from their numbers, 0 to samples - 1, as a tf.data.Dataset.
+    """Batches of samples that are made from their numbers, as a tf.data.Dataset.
 
-    seed: None gives every sample once, in order. A number gives an endless stream of full batches: every sample once
-        in a random order, then again in another order.
-    first: place in the endless stream to start at (steps done times batch).
-    full: whether to leave out a smaller last batch, as an endless stream always does.
+    Parameters
+    ----------
+    make : callable
+        From an int64 tensor, 0 to samples - 1, to a tensor or a tuple of them.
+    samples : int
+        How many there are.
+    batch : int
+        Samples per batch.
+    seed : int, optional
+        Without one every sample comes once, in order. A number gives an endless stream of full batches: every sample
+        once in a random order, then again in another order.
+    first : int
+        Place in the endless stream to start at (steps done times batch).
+    full : bool
+        Whether to leave out a smaller last batch, as an endless stream always does.
+
+    Returns
+    -------
+    tf.data.Dataset
+
+    Examples
+    --------
+    >>> from kerasgal.pipeline import stream
+    >>> [batch.numpy().tolist() for batch in stream(lambda number: 10 * number, samples=5, batch=2)]
+    [[0, 10], [20, 30], [40]]
+    >>> endless = stream(lambda number: number, samples=4, batch=4, seed=1)
+    >>> [sorted(batch.numpy().tolist()) for batch in endless.take(2)]
+    [[0, 1, 2, 3], [0, 1, 2, 3]]
     """
     def sample(number):
         if seed is not None:
@@ -87,7 +182,29 @@ def stream(make, samples, batch, *, seed=None, first=0, full=False):
 
 
 def rows(arrays, batch, *, seed=None, first=0, full=False):
-    """Batches of the rows of arrays of equal length, as `stream` orders them: tuples of float32 tensors."""
+    """Batches of the rows of arrays of equal length, as `stream` orders them.
+
+    Parameters
+    ----------
+    arrays : list of array
+        (rows, ...), each.
+    batch : int
+        Rows per batch.
+    seed, first, full : optional
+        See `stream`.
+
+    Returns
+    -------
+    tf.data.Dataset
+        Of tuples of float32 tensors, (batch, ...), one for each array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.pipeline import rows
+    >>> [batch.numpy().tolist() for (batch,) in rows([np.arange(3)], batch=2)]
+    [[0.0, 1.0], [2.0]]
+    """
     arrays = [tf.constant(array, tf.float32) for array in arrays]
     return stream(lambda number: tuple(array[number] for array in arrays), len(arrays[0]), batch, seed=seed,
                   first=first, full=full)
@@ -122,22 +239,51 @@ def _among(volumes, volume):
 
 def patches(volumes, corners, patch, batch, *, targets=None, seed=None, first=0, symmetries=None, vector=None,
             full=False):
-    """Batches of patches of several periodic volumes, as a tf.data.Dataset of tuples of float32 tensors.
+    """Batches of patches of several periodic volumes, under the symmetries of the cube.
 
-    volumes: list of tuples of arrays, each (x, y, z, channel); grids may differ between volumes.
-    corners: one array of flat indices (see `tiles`, `centred`) per volume.
-    patch: cells per side, or along each of the three axes: maps that lie in a volume side by side along z are cut by
-        (side, side, 1).  batch: samples per batch.
-    targets: one array per volume, a row per corner, which the tuples then end with.
-    seed: None gives every patch once, in order, as it stands. A number gives an endless stream: every patch in each
-        of its symmetries once, in a random order, then again in another order.
-    first: number of the sample to start the endless stream at (steps done times batch).
-    symmetries: None, "rotations" (24), "reflections" (48) or, of maps, "square" (8).
-    vector: first of three channels that are the components of a vector, which turns with the cube.
-    full: whether to leave out a smaller last batch, as an endless stream always does.
+    Parameters
+    ----------
+    volumes : list of tuple of array
+        For each volume its arrays, (x, y, z, channel); grids may differ between volumes.
+    corners : list of array of int
+        For each volume the flat indices of its patches' lowest cells; see `tiles` and `centred`.
+    patch : int or sequence of three
+        Cells per side, or along each of the three axes: maps that lie in a volume side by side along z are cut by
+        (side, side, 1).
+    batch : int
+        Samples per batch.
+    targets : list of array, optional
+        For each volume a row per corner, which the tuples then end with.
+    seed : int, optional
+        Without one every patch comes once, in order, as it stands. A number gives an endless stream: every patch in
+        each of its symmetries once, in a random order, then again in another order.
+    first : int
+        Number of the sample to start the endless stream at (steps done times batch).
+    symmetries : {None, "rotations", "reflections", "square"}
+        The 24 rotations, all 48 symmetries, or of maps the 8 of the square.
+    vector : int, optional
+        First of three channels that are the components of a vector, which turns with the cube.
+    full : bool
+        Whether to leave out a smaller last batch, as an endless stream always does.
 
-    The elements of a batch have shape (batch, patch, patch, patch, channel). Raises DataError if a grid is smaller
-    than the patch.
+    Returns
+    -------
+    tf.data.Dataset
+        Of tuples of float32 tensors, (batch, patch, patch, patch, channel), one for each array of a volume.
+
+    Raises
+    ------
+    DataError
+        If a grid is smaller than the patch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.pipeline import patches, tiles
+    >>> density = np.random.default_rng(0).normal(size=(16, 16, 16, 1))
+    >>> data = patches([(density,)], [tiles(16, 8)], patch=8, batch=3)
+    >>> [tuple(batch.shape) for (batch,) in data]
+    [(3, 8, 8, 8, 1), (3, 8, 8, 8, 1), (2, 8, 8, 8, 1)]
     """
     sides = (patch,) * 3 if isinstance(patch, int) else patch
     for arrays in volumes:
@@ -168,14 +314,42 @@ def patches(volumes, corners, patch, batch, *, targets=None, seed=None, first=0,
 
 def deposits(clouds, centres, extent, patch, batch, *, targets=None, seed=None, first=0, symmetries=None,
              full=False):
-    """Batches of density cubes around points among particles, as a tf.data.Dataset of tuples of float32 tensors.
+    """Batches of density cubes around points among particles: no grid of the whole box is made.
 
-    clouds: list of (position, boxsize), the particles of one periodic box each, (p, 3), and its side.
-    centres: one array of points, (m, 3), per box.
-    extent: side of a cube in the unit of boxsize.  patch: its cells per side.
-    The rest is as in `patches`. A batch's first element, (batch, patch, patch, patch, 1), is the density in units of
-    the mean, by cloud-in-cell from the particles that stand there: no grid of the whole box is made. Raises DataError
-    if a cube is wider than half a box.
+    Parameters
+    ----------
+    clouds : list of (array, float)
+        The particles of one periodic box each, (particles, 3), and its side, in one unit.
+    centres : list of array
+        For each box its points, (points, 3).
+    extent : float
+        Side of a cube, in the unit of the boxes' sides.
+    patch : int
+        Its cells per side.
+    batch : int
+        Samples per batch.
+    targets, seed, first, symmetries, full : optional
+        See `patches`.
+
+    Returns
+    -------
+    tf.data.Dataset
+        Of tuples of float32 tensors. The first is the density in units of the mean, by cloud-in-cell, (batch, patch,
+        patch, patch, 1); targets stand behind it.
+
+    Raises
+    ------
+    DataError
+        If a cube is wider than half a box.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.pipeline import deposits
+    >>> particles = np.random.default_rng(0).uniform(0, 10, (8000, 3)).astype("float32")
+    >>> data = deposits([(particles, 10.0)], [particles[:2]], extent=4.0, patch=8, batch=2)
+    >>> [tuple(cubes.shape) for (cubes,) in data]
+    [(2, 8, 8, 8, 1)]
     """
     makers = [_deposit(position, boxsize, extent, patch) for position, boxsize in clouds]
     ends = tf.constant(np.cumsum([len(points) for points in centres]), tf.int64)

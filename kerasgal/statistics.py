@@ -15,17 +15,48 @@ WINDOWS = {None: (0, 0), "ngp": (2, 0), "cic": (4, 2 / 3), ("ngp", "cic"): (3, 1
 def power_spectrum(delta, boxsize, bins=None, cross=None, compensate=None, shot_noise=0.0):
     """Power spectrum of a periodic field, averaged over shells of the wavenumber.
 
-    delta: (n, n, n), or (n, n) for a map; boxsize: Mpc/h; bins: edges of the shells in h/Mpc, by default shells as
-    wide as the fundamental mode 2 pi / boxsize, centred on its multiples, up to the Nyquist wavenumber; cross: a
-    second field of the same shape, for the cross spectrum; compensate: divides out the window of both fields, "cic" for
-    cloud-in-cell, "ngp" for particles counted in cells (nearest grid point), a pair such as ("cic", "ngp") for
-    two fields of different windows; shot_noise: in (Mpc/h)^3, subtracted; the shot noise of the overdensity
-    of N particles is boxsize^3 / N. On the grid it is flat for counts in cells, and less near the Nyquist
-    wavenumber for a `compensate` with "cic", by aliasing; so it is subtracted before the window is divided out.
-    Returns (k, P, n_modes): the mean |k| of each shell's modes in h/Mpc, their mean
-    power in (Mpc/h)^3, of maps in (Mpc/h)^2, and their number, where k and -k count as two although a real field has
-    them in common: the sample variance of a Gaussian field is 2 P^2 / n_modes. Shells without modes have NaN.
-    Raises ValueError if the fields' shapes do not fit or `compensate` is unknown or a pair without `cross`.
+    Parameters
+    ----------
+    delta : array
+        (n, n, n), or (n, n) for a map.
+    boxsize : float
+        Mpc/h.
+    bins : array, optional
+        Edges of the shells, h/Mpc. By default they are as wide as the fundamental mode 2 pi / boxsize, centred on its
+        multiples, up to the Nyquist wavenumber.
+    cross : array, optional
+        A second field of the same shape, for the cross spectrum.
+    compensate : {None, "cic", "ngp"} or pair of them
+        Divides out the window of both fields: "cic" for cloud-in-cell, "ngp" for particles counted in cells (nearest
+        grid point), a pair such as ("cic", "ngp") for two fields of different windows.
+    shot_noise : float
+        Subtracted, (Mpc/h)^3; that of the overdensity of N particles is boxsize^3 / N. On the grid it is flat for
+        counts in cells, and less near the Nyquist wavenumber for a `compensate` with "cic", by aliasing (Jing 2005,
+        astro-ph/0409240); so it is subtracted before the window is divided out.
+
+    Returns
+    -------
+    k : array
+        Mean length of the wavenumbers in each shell, h/Mpc; NaN in a shell without modes.
+    power : array
+        Their mean power, (Mpc/h)^3, of maps (Mpc/h)^2; NaN in a shell without modes.
+    n_modes : array of int64
+        Their number, where k and -k count as two although a real field has them in common: the sample variance of a
+        Gaussian field is 2 P^2 / n_modes.
+
+    Raises
+    ------
+    ValueError
+        If the fields' shapes do not fit, or `compensate` is unknown or a pair without `cross`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.statistics import power_spectrum
+    >>> wave = np.cos(2 * np.pi * 3 * np.arange(16) / 16) * np.ones((16, 16, 16))  # the third mode of the box
+    >>> k, power, n_modes = power_spectrum(wave, boxsize=100.0)
+    >>> int(np.argmax(power)) + 1, int(n_modes[0])
+    (3, 18)
     """
     n, dimensions = len(delta), delta.ndim
     if delta.shape not in ((n, n, n), (n, n)) or (cross is not None and cross.shape != delta.shape):
@@ -63,9 +94,37 @@ def power_spectrum(delta, boxsize, bins=None, cross=None, compensate=None, shot_
 def correlation_coefficient(first, second, boxsize, bins=None):
     """Correlation of two periodic fields by scale, r(k) = P_xy / sqrt(P_xx P_yy): how well their phases agree.
 
-    first, second: (n, n, n) or (n, n); boxsize, bins: as for `power_spectrum`.
-    Returns (k, r), where r is from -1 to 1, and NaN in shells where a field has no power. The windows of the fields
-    cancel, the shot noise does not.
+    The windows of the fields cancel, the shot noise does not.
+
+    Parameters
+    ----------
+    first, second : array
+        (n, n, n), or (n, n) for maps.
+    boxsize : float
+        Mpc/h.
+    bins : array, optional
+        Edges of the shells, h/Mpc; see `power_spectrum`.
+
+    Returns
+    -------
+    k : array
+        Mean length of the wavenumbers in each shell, h/Mpc.
+    r : array
+        From -1 to 1; NaN in shells where a field has no power.
+
+    Raises
+    ------
+    ValueError
+        If the fields' shapes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.statistics import correlation_coefficient
+    >>> field = np.random.default_rng(0).normal(size=(16, 16, 16))
+    >>> k, r = correlation_coefficient(field, -2 * field, boxsize=100.0)
+    >>> bool(np.allclose(r, -1))
+    True
     """
     k, both, _ = power_spectrum(first, boxsize, bins, cross=second)
     power = [power_spectrum(field, boxsize, bins)[1] for field in (first, second)]
@@ -76,16 +135,46 @@ def correlation_coefficient(first, second, boxsize, bins=None):
 def bispectrum(delta, boxsize, k1, k2, theta, compensate=None):
     """Bispectrum B(k1, k2, theta) of a periodic field by FFT (Scoccimarro 2015, arXiv:1506.02729).
 
-    delta: (n, n, n); boxsize: Mpc/h; k1, k2: lengths of two sides of the triangles, h/Mpc; theta: (angles,)
-    from the first side's direction to the second's, so that k3^2 = k1^2 + k2^2 + 2 k1 k2 cos(theta); compensate: None,
-    "cic" or "ngp", divides out the field's window. The sides are averaged over shells as wide as the
-    fundamental mode 2 pi / boxsize about k1, k2 and k3.
-    Returns three arrays (angles,): B in (Mpc/h)^6; the reduced Q = B / (P1 P2 + P2 P3 + P3 P1), with the mean
-    power P of each shell; and the number of triangles, where each mode of each shell counts by itself: the
-    sample variance of a Gaussian field is boxsize^3 P1 P2 P3 / n_triangles if no shells share modes, twice that if
-    two are the same, six times if all three are. Without triangles B and Q are NaN. Shot noise is left in.
-    Raises ValueError if the field's shape does not fit, `compensate` is unknown, a side is so short
-    that its shell reaches the mean of the field, or the sides are so long that the grid aliases.
+    The sides of the triangles are averaged over shells as wide as the fundamental mode 2 pi / boxsize about k1, k2 and
+    k3, where k3^2 = k1^2 + k2^2 + 2 k1 k2 cos(theta). Shot noise is left in.
+
+    Parameters
+    ----------
+    delta : array
+        (n, n, n).
+    boxsize : float
+        Mpc/h.
+    k1, k2 : float
+        Lengths of two sides of the triangles, h/Mpc.
+    theta : array
+        (angles,), from the first side's direction to the second's.
+    compensate : {None, "cic", "ngp"}
+        Divides out the field's window.
+
+    Returns
+    -------
+    bispectrum : array
+        (angles,), B in (Mpc/h)^6; NaN where there are no triangles.
+    reduced : array
+        (angles,), Q = B / (P1 P2 + P2 P3 + P3 P1), with the mean power P of each shell.
+    n_triangles : array of int64
+        (angles,), where each mode of each shell counts by itself: the sample variance of a Gaussian field is boxsize^3
+        P1 P2 P3 / n_triangles if no shells share modes, twice that if two are the same, six times if all three are.
+
+    Raises
+    ------
+    ValueError
+        If the field's shape does not fit, `compensate` is unknown, a side is so short that its shell reaches the mean
+        of the field, or the sides are so long that the grid aliases.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.statistics import bispectrum
+    >>> field = np.random.default_rng(0).normal(size=(32, 32, 32))
+    >>> value, reduced, triangles = bispectrum(field, 100.0, k1=0.3, k2=0.4, theta=np.array([0.5, 1.5, 2.5]))
+    >>> value.shape, bool((triangles > 1000).all())
+    ((3,), True)
     """
     n = len(delta)
     if delta.shape != (n, n, n):
@@ -159,7 +248,26 @@ def _outer(full, half, dimensions=3):
 
 
 def mass_bins(mass_minimum, mass_maximum, ratio=1.4):
-    """Edges of mass bins: mass_minimum times powers of `ratio`, up to the first that reaches mass_maximum."""
+    """Edges of mass bins: the least mass times powers of a ratio, up to the first edge that reaches the greatest.
+
+    Parameters
+    ----------
+    mass_minimum, mass_maximum : float
+        Msun/h, or any other unit.
+    ratio : float
+        Of an edge to the one before.
+
+    Returns
+    -------
+    array
+        (bins + 1,).
+
+    Examples
+    --------
+    >>> from kerasgal.statistics import mass_bins
+    >>> mass_bins(1.0, 7.0, ratio=2).tolist()
+    [1.0, 2.0, 4.0, 8.0]
+    """
     # Less a little: a maximum that is an exact power must not gain a bin from rounding.
     number = int(np.ceil(np.log(mass_maximum / mass_minimum) / np.log(ratio) - 1e-9))
     return mass_minimum * float(ratio)**np.arange(number + 1)
@@ -168,8 +276,27 @@ def mass_bins(mass_minimum, mass_maximum, ratio=1.4):
 def mass_function(mass, edges, volume):
     """Number of objects per volume and per decade of mass, dn/dlog10(M), with its Poisson error.
 
-    mass: (objects,) in Msun/h; edges: (bins + 1,) of the mass bins; volume: (Mpc/h)^3.
-    Returns two arrays (bins,) in (h/Mpc)^3.
+    Parameters
+    ----------
+    mass : array
+        (objects,), Msun/h.
+    edges : array
+        (bins + 1,), of the mass bins; see `mass_bins`.
+    volume : float
+        (Mpc/h)^3.
+
+    Returns
+    -------
+    differential, error : array
+        (bins,), (h/Mpc)^3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.statistics import mass_function
+    >>> differential, error = mass_function(np.array([2e12, 3e12, 4e13]), np.array([1e12, 1e13, 1e14]), 100.0**3)
+    >>> differential.tolist()
+    [2e-06, 1e-06]
     """
     number = np.histogram(mass, edges)[0]
     per_object = 1 / (volume * np.diff(np.log10(edges)))

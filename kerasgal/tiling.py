@@ -1,7 +1,8 @@
 """Whole-box prediction: a periodic box through a network, tile by tile.
 
 Each tile is predicted with neighbouring cells around it, its context, wrapped at the box's faces, and only its core is
-kept. Where the context reaches as far as the network sees, the result is that of the whole box at once; memory grows with the tile.
+kept. Where the context reaches as far as the network sees, the result is that of the whole box at once; memory grows
+with the tile.
 """
 
 import itertools
@@ -18,20 +19,53 @@ log = logging.getLogger(__name__)
 
 
 def predict_box(model, field, *, tile, context, multiple=1, batch=1, progress=None):
-    """Predict a whole periodic box, or a periodic map.
+    """Predict a whole periodic box, or a periodic map, tile by tile.
 
-    model: a Keras model from (batch, x, y, z, channel) to (batch, x, y, z, channel) of the same spatial shape, or
-        from (batch, x, y, channel).
-    field: (n, n, n, channel) or (n, n, channel) array or HDF5 dataset; only the tiles' blocks of it are read.
-    tile: cells per side that pass through the network at once, context included.
-    context: cells per side of a tile that are predicted and thrown away.
-    multiple: what tile and context must be multiples of, 2^levels for a network with `levels` poolings. Tiles then stand
+    When memory runs out the tile's core is halved along its longest axis, a warning says so, and the prediction goes
+    on, at most eight times.
+
+    Parameters
+    ----------
+    model : keras.Model
+        From (batch, x, y, z, channel) to (batch, x, y, z, channel) of the same spatial shape, or from (batch, x, y,
+        channel).
+    field : array or h5py.Dataset
+        (n, n, n, channel) or (n, n, channel); only the tiles' blocks of it are read.
+    tile : int
+        Cells per side that pass through the network at once, context included.
+    context : int
+        Cells of a tile's border that are predicted and thrown away. Where it reaches as far as the network sees, the
+        result is that of the whole box at once.
+    multiple : int
+        What tile and context must be multiples of, 2^levels for a network with `levels` poolings. Tiles then stand
         where the poolings of a whole box would.
-    progress: called as progress(done, total) in cells.
+    batch : int
+        Tiles that pass through the network together.
+    progress : callable, optional
+        Called as progress(done, total), in tiles.
 
-    Returns an array of the field's shape, but for the channels, float32. When memory runs out the tile's core is halved
-    along its longest axis, a warning says so, and the prediction goes on, at most eight times. Raises SettingError for a
-    tile that leaves no core.
+    Returns
+    -------
+    array
+        Of the field's shape, but for the channels, float32.
+
+    Raises
+    ------
+    SettingError
+        If the tile leaves no core, or tile or context is no multiple.
+    DataError
+        If memory runs out all the same.
+
+    Examples
+    --------
+    >>> import keras
+    >>> import numpy as np
+    >>> from kerasgal.tiling import predict_box
+    >>> mean = keras.Sequential([keras.Input((None, None, None, 1)), keras.layers.AveragePooling3D(3, 1, "same")])
+    >>> field = np.random.default_rng(0).normal(size=(8, 8, 8, 1)).astype("float32")
+    >>> whole = predict_box(mean, field, tile=10, context=1)
+    >>> bool(np.allclose(whole, predict_box(mean, field, tile=6, context=1), atol=1e-6))
+    True
     """
     grid = np.array(field.shape[:-1])
     if tile % multiple or context % multiple or tile <= 2 * context:
