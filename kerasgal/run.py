@@ -52,7 +52,7 @@ def load(run):
 
 
 def train(app, training=None, validation=None, *, run=None, **options):
-    """Train a run of an app, e.g. ``kg.train("protohalo", ["a.h5", "b.h5"], run="run", preset="demo", epochs=5)``.
+    """Train a run of an app.
 
     Parameters
     ----------
@@ -64,6 +64,11 @@ def train(app, training=None, validation=None, *, run=None, **options):
     Returns
     -------
     Run
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> run = kg.train("protohalo", ["a.h5", "b.h5"], run="run", preset="demo", epochs=5)       # doctest: +SKIP
     """
     return registry.run_class(app).train(training, validation, run=run, **options)
 
@@ -83,6 +88,14 @@ class Run:
         Where it was loaded from.
     domain : dict
         What it was trained on; see `kerasgal.domain`. Empty for a run of kerasgal 0.1.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> run = kg.load("RUN")                            # doctest: +SKIP
+    >>> run.config.epochs, run.domain["cellsize"]       # doctest: +SKIP
+    >>> kg.Protohalo(kg.Protohalo.configure(preset="demo", levels=1)).network.count_params() > 0
+    True
     """
 
     app = None  # in config.json
@@ -466,6 +479,13 @@ class Prediction(Mapping):
         app, run, source, kerasgal (version), and what else its file says of itself, such as boxsize [Mpc/h].
     notes : list of str
         What was assumed, and what lies outside of the domain of the run.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> haloes = kg.load("RUN").predict("box.h5")       # doctest: +SKIP
+    >>> haloes.table["mass"].max()                      # doctest: +SKIP
+    >>> haloes.save("haloes.h5")                        # doctest: +SKIP
     """
 
     units = {}  # of the table's columns: {name: unit as text}, e.g. "Msun/h"
@@ -543,6 +563,16 @@ class Evaluation(Mapping):
         All numbers, as metrics.json has them. The evaluation itself is a mapping of them.
     lines : list of str
         The most important ones as a table.
+
+    Examples
+    --------
+    >>> from kerasgal.run import Evaluation
+    >>> found = Evaluation({"loss": 0.57}, ["loss 0.570; 995 true haloes"])
+    >>> found
+    loss 0.570; 995 true haloes
+    >>> found.save("evaluation")                        # metrics.json, and a PNG of each figure
+    >>> found["loss"]
+    0.57
     """
 
     def __init__(self, metrics, lines, draw=dict):

@@ -98,7 +98,22 @@ class Simulation(CheckedFile):
         return isinstance(self.path, str)
 
     def save(self, path, overwrite=False):
-        """Write it as a Simulation file, whole or not at all; raises ExistsError unless `overwrite`."""
+        """Write it as a Simulation file, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or Path
+            File to write, .h5 or .hdf5.
+        overwrite : bool
+            Replace the file if it exists.
+
+        Raises
+        ------
+        ExistsError
+            If the file exists.
+        SettingError
+            For another suffix.
+        """
         import h5py
 
         path = check_suffix(path)
@@ -237,7 +252,18 @@ class Simulation(CheckedFile):
                 for name, value in self.file[group].attrs.items()}
 
     def delta(self):
-        """The initial density contrast, (n, n, n) float32, read whole; raises DataError where it is not finite."""
+        """The initial density contrast, read whole.
+
+        Returns
+        -------
+        array
+            (n, n, n), float32.
+
+        Raises
+        ------
+        DataError
+            If it is not finite.
+        """
         delta = self.file["initial/delta"][...].astype(np.float32, copy=False)
         bad = np.count_nonzero(~np.isfinite(delta))
         if bad:
@@ -245,7 +271,13 @@ class Simulation(CheckedFile):
         return delta
 
     def halos(self):
-        """The halo catalogue as a dictionary of arrays (mass, position, radius, count), most massive first."""
+        """The halo catalogue, read whole.
+
+        Returns
+        -------
+        dict
+            `mass` [Msun/h], `position` [Mpc/h], `radius` [Mpc/h] and `count`, most massive first.
+        """
         return {name: self.file[f"halos/{name}"][...] for name in HALO_COLUMNS}
 
     def problems(self):
@@ -356,10 +388,50 @@ def write(path, *, boxsize, cosmology, redshift_initial, redshift_final, particl
           parameters=None, density_of=None, finder=None, minimum=None, overwrite=False):
     """Write a Simulation file; it appears under its name only when it is complete and valid.
 
-    path: None makes one in memory and returns it, a `Simulation`. `datasets` maps the names of the schema
-    (``"initial/delta"``, ``"halos/mass"``, ...) to arrays, `parameters` those of further numbers that the simulation
-    was run with to them; density_of, finder and minimum are the attributes of the schema, None where they are unknown.
-    Raises DataError if the file exists (without `overwrite`) or what is written does not fit together.
+    Parameters
+    ----------
+    path : str or Path or None
+        File to write; None makes a simulation in memory.
+    boxsize : float
+        Side of the periodic box, comoving Mpc/h.
+    cosmology : Cosmology
+        Of the simulation.
+    redshift_initial, redshift_final : float
+        Of what stands under initial/, and under final/, halos/ and galaxies/.
+    particle_mass : float
+        Msun/h.
+    source : str
+        Where it came from, in words.
+    datasets : dict
+        Arrays by the names of the schema, such as "initial/delta" and "halos/mass".
+    parameters : dict, optional
+        Further numbers that the simulation was run with.
+    density_of, finder : str, optional
+        What final/delta is the density of, and the halo finder, in words; None where they are unknown.
+    minimum : int, optional
+        Fewest particles of a halo.
+    overwrite : bool
+        Replace the file if it exists.
+
+    Returns
+    -------
+    Simulation or None
+        The one in memory; None where a file is written.
+
+    Raises
+    ------
+    DataError
+        If the file exists, or what is written does not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal import simulation
+    >>> from kerasgal.cosmology import Cosmology
+    >>> made = simulation.write(None, boxsize=50.0, cosmology=Cosmology(), redshift_initial=50.0, redshift_final=0.0,
+    ...                         particle_mass=4e10, source="made up", datasets={"initial/delta": np.zeros((8, 8, 8))})
+    >>> made.cellsize
+    6.25
     """
     import h5py
 
@@ -399,9 +471,34 @@ def write(path, *, boxsize, cosmology, redshift_initial, redshift_final, particl
 
 @contextlib.contextmanager
 def opened(source, require=("initial/delta",)):
-    """A Simulation for a `with` block: that in the file at a path, or an open one, which stays open.
+    """A Simulation for a ``with`` block: that in the file at a path, or an open one, which stays open.
 
-    Raises DataError if it lacks one of the datasets `require`, or `source` is neither.
+    Parameters
+    ----------
+    source : str, Path or Simulation
+        What to open.
+    require : sequence of str
+        Datasets that must be there.
+
+    Yields
+    ------
+    Simulation
+
+    Raises
+    ------
+    DataError
+        If a dataset is missing, or the simulation is closed.
+    SettingError
+        If `source` is neither.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> from kerasgal.simulation import opened
+    >>> box = kg.simulate(particles=16, boxsize=12.5, seed=1)
+    >>> with opened(box, require=("halo_id",)) as simulation:
+    ...     print(simulation is box)
+    True
     """
     if isinstance(source, Simulation):
         if not source.file:
@@ -419,9 +516,45 @@ def from_array(delta, *, boxsize, name="initial/delta", cosmology=None, redshift
                density_of=None, source="array"):
     """A Simulation in memory whose only field is an array.
 
-    delta: density contrast, (n, n, n), of mean zero; boxsize: Mpc/h; name: of the field, "initial/delta" or
-    "final/delta". What is None stays unsaid: a run then takes what it was trained with, and says so. Raises DataError
-    for another shape, values that are not finite, and a mean that is not that of a contrast.
+    What is None stays unsaid: a run then takes what it was trained with, and says so.
+
+    Parameters
+    ----------
+    delta : array
+        Density contrast, (n, n, n), of mean zero.
+    boxsize : float
+        Mpc/h.
+    name : {"initial/delta", "final/delta"}
+        Which field it is.
+    cosmology : Cosmology, optional
+        Of the simulation.
+    redshift_initial, redshift_final : float, optional
+        Of the two fields.
+    density_of : str, optional
+        What it is the density of, in words.
+    source : str
+        What messages call it.
+
+    Returns
+    -------
+    Simulation
+
+    Raises
+    ------
+    DataError
+        For another shape, values that are not finite, and a mean that is not that of a contrast.
+    SettingError
+        For a boxsize that is none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.simulation import from_array
+    >>> from_array(np.zeros((8, 8, 8)), boxsize=50.0).cellsize
+    6.25
+    >>> from_array(np.ones((8, 8, 8)), boxsize=50.0)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    kerasgal.errors.DataError: array has the mean 1: expected is a density contrast, ...
     """
     import h5py
 

@@ -12,7 +12,27 @@ UNITS = {"Msun/h": ("Msun", "littleh"), "Mpc/h": ("Mpc", "littleh")}
 
 
 def quantities(columns, units, header):
-    """An astropy QTable of columns, {name: array}, with units, {name: text}, and a header in its `meta`."""
+    """An astropy table of columns with units.
+
+    Parameters
+    ----------
+    columns : dict
+        {name: array}.
+    units : dict
+        {name: text}, such as "Msun/h"; see `unit`.
+    header : dict
+        What stands in the table's `meta`.
+
+    Returns
+    -------
+    astropy.table.QTable
+
+    Examples
+    --------
+    >>> from kerasgal.tables import quantities
+    >>> quantities({"mass": [1e12, 2e12]}, {"mass": "Msun/h"}, {"app": "protohalo"})["mass"].unit.to_string()
+    'solMass / littleh'
+    """
     from astropy.table import QTable
 
     table = QTable(dict(columns), meta=dict(header))
@@ -23,7 +43,23 @@ def quantities(columns, units, header):
 
 
 def unit(text):
-    """The astropy unit of a text such as "Msun/h" or "Mpc/h"."""
+    """The astropy unit of a text; the h in it is astropy's littleh.
+
+    Parameters
+    ----------
+    text : str
+        Such as "Msun/h", "Mpc/h" or "km/s".
+
+    Returns
+    -------
+    astropy.units.Unit
+
+    Examples
+    --------
+    >>> from kerasgal.tables import unit
+    >>> unit("Mpc/h").to_string()
+    'Mpc / littleh'
+    """
     import astropy.units as u
     from astropy.cosmology import units as cosmological
 
@@ -34,10 +70,35 @@ def unit(text):
 
 
 def write_table(path, table, header=None, overwrite=False):
-    """Write a table by the suffix of `path`: .ecsv, .fits or .csv.
+    """Write a table by the suffix of its path, whole or not at all.
 
-    table: an astropy table, or columns {name: array} with a `header`, {name: value}. FITS has no unit with h in it:
-    there units stand in the header, under the column's name, and in .csv they stand nowhere.
+    FITS has no unit with h in it: there units stand in the header, under the column's name, and in .csv they stand
+    nowhere.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to write: .ecsv, .fits or .csv.
+    table : astropy.table.Table or dict
+        A table, or columns {name: array}.
+    header : dict, optional
+        Of columns, {name: value}.
+    overwrite : bool
+        Replace the file if it exists.
+
+    Raises
+    ------
+    SettingError
+        For another suffix.
+    ExistsError
+        If the file exists.
+
+    Examples
+    --------
+    >>> from kerasgal.tables import write_table
+    >>> write_table("masses.csv", {"mass": [1e12, 2e12]})
+    >>> print(open("masses.csv").read().split())
+    ['mass', '1000000000000.0', '2000000000000.0']
     """
     from astropy.table import QTable
 

@@ -30,7 +30,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingConfig(Config):
-    """What every training has; an app's own dataclass adds to it and gives other defaults."""
+    """What every training has; an app's own dataclass adds settings to it and gives these other defaults.
+
+    What each setting means stands beside it, and in ``kerasgal APP config``, which prints all of an app's.
+
+    Raises
+    ------
+    SettingError
+        For a value that is not accepted.
+
+    Examples
+    --------
+    >>> from kerasgal.training import TrainingConfig
+    >>> TrainingConfig(epochs=5, decay="cosine").decays_over_epochs
+    True
+    >>> TrainingConfig(learning_rate=-1.0)
+    Traceback (most recent call last):
+    kerasgal.errors.SettingError: learning_rate=-1.0: it must be at least 0.0
+    """
 
     groups = {
         "Optimiser": ("learning_rate", "decay", "decay_factor", "decay_epochs", "gradient_norm", "averaging"),
@@ -72,7 +89,26 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 def learning_rate(config):
-    """The learning rate of a configuration: a number, or a Keras schedule."""
+    """The learning rate of a config.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        Whose learning_rate, decay, decay_factor, decay_epochs, epochs and steps_per_epoch count.
+
+    Returns
+    -------
+    float or keras.optimizers.schedules.LearningRateSchedule
+
+    Examples
+    --------
+    >>> from kerasgal.training import TrainingConfig, learning_rate
+    >>> learning_rate(TrainingConfig(learning_rate=1e-3))
+    0.001
+    >>> halved = TrainingConfig(learning_rate=1e-3, decay="step", decay_epochs=2, steps_per_epoch=10)
+    >>> [round(float(learning_rate(halved)(step)), 6) for step in (0, 19, 20)]
+    [0.001, 0.001, 0.0005]
+    """
     import keras
 
     schedules = keras.optimizers.schedules
@@ -86,7 +122,27 @@ def learning_rate(config):
 
 
 def optimizer(config, kind="Adam", **options):
-    """The optimiser of a configuration: `kind` of Keras's, with its own `options`."""
+    """The optimiser of a config.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        Its learning rate and decay, gradient_norm, averaging and accumulation count.
+    kind : str
+        A class of keras.optimizers.
+    **options
+        Of that class.
+
+    Returns
+    -------
+    keras.optimizers.Optimizer
+
+    Examples
+    --------
+    >>> from kerasgal.training import TrainingConfig, optimizer
+    >>> optimizer(TrainingConfig(gradient_norm=1.0)).global_clipnorm
+    1.0
+    """
     import keras
 
     return getattr(keras.optimizers, kind)(
@@ -97,20 +153,67 @@ def optimizer(config, kind="Adam", **options):
 
 def train(build, dataset, validation, config, folder, *, app, data, domain=None, init=None, resume=False,
           overwrite=False, tensorboard=False):
-    """Train a network into the run folder `folder` and return it with its best weights (None in all workers but one).
+    """Train a network into a run folder. An app calls this; a user calls `kerasgal.train`.
 
-    build: function without arguments that returns a compiled Keras model.
-    dataset: function from the number of samples already seen to an endless tf.data.Dataset in batches.
-    validation: function from the number of devices that returns a finite one, or None; then the training loss decides
-        what is best. Every batch must have a sample for every device. Both functions are called after the
-        distribution strategy is made: TensorFlow accepts no workers later.
-    config: an instance of TrainingConfig or of a dataclass that extends it.
-    app: name of the app.  data: what to record of where the data came from.  domain: of that data, an object for
-        domain.json.
-    init: run folder whose best weights are what training starts from.
+    Parameters
+    ----------
+    build : callable
+        Without arguments, returns a compiled Keras model.
+    dataset : callable
+        From the number of samples already seen to an endless tf.data.Dataset in batches.
+    validation : callable or None
+        From the number of devices to a finite tf.data.Dataset, of which every batch has a sample for every device;
+        without it the training loss decides what is best. Both functions are called after the distribution strategy is
+        made: TensorFlow accepts no workers later.
+    config : TrainingConfig
+        The settings.
+    folder : str or Path
+        Run folder to write.
+    app : str
+        Name of the app.
+    data : dict
+        What to record of where the data came from.
+    domain : dict, optional
+        Of that data, for domain.json; see `kerasgal.domain.of`.
+    init : str or Path, optional
+        Run folder whose best weights are what training starts from.
+    resume : bool
+        Go on with the run in the folder.
+    overwrite : bool
+        Replace the run in the folder.
+    tensorboard : bool
+        Write TensorBoard logs into the folder.
 
-    Raises DataError if the loss becomes NaN, memory or disk run out, if the folder exists (without `resume` or
-    `overwrite`) or if there is nothing to resume; TrainingInterrupted after Ctrl-C, once the step is done and saved.
+    Returns
+    -------
+    keras.Model or None
+        With its best weights; None in all of several workers but the first.
+
+    Raises
+    ------
+    DataError
+        If the loss becomes NaN, memory or disk run out, the folder exists (without `resume` or `overwrite`) or there is
+        nothing to resume.
+    TrainingInterrupted
+        After Ctrl-C, once the step is done and saved.
+
+    Examples
+    --------
+    >>> import keras
+    >>> import numpy as np
+    >>> from kerasgal.pipeline import rows
+    >>> from kerasgal.training import TrainingConfig, optimizer, train
+    >>> config = TrainingConfig(epochs=1, steps_per_epoch=2, batch=4)
+    >>> x = np.linspace(0, 1, 8)[:, None]
+    >>> def build():
+    ...     network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    ...     network.compile(optimizer(config), loss="mse")
+    ...     return network
+    >>> network = train(build, lambda first: rows([x, 2 * x], 4, seed=0, first=first), None, config, "line-run",
+    ...                 app="line", data={})  # doctest: +ELLIPSIS
+    epoch 1/1: loss ..., the best so far, learning rate 0.0001, ... ms a step, 0 s left
+    >>> network.count_params()
+    2
     """
     folder = Path(folder)
     strategy = workers.prepare(config)
