@@ -278,7 +278,7 @@ def write_companions(folder):
         fits.PrimaryHDU(galaxy(30, 30, seed=number)).writeto(folder / f"{name}.fits")
     for name in ("G1mskim", "G2mskim", "n3_mask", "vcc_mask_cutout"):
         fits.PrimaryHDU(np.zeros((30, 30), "f4")).writeto(folder / f"{name}.fits")
-    for name in ("G1sigma", "G1psfim", "psf_moffat_51", "n3_rms", "n3-weight"):
+    for name in ("G1sigma", "G1psfim", "psf_moffat_51", "n3_rms", "n3-weight", "n3_W"):
         fits.PrimaryHDU(galaxy(30, 30)).writeto(folder / f"{name}.fits")
     fits.PrimaryHDU((galaxy(30, 30) > 500).astype("i4")).writeto(folder / "unnamed.fits")
     return ["G1fitim", "G2fitim", "err", "mask_of_light", "n3", "vcc_cutout"]
@@ -292,7 +292,7 @@ def test_a_folder_is_read_without_what_lies_beside_its_images(tmp_path, caplog):
             found = list(stream(paths))
         assert [image.id for image in found] == expected and not any(image.error for image in found)
         line, = caplog.messages
-        assert "left out, as they are not images: " in line and "a mask (5)" in line and "and 7 more" in line
+        assert "left out, as they are not images: " in line and "a mask (5)" in line and "and 8 more" in line
     # What a shell makes of a pattern
     found = list(stream([path for path in tmp_path.iterdir() if path.stem not in ("unnamed", "psf_moffat_51")]))
     assert [image.id for image in found] == expected

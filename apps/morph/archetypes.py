@@ -11,7 +11,6 @@ from functools import cache
 import galsim
 import numpy as np
 import scipy.fft
-import scipy.ndimage
 from scipy.special import gamma, gammaincinv
 
 from kerasgal.errors import DataError
@@ -35,19 +34,16 @@ ALIASES = {
 }
 # The columns that give a parameter, the values it may have, above the first and up to the second, and that in words
 PARAMETERS = {
-    "flux": (("flux", "magnitude"), 0, np.inf, "positive"),
+    "flux": (("flux", "magnitude"), 0, 1e15, "above 0 and at most 1e15"),  # counts whose Poisson noise can be drawn
     "radius": (("radius", "radius_pixel"), 0, np.inf, "positive"),
     "n": (("n",), 0, np.inf, "positive"),
-    "axis_ratio": (("axis_ratio", "ellipticity"), 0, 1, "above 0 and at most 1"),
+    "axis_ratio": (("axis_ratio", "ellipticity"), 1e-4, 1, "above 0.0001 and at most 1"),
     "angle": (("angle", "position_angle"), -np.inf, np.inf, "a number"),
     "x_offset": (("x_offset",), -np.inf, np.inf, "a number"),
     "y_offset": (("y_offset",), -np.inf, np.inf, "a number"),
 }
 NANOMAGGIES = ("nmgy", "nanomaggy", "nanomaggies", "nmaggy", "nmaggies")
 DRAWN = ("redshift", "log_mass", "magnitude", "radius", "radius_kpc", "n", "axis_ratio")  # that a user's table may give
-CORE, FINE = 5, 10  # pixels to either side of a fit's centre that are integrated, with so many points a side
-BLUR = 2  # pixels: deviation of the Gaussian through which a galaxy is looked for
-FLATTEST, SMALLEST = 0.05, 0.3  # axis ratio, and radius in pixels, that a fit may have
 SUN_R = 4.65  # absolute magnitude of the Sun in r, AB (Willmer 2018, arXiv:1804.07788)
 
 
@@ -70,6 +66,11 @@ class Camera:
     def counts(self, magnitude):
         """Flux of a magnitude, in counts."""
         return 10 ** (0.4 * (self.zero_point - np.asarray(magnitude, np.float64)))
+
+    @property
+    def noise(self):
+        """Standard deviation of the noise of an empty pixel, counts."""
+        return (self.sky / self.gain + self.dark_variance)**0.5
 
     def about(self, psf_fwhm=None):
         """What an image set of this camera says of itself, see `kerasgal.imageset.writing`; psf_fwhm: arcsec."""
@@ -125,7 +126,7 @@ class Canvas:
 
     def transform(self, profile):
         """The Fourier transform of a GalSim profile, (box, box // 2 + 1), as of `scipy.fft.rfft2`."""
-        return _transform(profile, self.box, self.camera)
+        return transform(profile, self.box, self.camera)
 
     def stamp(self, profile, image=0.0):
         """Light as it is seen, (size, size) counts without noise.
@@ -137,7 +138,7 @@ class Canvas:
         return scipy.fft.irfft2(seen, (self.box, self.box))[:self.size, :self.size]
 
 
-def _transform(profile, box, camera):
+def transform(profile, box, camera):
     """The Fourier transform of a GalSim profile, (box, box // 2 + 1), as that of `scipy.fft.rfft2` of an image.
 
     The profile's centre is in the first pixel of the periodic box, whose side is even.
@@ -225,22 +226,27 @@ def _turned(image, rng):
 def border_skies(images, number, size, rng, width=16):
     """Stamps of real sky, (number, size, size) float32, patched together from the borders of galaxy images.
 
-    images: a sequence of (y, x) sky-subtracted counts; width: of the border and of the square patches, pixels. Each
-    stamp is of one image: patches from anywhere in its border, turned or mirrored, less the median of the border; those
-    with something brighter than the noise explains are left out. Raises DataError for an image without such a border.
+    images: a sequence of (y, x) counts, NaN for bad pixels; width: of the border and of the square patches, pixels.
+    Each stamp is of one image: patches from anywhere in its border, turned or mirrored, less the median of the border;
+    those with a bad pixel, or with something brighter than the noise explains, are left out. Raises DataError for an
+    image that is too small for such a border, or where bad pixels leave no patch of any.
     """
-    chosen = rng.integers(len(images), size=number)
+    patches = [_border_patches(np.asarray(image, np.float32), width) for image in images]
+    patches = [found for found in patches if len(found)]
+    if not patches:
+        raise DataError(f"no image has {width} x {width} pixels of border that are all good")
+    chosen = rng.integers(len(patches), size=number)
     tiles = -(-size // width)
     skies = np.empty((number, size, size), np.float32)
     for stamp, index in zip(skies, chosen):
-        patches = _border_patches(np.asarray(images[index], np.float32), width)
-        picked = [[_turned(patches[i], rng) for i in row] for row in rng.integers(len(patches), size=(tiles, tiles))]
+        found = patches[index]
+        picked = [[_turned(found[i], rng) for i in row] for row in rng.integers(len(found), size=(tiles, tiles))]
         stamp[:] = np.block(picked)[:size, :size]
     return skies
 
 
 def _border_patches(image, width):
-    """The square patches of an image's border, (patches, width, width), without those that hold a source."""
+    """The square patches of an image's border, (patches, width, width), without those that hold a source or NaN."""
     rows, columns = (range(0, side - width + 1, width // 2) for side in image.shape)
     last = image.shape[0] - width, image.shape[1] - width
     corners = {(row, column) for row in (0, last[0]) for column in columns}
@@ -248,6 +254,9 @@ def _border_patches(image, width):
     if min(last) < 0:
         raise DataError(f"an image of {image.shape[0]} x {image.shape[1]} pixels has no border of {width} pixels")
     patches = np.stack([image[row:row + width, column:column + width] for row, column in sorted(corners)])
+    patches = patches[np.isfinite(patches).all(axis=(1, 2))]
+    if not len(patches):
+        return patches
     patches = patches - np.median(patches)
     deviation = 1.4826 * np.median(np.abs(patches))
     # A patch is empty if its mean and its brightest pixel (among 256: 5 deviations) are what noise gives.
@@ -295,7 +304,7 @@ def sersic_parameters(table, camera, origin):
     rows = len(table[next(iter(names.values()))]) if names else 0
     if not rows:
         raise DataError(f"{origin} has no galaxies")
-    result = {"id": np.asarray(table[found["id"]]) if "id" in found else np.arange(rows)}
+    result = {"id": _identifiers(table[found["id"]], f"{origin}: {found['id']}") if "id" in found else np.arange(rows)}
     for name, (choices, low, high, words) in PARAMETERS.items():
         column = next((choice for choice in choices if choice in found), None)
         if column:
@@ -312,16 +321,31 @@ def sersic_parameters(table, camera, origin):
     return result
 
 
+def _check_column(column, where):
+    """Raise DataError for a column of a table with several numbers per galaxy, or a gap."""
+    if np.ndim(column) != 1:
+        raise DataError(f"{where} has {' x '.join(map(str, np.shape(column)[1:]))} numbers per galaxy; accepted is one: "
+                        "make a column of those that are meant")
+    gaps = np.flatnonzero(np.ma.getmaskarray(column)) if hasattr(column, "mask") else []
+    if len(gaps):
+        raise DataError(f"{where} has no value in row {gaps[0] + 1}")
+
+
+def _identifiers(column, where):
+    """The names of galaxies, an array (galaxies,); text where they are bytes."""
+    _check_column(column, where)
+    values = np.asarray(column)
+    return np.char.decode(values, "utf-8", "replace") if values.dtype.kind == "S" else values
+
+
 def _in_our_unit(name, column, where, camera):
     """Numbers of a column that is one of `ALIASES`, in the unit of the parameter that it gives; `where`: for errors."""
     from astropy import units
 
-    gaps = np.flatnonzero(np.ma.getmaskarray(column)) if hasattr(column, "mask") else []
-    if len(gaps):
-        raise DataError(f"{where} has no value in row {gaps[0] + 1}")
+    _check_column(column, where)
     try:
         values = np.asarray(column, np.float64)
-    except ValueError:
+    except (TypeError, ValueError):
         raise DataError(f"{where} has something that is not a number") from None
     given = getattr(column, "unit", None)
     if name == "flux" and str(given).lower() in NANOMAGGIES:
@@ -440,99 +464,3 @@ def sersic_flux(radius, n, axis_ratio):
     astro-ph/0503176, Eq. 4)."""
     b = sersic_b(n)
     return 2 * np.pi * n * axis_ratio * radius**2 * np.exp(b) * b**(-2 * n) * gamma(2 * n)
-
-
-def fit_sersic(image, psf, camera, mask=None):
-    """The Sersic profile, seen with the point spread function, that fits an image best: a dictionary of parameters.
-
-    image: (y, x) sky-subtracted counts, the galaxy the brightest thing near the middle; psf: as `moffat_psf` makes it;
-    mask: true where pixels are not to be used, as the image. Weighted least squares of Sersic2D of astropy; flux,
-    radius, n, axis_ratio, angle, x_offset and y_offset are in the units of `sersic_parameters`, chi2 is per pixel. n
-    is one that can be drawn. Raises DataError where nothing stands out of the noise, or the fit does not converge.
-    """
-    from scipy.optimize import least_squares
-
-    image = np.asarray(image, np.float64)
-    used = np.isfinite(image) if mask is None else np.isfinite(image) & ~np.asarray(mask, bool)
-    image = np.where(used, image, 0)
-    blurred = scipy.ndimage.gaussian_filter(image, BLUR)
-    deviation = np.sqrt(np.maximum(blurred, 0) / camera.gain + camera.sky / camera.gain + camera.dark_variance)
-    weight = used / deviation
-    see = _seeing(image.shape, psf, camera)
-
-    def model(x):
-        """The best multiple of the profile that `x` says, and that multiple."""
-        shape = see(_sersic_pixels(image.shape, *_shape(x)))
-        amplitude = (shape * image * weight**2).sum() / (shape**2 * weight**2).sum()  # linear: no need to search
-        return amplitude * shape, amplitude
-
-    start = _first_guess(blurred, deviation / (2 * np.pi**0.5 * BLUR))
-    rows, columns = image.shape
-    low = [0, 0, np.log(SMALLEST), np.log(N_RANGE[0]), FLATTEST - 1, FLATTEST - 1]
-    high = [columns - 1, rows - 1, np.log(max(rows, columns)), np.log(N_RANGE[1]), 1 - FLATTEST, 1 - FLATTEST]
-    found = least_squares(lambda x: ((model(x)[0] - image) * weight).ravel(), np.clip(start, low, high),
-                          bounds=(low, high), x_scale=[1, 1, 0.3, 0.3, 0.3, 0.3], xtol=1e-5, ftol=1e-5)
-    amplitude = model(found.x)[1]
-    if not found.success or not amplitude > 0:
-        raise DataError(f"the Sersic fit did not converge: {found.message}")
-    x, y, radius, n, ellipticity, angle = _shape(found.x)
-    axis_ratio = 1 - ellipticity
-    return {"flux": amplitude * sersic_flux(radius, n, axis_ratio), "radius": radius * camera.pixel_scale, "n": n,
-            "axis_ratio": axis_ratio, "angle": np.rad2deg(angle) % 180, "x_offset": x - (columns - 1) / 2,
-            "y_offset": y - (rows - 1) / 2, "chi2": 2 * found.cost / np.count_nonzero(used)}
-
-
-def _shape(x):
-    """Centre, radius, n, ellipticity and angle [radian] from what is searched: the ellipticity's two components are
-    smooth where the angle of a round galaxy is not."""
-    return x[0], x[1], np.exp(x[2]), np.exp(x[3]), min(np.hypot(x[4], x[5]), 1 - FLATTEST), np.arctan2(x[5], x[4]) / 2
-
-
-def _first_guess(blurred, noise):
-    bright, _ = scipy.ndimage.label(blurred > 3 * noise)
-    if not bright.any():
-        raise DataError("no galaxy to fit: nothing is brighter than three deviations of the noise")
-    rows, columns = np.indices(blurred.shape)
-    distance = np.hypot(rows - (blurred.shape[0] - 1) / 2, columns - (blurred.shape[1] - 1) / 2)
-    own = bright == bright.flat[np.where(bright > 0, distance, np.inf).argmin()]
-    light = blurred[own] / blurred[own].sum()
-    x, y = (light * columns[own]).sum(), (light * rows[own]).sum()
-    dx, dy = columns[own] - x, rows[own] - y
-    xx, yy, xy = (light * dx**2).sum(), (light * dy**2).sum(), (light * dx * dy).sum()
-    order = np.argsort(np.hypot(dx, dy))
-    radius = np.hypot(dx, dy)[order][np.searchsorted(light[order].cumsum(), 0.5)]
-    polarisation = np.hypot(xx - yy, 2 * xy) / (xx + yy)  # (1 - q^2) / (1 + q^2)
-    ellipticity = 1 - np.sqrt((1 - polarisation) / (1 + polarisation))
-    angle = np.arctan2(2 * xy, xx - yy)
-    return [x, y, np.log(max(radius, 1)), np.log(2), ellipticity * np.cos(angle), ellipticity * np.sin(angle)]
-
-
-def _seeing(shape, psf, camera):
-    """A function that convolves images of this shape, whose pixels are integrals, with a point spread function.
-
-    That has the pixel's integral once more; the transform of a pixel, which is nowhere near zero, divides it out.
-    """
-    box = 2 * scipy.fft.next_fast_len(max(shape))
-    pixel = np.sinc(scipy.fft.fftfreq(box))[:, None] * np.sinc(scipy.fft.rfftfreq(box))
-    response = _transform(psf, box, camera) / pixel
-
-    def see(image):
-        return scipy.fft.irfft2(scipy.fft.rfft2(image, (box, box)) * response, (box, box))[:shape[0], :shape[1]]
-
-    return see
-
-
-def _sersic_pixels(shape, x, y, radius, n, ellipticity, angle):
-    """A Sersic profile, 1 at the half-light radius, in pixels (y, x); those of its core are integrated, the others
-    taken at their centres."""
-    from astropy.modeling.models import Sersic2D
-
-    rows, columns = np.arange(shape[0]), np.arange(shape[1])
-    profile = Sersic2D.evaluate(columns[None, :], rows[:, None], 1.0, radius, n, x, y, ellipticity, angle)
-    core = [slice(max(0, round(centre) - CORE), max(0, round(centre) + CORE + 1)) for centre in (y, x)]
-    offset = (np.arange(FINE) + 0.5) / FINE - 0.5
-    fine_y, fine_x = (np.add.outer(axis[part], offset).ravel() for axis, part in zip((rows, columns), core))
-    fine = Sersic2D.evaluate(fine_x[None, :], fine_y[:, None], 1.0, radius, n, x, y, ellipticity, angle)
-    size = profile[core[0], core[1]].shape
-    profile[core[0], core[1]] = fine.reshape(size[0], FINE, size[1], FINE).mean(axis=(1, 3))
-    return profile

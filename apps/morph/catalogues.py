@@ -1,13 +1,23 @@
 """Where archetypes' parameters and skies come from: tables, image sets, fits, borders of images."""
 
+import collections
+import dataclasses
+import logging
+
 import numpy as np
 
-from kerasgal.apps.morph import archetypes
-from kerasgal.errors import DataError
+from kerasgal.apps.morph import archetypes, fitting
+from kerasgal.errors import DataError, DomainError
 from kerasgal.imageset import ImageSet
 from kerasgal.readers import images as readers
+from kerasgal.readers.flux import to_unit
+
+log = logging.getLogger(__name__)
 
 SKIES = 200  # stamps of sky that are patched together
+FAR_NOISE, OTHER_NOISE = 1e-4, 2.0  # of the camera's: less is of another unit; a factor that is worth a word
+SAME_PIXELS = 0.02  # share by which the pixel scales of an image and of the camera may differ
+QUALITY = ("fit_sky", "fit_noise", "chi2", "fit_flag")  # columns of fits beside their parameters
 
 
 def parameters_of(path, camera):
@@ -18,25 +28,111 @@ def parameters_of(path, camera):
     return archetypes.read_parameters(path, camera)
 
 
-def fitted(paths, psf, camera, say):
-    """Sersic parameters fitted to images; says which cannot be fitted. Raises DataError where none can."""
-    rows = []
-    for image in readers.stream(paths):
+def fitted(paths, psf, camera, *, sky=None, masks=None, extension=None, unit=None, zero_point=None, flux_scale=None):
+    """Sersic parameters fitted to the galaxies of images.
+
+    Parameters
+    ----------
+    paths : str, Path, or a list of them
+        Of images; see `kerasgal.readers.images.stream`, also for `masks`, `extension`, `unit`, `zero_point` and
+        `flux_scale`.
+    psf : galsim.GSObject
+        Point spread function, as `archetypes.moffat_psf` or `archetypes.read_psf` make it.
+    camera : archetypes.Camera
+        In the counts of which the parameters are.
+    sky : float, optional
+        Of a pixel, in the images' own unit, to subtract; 0 where it is subtracted already. By default what an image
+        set says, and where nothing does it is fitted with each galaxy.
+
+    Returns
+    -------
+    dict
+        Columns (galaxies,) as of `archetypes.sersic_parameters`, and fit_sky and fit_noise [counts], chi2 per pixel and
+        fit_flag, of `kerasgal.apps.morph.fitting`. Images that cannot be fitted are left out, and logged as warnings, as are how
+        many have which flag and how many images did not say their unit of flux, which are taken for the camera's
+        counts.
+
+    Raises
+    ------
+    DataError
+        If no image could be fitted.
+    """
+    rows, assumed, left = [], 0, []
+    for image in readers.stream(paths, masks, extension, unit, zero_point, flux_scale):
+        try:
+            image, known = _as_counts(image, camera, sky)
+            found = fitting.fit_sersic(image.pixels, psf, camera, image.mask, image.sky, image.variance)
+            if not known and found["fit_noise"] < FAR_NOISE * camera.noise:
+                raise DataError(f"the noise of its sky is {found['fit_noise']:.3g}, and the camera's {camera.noise:.3g} "
+                                "counts: it is in another unit; give `unit`, `zero_point` or `flux_scale`")
+        except DataError as error:
+            left.append(f"{image.id}: {error}")
+            log.warning("left out: %s", left[-1])
+            continue
+        assumed += not known
+        rows.append({"id": image.id, **found})
+    if not rows:
+        raise DataError(f"no image could be fitted: {left[0]}" if left else "no image could be fitted")
+    if assumed:
+        log.warning("%d of %d images do not say their unit of flux: taken for counts of which one has %g mag",
+                    assumed, len(rows), camera.zero_point)
+    noise = float(np.median([row["fit_noise"] for row in rows]))
+    if not 1 / OTHER_NOISE <= noise / camera.noise <= OTHER_NOISE:
+        log.warning("the noise of the images' sky is %.3g counts, the camera's, with which archetypes are drawn where no "
+                    "`skies` are given, %.3g", noise, camera.noise)
+    _say_flags(rows)
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    quality = {name: columns.pop(name) for name in QUALITY}
+    return archetypes.sersic_parameters(columns, camera, "the fits") | quality
+
+
+def _say_flags(rows):
+    """Log how many fits have which flag."""
+    counts = collections.Counter(name for row in rows for name, bit in fitting.FLAGS.items() if row["fit_flag"] & bit)
+    flagged = sum(row["fit_flag"] > 0 for row in rows)
+    if flagged:
+        words = ", ".join(f"{name} {counts[name]}" for name in fitting.FLAGS if counts[name])
+        log.warning("%d of %d fits are to be looked at (column fit_flag): %s", flagged, len(rows), words)
+
+
+def _as_counts(image, camera, sky=None):
+    """An image in the counts of a camera, and whether it said what its flux is in; sky: of its pixels, its own unit.
+
+    Raises DataError where it could not be read, or has other pixels than the camera.
+    """
+    if image.error:
+        raise DataError(image.error)
+    scale = image.pixel_scale
+    if scale is not None and abs(scale / camera.pixel_scale - 1) > SAME_PIXELS:
+        raise DomainError(f"its pixels are of {scale:.4g} arcsec, the camera's of {camera.pixel_scale:g}: give "
+                          f"pixel_scale={scale:.4g}", value=scale, accepted=camera.pixel_scale)
+    if sky is not None:
+        image = dataclasses.replace(image, sky=sky)
+    elif image.sky is not None and not np.isfinite(image.sky):
+        image = dataclasses.replace(image, sky=None)
+    told = image.flux_scale is not None
+    image = to_unit(image, "counts", camera.zero_point)
+    return image, told or image.zero_point is not None
+
+
+def skies(paths, size, rng, *, camera=None, masks=None, extension=None, unit=None, zero_point=None, flux_scale=None):
+    """Stamps of real sky from the borders of images, (SKIES, size, size) float32.
+
+    camera: in the counts of which they are; where an image does not say what it is in, or without a camera, it is taken
+    as it is. Others as for `fitted`. Images that cannot be read are logged and left out. Raises DataError where none is
+    left.
+    """
+    good = []
+    for image in readers.stream(paths, masks, extension, unit, zero_point, flux_scale):
         try:
             if image.error:
                 raise DataError(image.error)
-            rows.append({"id": image.id, **archetypes.fit_sersic(image.pixels, psf, camera, image.mask)})
+            if camera is not None:
+                image, _ = _as_counts(image, camera)
         except DataError as error:
-            say(f"left out: {image.id}: {error}")
-    if not rows:
-        raise DataError("no image could be fitted")
-    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    return archetypes.sersic_parameters(columns, camera, "the fits")
-
-
-def skies(paths, size, rng):
-    """Stamps of real sky from the borders of images, (SKIES, size, size)."""
-    good = [image.pixels for image in readers.stream(paths) if not image.error]
+            log.warning("left out: %s: %s", image.id, error)
+            continue
+        good.append(image.pixels if image.mask is None else np.where(image.mask, np.float32(np.nan), image.pixels))
     if not good:
         raise DataError(f"no image that can be read in {', '.join(map(str, paths))}")
     return archetypes.border_skies(good, SKIES, size, rng)

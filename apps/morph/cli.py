@@ -143,7 +143,7 @@ def archetypes(output, table, fit, number, distributions, psf, fwhm, skies, size
     if table:
         chosen = catalogues.parameters_of(table, camera)
     elif fit:
-        chosen = catalogues.fitted(list(fit), point, camera, click.echo)
+        chosen = catalogues.fitted(list(fit), point, camera)
     else:
         given = dict(pair_of("--distribution", text, "COLUMN=FILE") for text in distributions)
         drawn = archetypes.draw_parameters(number, rng, given)
@@ -151,7 +151,7 @@ def archetypes(output, table, fit, number, distributions, psf, fwhm, skies, size
     note = archetypes.note_on_n(chosen)
     if note:
         click.echo(note)
-    sky = catalogues.skies(list(skies), size, rng) if skies else None
+    sky = catalogues.skies(list(skies), size, rng, camera=camera) if skies else None
     count = len(chosen["n"])
     write_set(output, archetypes.archetypes(chosen, camera, point, size=size, seed=seed, skies=sky), count,
               "kerasgal morph archetypes", overwrite, camera.about(None if psf else fwhm))

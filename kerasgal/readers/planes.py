@@ -43,7 +43,7 @@ FILES = {
     "sigma": ("sigma", "sigim", "sigmaim", "rms", "err", "error", "unc"),
     "variance": ("variance", "var", "varim"),
     "inverse": ("invvar", "ivar"),
-    "weight": ("weight", "wht", "wgt"),
+    "weight": ("weight", "wht", "wgt", "w"),
     "segmentation": ("seg", "segm", "segim", "segmap", "segmentation"),
     "psf": ("psf", "psfim"),
     "model": ("model",),
@@ -145,5 +145,5 @@ def _without(stem, word):
                 yield rest, ("",)
         if not after:
             yield before + match.group(1), IMAGE_ENDS
-    if stem.endswith(word) and len(stem) > len(word):
+    if stem.endswith(word) and len(stem) > len(word) > 1:
         yield stem[:-len(word)], IMAGE_ENDS[1:]

@@ -11,9 +11,11 @@ from scipy.special import gammainc
 from scipy.stats import kstest
 
 from kerasgal.apps.morph import archetypes as sersic_archetypes
+from kerasgal.apps.morph import catalogues
 from kerasgal.apps.morph.archetypes import (
-    Camera, Canvas, archetypes, border_skies, draw_parameters, drawable_n, fit_sersic, gaussian_psf, moffat_psf,
+    Camera, Canvas, archetypes, border_skies, draw_parameters, drawable_n, gaussian_psf, moffat_psf,
     note_on_n, observe, read_parameters, read_psf, sersic, sersic_parameters, smooth_stamp)
+from kerasgal.apps.morph.fitting import FLAGS, fit_sersic, neighbours
 from kerasgal.errors import DataError
 
 CAMERA = Camera()
@@ -205,10 +207,13 @@ def test_tables_in_units_and_under_other_names_say_the_same(tmp_path):
     ({"n": None}, "has no column n; it has id, magnitude, radius, axis_ratio, angle"),
     ({"magnitude": None}, "has no column flux or magnitude"),
     ({"n": [1.0, 0.0]}, "n must be positive; galaxy 9 has 0$"),
-    ({"axis_ratio": [1.5, -1]}, "axis_ratio must be above 0 and at most 1; galaxy 7 has 1.5, and 1 more"),
+    ({"axis_ratio": [1.5, -1]}, "axis_ratio must be above 0.0001 and at most 1; galaxy 7 has 1.5, and 1 more"),
     ({"radius": [3.0, np.nan]}, "radius must be positive; galaxy 9 has nan"),
     ({"angle": [np.inf, 0.0]}, "angle must be a number; galaxy 7 has inf"),
     ({"n": ["one", "two"]}, "n has something that is not a number"),
+    ({"n": np.ones((2, 4))}, "n has 4 numbers per galaxy; accepted is one"),
+    ({"id": np.ones((2, 2))}, "id has 2 numbers per galaxy"),
+    ({"magnitude": [15.0, -60.0]}, "flux must be above 0 and at most 1e15; galaxy 9"),
 ])
 def test_impossible_parameters(changed, message):
     with pytest.raises(DataError, match="table.*" + message):
@@ -303,12 +308,170 @@ def test_fit_finds_what_was_drawn(changed, psf):
     assert found["chi2"] == pytest.approx(1, abs=0.1)
 
 
+def drawn(psf, size=80, camera=CAMERA, seed=4, **changed):
+    """A galaxy as it is observed, and its parameters."""
+    galaxy = {**GALAXY, "flux": 4e4, **changed}
+    return observe(smooth_stamp(galaxy, Canvas(size, psf, camera)), camera, np.random.default_rng(seed)), galaxy
+
+
+def assert_found(found, galaxy, rel=0.1):
+    for name in ("flux", "radius", "n", "axis_ratio"):
+        assert found[name] == pytest.approx(galaxy[name], rel=rel), name
+
+
+@pytest.mark.parametrize("sky", [0.0, 155.0, -3.0])
+def test_the_sky_is_fitted_with_the_galaxy_or_taken_as_given(sky, psf):
+    image, galaxy = drawn(psf)
+    found = fit_sersic(image + sky, psf, CAMERA)
+    assert_found(found, galaxy)
+    assert found["fit_sky"] == pytest.approx(sky, abs=0.5) and found["fit_flag"] == 0
+    given = fit_sersic(image + sky, psf, CAMERA, sky=sky)
+    assert_found(given, galaxy)
+    assert given["fit_sky"] == sky
+
+
+def test_neighbours_are_left_out_without_a_mask(psf):
+    image, galaxy = drawn(psf, size=120)
+    for star, x, y in ((3e5, 25, 10), (3e4, -22, 30), (2e4, 14, -14)):
+        star = {"flux": star, "radius": 0.5, "n": 1.0, "axis_ratio": 0.9, "angle": 0.0, "x_offset": x, "y_offset": y}
+        image = image + smooth_stamp(star, Canvas(120, psf, CAMERA))
+    found = fit_sersic(image, psf, CAMERA)
+    assert_found(found, galaxy)
+    assert np.hypot(found["x_offset"], found["y_offset"]) < 0.2
+    others = neighbours(image.astype(float), np.isfinite(image), 5.5)
+    middle = (120 - 1) / 2
+    for x, y in ((25, 10), (-22, 30), (14, -14)):
+        assert others[round(middle + y), round(middle + x)]
+    assert not others[58:62, 58:62].any() and others.mean() < 0.25
+
+
+def test_the_noise_need_not_be_the_cameras(psf):
+    """A stack of nine exposures: a third of the noise, also that of the galaxy's electrons."""
+    stack = np.mean([drawn(psf, seed=seed)[0] for seed in range(9)], axis=0)
+    found = fit_sersic(stack, psf, CAMERA)
+    assert_found(found, drawn(psf)[1], rel=0.05)
+    assert found["chi2"] == pytest.approx(1, abs=0.15)
+    variance = np.full(stack.shape, 3.0, "f4")
+    variance[20:30, 20:30] = np.inf
+    stack[20:30, 20:30] = 1e4  # of no weight
+    assert_found(fit_sersic(stack, psf, CAMERA, variance=variance), drawn(psf)[1], rel=0.05)
+
+
+def test_flags_say_which_fits_are_to_be_looked_at(psf):
+    good = fit_sersic(drawn(psf)[0], psf, CAMERA)
+    assert good["fit_flag"] == 0
+    large = drawn(psf, radius=10.0, flux=4e5)[0]  # 25 of 80 pixels
+    assert fit_sersic(large, psf, CAMERA)["fit_flag"] & FLAGS["radius"]
+    far = drawn(psf, x_offset=11.0)[0]
+    assert fit_sersic(far, psf, CAMERA)["fit_flag"] & FLAGS["centre"]
+    mask = np.zeros((80, 80), bool)
+    mask[38:42, 30:50] = True
+    assert fit_sersic(drawn(psf)[0], psf, CAMERA, mask)["fit_flag"] & FLAGS["masked"]
+    ring = drawn(psf, flux=2e5)[0]
+    y, x = np.mgrid[:80, :80] - 39.5
+    ring[np.abs(np.hypot(x, y) - 12) < 2] += 200
+    assert fit_sersic(ring, psf, CAMERA)["fit_flag"] & FLAGS["chi2"]
+    star = drawn(psf, radius=0.01)[0]
+    assert fit_sersic(star, psf, CAMERA)["fit_flag"] & FLAGS["radius"]
+
+
+def test_made_up_stamps_with_sky_neighbour_and_nan(shared_data, psf):
+    """n 1.1 and 5.2 arcsec, alone, on a sky of 155 counts, beside a neighbour eight times as bright, with a NaN."""
+    folder = shared_data.parent / "inputs"
+    alone = fit_sersic(fits.getdata(folder / "alone.fits"), psf, CAMERA)
+    assert alone["n"] == pytest.approx(1.1, abs=0.05) and alone["radius"] == pytest.approx(5.2, abs=0.1)
+    mask = fits.getdata(folder / "neighbour_mask.fits")
+    for name, bad in (("with_sky", None), ("nan_pixel", None), ("neighbour", None), ("neighbour", mask)):
+        found = fit_sersic(fits.getdata(folder / f"{name}.fits"), psf, CAMERA, bad)
+        assert_found(found, alone, rel=0.07)
+        assert np.hypot(found["x_offset"], found["y_offset"]) < 1
+    skies = catalogues.skies([folder / "nan_pixel.fits"], 64, np.random.default_rng(0))
+    assert np.isfinite(skies).all() and skies.shape == (catalogues.SKIES, 64, 64)
+    with pytest.raises(DataError, match="flux has 4 numbers per galaxy; accepted is one"):
+        read_parameters(folder / "vector_columns.fits", CAMERA)
+
+
+def test_a_border_with_bad_pixels_gives_sky_and_one_without_good_ones_is_an_error(tmp_path):
+    rng = np.random.default_rng(0)
+    image = rng.normal(0, 5, (100, 100)).astype("f4")
+    image[3, 50] = np.nan
+    skies = border_skies([image, np.full((100, 100), np.nan, "f4")], 5, 64, rng)
+    assert np.isfinite(skies).all() and skies.std() == pytest.approx(5, rel=0.1)
+    with pytest.raises(DataError, match="no image has 16 x 16 pixels of border that are all good"):
+        border_skies([np.full((100, 100), np.nan, "f4")], 5, 64, rng)
+    hdu = fits.PrimaryHDU(np.round(image[10:] * 10).astype("i2"))
+    hdu.data[0, 0] = -32768
+    hdu.header["BLANK"] = -32768
+    hdu.writeto(tmp_path / "blank.fits")
+    assert np.isfinite(catalogues.skies([tmp_path / "blank.fits"], 32, rng)).all()
+
+
+def write_stamp(path, image, **cards):
+    fits.PrimaryHDU(image.astype("f4"), fits.Header(cards)).writeto(path)
+
+
+def test_fits_bring_images_to_the_cameras_counts_and_keep_their_quality(tmp_path, psf, caplog):
+    image, galaxy = drawn(psf)
+    nanomaggies = 10**(0.4 * (22.5 - CAMERA.zero_point))
+    write_stamp(tmp_path / "a.fits", (image + 100) * nanomaggies, BUNIT="nanomaggy", PIXSCALE=0.396)
+    write_stamp(tmp_path / "b.fits", image + 100)
+    write_stamp(tmp_path / "c.fits", image, PIXSCALE=0.2)
+    write_stamp(tmp_path / "d.fits", np.where(np.indices(image.shape)[0] > 8, np.nan, image))
+    write_stamp(tmp_path / "a_mask.fits", np.zeros(image.shape))
+    found = catalogues.fitted(tmp_path, psf, CAMERA)
+    assert list(found["id"]) == ["a", "b"]
+    for name in ("flux", "radius", "n", "axis_ratio"):
+        np.testing.assert_allclose(found[name], galaxy[name], rtol=0.1)
+    np.testing.assert_allclose(found["fit_sky"], 100, atol=1)
+    np.testing.assert_allclose(found["chi2"], 1, atol=0.15)
+    assert list(found["fit_flag"]) == [0, 0]
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert any("left out: c: its pixels are of 0.2 arcsec, the camera's of 0.396: give pixel_scale=0.2" in line
+               for line in said)
+    assert any(line.startswith("left out: d: no galaxy to fit") for line in said)
+    assert "1 of 2 images do not say their unit of flux: taken for counts of which one has 28.26 mag" in said
+    stamps = list(archetypes(found, CAMERA, psf, size=32))
+    assert {"fit_sky", "fit_noise", "chi2", "fit_flag"} <= stamps[0].keys()
+    # The sky that is given is in the image's unit
+    given = catalogues.fitted(tmp_path / "a.fits", psf, CAMERA, sky=100 * nanomaggies)
+    assert given["fit_sky"][0] == pytest.approx(100, rel=1e-5)
+    write_stamp(tmp_path / "e.fits", image * 1e-12)
+    with pytest.raises(DataError, match="no image could be fitted: e: the noise of its sky is .*, and the camera's 5.49 "
+                                        "counts: it is in another unit; give `unit`"):
+        catalogues.fitted(tmp_path / "e.fits", psf, CAMERA)
+    caplog.clear()
+    catalogues.fitted(tmp_path / "b.fits", psf, CAMERA, flux_scale=0.1)
+    assert "the noise of the images' sky is 0.5" in caplog.text
+    told = catalogues.fitted(tmp_path / "e.fits", psf, CAMERA, flux_scale=1e12)
+    assert told["flux"][0] == pytest.approx(galaxy["flux"], rel=0.1)
+
+
+def test_ten_real_stamps_have_the_magnitudes_of_the_catalogue(shared_data):
+    """Magnitudes as ProFit's table of first guesses has them (each of two halves); its radii are other kinds of radii,
+    in pixels of 0.2 arcsec. Nearly all are of one Sersic profile with the noise that their sigma maps have."""
+    folder = shared_data / "profit_sdss"
+    table = {str(row["CATAID"]): row for row in Table.read(folder / "ExampleInit.tab", format="ascii")}
+    camera = Camera(pixel_scale=0.339)
+    near, like_sersic = [], []
+    for path in sorted(folder.glob("*fitim.fits")):
+        name = path.name[1:7]
+        point = read_psf(folder / f"G{name}psfim.fits", camera)
+        found = catalogues.fitted(path, point, camera, unit="maggies")
+        magnitude = camera.zero_point - 2.5 * np.log10(found["flux"][0])
+        near.append(abs(magnitude - (table[name]["sersic.mag1"] - 2.5 * np.log10(2))) < 0.11)
+        like_sersic.append(found["fit_flag"][0] == 0)
+        radius = found["radius"][0] / 0.2 / table[name]["sersic.re2"]
+        assert 0.8 < radius < 1.6 and np.hypot(found["x_offset"][0], found["y_offset"][0]) < 1.5
+        assert abs(found["fit_sky"][0]) < 2
+    assert sum(near) >= 8 and sum(like_sersic) >= 9
+
+
 def test_fit_of_a_real_galaxy_agrees_with_imfit(shared_data):
     """IC 3478: centre, position angle and ellipticity as imfit's documentation has them, for an exponential profile."""
     folder = shared_data / "imfit_sdss"
     image, mask = (fits.getdata(folder / f"ic3478rss_256{name}.fits") for name in ("", "_mask"))
     camera = Camera(sky=130.14, gain=4.725, dark_variance=(4.3 / 4.725)**2)
-    found = fit_sersic(image, read_psf(folder / "psf_moffat_51.fits", camera), camera, mask)
+    found = fit_sersic(image, read_psf(folder / "psf_moffat_51.fits", camera), camera, mask, sky=0.0)
     assert found["x_offset"] + 128.5 == pytest.approx(128.8793, abs=0.1)  # imfit counts pixels from 1
     assert found["y_offset"] + 128.5 == pytest.approx(129.0589, abs=0.1)
     assert found["angle"] - 90 == pytest.approx(18.7492, abs=1)

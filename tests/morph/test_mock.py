@@ -5,7 +5,8 @@ import pytest
 
 from kerasgal.apps.morph import mock
 from kerasgal.apps.morph.archetypes import (
-    Camera, Canvas, archetypes, fit_sersic, moffat_psf, sersic_parameters, smooth_stamp)
+    Camera, Canvas, archetypes, moffat_psf, sersic_parameters, smooth_stamp)
+from kerasgal.apps.morph.fitting import fit_sersic
 from kerasgal.errors import DataError
 
 CAMERA, SIZE, NUMBER = Camera(), 96, 40
