@@ -2,11 +2,12 @@
 
 import click
 
-from kerasgal.commands.base import Command, section
+from kerasgal.commands.base import Command, in_flags, section
+from kerasgal.errors import DataError
 
 
 @click.command(cls=Command)
-@click.argument("output", type=click.Path(dir_okay=False))
+@click.argument("output", type=click.Path())
 @section("What to read",
          click.option("--initial", type=click.Path(), metavar="FILE", help="Initial conditions."),
          click.option("--final", type=click.Path(), metavar="FILE",
@@ -52,8 +53,17 @@ from kerasgal.commands.base import Command, section
                       help="Spectral index of the initial density.  [default: Planck 2018]"),
          click.option("--sigma8", "sigma8", type=float,
                       help="Linear fluctuation in 8 Mpc/h spheres.  [default: Planck 2018]"))
+@section("Many simulations",
+         click.option("--manifest", type=click.Path(), metavar="FILE",
+                      help="Table in CSV, a row for each simulation, with these options as columns and the name of its "
+                           "file as `output`; OUTPUT is a folder then. What is there and sound is skipped."),
+         click.option("--jobs", type=click.IntRange(1), default=1, show_default=True,
+                      help="How many of them at a time."))
+@click.option("--dry-run", is_flag=True,
+              help="Write nothing: say all that is missing or wrong, and how much memory and time it takes.")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
-def convert(output, overwrite, **arguments):
+@click.pass_context
+def convert(context, output, overwrite, dry_run, manifest, jobs, **arguments):
     """Make OUTPUT, a Simulation file, from other people's simulations.
 
     \b
@@ -66,10 +76,22 @@ def convert(output, overwrite, **arguments):
     of MP-Gadget, or TIPSY. With --initial and no --grid, particle IDs must number the points of the initial lattice;
     whether from 0 or 1, and in C or Fortran order, is found from the initial conditions.
     """
+    from pathlib import Path
+
     from kerasgal.plotting import progress
     from kerasgal.readers import convert as reader
     from kerasgal.readers import request
 
+    if manifest:
+        given = {name: value for name, value in arguments.items() if value is not None}
+        convert_many(context.command, manifest, output, given, jobs, overwrite, dry_run)
+        return
+    if Path(output).is_dir():
+        raise click.UsageError(f"OUTPUT {output} is a folder: give a file, or --manifest")
+    if dry_run:
+        if not plan(context.command, output, arguments):
+            context.exit(1)
+        return
     parts = request.split(arguments)
     request.check(*parts)
     if not arguments["density"]:
@@ -79,6 +101,37 @@ def convert(output, overwrite, **arguments):
         made = reader.write(output, overwrite=overwrite, progress=moved, **arguments)
     for line in lines(made, "particles" if arguments["initial"] and not arguments["grid"] else "cells"):
         click.echo(line)
+
+
+def plan(command, output, arguments):
+    """Print what a conversion would take; returns whether nothing stands in its way."""
+    from kerasgal.readers import description
+
+    planned = description.plan(**arguments)
+    for line in description.plan_lines(planned):
+        click.echo(f"{output}: {in_flags(line, command)}")
+    return not planned["problems"]
+
+
+def convert_many(command, manifest, folder, common, jobs, overwrite, dry_run):
+    """Convert every row of a table, or say what it would take; raises DataError in the end if some failed."""
+    from collections import Counter
+    from pathlib import Path
+
+    from kerasgal.readers import manifest as many
+
+    rows = many.read(manifest, common)
+    if dry_run:
+        failed = [output for output, arguments in rows if not plan(command, Path(folder) / output, arguments)]
+        outcomes = Counter(failed=len(failed), done=len(rows) - len(failed))
+    else:
+        outcomes = Counter()
+        for output, outcome, words in many.run(rows, folder, jobs=jobs, overwrite=overwrite):
+            outcomes[outcome] += 1
+            click.echo(f"{output}: {outcome}: {in_flags(words, command)}", err=outcome == "failed")
+        click.echo(f"{folder}: {outcomes['done']} done, {outcomes['skipped']} skipped, {outcomes['failed']} failed")
+    if outcomes["failed"]:
+        raise DataError(f"{outcomes['failed']} of {len(rows)} rows failed")
 
 
 def lines(made, what):
