@@ -143,7 +143,8 @@ def many(tmp_path):
     """A table of three simulations with parameters in another table; the folder, and the table's path."""
     for number in range(3):
         write_snapshot(tmp_path / f"snap_{number}.hdf5", seed=number)
-    (tmp_path / "params.txt").write_text("#Name A_SN1 seed\n" + "".join(f"LH_{row} {row + 0.5} 1\n" for row in range(3)))
+    lines = [f"LH_{row} {row + 0.5} 1\n" for row in range(3)]
+    (tmp_path / "params.txt").write_text("#Name A_SN1 seed\n" + "".join(lines))
     (tmp_path / "table.csv").write_text("output, final, --index, window\n" + "".join(
         f"lh_{row}, {tmp_path}/snap_{row}.hdf5, {row}, {'ngp' if row == 1 else ''}\n" for row in range(3)))
     return tmp_path, tmp_path / "table.csv"

@@ -199,7 +199,7 @@ def test_a_filter_that_is_not_installed_is_named(tmp_path):
         item = h5py.Dataset(file["PartType1/Coordinates"].id)
         for start in range(0, len(values), 64):  # as if the filter had packed them
             item.id.write_direct_chunk((start, 0), values[start:start + 64].astype("<f4").tobytes(), 0)
-    with pytest.raises(MissingError, match=r"is compressed by filter \(32768\), a filter that HDF5 has not here"):
+    with pytest.raises(MissingError, match=r"is packed by filter \(32768\), a filter that HDF5 has not here"):
         convert(tmp_path / "run.h5", final=path, grid=8)
 
 
@@ -258,10 +258,11 @@ def write_swift(path, kinds, cosmological=1, files=1):
         file.create_group("Cosmology").attrs.update({
             "Cosmological run": np.array([cosmological]), "H0 [internal units]": np.array([70.0]), "h": np.array([H]),
             "Omega_m": np.array([OM0]), "Omega_b": np.array([0.045]), "Omega_lambda": np.array([1 - OM0]),
-            "Omega_r": np.array([0.0]), "Omega_k": np.array([0.0]), "Redshift": np.array([1.0]), "w_0": np.array([-1.0]),
-            "w_a": np.array([0.0])})
-        units = {"Unit current in cgs (U_I)": 1.0, "Unit length in cgs (U_L)": MPC, "Unit mass in cgs (U_M)": 1e10 * SOLAR,
-                 "Unit temperature in cgs (U_T)": 1.0, "Unit time in cgs (U_t)": MPC / 1e5}
+            "Omega_r": np.array([0.0]), "Omega_k": np.array([0.0]), "Redshift": np.array([1.0]),
+            "w_0": np.array([-1.0]), "w_a": np.array([0.0])})
+        units = {"Unit current in cgs (U_I)": 1.0, "Unit length in cgs (U_L)": MPC,
+                 "Unit mass in cgs (U_M)": 1e10 * SOLAR, "Unit temperature in cgs (U_T)": 1.0,
+                 "Unit time in cgs (U_t)": MPC / 1e5}
         for group in ("Units", "InternalCodeUnits"):
             file.create_group(group).attrs.update({name: np.array([value]) for name, value in units.items()})
     return path
@@ -507,10 +508,12 @@ def test_what_is_something_else_is_said(tmp_path):
 
 # Haloes -------------------------------------------------------------------------------------
 
-AHF = """#ID(1)\thostHalo(2)\tnumSubStruct(3)\tMvir(4)\tnpart(5)\tXc(6)\tYc(7)\tZc(8)\tVXc(9)\tVYc(10)\tVZc(11)\tRvir(12)
+AHF = """#ID(1)\thostHalo(2)\tnumSubStruct(3)\tMvir(4)\tnpart(5)\tXc(6)\tYc(7)\tZc(8)\tVXc(9)\tVYc(10)\tVZc(11)\
+\tRvir(12)
 {host}
 """
-ROWS = "11\t{none}\t1\t2e13\t1000\t25000\t26000\t27000\t0\t0\t0\t600\n12\t11\t0\t1e12\t50\t25100\t25000\t25000\t0\t0\t0\t200"
+ROWS = ("11\t{none}\t1\t2e13\t1000\t25000\t26000\t27000\t0\t0\t0\t600\n"
+        "12\t11\t0\t1e12\t50\t25100\t25000\t25000\t0\t0\t0\t200")
 HLIST = """#scale(0) id(1) desc_scale(2) desc_id(3) num_prog(4) pid(5) upid(6) phantom(7) sam_mvir(8) mvir(9) rvir(10)\
  x(11) y(12) z(13)
 #Omega_M = 0.300000; Omega_L = 0.700000; h0 = 0.680000
@@ -699,7 +702,7 @@ def test_public_tipsy(inputs, tmp_path):
 def test_public_folder_of_mp_gadget_has_no_numbers(inputs, tmp_path):
     """Its Position says a file 000000, which is not there, and its Header has no attributes."""
     assert not (inputs / "PART_000" / "1" / "Position" / "000000").exists()
-    with pytest.raises(DataError, match="PART_000 is a folder of MP-Gadget that is damaged or not complete: its Header has no"):
+    with pytest.raises(DataError, match="is a folder of MP-Gadget that is damaged or not complete: its Header has no"):
         convert(tmp_path / "run.h5", final=inputs / "PART_000", grid=8)
 
 
@@ -782,8 +785,8 @@ def test_damaged_binary_files_with_a_block_of_masses(tmp_path, version):
 def test_damaged_tables(tmp_path, field, text, suffix):
     path = tmp_path / f"run{suffix}"
     path.write_text(text)
-    outcomes = spoil_bytes(path, lambda: outcome(tmp_path / "run.h5", groups=path, boxsize=BOX, Om0=OM0, h=H,
-                                                 **{name: value for name, value in field.items() if name != "overwrite"}))
+    del field["overwrite"]
+    outcomes = spoil_bytes(path, lambda: outcome(tmp_path / "run.h5", groups=path, boxsize=BOX, Om0=OM0, h=H, **field))
     assert "refused" in outcomes
 
 

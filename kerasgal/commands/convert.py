@@ -96,7 +96,8 @@ def convert(context, output, overwrite, dry_run, manifest, jobs, **arguments):
     request.check(*parts)
     if not arguments["density"]:
         needed = reader.memory_needed(*parts[:2])
-        click.echo(f"{arguments['initial'] or arguments['final']}: needs about {needed / 1e9:.2g} GB of memory", err=True)
+        first = arguments["initial"] or arguments["final"]
+        click.echo(f"{first}: needs about {needed / 1e9:.2g} GB of memory", err=True)
     with progress("particles") as moved:
         made = reader.write(output, overwrite=overwrite, progress=moved, **arguments)
     for line in lines(made, "particles" if arguments["initial"] and not arguments["grid"] else "cells"):

@@ -18,8 +18,8 @@ def extract(path, name, output, overwrite):
     kerasgal extract box.h5 final/delta delta.npy
     kerasgal extract box.h5 halos halos.fits
 
-    FILE is a Simulation file, a prediction or anything else in HDF5, whose columns keep the units that it says; `kerasgal
-    info` lists what is in the first two.
+    FILE is a Simulation file, a prediction or anything else in HDF5, whose columns keep the units that it says;
+    `kerasgal info` lists what is in the first two.
     """
     from kerasgal.extract import extract
 

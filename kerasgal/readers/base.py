@@ -25,8 +25,8 @@ PARTICLES_AT_ONCE = 2**20
 MOST_FILES = 100_000  # of one snapshot; a header that says more is not to be believed
 CRITICAL_DENSITY = 27.7536627e10  # Msun/h / (Mpc/h)^3: 3 (100 km/s/Mpc)^2 / (8 pi G)
 START = 2**16  # bytes that are looked at to recognise a file
-MODULES = ("swift", "caesar", "subfind", "gadget_hdf5", "tipsy", "gadget_binary", "mp_gadget", "rockstar", "trees", "ahf",
-           "hop", "members", "unread")
+MODULES = ("swift", "caesar", "subfind", "gadget_hdf5", "tipsy", "gadget_binary", "mp_gadget", "rockstar", "trees",
+           "ahf", "hop", "members", "unread")
 ROLES = {"snapshot": "snapshot", "groups": "catalogue of haloes", "galaxies": "catalogue of galaxies"}
 BOUNDARY = 0.01  # of the mass of other dark matter; black holes have less than a tenth of that
 
@@ -427,8 +427,8 @@ def opened(path):
             except (OSError, RuntimeError) as error:
                 missing = missing_filters(file)
                 if missing:
-                    raise MissingError(f"{path} is compressed by {', '.join(missing)}, a filter that HDF5 has not "
-                                       "here; `h5repack -f NONE` makes a file without, where it is installed") from error
+                    raise MissingError(f"{path} is packed by {', '.join(missing)}, a filter that HDF5 has not here; "
+                                       "h5repack -f NONE makes a file without it, where it is installed") from error
                 raise
     except DataError:
         raise

@@ -453,7 +453,8 @@ def _galaxies(hosts, rank, stellar_mass, minimum_stars):
         size, least, what = hosts.stars, minimum_stars, "star particles"
         instead = "has no number of star particles (SubhaloLenType); give `stellar_mass`"
     else:
-        size, least, what = hosts.mass, request.STELLAR_MASS if stellar_mass is None else stellar_mass, "Msun/h in stars"
+        size, what = hosts.mass, "Msun/h in stars"
+        least = request.STELLAR_MASS if stellar_mass is None else stellar_mass
         instead = "has no stellar masses (SubhaloMassType); give `minimum_stars`, a number of particles"
     if size is None:
         raise DataError(f"{hosts.path} {instead}")

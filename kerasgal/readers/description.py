@@ -29,11 +29,11 @@ def describe(path):
     Returns
     -------
     dict
-        `path`, `format` and `kind` ("snapshot", "catalogue", "table of members", "table of parameters", "field", "arrays"
-        or "not read") in words; `convert`, the line of the command that uses it, None where it cannot be; and of what is
-        known `files`, `particles` {type in words: number}, `boxsize` [Mpc/h, or in the file's own unit, as `length_unit`
-        says], `redshift`, `cosmology` {name: value}, `haloes`, `galaxies`, `rows`, `columns`, `shape`, and `missing`,
-        the arguments of `convert` that say what the file does not.
+        `path`, `format` and `kind` ("snapshot", "catalogue", "table of members", "table of parameters", "field",
+        "arrays" or "not read") in words; `convert`, the line of the command that uses it, None where it cannot be; and
+        of what is known `files`, `particles` {type in words: number}, `boxsize` [Mpc/h, or in the file's own unit, as
+        `length_unit` says], `redshift`, `cosmology` {name: value}, `haloes`, `galaxies`, `rows`, `columns`, `shape`,
+        and `missing`, the arguments of `convert` that say what the file does not.
 
     Raises
     ------
@@ -116,7 +116,8 @@ def _snapshot(path):
     except DataError:
         dark = 0
     initial = snapshot.redshift is not None and snapshot.redshift >= INITIAL
-    words = ["--initial" if initial else "--final", path, "--grid", max(2, round((dark or snapshot.particles) ** (1 / 3)))]
+    cells = max(2, round((dark or snapshot.particles) ** (1 / 3)))
+    words = ["--initial" if initial else "--final", path, "--grid", cells]
     if not dark:
         words += ["--particles", "all"]
     if snapshot.in_boxes:  # of which an item that counts so cannot say the side
@@ -162,7 +163,8 @@ def _table(path):
         return None
     return {"format": "text", "kind": "table of parameters", "rows": len(table), "columns": list(names),
             "used": [f"{name} as {ours}" for name, ours in used.items()],
-            "convert": _line(path, "--final", "SNAPSHOT", "--grid", "NUMBER", "--parameter-table", path, "--index", "ROW")}
+            "convert": _line(path, "--final", "SNAPSHOT", "--grid", "NUMBER", "--parameter-table", path, "--index",
+                             "ROW")}
 
 
 def _arrays(path):
@@ -225,18 +227,20 @@ def plan(**arguments):
     for source in (sources.density, sources.counts):
         if source is not None:
             tried(cubes.read_cube, source, choices.index)
-    headed = [item for item in (start, end, groups, galaxies) if item is not None and not isinstance(item, base.Members)]
+    headed = [item for item in (start, end, groups, galaxies) if isinstance(item, base.Stated)]
     source = start or end or sources.density
     if source is not None:
         tried(facts.gathered, source, headed, start, dict(given), unsaid.length_unit)
     for item in headed:
-        if item.length_unit is None and unsaid.length_unit is None and not any("length_unit" in text for text in problems):
+        asked = any("length_unit" in problem for problem in problems)
+        if item.length_unit is None and unsaid.length_unit is None and not asked:
             tried(facts.units, [item, *(other for other in headed if other is not item)], unsaid.length_unit, None, [])
     if not problems:
         tried(convert.opened, sources, choices, unsaid)
     read = sum(item.particles for item in (start, end) if item is not None)
     gridsize = choices.grid or (round(start.particles ** (1 / 3)) if start is not None else None)
-    made = {"problems": problems, "particles": read, "gridsize": gridsize, "memory": None, "seconds": None, "size": None}
+    made = {"problems": problems, "particles": read, "gridsize": gridsize,
+            **dict.fromkeys(("memory", "seconds", "size"))}
     if gridsize and read:
         readable = replace(sources, groups=groups and sources.groups, galaxies=galaxies and sources.galaxies)
         made["memory"] = tried(convert.memory_needed, readable, choices)

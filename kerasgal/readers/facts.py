@@ -95,8 +95,8 @@ def _cosmology_said(snapshots, headed, given):
         for name, value in ({} if item in snapshots else item.cosmology).items():
             if abs(found.setdefault(name, value) - value) > TOLERANCE:
                 # The headers of some of CAMELS' catalogues have another Omega0 than their snapshots, and are wrong.
-                log.warning("%s says %s = %g, which is not used: what is given or the snapshot says %g", item.path, name,
-                            value, found[name])
+                log.warning("%s says %s = %g, which is not used: what is given or the snapshot says %g", item.path,
+                            name, value, found[name])
     return found
 
 

@@ -90,10 +90,10 @@ def length_unit(attributes, path):
     if stated is None:
         return None
     name, value = stated
-    h = number(attributes, "HubbleParam", 1.0)
+    # Gizmo may write the unit with h counted in.
+    factors = (1.0, number(attributes, "HubbleParam", 1.0)) if "CGS" in name else (1.0,)
     for unit, accepted in LENGTH_UNITS_IN_CM.items():
-        # Gizmo may write the unit with h counted in.
-        if any(abs(value * factor / accepted - 1) < UNIT_TOLERANCE for factor in (1.0, *([h] if "CGS" in name else []))):
+        if any(abs(value * factor / accepted - 1) < UNIT_TOLERANCE for factor in factors):
             return unit
     raise DataError(f"{path} has {name} = {value:g}; accepted are "
                     + " and ".join(f"{value:g} ({unit})" for unit, value in LENGTH_UNITS_IN_CM.items()))

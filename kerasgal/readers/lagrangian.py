@@ -25,7 +25,9 @@ def lagrangian_order(position, name):
     """
     n = round(len(position) ** (1 / 3))
     layers = min(n, LAYERS)
-    roughness = {order: _roughness(displacement_from(cube(position, n, order)[:layers], n)) for order in ("C", "Fortran")}
+    roughness = {}
+    for order in ("C", "Fortran"):
+        roughness[order] = _roughness(displacement_from(cube(position, n, order)[:layers], n))
     found = [order for order, value in roughness.items() if value < ROUGHNESS_LIMIT]
     if len(found) == 1:
         order, = found

@@ -113,7 +113,8 @@ def read_galaxies(path):
     return base.Galaxies(
         paths=paths, boxsize=number(attributes, "BoxSize"), length_unit=gadget_header.length_unit(attributes, path),
         redshift=gadget_header.redshift(attributes), position=joined("position", np.zeros((0, 3))),
-        mass=None if mass is None else mass * gadget_header.mass_unit(attributes, path), stars=joined("stars", np.zeros(0, np.int64)), group=host,
+        mass=None if mass is None else mass * gadget_header.mass_unit(attributes, path),
+        stars=joined("stars", np.zeros(0, np.int64)), group=host,
         central=np.isin(joined("row", np.zeros(0, np.int64)), first[first >= 0]),
         cosmology=gadget_header.cosmology(attributes, path))
 

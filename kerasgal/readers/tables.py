@@ -9,7 +9,8 @@ from kerasgal.errors import DataError, first_line
 
 # What comments of halo finders state of the run: Rockstar, consistent-trees, HOP.
 PATTERNS = {
-    "scale": r"^a = (\S+)", "boxsize": r"(?:Full )?box size\s*[:=] (\S+) Mpc/h", "redshift": r"REDSHIFT OF OUTPUT = (\S+)",
+    "scale": r"^a = (\S+)", "boxsize": r"(?:Full )?box size\s*[:=] (\S+) Mpc/h",
+    "redshift": r"REDSHIFT OF OUTPUT = (\S+)",
     "Om0": r"\b(?:Om|Omega_M) = ([^\s;]+)", "h": r"\b(?:h|h0) = ([^\s;]+)",
 }
 
