@@ -19,13 +19,17 @@ def save(drawing, path):
         drawing.savefig(temporary, dpi=150)
 
 
-def progress_bar():
-    """A progress bar that vanishes when it is done, on the error stream: what is printed stays clean."""
+def progress_bar(*columns):
+    """A progress bar that vanishes when it is done, on the error stream: what is printed stays clean.
+
+    columns: of rich; its own usual ones without any.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    return Progress(console=console, transient=True, disable=not (console.is_terminal or console.is_jupyter))
+    return Progress(*columns, console=console, transient=True,
+                    disable=not (console.is_terminal or console.is_jupyter))
 
 
 def track(items, description):

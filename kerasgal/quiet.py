@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import os
 import sys
+from importlib.util import find_spec
 
 
 def import_tensorflow():
@@ -14,6 +15,8 @@ def import_tensorflow():
     """
     if "tensorflow" in sys.modules:
         return
+    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow" and find_spec("tensorflow") is None:
+        return  # another backend predicts without it; training, whose pipeline is TensorFlow's, says what is missing
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _without_error_stream():
         importlib.import_module("tensorflow")

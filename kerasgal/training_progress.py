@@ -4,6 +4,7 @@ import logging
 import time
 
 import keras
+from rich.progress import TextColumn
 
 from kerasgal.plotting import progress_bar
 
@@ -29,13 +30,11 @@ class Reporter(keras.callbacks.Callback):
     def __init__(self, state):
         super().__init__()
         self.state, self.step_seconds, self.validation_seconds = state, None, 0.0
-        self.bar = progress_bar()
+        self.bar = progress_bar(TextColumn("{task.description}"))  # the line is full without a bar
 
     def on_train_begin(self, logs=None):
-        state, config = self.state, self.state.config
         self.bar.start()
-        self.task = self.bar.add_task("the first step is compiled", total=config.epochs * config.steps_per_epoch,
-                                      completed=state.epoch * config.steps_per_epoch + state.step)
+        self.task = self.bar.add_task("compiling the first step", total=None)
 
     def on_epoch_begin(self, epoch, logs=None):
         # Asked for before the first step: on JAX the optimiser's variables are out of reach between steps.
@@ -52,9 +51,11 @@ class Reporter(keras.callbacks.Callback):
             self.step_seconds = taken
         self.step_seconds += 0.1 * (taken - self.step_seconds)
         done = self.state.epoch * self.state.config.steps_per_epoch + self.first + batch + 1
-        self.bar.update(self.task, completed=done,
-                        description=f"epoch {self.state.epoch + 1}/{self.state.config.epochs}, loss "
-                                    f"{float(logs['loss']):.4g}{self.best()}, {self.pace(done)}")
+        state, config = self.state, self.state.config
+        best = f", best {state.best:.4g}" if state.history else ""
+        self.bar.update(self.task, completed=done, description=(
+            f"epoch {state.epoch + 1}/{config.epochs} {done / (config.epochs * config.steps_per_epoch):.0%}, loss "
+            f"{float(logs['loss']):.4g}{best}, rate {self.rate:.2g}, {self.pace(done)}"))
 
     def on_test_begin(self, logs=None):
         self.validated = time.monotonic()

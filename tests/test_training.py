@@ -2,6 +2,8 @@ import csv
 import json
 import math
 import os
+import pty
+import select
 import signal
 import socket
 import subprocess
@@ -182,7 +184,25 @@ def test_weights_of_another_network_are_refused(tmp_path):
         run_folder.load_weights(other, tmp_path)
 
 
-def test_a_run_killed_in_mid_epoch_and_resumed_is_the_uninterrupted_one(boxes, tmp_path, kerasgal):
+def in_a_terminal(command, until, key):
+    """Run a command in a terminal of its own and press a key once `until` has happened: exit code and output."""
+    process, terminal = pty.fork()
+    if not process:
+        os.execv(sys.executable, [sys.executable, "-m", "kerasgal", *map(str, command)])
+    said, pressed, deadline = b"", False, time.monotonic() + 240
+    while time.monotonic() < deadline:
+        if select.select([terminal], [], [], 0.05)[0]:
+            try:
+                said += os.read(terminal, 2**16)
+            except OSError:  # the terminal is closed
+                break
+        if not pressed and until(said):
+            os.write(terminal, key)
+            pressed = True
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), said.decode()
+
+
+def test_a_run_killed_or_stopped_in_mid_epoch_and_resumed_is_the_uninterrupted_one(boxes, tmp_path, kerasgal):
     command = [*boxes, *TINY, "--epochs", "3", "--steps-per-epoch", "60"]
     kerasgal("protohalo", "train", *command, "--run", tmp_path / "whole")
     killed = subprocess.Popen([sys.executable, "-m", "kerasgal", "protohalo", "train", *map(str, command), "--run",
@@ -195,8 +215,14 @@ def test_a_run_killed_in_mid_epoch_and_resumed_is_the_uninterrupted_one(boxes, t
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert len(list(csv.DictReader(history.open()))) < 3, "killed too late to test anything"
-    kerasgal("protohalo", "train", "--run", tmp_path / "killed", "--resume")  # the folder knows the rest
-    assert_same_weights(tmp_path / "whole", tmp_path / "killed")
+    stopped = tmp_path / "stopped"
+    code, said = in_a_terminal(["protohalo", "train", *command, "--run", stopped],
+                               lambda said: b"epoch 2/3" in said, b"\x03")
+    assert code == 130 and "stopped in epoch 2, after step" in said and "go on with --resume" in said
+    assert (stopped / "loss.png").exists()
+    for name in ("killed", "stopped"):
+        kerasgal("protohalo", "train", "--run", tmp_path / name, "--resume")  # the folder knows the rest
+        assert_same_weights(tmp_path / "whole", tmp_path / name)
 
 
 def stopping_after(steps, asked=signal.SIGINT):

@@ -1,7 +1,13 @@
-"""From a network's map to haloes: distance map of a whole box, watershed, adaptive cut."""
+"""From an initial density to haloes: the network, the distance map of a whole box, watershed, adaptive cut."""
 
 from kerasgal.apps.protohalo import watershed
+from kerasgal.apps.protohalo.model import unet
 from kerasgal.tiling import predict_box
+
+
+def build(config):
+    """The U-Net of a configuration, not compiled."""
+    return unet(config.levels, config.filters, config.dropout, config.output_slope)
 
 
 def predict_distance(network, config, delta, *, tile=None, context=None, progress=None):

@@ -78,7 +78,7 @@ class Protohalo(Run):
 
     @staticmethod
     def build(config, phase=""):
-        from kerasgal.apps.protohalo.train import build
+        from kerasgal.apps.protohalo.predict import build
 
         return build(config)
 

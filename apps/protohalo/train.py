@@ -8,7 +8,6 @@ from kerasgal import domain, run_folder, training
 from kerasgal.apps.protohalo import data, predict, watershed
 from kerasgal.apps.protohalo.config import APP
 from kerasgal.apps.protohalo.losses import NormalisedDistance
-from kerasgal.apps.protohalo.model import unet
 from kerasgal.errors import DataError
 from kerasgal.pipeline import check_patch, patches, tiles
 from kerasgal.plotting import track
@@ -17,14 +16,9 @@ from kerasgal.simulation import opened
 CALIBRATION = "calibration.json"  # in a run folder: the line of the adaptive cut
 
 
-def build(config):
-    """The U-Net of a configuration, not compiled."""
-    return unet(config.levels, config.filters, config.dropout, config.output_slope)
-
-
 def compiled(config):
     """The U-Net with the paper's loss and Adam."""
-    network = build(config)
+    network = predict.build(config)
     power = {"l1": 1, "l2": 2}[config.loss]
     network.compile(training.optimizer(config), loss=NormalisedDistance(config.margin, power))
     return network
