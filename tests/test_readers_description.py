@@ -108,7 +108,7 @@ def test_a_format_that_is_not_read_says_which_tool_helps(tmp_path):
     (tmp_path / "output").mkdir()
     (tmp_path / "output" / "info_00080.txt").write_text("x")
     found = describe(tmp_path / "output")
-    assert found["kind"] == "not read" and "pynbody reads it" in found["instead"] and found["convert"] is None
+    assert found["kind"] == "not read" and "yt and pynbody read it" in found["instead"] and found["convert"] is None
 
 
 # Before a conversion ------------------------------------------------------------------------

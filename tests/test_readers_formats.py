@@ -286,6 +286,16 @@ def test_swift(tmp_path):
         convert(tmp_path / "run.h5", final=path, grid=8, overwrite=True)
 
 
+@pytest.mark.parametrize("kind, dark", [(2, True), (3, False), (5, False), (6, False)])
+def test_which_types_of_swift_are_dark_matter(tmp_path, kind, dark):
+    """2 is coarser dark matter, 3 is sinks, 5 black holes and 6 neutrinos; all are matter."""
+    kinds = {1: (positions(1), 0.9 * MASS), kind: (positions(2, 100), 0.1 * TOTAL / 100)}
+    path = write_swift(tmp_path / "snap.hdf5", kinds)
+    both = np.concatenate([kinds[1][0], kinds[kind][0]]), np.repeat([0.9 * MASS, 0.1 * TOTAL / 100], [N**3, 100])
+    check(tmp_path, path, *(both if dark else kinds[1]), particles="dark")
+    check(tmp_path, path, *both, particles="all")
+
+
 def test_velocities_of_swift_are_peculiar(tmp_path):
     lattice = (np.stack(np.indices((N, N, N)), -1).reshape(-1, 3) + 0.5) * BOX / N
     made = to_simulation(initial=write_swift(tmp_path / "ics.hdf5", {1: (lattice, MASS)}))
@@ -478,7 +488,7 @@ def test_a_folder_of_mp_gadget_that_is_not_complete(tmp_path):
 
 @pytest.mark.parametrize("names, message", [
     (["ic_velcx", "ic_velcy"], "is a folder of GRAFIC initial conditions, which is not read; MUSIC and genetIC write"),
-    (["info_00080.txt", "amr_00080.out00001"], "is a folder of RAMSES, which is not read; pynbody reads it"),
+    (["info_00080.txt", "amr_00080.out00001"], "is a folder of RAMSES, which is not read; yt and pynbody read it"),
     (["header", "slab000.asdf"], "is a folder of Abacus, which is not read; abacusutils reads it"),
     (["snap_099.0.hdf5", "snap_099.1.hdf5"], "is a folder of a snapshot in several files.*; give one of the files"),
     (["Header", "FOFGroups", "0"], "is a folder of MP-Gadget with its groups, which is not read; give the snapshot's"),

@@ -78,7 +78,7 @@ class Snapshot(Stated):
     type have the same mass, else 0; weighed: types whose particles have masses of their own; mass_unit: Msun/h, None
     where it is not known; velocity_unit: km/s; types: of particles that are read; black_holes: type 5 is; format: in
     words. A format has its own subclass with the method `some`. numbered: its particles have IDs; mass_says_Om0: the
-    mass of all its particles, in the files' unit, is Omega_m.
+    mass of all its particles, in the files' unit, is Omega_m; coarse: types that are coarser dark matter in zooms.
     """
 
     counts: np.ndarray = None
@@ -91,6 +91,7 @@ class Snapshot(Stated):
     format: str = ""
     numbered = True
     mass_says_Om0 = False
+    coarse = (2, 3)
 
     @property
     def particles(self):
@@ -470,15 +471,15 @@ def columns_of(file, group, names):
 def chosen(snapshot, particles):
     """A snapshot with the types of particles of a choice, of CHOICES; None for all there are, known mass or not.
 
-    Dark matter is type 1 and, in zoom simulations, types 2, 3 and 5: those that have mass, and 5 where it is not black
-    holes. All matter is every type that has mass. Raises DataError if there are no such particles.
+    Dark matter is type 1 and, in zoom simulations, types 2 and 3 (by the format) and 5: those that have mass, and 5
+    where it is not black holes. All matter is every type that has mass. Raises DataError if there are no such particles.
     """
     present = snapshot.present
     if particles is None:
         return replace(snapshot, types=present)
     types = {"gas": (0,), "stars": (4,)}.get(particles)
     if particles == "dark":
-        types = (1, *(kind for kind in (2, 3) if kind in present and snapshot.massive(kind)))
+        types = (1, *(kind for kind in snapshot.coarse if kind in present and snapshot.massive(kind)))
         if 5 in present and snapshot.massive(5) and not snapshot.black_holes:
             others = snapshot.total_mass(types)
             if others is not None and snapshot.total_mass((5,)) > BOUNDARY * others:

@@ -108,6 +108,7 @@ class Snapshot(base.Snapshot):
 
     peculiar: bool = True
     format: str = "MP-Gadget (bigfile)"
+    coarse = ()  # 2 is neutrinos
 
     def velocity_in_km_s(self):
         return self.velocity_unit * (1.0 if self.peculiar or self.redshift is None else 1 + self.redshift)

@@ -22,6 +22,7 @@ class Snapshot(gadget_hdf5.Snapshot):
 
     length: float = 1.0
     format: str = "SWIFT in HDF5"
+    coarse = (2,)  # 3 is sink particles
 
     def velocity_in_km_s(self):
         return self.velocity_unit
@@ -60,7 +61,7 @@ def read_header(path, particles="dark"):
         boxsize=None if side is None else side * length, length_unit="Mpc", length=length,
         redshift=gadget_header.redshift({**said, **attributes} if "Redshift" in attributes else said),
         mass_unit=unit["mass"] / SOLAR_MASS * h, velocity_unit=unit["length"] / unit["time"] / 1e5,
-        cosmology=gadget_header.cosmology(said, path), **made), particles)
+        cosmology=gadget_header.cosmology(said, path), **made | {"black_holes": True}), particles)
     if particles is not None:
         gadget_hdf5.check_totals(snapshot, attributes)
     return snapshot

@@ -4,8 +4,7 @@ import re
 
 from kerasgal.readers import base
 
-BY_PYNBODY = ("pynbody reads it and writes Gadget or TIPSY, which are read: "
-              "pynbody.load(PATH).write(fmt=pynbody.snapshot.tipsy.TipsySnap, filename=NEW)")
+BY_OTHERS = "yt and pynbody read it; put its density on a grid into a .npy file and give `density`"
 
 
 def _folder(*patterns):
@@ -21,8 +20,8 @@ base.register(name="a folder of Abacus", recognises=_folder(r"header|.*\.asdf", 
                       "and give `density`")
 base.register(name="a folder of MP-Gadget with its groups", recognises=_folder("FOFGroups", "Header"),
               instead="give the snapshot's own folder (PART_NNN), and its haloes as a table of particle ID and halo ID")
-base.register(name="a folder of RAMSES", recognises=_folder(r"info_\d+\.txt"), instead=BY_PYNBODY)
-base.register(name="a folder of NChilada", recognises=_folder(r"description\.xml"), instead=BY_PYNBODY)
+base.register(name="a folder of RAMSES", recognises=_folder(r"info_\d+\.txt"), instead=BY_OTHERS)
+base.register(name="a folder of NChilada", recognises=_folder(r"description\.xml"), instead=BY_OTHERS)
 base.register(name="a plotfile of AMReX (Nyx, Castro)", recognises=_folder("Header", r"Level_\d+"),
               instead="yt reads it; put its density on a grid (covering_grid) into a .npy file and give `density`")
 base.register(name="a folder of a snapshot in several files", recognises=_folder(r".*\.\d+(\.hdf5|\.h5)?"),
