@@ -4,6 +4,7 @@ import bz2
 import gzip
 import logging
 import tracemalloc
+import warnings
 
 import h5py
 import numpy as np
@@ -396,6 +397,8 @@ def test_what_the_caller_says_of_flux_must_not_contradict_the_file(tmp_path):
     assert_error(refused, "zero_point=25 was given, and one of its units, nanomaggies, has 22.5")
     assert (told.unit, told.zero_point) == (None, 25)
     assert [image.flux_scale for image in stream(tmp_path, flux_scale=3.0)] == [3.0, 3.0]
+    with pytest.raises(SettingError, match="zero_point=nan is no magnitude of a unit of flux"):
+        next(stream(tmp_path, zero_point=np.nan))
     with pytest.raises(SettingError, match="unit='furlong' is no unit of flux that is known; accepted are counts"):
         next(stream(tmp_path, unit="furlong"))
 
@@ -655,3 +658,66 @@ def test_a_folder_of_real_galaxies_has_ten_of_them(shared_data):
         assert image.unit == "counts" and image.zero_point is None  # their headers do not say it
         assert image.pixel_scale == pytest.approx(0.396, abs=1e-4) and "soft_bias" not in image.facts
         assert image.facts["exposure"] == pytest.approx(53.907456) and 100 < image.facts["ra"] < 200
+
+
+# Anything at all -----------------------------------------------------------------------
+
+CARDS = ("BUNIT", "MAGZERO", "ZP", "FLUXMAG0", "PHOTFLAM", "PHOTPLAM", "EXPTIME", "GAIN", "SATURATE", "NMGY", "SOFTBIAS",
+         "OBJECT", "IMAGETYP", "RA", "DEC", "CTYPE1", "CTYPE2", "CD1_1", "CD2_2", "CRVAL1", "CRPIX1", "CDELT1", "CUNIT1",
+         "PIXSCALE", "PIXAR_SR", "PIXAR_A2", "BSCALE", "BZERO", "BLANK", "EXTNAME", "EXTVER", "EXTEND", "MP_BAD",
+         "FLUX20", "RADESYS", "EQUINOX", "PV1_1", "A_ORDER")
+VALUES = (0, 1, -1, 7, 1e-300, 1e300, 2**31, -0.5, 3600.0, True, False, "", "SCI", "MASK", "nanomaggy", "MJy/sr", "RA---TAN",
+          "DEC--SIP", "GLON-CAR", "model", "INVVAR", "12:00:00", "NaN", "1e400", "\t".strip(), "x" * 68)
+
+
+def test_any_header_gives_an_image_or_one_line(tmp_path):
+    hypothesis = pytest.importorskip("hypothesis")
+    from hypothesis import strategies
+
+    cards = strategies.dictionaries(strategies.sampled_from(CARDS), strategies.sampled_from(VALUES), max_size=8)
+    kinds = strategies.sampled_from(["f4", "f8", "i2", "u1", "i8"])
+    shapes = strategies.sampled_from([(20, 30), (20, 30), (2, 20, 30), (20,), (1, 1), (20, 3), (1, 20, 30), (0, 5)])
+    plane = strategies.tuples(kinds, shapes, cards, strategies.integers(0, 3))
+    pixels = galaxy(20, 30)
+
+    @hypothesis.settings(max_examples=300, deadline=None, derandomize=True, database=None)
+    @hypothesis.given(strategies.lists(plane, min_size=1, max_size=4),
+                      strategies.lists(strategies.tuples(strategies.integers(0, 12000), strategies.integers(0, 255)),
+                                       max_size=2))
+    def check(planes, flips):
+        hdus = []
+        for kind, shape, header, content in planes:
+            values = [np.resize(pixels, shape), np.zeros(shape), np.resize(FLAGS, shape), np.full(shape, np.nan)][content]
+            with np.errstate(invalid="ignore"):
+                values = values.astype(kind)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                hdus.append((fits.ImageHDU if hdus else fits.PrimaryHDU)(values))
+                for name, value in header.items():
+                    hdus[-1].header[name] = value
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                fits.HDUList(hdus).writeto(tmp_path / "a.fits", overwrite=True, output_verify="ignore")
+        except Exception:  # what astropy itself does not write
+            hypothesis.reject()
+        content = bytearray((tmp_path / "a.fits").read_bytes())
+        for place, value in flips:
+            content[place % len(content)] = value
+        (tmp_path / "a.fits").write_bytes(content)
+        for options in ({}, {"zero_point": 25.0}, {"extension": 1}):
+            for image in stream(tmp_path, **options):
+                if image.error:
+                    assert len(image.error.splitlines()) == 1 and image.pixels is None
+                    continue
+                assert image.pixels.ndim == 2 and image.pixels.dtype == np.float32
+                for other in (image.mask, image.variance):
+                    assert other is None or other.shape == image.pixels.shape
+                assert image.pixel_scale is None or image.pixel_scale > 0
+                assert image.zero_point is None or np.isfinite(image.zero_point)
+                try:
+                    to_unit(image, "counts", 28.26)
+                except DomainError as error:
+                    assert len(str(error).splitlines()) == 1
+
+    check()

@@ -36,6 +36,7 @@ PER_PIXEL = ("/pixel", "/pix", "/beam", "pixel-1", "pix-1")
 MAGNITUDES = ("MAGZERO", "MAGZPT", "MAGZP", "ZP", "ZEROPT", "ZEROPNT", "ZEROPOIN", "ZPT", "PHOTZP", "PHOTZPT", "ABZP",
               "ABMAGZP", "ZPAB", "MAG_ZP", "MAG0", "ZEROPOINT")
 FLUXES = {"FLUXMAG0": 0.0, "FLUX20": 20.0}
+POSSIBLE = 0, 60  # zero points of headers that are taken for one: others are what a card has that has no value
 AGREEMENT = 0.02  # magnitudes by which two statements of one zero point may differ
 SCALES = ("PIXSCALE", "PIXSCAL", "PIXSCAL1", "PIXSCL", "SECPIX", "SECPIX1", "PIXELSCL")  # arcsec
 AREAS = {"PIXAR_A2": 1.0, "PIXAR_SR": (180 / math.pi * 3600)**2}  # to square arcsec
@@ -90,6 +91,13 @@ def check_unit(unit):
         raise SettingError(f"unit={unit!r} is no unit of flux that is known; accepted are {', '.join(UNITS)}",
                            value=unit, accepted=list(UNITS))
     return found
+
+
+def check_zero_point(zero_point):
+    """Raise SettingError for a caller's `zero_point` that no unit of flux has."""
+    if not -50 < zero_point < 100:
+        raise SettingError(f"zero_point={zero_point} is no magnitude of a unit of flux; accepted are -50 to 100",
+                           value=zero_point, accepted=(-50, 100))
 
 
 def own_zero_point(unit, pixel_scale=None):
@@ -160,13 +168,16 @@ def to_unit(image, unit, zero_point=None, flux_scale=None):
            [10., 10.]], dtype=float32)
     """
     unit = None if unit is None else check_unit(unit)
+    if zero_point is not None:
+        check_zero_point(zero_point)
     zero_point = own_zero_point(unit, image.pixel_scale) if zero_point is None else zero_point
     scale = image.flux_scale if flux_scale is None else flux_scale
     if image.error:
         return image
     if scale is not None:
-        if not (math.isfinite(scale) and scale > 0):
-            raise SettingError(f"flux_scale={scale} must be a positive number", value=scale)
+        if not 1e-30 < scale < 1e30:
+            raise SettingError(f"flux_scale={scale:g} must be a positive number, and one between two units of flux",
+                               value=scale, accepted=(1e-30, 1e30))
         return _scaled(image, scale, unit, zero_point)
     if image.unit is None and image.zero_point is None or unit is None:
         return image
@@ -191,11 +202,14 @@ def _scaled(image, scale, unit, zero_point):
     facts = dict(image.facts)
     if "saturation" in facts:
         facts["saturation"] *= scale
-    factor = np.float32(scale)
-    with np.errstate(over="ignore"):  # what float32 does not hold is a bad pixel
-        return replace(image, pixels=image.pixels * factor, unit=unit, zero_point=zero_point, flux_scale=None,
-                       variance=None if image.variance is None else image.variance * factor**2,
-                       sky=None if image.sky is None else image.sky * scale, facts=facts)
+
+    def times(values, factor):
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 does not hold is a bad pixel
+            return None if values is None else (values * np.float64(factor)).astype(np.float32)
+
+    return replace(image, pixels=times(image.pixels, scale), variance=times(image.variance, scale**2), facts=facts,
+                   sky=None if image.sky is None else image.sky * scale, unit=unit, zero_point=zero_point,
+                   flux_scale=None)
 
 
 def _within_instrument(image, unit):
@@ -273,7 +287,7 @@ def _pixel_scale(header, own):
         areas = [_number(header, card) for card in AREAS]
         squares = [area * factor for area, factor in zip(areas, AREAS.values()) if area is not None and area > 0]
         scale = math.sqrt(squares[0]) if squares else None
-    return scale
+    return scale if scale is not None and 1e-6 < scale < 1e5 else None
 
 
 def _wcs_scale(header):
@@ -296,7 +310,6 @@ def _wcs_scale(header):
 def _zero_point(header, unit, facts):
     """The magnitude of one unit of the image from the cards that say it, or None; DataError where they disagree."""
     found = {card: _number(header, card) for card in MAGNITUDES}
-    found = {card: value for card, value in found.items() if value is not None and 0 < value < 60}
     for card, magnitude in FLUXES.items():
         flux = _positive(header, (card,))
         if flux is not None:
@@ -305,6 +318,8 @@ def _zero_point(header, unit, facts):
     if per_count is not None and unit == "counts":
         found["NMGY"] = 22.5 - 2.5 * math.log10(per_count)
     found |= _hubble(header, unit, facts["exposure"])
+    low, high = POSSIBLE
+    found = {card: value for card, value in found.items() if value is not None and low < value < high}
     if found and max(found.values()) - min(found.values()) > AGREEMENT:
         said = ", ".join(f"{card} {value:g}" for card, value in found.items())
         raise DataError(f"the cards of its header contradict each other on the magnitude of one unit: {said}; give "

@@ -193,6 +193,8 @@ def stream(paths, masks=None, extension=None, unit=None, zero_point=None, flux_s
     """
     if unit is not None:
         unit = flux.check_unit(unit)
+    if zero_point is not None:
+        flux.check_zero_point(zero_point)
     files, left = _found(paths, masks)
     left = [(file.path.name, file.role) for file in left]
     pedestals = 0
@@ -420,7 +422,7 @@ class _Plane:
 
     def read(self, index=()):
         """The pixels (y, x) at an index of the axes before."""
-        with _quiet():
+        with _quiet(), np.errstate(all="ignore"):  # BSCALE may make infinities, which are bad pixels
             return self.hdu.section[(*index, slice(None), slice(None))]
 
 
@@ -584,7 +586,8 @@ def _described(hdus, plane, found):
         pixels, facts = image.pixels, dict(said.facts)
         pedestal = facts.pop("soft_bias", None)
         # SDSS's corrected frames have 1000 counts added to all pixels; from stamps made of them it often is taken away.
-        if pedestal is not None and np.median(pixels[np.isfinite(pixels)]) > pedestal / 2:
+        finite = pixels[np.isfinite(pixels)]
+        if pedestal is not None and finite.size and np.median(finite) > pedestal / 2:
             pixels, facts["soft_bias"] = pixels - np.float32(pedestal), pedestal
             facts |= {"saturation": facts["saturation"] - pedestal} if "saturation" in facts else {}
         return replace(image, pixels=pixels, unit=said.unit, zero_point=said.zero_point, pixel_scale=said.pixel_scale,

@@ -1,12 +1,14 @@
 """Sersic archetypes: light, shape and noise of what is drawn, tables of parameters, distributions, sky and fits."""
 
+import warnings
+
 import galsim
 import numpy as np
 import pytest
 from astropy import units
 from astropy.cosmology import FlatLambdaCDM
 from astropy.io import fits
-from astropy.table import Table
+from astropy.table import MaskedColumn, Table
 from scipy.special import gammainc
 from scipy.stats import kstest
 
@@ -482,3 +484,47 @@ def test_fit_of_a_real_galaxy_agrees_with_imfit(shared_data):
 def test_nothing_to_fit(psf):
     with pytest.raises(DataError, match="no galaxy to fit"):
         fit_sersic(np.zeros((32, 32)), psf, CAMERA)
+
+
+def test_any_table_gives_parameters_or_one_line(tmp_path, psf):
+    """Columns of all types and shapes, with and without units and gaps, in three formats."""
+    hypothesis = pytest.importorskip("hypothesis")
+    from hypothesis import strategies
+    from hypothesis.extra import numpy as arrays
+
+    names = ("id", "flux", "magnitude", "radius", "radius_pixel", "n", "N", "axis_ratio", "ellipticity", "angle", "pa")
+    kinds = strategies.sampled_from(["f8", "f4", "i2", "i8", "u1", "u8", "?", "c8", "U3", "S3"])
+    shapes = strategies.sampled_from([(2,), (2,), (2,), (2, 1), (2, 3), (2, 2, 2)])
+    column = strategies.tuples(kinds, shapes).flatmap(lambda chosen: arrays.arrays(*chosen))
+    unit = strategies.sampled_from([None, None, "count", "nanomaggies", "arcsec", "deg", "pix", "furlong", "mag"])
+    gap = strategies.booleans()
+
+    @hypothesis.settings(max_examples=150, deadline=None, derandomize=True, database=None)
+    @hypothesis.given(strategies.dictionaries(strategies.sampled_from(names), strategies.tuples(column, unit, gap),
+                                              min_size=1, max_size=3), strategies.sampled_from(["fits", "ecsv", "csv"]))
+    def check(changed, suffix):
+        lower = {name.lower() for name in changed}
+        table = Table({name: values for name, values in columns().items() if name not in lower})
+        path = tmp_path / f"t.{suffix}"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                for name, (values, given, missing) in changed.items():
+                    table[name] = MaskedColumn(values, mask=missing and np.arange(len(values)) == 0) \
+                        if values.ndim == 1 and missing else values
+                    table[name].unit = given
+                table.write(path, overwrite=True)
+        except Exception:  # what astropy itself does not write
+            hypothesis.reject()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found = read_parameters(path, CAMERA)
+                stamps = list(archetypes(found, CAMERA, psf, size=16))
+        except DataError as error:
+            assert len(str(error).splitlines()) == 1
+            return
+        assert all(np.shape(values) == (2,) for values in found.values())
+        assert all(np.isfinite(stamp["image"]).all() for stamp in stamps)
+
+    check()
