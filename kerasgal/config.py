@@ -147,7 +147,18 @@ class Config:
 
     @classmethod
     def migrate(cls, stored):
-        """The settings of a config.json of version 1, {name: value}, as those of today."""
+        """The settings of a config.json of version 1 as those of today.
+
+        Parameters
+        ----------
+        stored : dict
+            {name: value}.
+
+        Returns
+        -------
+        dict
+            {name: value}.
+        """
         return {cls.renamed.get(name, name): value for name, value in stored.items()}
 
 

@@ -20,8 +20,22 @@ COSMOLOGY = ("Om0", "Ob0", "h", "ns", "sigma8")
 class Rule:
     """How much a feature may differ from the training's.
 
-    words: the feature with its value, e.g. "cells of {} Mpc/h"; relative: by which share a number may be smaller or
-    larger; absolute: by how much; both of the nearest value of the training. least: only smaller numbers are outside.
+    Parameters
+    ----------
+    words : str
+        The feature with its value, e.g. "cells of {} Mpc/h".
+    relative : float
+        By which share a number may be smaller or larger than the nearest value of the training.
+    absolute : float
+        By how much.
+    least : bool
+        Whether only smaller numbers are outside.
+
+    Examples
+    --------
+    >>> from kerasgal.domain import RULES
+    >>> RULES["cellsize"].accepts(0.8, [0.75, 0.78]), RULES["cellsize"].accepts(1.56, [0.75, 0.78])
+    (True, False)
     """
 
     words: str
@@ -30,7 +44,19 @@ class Rule:
     least: bool = False
 
     def accepts(self, value, known):
-        """Whether a value is like the known ones: [least, greatest] of numbers, all of words."""
+        """Whether a value is like the known ones.
+
+        Parameters
+        ----------
+        value : float or str
+            What is asked about.
+        known : list
+            Of numbers [least, greatest], of words all that there were.
+
+        Returns
+        -------
+        bool
+        """
         if isinstance(value, str):
             return value in known
         low, high = known
@@ -40,7 +66,17 @@ class Rule:
         return self.least or value <= high * (1 + self.relative) + room
 
     def say(self, known):
-        """The known values in words."""
+        """The known values in words.
+
+        Parameters
+        ----------
+        known : list
+            Of numbers [least, greatest], of words all that there were.
+
+        Returns
+        -------
+        str
+        """
         if isinstance(known[0], str):
             return self.words.format(" or ".join(known))
         low, high = (f"{value:.4g}" for value in known)
@@ -49,6 +85,7 @@ class Rule:
 
 RULES = {
     "cellsize": Rule("cells of {} Mpc/h", relative=0.1),
+    "spacing": Rule("particles {} Mpc/h apart", relative=0.1),
     # The linear density grows as 1 / (1 + z), which tells redshifts of initial conditions apart.
     "redshift_initial": Rule("an initial density at redshift {}", relative=0.05, absolute=0.05),
     "redshift_final": Rule("redshift {}", absolute=0.05),
@@ -64,9 +101,23 @@ RULES = {
 
 
 def of(features):
-    """The domain that a list of features makes: {name: [least, greatest]}, or {name: [words]}.
+    """The domain that features make: what is stored as domain.json.
 
-    features: one dictionary for each box or set of images; None and NaN are what is not known.
+    Parameters
+    ----------
+    features : list of dict
+        One for each box or set of images; None and NaN are what is not known.
+
+    Returns
+    -------
+    dict
+        {name: [least, greatest]} of numbers, {name: [words]} of words.
+
+    Examples
+    --------
+    >>> from kerasgal import domain
+    >>> domain.of([{"cellsize": 0.78, "density_of": "dark matter"}, {"cellsize": 0.75}])
+    {'cellsize': [0.75, 0.78], 'density_of': ['dark matter']}
     """
     names = dict.fromkeys(name for one in features for name in one)
     domain = {}
@@ -84,7 +135,28 @@ def _is_known(value):
 
 
 def differences(domain, features, names):
-    """What of the named features is not like the domain: a list of sentences' parts, each with both values."""
+    """What of the named features is not like the domain.
+
+    Parameters
+    ----------
+    domain : dict
+        See `of`.
+    features : dict
+        Of what is asked about.
+    names : sequence of str
+        The features that are compared.
+
+    Returns
+    -------
+    list of str
+        Parts of sentences, each with both values.
+
+    Examples
+    --------
+    >>> from kerasgal import domain
+    >>> domain.differences({"cellsize": [0.78, 0.78]}, {"cellsize": 1.56}, ["cellsize"])
+    ['cells of 1.56 Mpc/h, and the run was trained on cells of 0.78 Mpc/h']
+    """
     found = []
     for name in names:
         value, known = features.get(name), domain.get(name)
@@ -100,13 +172,37 @@ def unsaid(domain, features, names):
 
 
 def check(domain, features, names, *, what, minor=(), outside_domain=False):
-    """Notes for a product of what is asked about; raises DomainError if it is not like the training's.
+    """Notes for a product of what is asked about. Every note is logged as a warning, too.
 
-    domain: of `of`, empty for a run of an earlier version. features: of what is asked about, which is called `what`.
-    names: the features that must be alike; minor: those whose difference is only noted.
-    outside_domain: go on where they differ; what does is noted.
+    Parameters
+    ----------
+    domain : dict
+        Of the run, see `of`; empty for one of an earlier version.
+    features : dict
+        Of what is asked about.
+    names : sequence of str
+        The features that must be alike.
+    what : str
+        What is asked about, for messages.
+    minor : sequence of str
+        The features whose difference is only noted.
+    outside_domain : bool
+        Go on where those that must be alike differ; what does is noted.
 
-    Every note is logged as a warning, too.
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    DomainError
+        If what is asked about is not like what the run was trained on.
+
+    Examples
+    --------
+    >>> from kerasgal import domain
+    >>> domain.check({"cellsize": [0.78, 0.78]}, {"cellsize": 0.8}, ["cellsize"], what="box.h5")
+    []
     """
     outside = differences(domain, features, names)
     if outside and not outside_domain:
@@ -120,10 +216,30 @@ def check(domain, features, names, *, what, minor=(), outside_domain=False):
 
 
 def of_box(simulation, field, *, gridsize=None, deviation=None):
-    """The features of a Simulation that a network of its `field`, "initial/delta" or "final/delta", depends on.
+    """The features of a Simulation that a network of its density depends on.
 
-    gridsize: cells a side of that field, where it is made of particles; deviation: its standard deviation, where that
-    is known already.
+    Parameters
+    ----------
+    simulation : Simulation
+        An open one.
+    field : {"initial/delta", "final/delta"}
+        The density.
+    gridsize : int, optional
+        Cells a side of that field, where it is made of particles.
+    deviation : float, optional
+        Its standard deviation, where that is known already.
+
+    Returns
+    -------
+    dict
+        {name: value}, None for what the simulation does not say.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> from kerasgal.domain import of_box
+    >>> of_box(kg.simulate(particles=16, boxsize=12.5, seed=1), "initial/delta")["cellsize"]
+    0.78125
     """
     if gridsize is None:
         gridsize = simulation[field].shape[0]

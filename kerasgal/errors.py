@@ -19,9 +19,12 @@ class DataError(ValueError):
 
     Examples
     --------
-    >>> raise DataError("the box is empty", value=0, accepted=(1, None))
-    Traceback (most recent call last):
-    kerasgal.errors.DataError: the box is empty
+    >>> import kerasgal as kg
+    >>> try:
+    ...     kg.simulate(particles=4)
+    ... except kg.DataError as error:
+    ...     print(error, error.value, error.accepted)
+    particles=4: it must be a whole number of at least 8 4 (8, None)
     """
 
     def __init__(self, message, *, value=None, accepted=None):

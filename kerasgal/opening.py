@@ -15,6 +15,13 @@ class PredictionFile(CheckedFile):
     ----------
     header : dict
         What it says of itself: app, run, source, boxsize [Mpc/h], and notes, if there are any.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> with kg.open("haloes.h5") as haloes:            # doctest: +SKIP
+    ...     print(haloes.header["app"], haloes["halo_id"].shape)
+    protohalo (64, 64, 64)
     """
 
     def _check(self):

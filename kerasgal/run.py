@@ -155,11 +155,35 @@ class Run:
         raise NotImplementedError
 
     def predict(self, source, **options):
-        """What the run says of a simulation or of images: a `Prediction`."""
+        """What the run says of a simulation or of images.
+
+        Parameters
+        ----------
+        source : str, Path, Simulation or array
+            See the class of the app.
+        **options
+            See there.
+
+        Returns
+        -------
+        Prediction
+        """
         raise NotImplementedError
 
     def evaluate(self, sources, **options):
-        """How good the run is on data that it never saw: an `Evaluation`."""
+        """How good the run is on data that it never saw.
+
+        Parameters
+        ----------
+        sources : path or Simulation, or list of them
+            See the class of the app.
+        **options
+            See there.
+
+        Returns
+        -------
+        Evaluation
+        """
         raise NotImplementedError
 
     # What all have
@@ -167,6 +191,15 @@ class Run:
     @classmethod
     def load(cls, run):
         """The run in a run folder.
+
+        Parameters
+        ----------
+        run : str or Path
+            The folder.
+
+        Returns
+        -------
+        Run
 
         Raises
         ------
@@ -200,7 +233,25 @@ class Run:
     def configure(cls, config=None, preset=None, otherwise="paper", **settings):
         """The configuration that a preset, a file or a config, and single settings make, each over the ones before.
 
-        config: a config, the path of one in JSON or TOML, or None; preset: "paper", "demo" or None.
+        Parameters
+        ----------
+        config : Config, str or Path, optional
+            A config, or a file of one in JSON or TOML, which need not have all settings.
+        preset : {"paper", "demo"}, optional
+            Where values come from that nothing else gives.
+        otherwise : {"paper", "demo"}
+            The preset where neither is given, and the file names none.
+        **settings
+            Single settings, such as ``epochs=5``.
+
+        Returns
+        -------
+        Config
+
+        Raises
+        ------
+        SettingError
+            For settings that are not accepted.
         """
         if isinstance(config, cls.Config):
             if preset is not None:
@@ -330,7 +381,7 @@ class Run:
         return "\n".join(lines)
 
     def export(self, directory=None, overwrite=False, **options):
-        """Write the run as a TensorFlow SavedModel, with kerasgal.json beside its graph, and return its folder.
+        """Write the run as a TensorFlow SavedModel, with kerasgal.json beside its graph.
 
         Parameters
         ----------
@@ -338,6 +389,13 @@ class Run:
             Folder to write; `saved_model` in the run folder without one.
         overwrite : bool
             Replace an earlier one.
+        **options
+            See the class of the app.
+
+        Returns
+        -------
+        Path
+            The folder.
 
         Raises
         ------
@@ -354,7 +412,18 @@ class Run:
         return directory
 
     def check_unseen(self, sources):
-        """Raise UnseenError if one of the simulations was used in training or validation."""
+        """Refuse data that the run was trained on.
+
+        Parameters
+        ----------
+        sources : list of path or Simulation
+            What it is to be judged on.
+
+        Raises
+        ------
+        UnseenError
+            If one of them was used in training or validation.
+        """
         if self.folder is not None:
             for phase in self.phases:
                 run_folder.check_unseen(self.folder / phase, names_of(sources))
@@ -403,10 +472,28 @@ class Run:
         return Cosmology(**known)
 
     def check_domain(self, source, features=None, *, outside_domain=False):
-        """Notes for a product; raises DomainError if a source is not like the training's data.
+        """Compare a source with what the run was trained on.
 
-        features: of the source, where they are known already; see `kerasgal.domain.check`. A run of an earlier version,
-        which does not know its domain, says so once.
+        A run of an earlier version, which does not know its domain, says so once.
+
+        Parameters
+        ----------
+        source : path, Simulation or array
+            What is asked about.
+        features : dict, optional
+            Of the source, where they are known already; see `kerasgal.domain.of_box`.
+        outside_domain : bool
+            Go on where the source is not like the training's data.
+
+        Returns
+        -------
+        list of str
+            Notes for a product.
+
+        Raises
+        ------
+        DomainError
+            If the source is not like the training's data.
         """
         if not self.domain:
             place = self.folder or "this run"
@@ -535,6 +622,13 @@ class Prediction(Mapping):
     def save(self, path, overwrite=False):
         """Write it: all arrays as HDF5 (.h5, .hdf5), or its table (.ecsv, .fits, .csv), whole or not at all.
 
+        Parameters
+        ----------
+        path : str or Path
+            File to write.
+        overwrite : bool
+            Replace the file if it exists.
+
         Raises
         ------
         ExistsError
@@ -597,6 +691,13 @@ class Evaluation(Mapping):
 
     def save(self, folder, overwrite=False):
         """Write metrics.json and a PNG of every figure into a folder.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Made if it is not there.
+        overwrite : bool
+            Replace what is in it.
 
         Raises
         ------

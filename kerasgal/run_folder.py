@@ -55,9 +55,35 @@ def write_json(document, path):
 
 
 def app_of(folder):
-    """The name of the app that a run folder is of; raises RunError for a folder that is none.
+    """The name of the app that a run folder is of.
 
     That of an app of two networks has a run folder for each.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    MissingError
+        If there is no such folder.
+    RunError
+        If it is no run folder.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from kerasgal import config, run_folder
+    >>> from kerasgal.apps.protohalo.config import TrainConfig
+    >>> Path("some-run").mkdir()
+    >>> config.write(TrainConfig(), "some-run/config.json", app="protohalo")
+    >>> run_folder.app_of("some-run")
+    'protohalo'
     """
     folder = Path(folder)
     if not folder.exists():
@@ -120,15 +146,51 @@ def locked(folder):
 
 
 def recorded_data(folder):
-    """Paths of the training and of the validation data that a run folder's provenance names: two tuples."""
+    """Paths of the data that a run was trained and validated on, as its provenance names them.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The run folder.
+
+    Returns
+    -------
+    training, validation : tuple of str
+        Absolute paths, or what simulations in memory say of themselves.
+
+    Examples
+    --------
+    >>> from kerasgal.run_folder import recorded_data
+    >>> recorded_data("a folder without any")
+    ((), ())
+    """
     seen = read_json(Path(folder) / PROVENANCE).get("data", {})
     return tuple(seen.get("training", ())), tuple(seen.get("validation", ()))
 
 
 def check_unseen(folder, paths):
-    """Raise UnseenError if the run in `folder` was trained or validated on one of the files at `paths`."""
+    """Refuse files that a run was trained or validated on.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The run folder.
+    paths : list of str or Path
+        The files.
+
+    Raises
+    ------
+    UnseenError
+        If there is one among them.
+
+    Examples
+    --------
+    >>> from kerasgal.run_folder import check_unseen
+    >>> check_unseen("RUN", ["box_5.h5"])               # doctest: +SKIP
+    """
     training, validation = recorded_data(folder)
-    again = [str(path) for path in paths if str(Path(path).resolve()) in training + validation]
+    # A simulation in memory is recorded by what it says of itself, which is no path.
+    again = [str(path) for path in paths if {str(path), str(Path(path).resolve())} & {*training, *validation}]
     if again:
         raise UnseenError(f"{', '.join(again)} was used in the training of {folder}; evaluate on data it never saw")
 
@@ -161,7 +223,37 @@ def open_folder(folder, config, app, resume, domain):
 
 
 def load_config(folder, config_class, app):
-    """The configuration of a run folder; raises RunError if it is none, or another app's."""
+    """The configuration of a run folder.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The run folder.
+    config_class : type
+        A subclass of `kerasgal.config.Config`.
+    app : str
+        The app that it must be of.
+
+    Returns
+    -------
+    Config
+        Of that class.
+
+    Raises
+    ------
+    RunError
+        If the folder is no run folder, or another app's.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from kerasgal import config, run_folder
+    >>> from kerasgal.apps.protohalo.config import TrainConfig
+    >>> Path("long-run").mkdir()
+    >>> config.write(TrainConfig(epochs=100), "long-run/config.json", app="protohalo")
+    >>> run_folder.load_config("long-run", TrainConfig, "protohalo").epochs
+    100
+    """
     path = Path(folder) / CONFIG
     if not path.exists():
         raise RunError(f"{folder} is not a run folder: it has no {CONFIG}")
@@ -172,7 +264,30 @@ def load_config(folder, config_class, app):
 
 
 def load_weights(model, folder):
-    """Load a run folder's best weights into `model`; raises RunError if there are none or they do not fit."""
+    """Load a run folder's best weights into a network.
+
+    Parameters
+    ----------
+    model : keras.Model
+        A network of the folder's configuration.
+    folder : str or Path
+        The run folder.
+
+    Returns
+    -------
+    keras.Model
+        `model`.
+
+    Raises
+    ------
+    RunError
+        If there are no weights, or they do not fit.
+
+    Examples
+    --------
+    >>> from kerasgal.run_folder import load_weights
+    >>> network = load_weights(network, "RUN")          # doctest: +SKIP
+    """
     path = Path(folder) / BEST
     if not path.exists():
         raise RunError(f"{folder} has no weights ({BEST}): train it first")
@@ -216,7 +331,30 @@ def check_epoch_fits(model, folder, epoch):
 
 
 def read_history(folder):
-    """The epochs of a run folder, [{column: number}]; empty where none is finished."""
+    """The epochs of a run folder.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The run folder.
+
+    Returns
+    -------
+    list of dict
+        {column: number} for each epoch; empty where none is finished.
+
+    Raises
+    ------
+    DamagedError
+        If history.csv is.
+
+    Examples
+    --------
+    >>> from kerasgal.run_folder import read_history, write_history
+    >>> write_history([{"epoch": 1, "loss": 0.9}, {"epoch": 2, "loss": 0.7}], ".")
+    >>> read_history(".")[-1]
+    {'epoch': 2.0, 'loss': 0.7}
+    """
     path = Path(folder) / HISTORY
     if not path.exists():
         return []

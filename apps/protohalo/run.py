@@ -45,7 +45,17 @@ class Haloes(Prediction):
         return {**columns, **dict(zip("xyz", columns["position"].T))}
 
     def plot(self, layer=None):
-        """A slice through the distance map and the haloes; layer: cell along z, the middle one if not given."""
+        """A slice through the distance map and the haloes.
+
+        Parameters
+        ----------
+        layer : int, optional
+            Cell along z; the middle one without.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
         from kerasgal.apps.protohalo import figures
 
         layer = len(self.distance) // 2 if layer is None else layer

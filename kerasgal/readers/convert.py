@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasgal import halos as finders
-from kerasgal import simulation
+from kerasgal import plotting, simulation
 from kerasgal.cosmology import mean_density
 from kerasgal.errors import DataError
 from kerasgal.files import refuse_existing
@@ -52,15 +52,15 @@ def convert(output=None, *, initial=None, final=None, groups=None, galaxies=None
         Catalogue of haloes of `final`. With `initial`, haloes need members: those of FoF/SUBFIND are the particles that
         it lists (IDs/ID), or else the first ones of a snapshot that is sorted by group; or a table of particle ID and
         halo ID.
-    galaxies : str or Path, optional
+    galaxies, stellar_mass, minimum_stars : str or Path, float, int, optional
         SUBFIND or CAESAR catalogue; galaxies are its subhaloes with stars of at least `stellar_mass` (Msun/h; None is
         2e8) or, where minimum_stars is given, of at least so many particles. It may be that of another run with the
         same box, such as the hydrodynamic twin of a run of dark matter.
-    density : str or Path, optional
+    density, quantity : str or Path, str, optional
         A field in a file, PATH or PATH:NAME, of which `quantity` says what it is: "rho", "1+delta" or "delta".
     counts : str or Path, optional
         Galaxies in the cells of the same grid, as `density`.
-    index : int, optional
+    index, parameter_table : int, str or Path, optional
         Which simulation in a file of several, and the row of `parameter_table`, a table of such simulations.
     grid, window, particles : int, {"ngp", "cic", "tsc"}, {"dark", "gas", "stars", "all"}
         Cells a side of the field, and which particles are put on it and how. Dark matter is type 1 and, in zoom
@@ -126,10 +126,15 @@ def convert(output=None, *, initial=None, final=None, groups=None, galaxies=None
     (8, 8, 8)
     """
     arguments = {name: value for name, value in locals().items() if name not in ("output", "overwrite", "progress")}
-    if output is None:
-        return simulation.write(None, **make(*request.split(arguments), progress=progress).content)
-    write(output, overwrite=overwrite, progress=progress, **arguments)
-    return simulation.Simulation(output, require=())
+    with plotting.progress("particles") as bar:
+        if output is None:
+            made = make(*request.split(arguments), progress=progress or bar)
+            summary = made.summary
+        else:
+            summary = write(output, overwrite=overwrite, progress=progress or bar, **arguments)
+    if summary["assumed"]:
+        log.info("assumed, as no file says it: %s", "; ".join(summary["assumed"]))
+    return simulation.write(None, **made.content) if output is None else simulation.Simulation(output, require=())
 
 
 def write(output, *, overwrite=False, progress=None, **arguments):
