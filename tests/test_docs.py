@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import re
 import shlex
 from pathlib import Path
@@ -142,16 +143,33 @@ def test_links_of_the_readme_lead_somewhere():
     assert all(link.startswith("http") or (ROOT / link).exists() for link in links), links
 
 
-def test_the_example_app_trains_resumes_and_predicts(example, boxes, invoke, tmp_path):
-    run = tmp_path / "run"
-    train = ("meandensity", "train", *boxes[:2], "--preset", "demo", "--steps-per-epoch", 25, "--run", run)
-    assert "loss curve" in invoke(*train).stdout
+def test_the_example_app_trains_resumes_predicts_evaluates_and_exports(example, boxes, invoke, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train = ("meandensity", "train", *boxes[:2], "--preset", "demo", "--steps-per-epoch", 25, "--run", "run")
+    assert "loss in run/loss.png" in invoke(*train).stdout
     # the initial density of a cube says most of what its mean becomes: a network that learnt nothing has r = 0
-    said = invoke("meandensity", "evaluate", run, boxes[2]).stdout
+    said = invoke("meandensity", "evaluate", "run", boxes[2]).stdout
     assert float(re.search(r"r = (-?[\d.]+)", said)[1]) > 0.5
-    assert "was used in the training" in invoke("meandensity", "evaluate", run, boxes[0], check=False).stderr
-    invoke("meandensity", "train", "--run", run, "--resume", "--epochs", 3)
-    assert len((run / "history.csv").read_text().splitlines()) == 4
+    refused = invoke("meandensity", "evaluate", "run", boxes[0], "--overwrite", check=False)
+    assert refused.returncode == 1 and "was used in the training" in refused.stderr
+    assert "trainable parameters" in invoke("meandensity", "summary", "run").stdout
+    invoke("meandensity", "predict", "run", boxes[2], "--output", "cubes.h5")
+    invoke("meandensity", "export", "run")
+    invoke("meandensity", "train", "--run", "run", "--resume", "--epochs", 3)
+    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 4
+
+    import kerasgal as kg
+
+    run = kg.load("run")
+    with kg.open("cubes.h5") as file:
+        assert file["predicted"].shape == (32**3,) and file.header["app"] == "meandensity"
+    assert run.evaluate(boxes[2])["r"][0] > 0.5
+    assert json.loads((tmp_path / "run" / "saved_model" / "kerasgal.json").read_text())["app"] == "meandensity"
+
+
+def test_the_example_app_is_at_most_110_lines():
+    files = (ROOT / "docs" / "example" / "meandensity").glob("*.py")
+    assert sum(len(file.read_text().splitlines()) for file in files) <= 110
 
 
 def test_the_target_of_the_example_app_is_the_mean_of_each_cube(example, boxes):

@@ -20,10 +20,9 @@ class MeanDensity(Run):
 
     @staticmethod
     def batches(sources, config, seed=None, **options):
-        loaded = [data.load(source, config.patch) for source in sources]
-        corners = [tiles(len(delta), 1) for delta, _ in loaded]  # a cube begins at every cell
-        return patches([(delta,) for delta, _ in loaded], corners, config.patch, config.batch,
-                       targets=[target for _, target in loaded], seed=seed,
+        inputs, targets = zip(*[data.load(source, config.patch) for source in sources])
+        corners = [tiles(len(delta), 1) for delta in inputs]  # a cube begins at every cell
+        return patches([(delta,) for delta in inputs], corners, config.patch, config.batch, targets=targets, seed=seed,
                        symmetries=None if seed is None else "reflections", **options)
 
     def predict(self, source, *, outside_domain=False):
