@@ -6,6 +6,9 @@ from myst_nb.core import render
 
 from kerasgal import __version__
 
+sys.path.insert(0, str(Path(__file__).parent))
+import notebooks  # noqa: E402
+
 # The tutorials call `kerasgal` as a shell does, and TensorFlow's notices at start-up teach nothing.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -14,11 +17,14 @@ os.environ["TTY_COMPATIBLE"] = "0"  # no colours and progress bars, which Jupyte
 project = "kerasgal"
 author = "The kerasgal authors"
 release = __version__
-extensions = ["myst_nb", "sphinx_click", "sphinx.ext.autodoc"]
+extensions = ["myst_nb", "sphinx_click", "sphinx.ext.autodoc", "numpydoc"]
 html_theme = "alabaster"
 html_theme_options = {"description": "Deep learning for cosmic structure and galaxies", "page_width": "1000px"}
 exclude_patterns = ["_build", "example"]
 myst_heading_anchors = 3
+default_role = "py:obj"  # a name in backticks in a docstring is a link where it stands in the reference
+numpydoc_show_class_members = False
+autodoc_member_order = "bysource"
 
 # Tutorials run where a build finds them new or changed; `make clean` forgets what they gave.
 nb_execution_mode = "cache"
@@ -61,5 +67,21 @@ def without_nameless_arguments(app, context, lines):
     lines[:] = kept
 
 
+def write_notebooks(app):
+    """Write the pages with code as notebooks, for their links to lead to."""
+    notebooks.write(Path(app.srcdir) / "_build" / "notebooks")
+
+
+def link_notebook(app, docname, source):
+    """Put a link to its notebook under the title of a page with code."""
+    if docname in [page.relative_to(notebooks.HERE).with_suffix("").as_posix() for page in notebooks.PAGES]:
+        name = f"{Path(docname).name}.ipynb"
+        title = next(line for line in source[0].splitlines() if line.startswith("# "))
+        link = f"As a notebook: {{download}}`{name} </_build/notebooks/{name}>`"
+        source[0] = source[0].replace(title, f"{title}\n\n{link}", 1)
+
+
 def setup(app):
     app.connect("sphinx-click-process-arguments", without_nameless_arguments)
+    app.connect("builder-inited", write_notebooks)
+    app.connect("source-read", link_notebook)
