@@ -472,7 +472,8 @@ def chosen(snapshot, particles):
     """A snapshot with the types of particles of a choice, of CHOICES; None for all there are, known mass or not.
 
     Dark matter is type 1 and, in zoom simulations, types 2 and 3 (by the format) and 5: those that have mass, and 5
-    where it is not black holes. All matter is every type that has mass. Raises DataError if there are no such particles.
+    where it is not black holes. All matter is every type that has mass. Raises DataError if there are no such
+    particles.
     """
     present = snapshot.present
     if particles is None:

@@ -23,6 +23,7 @@ TOLERANCE = 1e-3
 SHARES = (0.05, 1.05)
 SHARE_TOLERANCE = 0.05  # neutrinos, and rounding
 SHARE_OF_ALL = 0.9
+_MASSES = {}  # of the last file whose mass was summed
 
 
 def given_parameters(path, index, density, given):
@@ -107,21 +108,33 @@ def _word(name, snapshot):
 
 
 def cosmology_of(snapshot):
-    """What a snapshot says of the cosmology; TIPSY's Omega_m is the mass of all its particles, to three digits."""
+    """What a snapshot says of the cosmology; TIPSY's Omega_m is the mass of all its particles.
+
+    Logs a warning where that mass can be no Omega_m.
+    """
     if not snapshot.mass_says_Om0:
         return snapshot.cosmology
     total = mass_of_all(snapshot)
-    return {} if total is None else {**snapshot.cosmology, "Om0": float(f"{total:.6g}")}
+    if _is_omega(total):
+        return {**snapshot.cosmology, "Om0": float(f"{min(total, 1.0):.6g}")}
+    log.warning("%s has particles of a mass of %.4g, which is no Omega_m: its masses are in units of their own, and "
+                "are not held against the mean density", snapshot.path, total)
+    return {}
 
 
 def mass_of_all(snapshot):
-    """Mass of all particles in critical densities, where that can be Omega_m; None with a warning where it cannot."""
-    total = snapshot.total_mass(snapshot.present)
-    if total is not None and 0.01 < total <= 1.05:
-        return min(total, 1.0)
-    log.warning("%s has particles of a mass of %.4g, which is no Omega_m: its masses are in units of their own, and "
-                "are not held against the mean density", snapshot.path, total or 0)
-    return None
+    """Mass of all particles in the file's unit; read once for the same file."""
+    about = snapshot.path.stat()
+    key = (snapshot.path.resolve(), about.st_mtime_ns, about.st_size)
+    if key not in _MASSES:
+        _MASSES.clear()
+        _MASSES[key] = snapshot.total_mass(snapshot.present)
+    return _MASSES[key]
+
+
+def _is_omega(total):
+    """Whether a mass in critical densities can be Omega_m, up to rounding."""
+    return 0.01 < total <= SHARES[1]
 
 
 def units(headed, boxsize, length_unit, assumed):
@@ -209,7 +222,7 @@ def cosmology(facts, assumed):
 def share(snapshot, mass, boxsize, cosmology):
     """Share of the mean matter density in a box [Mpc/h] of a mass in the snapshot's unit; None where it is unknown."""
     unit = snapshot.mass_in_msun()
-    if unit is None or mass is None or (snapshot.mass_says_Om0 and mass_of_all(snapshot) is None):
+    if unit is None or mass is None or (snapshot.mass_says_Om0 and not _is_omega(mass_of_all(snapshot))):
         return None
     return mass * unit / (mean_density(cosmology) * boxsize**3)
 
