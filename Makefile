@@ -52,7 +52,7 @@ demo-cascade: $(VENV)/.installed
 	$(BIN)/kerasgal cascade train $(foreach i,0 1 2 3 4,$(CASCADE)/train_$(i).h5) --preset demo --run $(CASCADE)/cascade
 	$(BIN)/kerasgal cascade predict $(CASCADE)/cascade $(CASCADE)/test_0.h5 --catalogue \
 	  --output $(CASCADE)/test_0_cascade.h5
-	$(BIN)/kerasgal cascade evaluate $(CASCADE)/cascade $(foreach i,0 1,--simulation $(CASCADE)/test_$(i).h5) \
+	$(BIN)/kerasgal cascade evaluate $(CASCADE)/cascade $(foreach i,0 1,$(CASCADE)/test_$(i).h5) \
 	  --output $(CASCADE)/evaluation
 
 # Boxes wide enough for rich clusters, though too coarse for the smallest galaxies; draws of galaxies on maps.
@@ -65,9 +65,9 @@ demo-diffusion: $(VENV)/.installed
 	  --realisations 4 --seed 2001
 	$(BIN)/kerasgal cascade diffusion train $(foreach i,0 1 2 3 4 5,$(DIFFUSION)/train_$(i).h5) --preset demo \
 	  --run $(DIFFUSION)/run
-	$(BIN)/kerasgal cascade diffusion sample $(DIFFUSION)/run $(DIFFUSION)/test_0.h5 --draws 2 --sampler deterministic \
+	$(BIN)/kerasgal cascade diffusion predict $(DIFFUSION)/run $(DIFFUSION)/test_0.h5 --draws 2 --sampler deterministic \
 	  --steps 20 --output $(DIFFUSION)/test_0_draws.h5
-	$(BIN)/kerasgal cascade diffusion evaluate $(DIFFUSION)/run $(foreach i,0 1 2 3,--simulation $(DIFFUSION)/test_$(i).h5) \
+	$(BIN)/kerasgal cascade diffusion evaluate $(DIFFUSION)/run $(foreach i,0 1 2 3,$(DIFFUSION)/test_$(i).h5) \
 	  --maps 3 --sampler deterministic --steps 20 --output $(DIFFUSION)/evaluation
 
 # Made-up galaxies and their archetypes to train on; others, in three degrees of realism and as archetypes, to test on.

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from kerasgal.config import setting
-from kerasgal.errors import DataError
+from kerasgal.config import default, setting
+from kerasgal.errors import SettingError
 from kerasgal.training import TrainingConfig
 
 APP = "cascade"
@@ -16,6 +16,13 @@ POOLINGS = 8  # sides that pass through the R2U-Net must be multiples of this
 @dataclass(frozen=True)
 class TrainConfig(TrainingConfig):
     """Grid, sub-cubes, networks, losses and optimiser of one cascade run; both phases are trained alike."""
+
+    groups = {
+        "Grid and sub-cubes": ("cell", "patch", "stride", "symmetries", "scaling"),
+        "Networks": ("classifier", "filters", "recurrences", "output_slope"),
+        "Losses": ("w1", "w2", "threshold"),
+    }
+    renamed = {"halving": "decay_epochs"}
 
     cell: float = setting(0.2, "Side of a cell [Mpc/h]; the grid has as many cells as the box holds.", demo=0.390625,
                           minimum=1e-3)
@@ -36,16 +43,19 @@ class TrainConfig(TrainingConfig):
     w1: float = setting(500.0, "Weight of occupied cells in the loss of phase 1.", minimum=0.0)
     w2: float = setting(1.05, "Weight of occupied cells in the loss of phase 2.", minimum=0.0)
     threshold: float = setting(0.5, "Probability above which phase 1 calls a cell occupied.", minimum=0.0, maximum=1.0)
-    learning_rate: float = setting(1e-3, "Learning rate of Adam.", demo=3e-3, minimum=0.0)
-    halving: int = setting(4, "Epochs after which the learning rate is halved, again and again.", minimum=1)
-    batch: int = setting(16, "Sub-cubes per step, over all devices.", demo=4, minimum=1)
-    epochs: int = setting(50, "Epochs of each phase; each ends with validation and a checkpoint.", demo=12, minimum=1,
-                          resumable=True)
-    # 63.1% of the paper's 32,768 sub-cubes.
-    steps_per_epoch: int = setting(1292, "Steps per epoch.", demo=80, minimum=1)
+    learning_rate: float = default(1e-3, demo=3e-3)
+    decay: str = default("step")
+    decay_epochs: int = default(4)
+    batch: int = default(16, demo=4)
+    epochs: int = default(50, demo=12)
+    steps_per_epoch: int = default(1292, demo=80)  # 63.1% of the paper's 32,768 sub-cubes
 
-    def __post_init__(self):
+    def check(self):
         if self.patch % POOLINGS:
-            raise DataError(f"--patch {self.patch} is not a multiple of {POOLINGS}, as the R2U-Net's poolings need it")
+            raise SettingError(f"patch={self.patch} is not a multiple of {POOLINGS}, as the R2U-Net's poolings need it")
         if self.filters % 2:
-            raise DataError(f"--filters {self.filters} is odd: the last block of the R2U-Net has half as many")
+            raise SettingError(f"filters={self.filters} is odd: the last block of the R2U-Net has half as many")
+
+    @classmethod
+    def migrate(cls, stored):
+        return {"decay": "step", "decay_factor": 0.5, **super().migrate(stored)}  # there was no other decay

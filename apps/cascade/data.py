@@ -1,11 +1,19 @@
 """Density and galaxies on one grid, and the sub-cubes that networks are trained on (Yip et al. 2019, Sec. 2)."""
 
+import logging
+
 import numpy as np
 
-from kerasgal.errors import DataError
+from kerasgal.domain import of_box
+from kerasgal.errors import DataError, DomainError
 from kerasgal.grid import density_contrast, deposit_ngp
-from kerasgal.simulation import Simulation
+from kerasgal.simulation import opened
 
+log = logging.getLogger(__name__)
+
+# Particles per cell. Each is spread over eight cells, so that half of one leaves few cells empty by chance, an eighth
+# a third of them.
+FEWEST = 0.5
 TOLERANCE = 0.02  # by which a cell's side may differ from the run's
 CORNER = 14 / 32  # where the paper's test cube begins along each axis, and its validation column ends along two
 
@@ -18,20 +26,61 @@ def gridsize_of(path, boxsize, cell):
     return gridsize
 
 
-def density(simulation, cell):
+def is_gridded(simulation, gridsize):
+    """Whether a simulation has its final density on a grid of so many cells a side."""
+    return "final/delta" in simulation and simulation["final/delta"].shape == (gridsize,) * 3
+
+
+def features(simulation, cell):
+    """What `kerasgal.domain` knows of a simulation whose density is taken in cells of `cell` Mpc/h."""
+    gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
+    found = of_box(simulation, "final/delta", gridsize=gridsize)
+    if is_gridded(simulation, gridsize):
+        found["particles_per_cell"] = None  # the density is not made of them
+    return found
+
+
+def check_particles(simulation, cell, outside_domain=False):
+    """Notes for a product, one where particles are sparser than cells; raises DomainError for that instead."""
+    words = sparseness(simulation, cell)
+    if words is None:
+        return []
+    if not outside_domain:
+        raise DomainError(f"{words}; give outside_domain=True to go on all the same")
+    log.warning(words)
+    return [words]
+
+
+def sparseness(simulation, cell):
+    """Words for particles that are too few to make a density of, None where they are enough or are not needed."""
+    gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
+    if is_gridded(simulation, gridsize) or "final/position" not in simulation:
+        return None
+    share = simulation["final/position"].shape[0] / gridsize**3
+    if share >= FEWEST:
+        return None
+    return (f"{simulation.path} has {share:.3g} particles for each cell of {cell:g} Mpc/h, and many cells none by "
+            f"chance: it takes at least {FEWEST:g}")
+
+
+def density(simulation, cell, *, sparse=False):
     """Dark-matter density at the final redshift in units of the mean, (n, n, n) float32, in cells of `cell` Mpc/h.
 
     The field of the file if it has one with such cells, else the mass of the particles, by cloud-in-cell. Raises
-    DataError where there is neither, or values that are negative or not finite.
+    DataError where there is neither, or values that are negative or not finite; DomainError for particles that are
+    sparser than the cells, unless `sparse`.
     """
     gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
-    if "final/delta" in simulation and simulation["final/delta"].shape == (gridsize,) * 3:
+    if is_gridded(simulation, gridsize):
         field = 1 + simulation["final/delta"][...].astype(np.float32)
     elif "final/position" in simulation:
+        words = None if sparse else sparseness(simulation, cell)
+        if words:
+            raise DomainError(f"{words}: choose a larger `cell`, or a simulation with more particles")
         field = 1 + density_contrast(simulation["final/position"][...], gridsize, simulation.boxsize)
     elif "final/delta" in simulation:
         raise DataError(f"{simulation.path}: final/delta has the shape {simulation['final/delta'].shape}; cells of "
-                        f"{cell:g} Mpc/h make {gridsize} a side: give the field's own --cell, or a file with particles")
+                        f"{cell:g} Mpc/h make {gridsize} a side: give the field's own `cell`, or a file with particles")
     else:
         raise DataError(f"{simulation.path} has no final density: it needs final/position or final/delta")
     bad = np.count_nonzero(~(field > -1e-3) | ~np.isfinite(field))
@@ -57,16 +106,16 @@ def galaxy_counts(simulation, cell):
     elif "galaxies/position" in simulation:
         counts = deposit_ngp(simulation["galaxies/position"][...], gridsize, simulation.boxsize)
     else:
-        raise DataError(f"{simulation.path} has no galaxies: it needs galaxies/position or galaxies/count; `kerasgal "
-                        "simulate --galaxies` paints some")
+        raise DataError(f"{simulation.path} has no galaxies: it needs galaxies/position or galaxies/count; `simulate` "
+                        "with galaxies=True paints some")
     if not counts.any():
         raise DataError(f"{simulation.path} has not a single galaxy")
     return counts
 
 
-def load(path, config):
-    """Density and galaxy counts of the Simulation file `path`, each (n, n, n) float32; raises DataError as these do."""
-    with Simulation(path, require=()) as simulation:
+def load(source, config):
+    """Density and galaxy counts of a Simulation or its path, each (n, n, n) float32; raises DataError as these do."""
+    with opened(source, ()) as simulation:
         return density(simulation, config.cell), galaxy_counts(simulation, config.cell)
 
 
@@ -78,7 +127,7 @@ def split_by_volume(gridsize, patch):
     """
     if gridsize % patch or gridsize < 2 * patch:
         raise DataError(f"a box of {gridsize} cells does not divide into training, validation and test cubes of "
-                        f"{patch} cells a side: choose a --patch that divides it, or give several simulations")
+                        f"{patch} cells a side: choose a `patch` that divides it, or give several simulations")
     corner = np.arange(0, gridsize, patch)
     x, y, z = (axis.ravel() for axis in np.meshgrid(corner, corner, corner, indexing="ij"))
     low = test_corner(gridsize, patch)

@@ -1,22 +1,27 @@
 """Training in two phases, Sec. 3 of Yip et al. 2019: which cells hold galaxies, then how many those hold."""
 
-import json
+import logging
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
-import click
 import numpy as np
 
 from kerasgal import config as configuration
-from kerasgal import training
+from kerasgal import domain, run_folder, training
 from kerasgal.apps.cascade import data, metrics, predict
 from kerasgal.apps.cascade.config import APP
 from kerasgal.apps.cascade.losses import WeightedCrossEntropy, WeightedSquaredError
 from kerasgal.apps.cascade.predict import CLASSIFY, REGRESS
-from kerasgal.errors import DataError
+from kerasgal.errors import RunError, SettingError
 from kerasgal.files import replacing
+from kerasgal.pipeline import check_patch, patches, tiles
 from kerasgal.plotting import track
+from kerasgal.simulation import opened
+
+PHASES = ("both", CLASSIFY, REGRESS)
+SWEPT = ("w1", "w2")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -28,85 +33,108 @@ class Boxes:
     corners: list  # of flat indices of the lowest cells of sub-cubes
 
 
-def load(simulations, validation, config):
+def check_request(phase, sweep, resume):
+    """Raise SettingError for a phase that is none, a sweep of something else than weights, and where they exclude."""
+    if phase not in PHASES:
+        raise SettingError(f"phase={phase!r}: accepted are {', '.join(PHASES)}", value=phase, accepted=PHASES)
+    if not sweep:
+        return
+    for name, values in sweep.items():
+        if name not in SWEPT or not len(values) or any(not value >= 0 for value in values):
+            raise SettingError(f"`sweep` of {name} over {list(values)}: accepted are w1=... and w2=... with numbers of "
+                               "at least 0", value=sweep, accepted=SWEPT)
+    if phase != "both" or resume:
+        raise SettingError("`sweep` trains both phases from the beginning: it goes with neither `phase` nor `resume`")
+
+
+def load(sources, validation, config):
     """The `Boxes` of training and of validation.
 
     A single simulation without another to validate on is split by volume, as the paper's. Raises DataError as
     `data.load` and `data.split_by_volume` do.
     """
-    from kerasgal.pipeline import check_patch, tiles
-
-    def read(paths, stride):
-        fields = [data.load(path, config) for path in track(paths, "densities and galaxies")]
+    def read(sources, stride):
+        fields = [data.load(source, config) for source in track(sources, "densities and galaxies")]
         for density, _ in fields:
             check_patch(len(density), config.patch)
         return Boxes([density for density, _ in fields], [counts for _, counts in fields],
                      [tiles(len(density), stride) for density, _ in fields])
 
-    train = read(simulations, config.stride)
+    train = read(sources, config.stride)
     if validation:
         return train, read(validation, config.patch)
     inside, held_out, _ = data.split_by_volume(len(train.density[0]), config.patch)
     return Boxes(train.density, train.counts, [inside]), Boxes(train.density, train.counts, [held_out])
 
 
-def compiled(network, loss, config):
-    """A network with its loss and Adam, whose learning rate is halved every few epochs."""
-    import keras
+def features(source, config):
+    """What the domain knows of a simulation."""
+    with opened(source, ()) as simulation:
+        return data.features(simulation, config.cell)
 
-    rate = keras.optimizers.schedules.ExponentialDecay(config.learning_rate, config.halving * config.steps_per_epoch,
-                                                       0.5, staircase=True)
-    network.compile(keras.optimizers.Adam(rate), loss=loss)
+
+def compiled(config, phase):
+    """The network of a phase with its loss and Adam."""
+    network = predict.build(config, phase)
+    loss = WeightedCrossEntropy(config.w1) if phase == CLASSIFY else WeightedSquaredError(config.w2)
+    network.compile(training.optimizer(config), loss=loss)
     return network
 
 
-def train_phase(build, train, held_out, targets, config, folder, **options):
+def train_phase(phase, train, held_out, targets, config, folder, **options):
     """Train one network on sub-cubes of density and `targets`, (n, n, n, channel) of each box, training's first."""
-    from kerasgal.pipeline import patches
-
     def volumes(boxes, targets):
         return [(density[..., None], target) for density, target in zip(boxes.density, targets)]
 
     inside, outside = targets
     return training.train(
-        build,
+        lambda: compiled(config, phase),
         lambda first: patches(volumes(train, inside), train.corners, config.patch, config.batch, seed=config.seed,
                               first=first, symmetries=None if config.symmetries == "none" else config.symmetries),
         lambda devices: patches(volumes(held_out, outside), held_out.corners, config.patch, config.batch,
                                 full=devices > 1),
-        config, folder, app=APP, **options)
+        config, folder / phase, app=APP, **options)
 
 
-def train_run(simulations, validation, config, folder, phase="both", *, resume=False, overwrite=False,
-              tensorboard=False, boxes=None):
-    """Train one phase or both on Simulation files with galaxies, into the run folder `folder`.
+def fit(cls, sources, validation, config, folder, *, phase="both", sweep=None, **options):
+    """Train one phase or both on simulations with galaxies into the run folder `folder`, or a sweep of runs.
 
-    boxes: what `load` gives, where that is at hand already.
+    cls: the class of the run. Returns the network that was trained last, None in all workers but the first. options: of
+    `kerasgal.training.train`.
     """
     if config.strategy == "workers" and phase == "both":
-        raise DataError("--strategy workers trains one phase at a time: give --phase classify, then --phase regress")
-    train, held_out = boxes or load(simulations, validation, config)
-    options = {"tensorboard": tensorboard, "overwrite": overwrite,
-               "data": {"training": [str(Path(path).resolve()) for path in simulations],
-                        "validation": [str(Path(path).resolve()) for path in validation]}}
+        raise SettingError("strategy=workers trains one phase at a time: give phase='classify', then phase='regress'")
+    boxes = load(sources, validation, config)
+    options["domain"] = domain.of([features(source, config) for source in sources])
+    if sweep:
+        return fit_sweep(cls, boxes, config, folder, sweep, **options)
+    return fit_phases(cls, boxes, config, folder, phase, **options)
+
+
+def fit_phases(cls, boxes, config, folder, phase, *, resume=False, overwrite=False, init=None, **options):
+    """Train one phase or both on `Boxes` of training and of validation; see `fit`."""
+    train, held_out = boxes
+    network = None
     if phase != REGRESS:
         if overwrite:
             shutil.rmtree(folder / REGRESS, ignore_errors=True)  # it would belong to another phase 1
-        click.echo("phase 1: which cells hold galaxies")
-        train_phase(lambda: compiled(predict.build_classifier(config), WeightedCrossEntropy(config.w1), config),
-                    train, held_out, [[counts[..., None] for counts in boxes.counts] for boxes in (train, held_out)],
-                    config, folder / CLASSIFY, resume=resume, **options)
+        log.info("phase 1: which cells hold galaxies")
+        targets = [[counts[..., None] for counts in boxes.counts] for boxes in (train, held_out)]
+        network = train_phase(CLASSIFY, train, held_out, targets, config, folder, resume=resume, overwrite=overwrite,
+                              init=init and init / CLASSIFY, **options)
     if phase != CLASSIFY:
-        click.echo("phase 2: how many galaxies there are")
-        first, classifier = predict.load_classifier(folder)
-        if first.cell != config.cell:
-            raise DataError(f"{folder}: phase 1 was trained on cells of {first.cell:g} Mpc/h; phase 2 needs the same, "
-                            f"received --cell {config.cell:g}")
+        log.info("phase 2: how many galaxies there are")
+        first = cls.first(folder)
+        if first.config.cell != config.cell:
+            raise RunError(f"{folder}: phase 1 was trained on cells of {first.config.cell:g} Mpc/h; phase 2 needs the "
+                           f"same, received cell={config.cell:g}")
+        classifier = first.networks[CLASSIFY]
         masked = [[np.stack([counts, occupied(classifier, density, config)], axis=-1)
                    for density, counts in zip(boxes.density, boxes.counts)] for boxes in (train, held_out)]
-        train_phase(lambda: compiled(predict.build_regressor(config), WeightedSquaredError(config.w2), config),
-                    train, held_out, masked, config, folder / REGRESS,
-                    resume=resume and (folder / REGRESS / "config.json").exists(), **options)
+        network = train_phase(REGRESS, train, held_out, masked, config, folder, overwrite=overwrite,
+                              resume=resume and (folder / REGRESS / run_folder.CONFIG).exists(),
+                              init=init and init / REGRESS, **options)
+    return network
 
 
 def occupied(classifier, density, config):
@@ -115,60 +143,44 @@ def occupied(classifier, density, config):
     return (probability > config.threshold).astype(np.float32)
 
 
-def sweep(simulations, validation, config, folder, values, **options):
+def fit_sweep(cls, boxes, config, folder, values, *, resume=False, **options):
     """Train with every combination of weights `values`, {"w1": [...], "w2": [...]}, and keep the best.
 
     Each is a run in folder/sweep; best is the one with the least MSE_sub on the validation sub-cubes, which becomes
-    the run in `folder`. sweep.json has them all. Returns that table, a list of dictionaries, the best first.
+    the run in `folder`. sweep.json has them all, the best first.
     """
-    boxes = load(simulations, validation, config)
-    table = []
+    table, network = [], None
     for w1 in values.get("w1", [config.w1]):
         shared = None  # phase 1 does not know w2
         for w2 in values.get("w2", [config.w2]):
             place = folder / "sweep" / f"w1={w1:g},w2={w2:g}"
-            chosen = configuration.replace(config, {"w1": w1, "w2": w2}, origin="--sweep")
+            weights = configuration.replace(config, {"w1": float(w1), "w2": float(w2)})
             if shared and not (place / CLASSIFY).exists():
                 shutil.copytree(shared / CLASSIFY, place / CLASSIFY)
-            click.echo(f"w1 = {w1:g}, w2 = {w2:g}")
-            train_run(simulations, validation, chosen, place, REGRESS if shared else "both", boxes=boxes,
-                      **options)
+            log.info(f"w1 = {w1:g}, w2 = {w2:g}")
+            network = fit_phases(cls, boxes, weights, place, REGRESS if shared else "both", **options)
             shared = shared or place
-            error = validation_error(predict.load_run(place), boxes[1])
-            click.echo(f"  MSE_sub {error:.4g}")
+            error = validation_error(cls.load(place), boxes[1])
+            log.info(f"  MSE_sub {error:.4g}")
             table.append({"w1": w1, "w2": w2, "mse_sub": error, "run": place.name})
     table.sort(key=lambda row: row["mse_sub"])
     for name in (CLASSIFY, REGRESS):
         with replacing(folder / name) as temporary:
             shutil.copytree(folder / "sweep" / table[0]["run"] / name, temporary)
-    with replacing(folder / "sweep.json") as temporary:
-        temporary.write_text(json.dumps(table, indent=2) + "\n")
-    return table
+    run_folder.write_json(table, folder / "sweep.json")
+    log.info(f"{folder}: the run with w1 = {table[0]['w1']:g}, w2 = {table[0]['w2']:g}; all {len(table)} in "
+             f"{folder / 'sweep.json'}")
+    return network
 
 
 def validation_error(run, boxes):
     """MSE_sub of a run on the sub-cubes of validation."""
     side, squares = run.config.patch, []
     for density, counts, corners in zip(boxes.density, boxes.counts, boxes.corners):
-        predicted = predict.predict_field(run.network(), density, run.config)[..., 1]
+        predicted = predict.predict_field(run.network, density, run.config)[..., 1]
         index = np.unravel_index(corners, density.shape)
         inside = np.all([axis + side <= len(density) for axis in index], axis=0)
         cube = tuple(axis[inside] // side for axis in index)
         error = metrics.sums_in_cubes(predicted, side) - metrics.sums_in_cubes(counts, side)
         squares.append(error[cube]**2)
     return float(np.mean(np.concatenate(squares)))
-
-
-def parse_sweep(texts):
-    """{"w1": [...], "w2": [...]} of texts like "w1=300,500"; raises UsageError for anything else."""
-    values = {}
-    for text in texts:
-        name, _, numbers = text.partition("=")
-        try:
-            values[name] = [float(number) for number in numbers.split(",")]
-        except ValueError:
-            values[name] = []
-        if name not in ("w1", "w2") or not values[name] or any(not number >= 0 for number in values[name]):
-            raise click.UsageError(f"--sweep {text!r}: accepted are w1=... and w2=... with numbers separated by "
-                                   "commas, e.g. --sweep w1=100,500")
-    return values

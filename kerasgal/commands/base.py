@@ -1,6 +1,7 @@
 """Commands and groups: what they print of logs and errors, and how their options stand in the help."""
 
 import contextlib
+import copy
 import logging
 import re
 import sys
@@ -161,6 +162,19 @@ def old_option(old, new, **options):
             context.meta.setdefault(RENAMED, {})[old] = (new, value)
 
     return click.option(old, hidden=True, expose_value=False, callback=note, **options)
+
+
+def old_command(group, old, new):
+    """Keep a group's command under an earlier name, hidden; its use is said."""
+    command = copy.copy(group.commands[new])
+    command.name, command.hidden, body = old, True, command.callback
+
+    def noted(**arguments):
+        click.echo(f"{old} is an old spelling: write {new}", err=True)
+        return body(**arguments)
+
+    command.callback = noted
+    group.add_command(command)
 
 
 def finite(context, parameter, value):

@@ -21,11 +21,11 @@ def measure(gridsize, tile):
 
     from kerasgal.apps.cascade import predict
     from kerasgal.apps.cascade.config import TrainConfig
+    from kerasgal.apps.cascade.run import Cascade
     from kerasgal.config import preset
 
     config = preset(TrainConfig, "demo")
-    run = predict.Run(config, predict.build_classifier(config), predict.build_regressor(config))
-    network = run.network()
+    network = Cascade(config).network
     density = np.random.default_rng(0).standard_exponential((gridsize,) * 3, np.float32)  # no larger copy on the way
     network.predict_on_batch(density[None, :24, :24, :24, None])
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()

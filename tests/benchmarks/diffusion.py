@@ -17,40 +17,43 @@ STEPS, TILE = 20, 32
 
 
 def made_up():
-    from kerasgal.apps.cascade.diffusion import sample, train
     from kerasgal.apps.cascade.diffusion.config import DiffusionConfig
+    from kerasgal.apps.cascade.diffusion.run import Diffusion
     from kerasgal.config import preset
 
-    config = preset(DiffusionConfig, "demo")
-    model = train.VariationalDiffusion(config)
+    run = Diffusion(preset(DiffusionConfig, "demo"))
     rng = np.random.default_rng(0)
-    for variable in model.network.trainable_variables:
+    for variable in run.network.network.trainable_variables:
         variable.assign(variable + rng.normal(0, 0.02, variable.shape))
-    return sample.Run(config, model), np.exp(rng.normal(size=(128, 128))).astype(np.float32)
+    return run, np.exp(rng.normal(size=(128, 128))).astype(np.float32)
 
 
 def trained(folder, simulation):
-    from kerasgal.apps.cascade.diffusion import data, sample
+    from kerasgal.apps.cascade.diffusion import data
+    from kerasgal.apps.cascade.diffusion.run import Diffusion
+    from kerasgal.simulation import opened
 
-    run = sample.load_run(folder)
-    return run, data.given(simulation, run.config, axes=(2,))[0][..., 0]
+    run = Diffusion.load(folder)
+    with opened(simulation, ()) as box:
+        return run, data.given(box, run.config, axes=(2,))[0][..., 0]
 
 
 def seams(run, density):
     """How many galaxies stand elsewhere when a draw is made in tiles, near the seams and in all, by border."""
     from kerasgal.apps.cascade.diffusion.sample import draw
 
-    def drawn(tile, halo):
-        return draw(run, density, 4, steps=STEPS, sampler="deterministic", tile=tile, halo=halo)
+    def drawn(tile, context):
+        return draw(run.network, run.config, density, 4, steps=STEPS, sampler="deterministic", tile=tile,
+                    context=context)
 
     whole = drawn(1024, 48)
     edge = np.arange(len(density)) % TILE
     near = np.minimum(edge, TILE - 1 - edge) < 2
     near = near[:, None] | near
-    for halo in (0, 8, 16, 24, 32, 48):
-        moved = np.abs(drawn(TILE + 2 * halo, halo) - whole)
+    for context in (0, 8, 16, 24, 32, 48):
+        moved = np.abs(drawn(TILE + 2 * context, context) - whole)
         inside, close = moved.sum() / whole.sum(), moved[:, near].sum() / whole[:, near].sum()
-        print(f"border of {halo:2d} cells: {inside:.2%} of the galaxies are not as in the whole map, within 2 cells of "
+        print(f"border of {context:2d} cells: {inside:.2%} of the galaxies are not as in the whole map, within 2 cells of "
               f"a seam {close:.2%}")
 
 
@@ -63,9 +66,9 @@ def rate(run, density):
         function()
         return time.monotonic() - start
 
-    together = seconds(lambda: draw(run, density, 8, steps=STEPS, sampler="deterministic"))
-    single = seconds(lambda: [draw(run, density, 1, steps=STEPS, sampler="deterministic", seed=seed)
-                              for seed in range(8)])
+    together = seconds(lambda: draw(run.network, run.config, density, 8, steps=STEPS, sampler="deterministic"))
+    single = seconds(lambda: [draw(run.network, run.config, density, 1, steps=STEPS, sampler="deterministic",
+                                   seed=seed) for seed in range(8)])
     print(f"8 draws in one call take {together / single:.2f} of the time of 8 calls")
 
 

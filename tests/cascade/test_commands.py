@@ -9,9 +9,11 @@ import h5py
 import numpy as np
 import pytest
 
+import kerasgal as kg
 from kerasgal.apps.cascade import data, evaluate, predict
 from kerasgal.apps.cascade.config import TrainConfig
-from kerasgal.config import preset, replace
+from kerasgal.apps.cascade.figures import TRUTH
+from kerasgal.config import preset
 from kerasgal.simulation import Simulation
 
 TINY = ["--preset", "demo", "--patch", "16", "--filters", "2", "--recurrences", "1", "--batch", "4", "--epochs", "1",
@@ -29,7 +31,7 @@ def run(painted, tmp_path_factory, invoke):
 
 def test_summary_prints_the_papers_networks(invoke):
     said = invoke("cascade", "summary", "--preset", "paper").stdout
-    assert "phase 1: 30,799 trainable parameters" in said and "phase 2: 6,079,489 trainable parameters" in said
+    assert "classify: 30,799 trainable parameters" in said and "regress: 6,079,489 trainable parameters" in said
     assert "6,079,5" in invoke("cascade", "summary", "--classifier", "r2unet").stdout  # 17 more for the second output
 
 
@@ -51,7 +53,8 @@ def test_predict_writes_field_and_catalogue(run, painted, tmp_path, invoke):
 
 
 def test_a_tiled_prediction_of_phase_1_is_that_of_the_whole_box(run, painted):
-    config, classifier = predict.load_classifier(run)
+    trained = kg.load(run)
+    config, classifier = trained.config, trained.networks["classify"]
     density, _ = data.load(painted[2], config)
     tiled = predict.predict_field(classifier, density, config)
     wrapped = np.pad(density, 8, mode="wrap")
@@ -62,14 +65,14 @@ def test_a_tiled_prediction_of_phase_1_is_that_of_the_whole_box(run, painted):
 
 
 def test_the_saved_model_is_the_run_in_a_process_without_our_code(run, tmp_path, invoke):
-    invoke("cascade", "export", run, tmp_path / "served")
+    invoke("cascade", "export", run, "--output", tmp_path / "served")
     box = np.random.default_rng(0).lognormal(size=(1, 16, 24, 16, 1)).astype(np.float32)
     np.save(tmp_path / "box.npy", box)
     code = ("import numpy as np, tensorflow as tf\n"
             f"model = tf.saved_model.load({str(tmp_path / 'served')!r})\n"
             f"np.save({str(tmp_path / 'out.npy')!r}, model.serve(np.load({str(tmp_path / 'box.npy')!r})).numpy())\n")
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), predict.load_run(run).network()(box), atol=1e-5)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), kg.load(run).network(box), atol=1e-5)
     assert json.loads((tmp_path / "served" / "kerasgal.json").read_text())["multiple"] == 8
 
 
@@ -84,20 +87,21 @@ def test_a_halo_model_is_fitted_and_put_into_haloes(painted, tmp_path, invoke):
 def test_evaluate_compares_runs_and_the_halo_model(run, painted, tmp_path, invoke, monkeypatch):
     monkeypatch.setattr(evaluate, "K1", 2.0)  # the box is too small for the triangles of 1.2 and 1.3 h/Mpc
     monkeypatch.setattr(evaluate, "K2", 2.5)
-    said = invoke("cascade", "evaluate", run, "--simulation", painted[2], "--output", tmp_path / "evaluation").stdout
+    said = invoke("cascade", "evaluate", run, painted[2], "--output", tmp_path / "evaluation").stdout
     assert "halo model" in said and "gain at 95%" in said
     result = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
-    assert set(result["predictions"]) == {"target", "run", "halo model"}
+    assert set(result["runs"]) == {"run"} and set(result["baselines"]) == {"halo model"}
+    assert result["baselines"]["halo model"]["parameters"]["alpha"] > 0
     for name in ("slices", "occupation", "power_spectrum", "counts", "bispectrum"):
         assert (tmp_path / "evaluation" / f"{name}.png").stat().st_size > 10_000
     shutil.copytree(run, tmp_path / "twin")
     invoke("cascade", "hod", painted[0], "--output", tmp_path / "hod.json")
-    invoke("cascade", "evaluate", run, tmp_path / "twin", "--simulation", painted[2], "--hod", tmp_path / "hod.json",
+    invoke("cascade", "evaluate", run, painted[2], "--compare", tmp_path / "twin", "--hod", tmp_path / "hod.json",
            "--output", tmp_path / "cross")
     crossed = json.loads((tmp_path / "cross" / "metrics.json").read_text())
     assert [row.pop("run") for row in crossed["table"]] == ["run", "twin"]
     assert crossed["table"][0] == crossed["table"][1]
-    done = invoke("cascade", "evaluate", run, "--simulation", painted[0], "--output", tmp_path / "no", check=False)
+    done = invoke("cascade", "evaluate", run, painted[0], "--output", tmp_path / "no", check=False)
     assert done.returncode == 1 and "was used in the training of" in done.stderr and not (tmp_path / "no").exists()
 
 
@@ -105,7 +109,7 @@ def test_a_single_simulation_is_split_by_volume_and_tested_on_what_is_left(paint
     folder = tmp_path / "split"
     said = invoke("cascade", "train", painted[0], *TINY, "--run", folder).stdout
     assert "split by volume" in said
-    invoke("cascade", "evaluate", folder, "--simulation", painted[0], "--output", tmp_path / "evaluation")
+    invoke("cascade", "evaluate", folder, painted[0], "--output", tmp_path / "evaluation")
     result = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
     with Simulation(painted[0]) as simulation:
         inside = (simulation["galaxies/position"][...] >= 6.25).all(axis=1).sum()
@@ -138,8 +142,9 @@ def test_a_sweep_keeps_the_run_of_least_error(painted, tmp_path, invoke):
     assert sorted(row["w1"] for row in table) == [50, 500] and table[0]["mse_sub"] <= table[1]["mse_sub"]
     kept = json.loads((folder / "classify" / "config.json").read_text())["config"]["w1"]
     assert kept == table[0]["w1"]
-    run, (density, counts) = predict.load_run(folder), data.load(painted[1], predict.load_run(folder).config)
-    predicted = predict.predict_field(run.network(), density, run.config)[..., 1]
+    run = kg.load(folder)
+    density, counts = data.load(painted[1], run.config)
+    predicted = predict.predict_field(run.network, density, run.config)[..., 1]
     cubes = [(slice(x, x + 16), slice(y, y + 16), slice(z, z + 16)) for x in (0, 16) for y in (0, 16) for z in (0, 16)]
     by_hand = np.mean([(predicted[cube].sum() - counts[cube].sum())**2 for cube in cubes])
     assert table[0]["mse_sub"] == pytest.approx(by_hand, rel=1e-3)
@@ -157,12 +162,12 @@ def test_drawn_galaxies_follow_the_field():
 def test_the_spectrum_with_shot_noise_is_that_of_a_poisson_catalogue_of_the_field():
     rng = np.random.default_rng(0)
     mean = rng.lognormal(-2, 1, (32, 32, 32)).astype(np.float32)
-    sample = evaluate.Sample("box", 32.0, mean, {"target": [rng.poisson(mean).astype(np.float32)], "run": [mean]},
-                             {"run": mean})
+    run = "runs", "truth"
+    sample = evaluate.Sample(32.0, mean, {TRUTH: [rng.poisson(mean).astype(np.float32)], run: [mean]}, {run: mean})
     k, without, noisy, coefficient = evaluate.power(sample)
-    assert np.mean(noisy["run"] / noisy["target"]) == pytest.approx(1, abs=0.05)
-    assert np.mean(without["run"][4:] / without["target"][4:]) == pytest.approx(1, abs=0.1)
-    assert (coefficient["run"] > 0).all()
+    assert np.mean(noisy[run] / noisy[TRUTH]) == pytest.approx(1, abs=0.05)
+    assert np.mean(without[run][4:] / without[TRUTH][4:]) == pytest.approx(1, abs=0.1)
+    assert (coefficient[run] > 0).all()
 
 
 @pytest.mark.parametrize("case, code, message", [
@@ -172,7 +177,9 @@ def test_the_spectrum_with_shot_noise_is_that_of_a_poisson_catalogue_of_the_fiel
     ("patch", 2, "--patch 12 is not a multiple of 8"),
     ("large", 1, "fewer than the patch of 64"),
     ("sweep", 2, "accepted are w1=... and w2=..."),
+    ("sweep text", 2, "accepted is NAME=VALUES, with numbers"),
     ("sweep phase", 2, "goes with neither --phase nor --resume"),
+    ("sparse", 1, "0.125 particles for each cell of 0.195312 Mpc/h, and many cells none by chance"),
     ("exists", 1, "exists already; give --resume"),
     ("precision", 1, "trains wrongly without a GPU"),
     ("split", 1, "does not divide into training, validation and test cubes"),
@@ -182,6 +189,7 @@ def test_mistakes_in_training_are_one_line(case, code, message, painted, boxes, 
         "missing": [tmp_path / "none.h5"], "no galaxies": [boxes[0], "--cell", "0.78125"],
         "cell": [painted[0], "--cell", "9"], "patch": [painted[0], "--patch", "12"],
         "large": [painted[0], painted[1], "--patch", "64"], "sweep": [painted[0], "--sweep", "w3=1"],
+        "sweep text": [painted[0], "--sweep", "w1=much"], "sparse": [painted[0], "--cell", "0.1953125"],
         "sweep phase": [painted[0], "--sweep", "w1=1", "--phase", "classify"],
         "exists": [painted[0], "--run", run], "precision": [painted[0], "--precision", "mixed_bfloat16"],
         "split": [painted[0], "--patch", "24"],
@@ -206,7 +214,58 @@ def test_a_batch_without_any_galaxy_trains(painted, tmp_path, invoke):
     invoke("cascade", "train", alone, painted[1], *TINY, "--run", tmp_path / "run", "--stride", "16")
     history = (tmp_path / "run" / "regress" / "history.csv").read_text()
     assert "nan" not in history.lower()
-    config = replace(preset(TrainConfig, "demo"), {"patch": 16}, origin="test")
-    network = predict.load_run(tmp_path / "run").network()
-    field = predict.predict_field(network, np.ones((32, 32, 32), np.float32), config)
-    assert np.isfinite(field).all()
+    run = kg.load(tmp_path / "run")
+    assert np.isfinite(predict.predict_field(run.network, np.ones((32, 32, 32), np.float32), run.config)).all()
+
+
+def test_a_run_may_have_any_name(run, painted, tmp_path, invoke):
+    """Runs called by the words for what they are held against are judged like any other."""
+    names = ["target", "truth", "halo model", "baselines"]
+    for name in names:
+        shutil.copytree(run, tmp_path / name)
+    others = [part for name in names[1:] for part in ("--compare", tmp_path / name)]
+    said = invoke("cascade", "evaluate", tmp_path / "target", painted[2], *others, "--output", tmp_path / "all").stdout
+    assert "run halo model" in said and "\nhalo model " in said
+    result = json.loads((tmp_path / "all" / "metrics.json").read_text())
+    assert list(result["runs"]) == names and list(result["baselines"]) == ["halo model"]
+    rows = {row.pop("run"): row for row in result["table"]}
+    alone = kg.load(run).evaluate(painted[2])
+    expected = alone["table"][0]
+    assert expected.pop("run") == "run" and expected["galaxies"] != expected["true_galaxies"]
+    for name in names:
+        assert rows[name] == expected and result["runs"][name] == alone["runs"]["run"]
+    assert result["truth"] == alone["truth"] and result["baselines"] == alone["baselines"]
+
+
+def test_old_spellings_go_on_and_say_the_new_ones(run, painted, tmp_path, invoke):
+    shutil.copytree(run, tmp_path / "twin")
+    done = invoke("cascade", "evaluate", run, tmp_path / "twin", "--simulation", painted[2], "--output",
+                  tmp_path / "evaluation")
+    assert f"evaluate {run} {painted[2]} --compare {tmp_path / 'twin'}" in done.stderr
+    assert list(json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["runs"]) == ["run", "twin"]
+    assert "write --output" in invoke("cascade", "export", run, tmp_path / "served").stderr
+    done = invoke("cascade", "train", painted[0], *TINY, "--halving", 3, "--run", tmp_path / "halved")
+    assert "--halving is an old spelling: write --decay-epochs" in done.stderr
+    assert json.loads((tmp_path / "halved" / "classify" / "config.json").read_text())["config"]["decay_epochs"] == 3
+
+
+def test_a_run_folder_of_version_1_loads(run, painted, tmp_path, invoke):
+    """As kerasgal 0.1 wrote it, which knew no other decay than halving, and no domain."""
+    old = tmp_path / "old"
+    shutil.copytree(run, old)
+    for phase in ("classify", "regress"):
+        (old / phase / "domain.json").unlink()
+        stored = json.loads((old / phase / "config.json").read_text())
+        settings = stored["config"]
+        settings["halving"] = settings.pop("decay_epochs")
+        for name in ("decay", "decay_factor", "gradient_norm", "averaging", "accumulation"):
+            del settings[name]
+        (old / phase / "config.json").write_text(json.dumps({"app": "cascade", "config": settings}))
+    loaded, today = kg.load(old), kg.load(run)
+    assert loaded.config == today.config and loaded.config.decay_epochs == 4 and loaded.domain == {}
+    np.testing.assert_array_equal(loaded.predict(painted[2])["count"], today.predict(painted[2])["count"])
+    done = invoke("cascade", "predict", old, painted[2], "--output", tmp_path / "out.h5")
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert "does not say what it was trained on" in file.attrs["notes"]
+    invoke("cascade", "train", "--run", old, "--resume", "--epochs", 2)
+    assert done.returncode == 0 and (old / "regress" / "history.csv").read_text().count("\n") == 3

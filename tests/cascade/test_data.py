@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kerasgal.apps.cascade import data, metrics
-from kerasgal.errors import DataError
+from kerasgal.errors import DataError, DomainError
 from kerasgal.simulation import Simulation
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
@@ -62,6 +62,25 @@ def test_bad_fields_are_one_clear_line(message, cell, datasets, tmp_path):
             data.density(simulation, cell)
             data.galaxy_counts(simulation, cell)
     assert "\n" not in str(raised.value)
+
+
+def test_particles_sparser_than_cells_are_refused(tmp_path, caplog):
+    """An eighth of a particle for each cell; a field on such cells needs none."""
+    position = np.random.default_rng(0).uniform(0, 8, (64, 3))
+    with Simulation(write(tmp_path / "few.h5", final_position=position), require=()) as simulation:
+        with pytest.raises(DomainError, match="0.125 particles for each cell of 1 Mpc/h"):
+            data.density(simulation, 1.0)
+        with pytest.raises(DomainError, match="outside_domain=True"):
+            data.check_particles(simulation, 1.0)
+        assert data.density(simulation, 1.0, sparse=True).shape == (8, 8, 8) and not caplog.messages
+        notes = data.check_particles(simulation, 1.0, outside_domain=True)
+        assert len(notes) == 1 and caplog.messages == notes
+        assert data.check_particles(simulation, 2.0) == [] and data.density(simulation, 2.0).shape == (4, 4, 4)
+        assert data.features(simulation, 1.0)["particles_per_cell"] == 0.125
+    with Simulation(write(tmp_path / "field.h5", final_position=position, final_delta=np.zeros((8,) * 3)),
+                    require=()) as simulation:
+        assert data.check_particles(simulation, 1.0) == [] and data.density(simulation, 1.0).max() == 1
+        assert data.features(simulation, 1.0)["particles_per_cell"] is None
 
 
 def test_recall_precision_and_accuracy_are_scikit_learns():

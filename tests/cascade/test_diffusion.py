@@ -1,5 +1,11 @@
 """The mathematics of the diffusion model, against Gaussian fields, of which all is known in closed form."""
 
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -7,8 +13,9 @@ import tensorflow as tf
 from scipy import stats
 from tensorflow_probability import distributions
 
-from kerasgal.apps.cascade.diffusion import data, evaluate, sample, train, vdm
+from kerasgal.apps.cascade.diffusion import counts, data, evaluate, model, sample, train, vdm
 from kerasgal.apps.cascade.diffusion.config import DiffusionConfig
+from kerasgal.apps.cascade.diffusion.figures import HALO_MODEL, SHUFFLED, TRUTH
 from kerasgal.apps.cascade.diffusion.schedule import LearnedSchedule, LinearSchedule
 from kerasgal.config import preset, replace
 from kerasgal.errors import DataError
@@ -149,8 +156,7 @@ def test_the_prior_is_that_of_tensorflow_probability():
 
 @pytest.mark.parametrize("field", ["log", "count"])
 def test_the_probabilities_of_all_counts_add_up_to_one(field):
-    config = replace(preset(DiffusionConfig, "demo"), {"field": field, "maximum": 40}, "test")
-    levels = data.levels(config)
+    levels = counts.levels(field, 40)
     for gamma in (-8.0, -3.0, 1.0):
         seen = 2.3
         noise = ((seen - levels) * np.exp(-gamma / 2)).astype(np.float32)  # what makes z_0 / alpha_0 of each level
@@ -182,47 +188,42 @@ def test_the_learned_schedule_is_monotone_and_keeps_its_ends_for_any_weights(see
 
 
 TINY = {"patch": 8, "filters": 4, "levels": 1, "depth": 2, "batch": 4, "maximum": 7, "cell": 1.0, "stride": 8,
-        "field": "log", "gamma_max": 5.0, "groups": 0}
+        "field": "log", "gamma_max": 5.0, "norm_groups": 0}
 
 
 def tiny(**changed):
-    config = replace(preset(DiffusionConfig, "demo"), {**TINY, **changed}, "test")
-    model = train.compiled(config, np.array([[0.3, 0.8], [0.2, 0.7], [0.4, 0.9]])[:, :len(config.names)])
-    for place, variable in enumerate(model.network.trainable_variables):  # the last convolutions begin at zero
+    """A compiled model and its config."""
+    config = replace(preset(DiffusionConfig, "demo"), {**TINY, **changed})
+    made = train.compiled(config, np.array([[0.3, 0.8], [0.2, 0.7], [0.4, 0.9]])[:, :len(config.names)])
+    for place, variable in enumerate(made.network.trainable_variables):  # the last convolutions begin at zero
         variable.assign(np.random.default_rng(place).normal(0, 0.2, variable.shape))
-    return model
+    return made, config
 
 
-def batch_of(model, seed=0):
+def batch_of(config, seed=0):
     rng = np.random.default_rng(seed)
-    shape = (4, *[8] * model.config.dimensions, 1)
-    counts = rng.poisson(0.3, shape).astype(np.float32)
-    arrays = rng.lognormal(size=shape), data.field_of(counts, model.config), rng.normal(
-        0.3, 0.1, (4, len(model.config.names)))
+    shape = (4, *[8] * config.dimensions, 1)
+    galaxies = rng.poisson(0.3, shape).astype(np.float32)
+    arrays = rng.lognormal(size=shape), counts.field_of(galaxies, config.field), rng.normal(
+        0.3, 0.1, (4, len(config.names)))
     return tuple(tf.constant(array, tf.float32) for array in arrays)
 
 
 @pytest.mark.parametrize("weighting", ["bound", "velocity"])
 def test_the_schedules_gradient_is_that_of_the_variance(weighting, monkeypatch):
-    model = tiny(schedule="learned", weighting=weighting)
-    batch = batch_of(model)
+    made, config = tiny(schedule="learned", weighting=weighting)
+    batch = batch_of(config)
     seen = {}
-    monkeypatch.setattr(model.optimizer, "apply_gradients",
+    monkeypatch.setattr(made.optimizer, "apply_gradients",
                         lambda pairs: seen.update({variable.path: gradient for gradient, variable in pairs}))
-    start = np.array(model.seeds.state)
-    model.train_step(batch)
-    model.seeds.state.assign(start)
+    start = np.array(made.seeds.state)
+    made.train_step((batch,))
+    made.seeds.state.assign(start)
     with tf.GradientTape(persistent=True) as tape:
-        gammas = []
-
-        def noted(times):
-            gammas.append(model.schedule(times))
-            return gammas[-1]
-
-        parts = model.losses_of(batch, noted, [model.seeds] * 3, training=True)
-        losses = parts[0] + parts[1] + parts[2] * (1 + tf.exp(gammas[-1][0]) if weighting == "velocity" else 1)
+        parts, (gamma, _) = made.losses_of(batch, [made.seeds] * 3, training=True)
+        losses = parts[0] + parts[1] + parts[2] * (1 + tf.exp(gamma) if weighting == "velocity" else 1)
         loss, square = keras.ops.mean(losses), keras.ops.mean(keras.ops.square(losses))
-    for target, owner in ((square, model.schedule), (loss, model.network)):
+    for target, owner in ((square, made.schedule), (loss, made.network)):
         for variable in owner.trainable_variables:
             expected = np.asarray(tape.gradient(target, variable.value))
             assert np.abs(expected).max() > 0
@@ -230,32 +231,110 @@ def test_the_schedules_gradient_is_that_of_the_variance(weighting, monkeypatch):
 
 
 @pytest.mark.parametrize("changed", [
-    {}, {"dimensions": 3}, {"parameters": "Om0,sigma8"}, {"attention": True, "groups": 2}, {"prediction": "noise"},
-    {"dimensions": 3, "parameters": "Om0", "schedule": "learned", "attention": True},
+    {}, {"dimensions": 3}, {"parameters": "Om0,sigma8"}, {"attention": True, "norm_groups": 2},
+    {"prediction": "noise"}, {"dimensions": 3, "parameters": "Om0", "schedule": "learned", "attention": True},
 ])
 def test_every_kind_of_model_trains_a_step(changed):
-    model = tiny(**changed)
-    before = [np.array(variable) for variable in model.network.trainable_variables]
-    losses = model.train_step(batch_of(model))
+    made, config = tiny(**changed)
+    before = [np.array(variable) for variable in made.network.trainable_variables]
+    losses = made.train_step((batch_of(config),))
     assert np.isfinite(losses["loss"]) and losses["loss"] > 0
-    np.testing.assert_allclose(losses["loss"], sum(losses[name] for name in train.PARTS), rtol=1e-5)
+    np.testing.assert_allclose(losses["loss"], sum(losses[name] for name in model.PARTS), rtol=1e-5)
     moved = [np.abs(np.array(variable) - value).max() > 0 for variable, value in
-             zip(model.network.trainable_variables, before)]
+             zip(made.network.trainable_variables, before)]
     assert np.mean(moved) > 0.9
-    assert np.isfinite(model.test_step(batch_of(model))["loss"])
+    assert np.isfinite(made.test_step((batch_of(config),))["loss"])
+
+
+def test_the_bound_is_reported_whatever_is_lowered():
+    """Weights of what training lowers are not in history.csv, and validations have the same noise."""
+    made, config = tiny(weighting="velocity")
+    other, _ = tiny(weighting="bound")
+    batch = batch_of(config)
+    found = [{name: float(value) for name, value in one.test_step((batch,)).items()} for one in (made, other)]
+    assert found[0] == found[1]
+    np.testing.assert_array_equal(made(batch), made(batch))
+    assert not np.array_equal(made(batch, training=True), made(batch, training=True))
+    parts, (gamma, _) = made.losses_of(batch, (1, 2, 3), training=False)
+    made(batch)
+    np.testing.assert_allclose(made.losses[0], np.mean(parts[0] + parts[1] + parts[2] * (1 + np.exp(gamma))), rtol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("changed", [{}, {"dimensions": 3, "parameters": "Om0,sigma8", "schedule": "learned",
+                                          "prediction": "noise", "weighting": "bound", "field": "log"}])
+def test_the_model_survives_its_configuration_and_its_losses_are_float32(changed, policy, tmp_path):
+    keras.config.set_dtype_policy(policy)
+    try:
+        made, config = tiny(**changed)
+        again = model.VariationalDiffusion.from_config(made.get_config())
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert again.get_config() == made.get_config()
+    batch, path = batch_of(config), tmp_path / "model.weights.h5"
+    made.save_weights(path)
+    again.load_weights(path)
+    losses = made(batch)
+    assert losses.dtype == "float32" and losses.shape == (4, 3) and np.isfinite(losses).all()
+    np.testing.assert_array_equal(again(batch), losses)
+    for schedule in (made.schedule, LinearSchedule(-3.0, 4.0), LearnedSchedule(-3.0, 4.0)):
+        other = keras.layers.deserialize(keras.layers.serialize(schedule))
+        assert type(other) is type(schedule) and other.get_config() == schedule.get_config()
+
+
+def test_the_model_trains_and_draws_on_jax(tmp_path):
+    """In a fresh process, from one set of weights: losses, steps and draws are those of TensorFlow."""
+    pytest.importorskip("jax")
+    made, config = tiny(parameters="Om0", prediction="noise")
+    made.save_weights(tmp_path / "in.weights.h5")
+    batch = batch_of(config)
+    np.savez(tmp_path / "in.npz", *map(np.asarray, batch))
+    validated = {name: float(value) for name, value in made.test_step((batch,)).items()}
+    density = np.random.default_rng(0).lognormal(size=(16, 16)).astype(np.float32)
+    drawn = sample.draw(made, config, density, 2, steps=4, sampler="deterministic", parameters=[0.3])
+    program = ("import json, numpy as np, keras\n"
+               "from kerasgal.apps.cascade.diffusion import sample, train\n"
+               "from kerasgal.apps.cascade.diffusion.config import DiffusionConfig\n"
+               "from kerasgal.errors import SettingError\n"
+               "assert keras.backend.backend() == 'jax'\n"
+               f"config = DiffusionConfig(**json.load(open(r'{tmp_path}/config.json')))\n"
+               "made = train.compiled(config, np.array([[0.3], [0.2], [0.4]]))\n"
+               f"made.load_weights(r'{tmp_path}/in.weights.h5')\n"
+               f"batch = tuple(np.load(r'{tmp_path}/in.npz').values())\n"
+               "found = {'validated': made.evaluate(batch, batch_size=4, return_dict=True, verbose=0)}\n"
+               "density = np.random.default_rng(0).lognormal(size=(16, 16)).astype('f4')\n"
+               "drawn = sample.draw(made, config, density, 2, steps=4, sampler='deterministic', parameters=[0.3])\n"
+               "history = made.fit(batch, batch_size=4, epochs=6, shuffle=False, verbose=0).history\n"
+               "found.update(drawn=drawn.tolist(), losses=history['loss'], parts=sorted(history))\n"
+               "try:\n"
+               "    train.compiled(DiffusionConfig(schedule='learned'), None)\n"
+               "except SettingError as error:\n"
+               "    found['refused'] = str(error)\n"
+               f"json.dump(found, open(r'{tmp_path}/out.json', 'w'))")
+    (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
+    subprocess.run([sys.executable, "-c", program], check=True,
+                   env={**os.environ, "KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"})
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["parts"] == sorted(["loss", *model.PARTS])
+    # JAX draws other random numbers of the same seeds, so the losses are alike and not the same.
+    assert found["validated"]["prior"] == pytest.approx(validated["prior"], rel=1e-4)
+    assert found["validated"]["loss"] == pytest.approx(validated["loss"], rel=0.7)
+    assert np.isfinite(found["losses"]).all() and np.mean(found["losses"][3:]) < np.mean(found["losses"][:3])
+    assert np.mean(np.array(found["drawn"]) == drawn) > 0.99  # a count may lie between two
+    assert "needs KERAS_BACKEND=tensorflow" in found["refused"]
 
 
 def test_parameters_change_what_the_network_finds():
-    model = tiny(parameters="Om0,sigma8")
-    density, field, parameters = batch_of(model)
+    made, config = tiny(parameters="Om0,sigma8")
+    density, field, parameters = batch_of(config)
     gamma = tf.zeros(4)
-    one, other = (model.denoiser(density, values)(field, gamma) for values in (parameters, parameters + 0.2))
+    one, other = (made.denoiser(density, values)(field, gamma) for values in (parameters, parameters + 0.2))
     assert np.abs(np.asarray(one) - np.asarray(other)).max() > 1e-4
 
 
 def test_maps_hold_all_galaxies_of_the_box_along_each_axis():
     box = np.random.default_rng(0).poisson(0.2, (12, 12, 12)).astype(np.float32)
-    config = replace(preset(DiffusionConfig, "demo"), TINY | {"depth": 3}, "test")
+    config = replace(preset(DiffusionConfig, "demo"), TINY | {"depth": 3})
     maps = data.project("box", box, config)
     assert maps.shape == (12, 12, 12)
     for axis in range(3):
@@ -263,33 +342,34 @@ def test_maps_hold_all_galaxies_of_the_box_along_each_axis():
         np.testing.assert_array_equal(own.sum(axis=2), box.sum(axis=axis))
     np.testing.assert_array_equal(maps[..., 5], box[:, 3:6].sum(axis=1))
     with pytest.raises(DataError, match="deeper than the box of 12 cells"):
-        data.project("box", box, replace(config, {"depth": 13}, "test"))
+        data.project("box", box, replace(config, {"depth": 13}))
 
 
 @pytest.mark.parametrize("field", ["log", "count"])
 def test_counts_survive_the_way_to_the_field_and_back(field):
-    config = replace(preset(DiffusionConfig, "demo"), {"field": field}, "test")
-    counts = np.arange(64, dtype=np.float32)
-    np.testing.assert_array_equal(data.counts_of(data.field_of(counts, config), config), counts)
-    noisy = data.field_of(counts, config) + np.random.default_rng(0).normal(0, 5, 64)
-    np.testing.assert_array_equal(sample.NearestCount(data.levels(config))(noisy), data.counts_of(noisy, config))
+    given = np.arange(64, dtype=np.float32)
+    values = counts.field_of(given, field)
+    np.testing.assert_array_equal(counts.counts_of(values, field, 63), given)
+    noisy = values + np.random.default_rng(0).normal(0, 5, 64)
+    np.testing.assert_array_equal(sample.NearestCount(counts.levels(field, 63))(noisy),
+                                  counts.counts_of(noisy, field, 63))
 
 
 def test_patches_of_maps_come_in_eight_symmetries_with_their_parameters():
-    config = replace(preset(DiffusionConfig, "demo"), TINY | {"parameters": "Om0", "batch": 16}, "test")
+    config = replace(preset(DiffusionConfig, "demo"), TINY | {"parameters": "Om0", "batch": 16})
     rng = np.random.default_rng(0)
     samples = [(rng.uniform(size=(16, 16, 3)).astype(np.float32), np.array([value], np.float32),
                 rng.poisson(0.5, (16, 16, 3)).astype(np.float32)) for value in (0.2, 0.3)]
     seen, found = {}, iter(data.dataset(samples, config, 8, seed=1))
     for _ in range(2 * 3 * 4 * 8 // 16):
-        for density, field, parameter in zip(*next(found)):
+        for density, field, parameter in zip(*next(found)[0]):
             assert density.shape == field.shape == (8, 8, 1)
             seen.setdefault(round(float(np.sum(density)), 3), []).append((density.numpy(), float(parameter[0])))
     assert len(seen) == 24 and all(len({entry[0].tobytes() for entry in entries}) == 8 for entries in seen.values())
     for maps, (value,), _ in samples:
         sums = maps.reshape(2, 8, 2, 8, 3).sum(axis=(1, 3)).ravel()
         assert all({entry[1] for entry in seen[round(float(total), 3)]} == {value} for total in sums)
-    density, field, _ = next(iter(data.dataset(samples, config, 8)))
+    (density, field, _), = next(iter(data.dataset(samples, config, 8)))
     assert density.shape == (16, 8, 8, 1)
     np.testing.assert_array_equal(density[1, ..., 0], samples[0][0][:8, :8, 1])
     np.testing.assert_allclose(field[1, ..., 0], np.log2(1 + samples[0][2][:8, :8, 1]))
@@ -297,60 +377,61 @@ def test_patches_of_maps_come_in_eight_symmetries_with_their_parameters():
 
 @pytest.mark.parametrize("dimensions, changed", [(2, {}), (3, {}), (2, {"prediction": "noise"})])
 def test_tiles_leave_no_seams_where_the_border_is_wide_enough(dimensions, changed):
-    model = tiny(dimensions=dimensions, **changed)
-    run = sample.Run(model.config, model)
+    made, config = tiny(dimensions=dimensions, **changed)
     density = np.random.default_rng(0).lognormal(size=(24,) * dimensions).astype(np.float32)
-    whole = sample.draw(run, density, 2, steps=3, seed=4, tile=24 + 2 * 12, halo=12)
-    tiled = sample.draw(run, density, 2, steps=3, seed=4, tile=8 + 2 * 12, halo=12)
+    whole = sample.draw(made, config, density, 2, steps=3, seed=4, tile=24 + 2 * 12, context=12)
+    tiled = sample.draw(made, config, density, 2, steps=3, seed=4, tile=8 + 2 * 12, context=12)
     np.testing.assert_array_equal(whole, tiled)
     assert whole.shape == (2, *density.shape) and 0 < whole.mean() < 7 and (whole[0] != whole[1]).any()
 
 
 def test_a_draw_is_the_same_whatever_else_is_drawn():
-    run = sample.Run(tiny().config, tiny())
+    made, config = tiny()
     density = np.random.default_rng(0).lognormal(size=(16, 16)).astype(np.float32)
-    three, one = (sample.draw(run, density, draws, steps=4, seed=1) for draws in (3, 1))
+    three, one = (sample.draw(made, config, density, draws, steps=4, seed=1) for draws in (3, 1))
     np.testing.assert_array_equal(three[:1], one)
-    other = sample.draw(run, density, 1, steps=4, seed=2)
+    other = sample.draw(made, config, density, 1, steps=4, seed=2)
     assert (other != one).any()
 
 
 def test_the_sampler_as_a_model_draws_what_the_sampler_draws():
-    model = tiny(parameters="Om0", fourier=False)
-    run = sample.Run(model.config, model)
+    made, config = tiny(parameters="Om0", fourier=False)
     density = np.random.default_rng(0).lognormal(size=(16, 16)).astype(np.float32)
-    drawn = sample.draw(run, density, 1, steps=5, sampler="deterministic", seed=3, parameters=[0.3], halo=0)
+    drawn = sample.draw(made, config, density, 1, steps=5, sampler="deterministic", seed=3, parameters=[0.3], context=0)
     noise = np.random.default_rng([3, 0]).standard_normal(density.shape, np.float32)
     given = [density[None, ..., None], noise[None, ..., None], np.array([[0.3]], np.float32)]
-    found = sample.sampler_model(run, 5)(given)
+    found = sample.sampler_model(made, 5)(given)
     assert np.mean(np.asarray(found)[0, ..., 0] == drawn[0]) > 0.99  # a count may lie between two
+
+
+RUN = ("runs", "target")
 
 
 def samples_of(rng, bias, maps=40, draws=16):
     rate = rng.uniform(0.2, 2, (maps, 32, 32))
     return [evaluate.Sample(10.0, list(rate), list(rng.poisson(rate * bias).astype(float)),
-                            {evaluate.DRAWS: [rng.poisson(each, (draws, 32, 32)).astype(float) for each in rate]},
+                            {RUN: [rng.poisson(each, (draws, 32, 32)).astype(float) for each in rate]},
                             np.empty(0))]
 
 
 def test_ranks_are_even_for_a_calibrated_model_and_for_no_other():
     rng = np.random.default_rng(0)
-    values = [evaluate.evenness(evaluate.ranks(samples_of(rng, 1.0), seed=seed), 16)[2] for seed in range(10)]
+    values = [evaluate.evenness(evaluate.ranks(samples_of(rng, 1.0), RUN, seed=seed), 16)[2] for seed in range(10)]
     assert min(values) > 1e-3 and np.mean(values) > 0.1
-    assert evaluate.evenness(evaluate.ranks(samples_of(rng, 1.1)), 16)[2] < 1e-6
+    assert evaluate.evenness(evaluate.ranks(samples_of(rng, 1.1), RUN), 16)[2] < 1e-6
 
 
 def test_spectra_and_correlations_are_those_of_known_fields():
     rng = np.random.default_rng(1)
     item = samples_of(rng, 1.0, maps=6)[0]
-    item.drawn["halo model"] = [np.stack([field] * 2) for field in item.target]  # the truth itself
-    wave, mean, scatter = evaluate.spectra([item])
-    np.testing.assert_allclose(mean["halo model"], mean["target"])
+    item.drawn[HALO_MODEL] = [np.stack([field] * 2) for field in item.truth]  # the truth itself
+    wave, mean, scatter = evaluate.spectra([item], RUN)
+    np.testing.assert_allclose(mean[HALO_MODEL], mean[TRUTH])
     # White: Poisson noise and a rate without structure have the variance times the area of a cell.
-    expected = np.var(item.target) / np.mean(item.target)**2 * (10 / 32)**2
-    assert abs(mean["target"].mean() / expected - 1) < 0.1 and (scatter > 0).all() and scatter.shape == wave.shape
-    r = evaluate.correlation([item])
-    np.testing.assert_allclose(r["halo model"], 1)
-    assert abs(r["shuffled"].mean()) < 0.1 < r["diffusion"].mean()
-    found = evaluate.occupation([item])["halo model"]
+    expected = np.var(item.truth) / np.mean(item.truth)**2 * (10 / 32)**2
+    assert abs(mean[TRUTH].mean() / expected - 1) < 0.1 and (scatter > 0).all() and scatter.shape == wave.shape
+    r = evaluate.correlation([item], RUN)
+    np.testing.assert_allclose(r[HALO_MODEL], 1)
+    assert abs(r[SHUFFLED].mean()) < 0.1 < r[RUN].mean()
+    found = evaluate.occupation([item], HALO_MODEL)
     assert found["recall"] == found["precision"] == found["accuracy"] == 1

@@ -9,10 +9,11 @@ import h5py
 import numpy as np
 import pytest
 
+import kerasgal as kg
 from kerasgal.apps.cascade.diffusion import data, sample
 
 TINY = ["--preset", "demo", "--cell", "0.390625", "--patch", "16", "--depth", "8", "--filters", "4", "--levels", "1",
-        "--groups", "0", "--batch", "4", "--epochs", "1", "--steps-per-epoch", "3"]
+        "--norm-groups", "0", "--batch", "4", "--epochs", "1", "--steps-per-epoch", "3"]
 
 
 @pytest.fixture(scope="module")
@@ -50,20 +51,21 @@ def test_summary_prints_the_network(invoke):
     assert "Conv3D" in invoke("cascade", "diffusion", "summary", "--preset", "demo", "--dimensions", 3).stdout
 
 
-def test_sample_writes_draws_of_every_map(run, with_feedback, tmp_path, invoke):
+def test_predict_writes_draws_of_every_map(run, with_feedback, tmp_path, invoke):
     output = tmp_path / "out.h5"
-    said = invoke("cascade", "diffusion", "sample", run, with_feedback[2], "--draws", 3, "--steps", 4, "--axis", "y",
+    said = invoke("cascade", "diffusion", "predict", run, with_feedback[2], "--draws", 3, "--steps", 4, "--axis", "y",
                   "--output", output).stdout
     assert "3 draws for 4 maps along y of 32^2 cells" in said
-    trained = sample.load_run(run)
+    trained = kg.load(run)
     density, parameters, _ = data.load(with_feedback[2], trained.config, axes=(1,))
     with h5py.File(output) as file:
         assert file["count"].shape == (4, 3, 32, 32) and file.attrs["axis"] == "y"
-        expected = sample.draw(trained, density[..., 1], 3, steps=4, seed=1, parameters=parameters)
+        expected = sample.draw(trained.network, trained.config, density[..., 1], 3, steps=4, seed=1,
+                               parameters=parameters)
         np.testing.assert_array_equal(file["count"][1], expected)
-    invoke("cascade", "diffusion", "sample", run, with_feedback[2], "--draws", 1, "--steps", 2, "--sampler",
+    invoke("cascade", "diffusion", "predict", run, with_feedback[2], "--draws", 1, "--steps", 2, "--sampler",
            "deterministic", "--parameter", "A_SN1=3", "--output", output, "--overwrite")
-    done = invoke("cascade", "diffusion", "sample", run, with_feedback[2], "--output", output, check=False)
+    done = invoke("cascade", "diffusion", "predict", run, with_feedback[2], "--output", output, check=False)
     assert done.returncode == 1 and "exists already" in done.stderr
 
 
@@ -72,15 +74,17 @@ def test_evaluate_compares_with_regressor_and_halo_model(run, with_feedback, tmp
     invoke("cascade", "train", with_feedback[0], with_feedback[1], "--preset", "demo", "--patch", 16, "--filters", 2,
            "--recurrences", 1, "--batch", 4, "--epochs", 1, "--steps-per-epoch", 2, "--run", regressor)
     folder = tmp_path / "evaluation"
-    said = invoke("cascade", "diffusion", "evaluate", run, "--simulation", with_feedback[2], "--regressor", regressor,
+    said = invoke("cascade", "diffusion", "evaluate", run, with_feedback[2], "--regressor", regressor,
                   "--draws", 3, "--steps", 3, "--maps", 2, "--output", folder).stdout
-    assert "halo model" in said and "ranks of the target among 3 draws" in said
+    assert "halo model" in said and "ranks of the truth among 3 draws" in said
     result = json.loads((folder / "metrics.json").read_text())
-    assert result["maps"] == 2 and set(result["power"]) == {"target", "regressor", "halo model", "diffusion"}
-    assert len(result["power_scatter"]) == len(result["k"]) and set(result["response"]) == {"A_SN1"}
+    assert result["maps"] == 2 and list(result["runs"]) == ["run"]
+    assert set(result["baselines"]) == {"regressor", "halo model"}
+    entry = result["runs"]["run"]
+    assert len(entry["power_scatter"]) == len(result["k"]) and set(entry["response"]) == {"A_SN1"}
     for name in ("draws", "power_spectrum", "ranks", "response"):
         assert (folder / f"{name}.png").stat().st_size > 10_000
-    done = invoke("cascade", "diffusion", "evaluate", run, "--simulation", with_feedback[0], "--output",
+    done = invoke("cascade", "diffusion", "evaluate", run, with_feedback[0], "--output",
                   tmp_path / "no", check=False)
     assert done.returncode == 1 and "was used in the training of" in done.stderr and not (tmp_path / "no").exists()
 
@@ -89,10 +93,10 @@ def test_few_steps_are_compared_with_many(run, with_feedback, tmp_path, invoke, 
     from kerasgal.apps.cascade.diffusion import evaluate
 
     monkeypatch.setattr(evaluate, "STUDY", {"ancestral": (2, 4), "deterministic": (2, 3)})
-    said = invoke("cascade", "diffusion", "evaluate", run, "--simulation", with_feedback[2], "--draws", 2, "--steps", 2,
+    said = invoke("cascade", "diffusion", "evaluate", run, with_feedback[2], "--draws", 2, "--steps", 2,
                   "--maps", 1, "--study", "--output", tmp_path / "study").stdout
     assert "ancestral: P(k) within 10% of 4 ancestral steps from" in said and "deterministic: P(k) within" in said
-    study = json.loads((tmp_path / "study" / "metrics.json").read_text())["study"]
+    study = json.loads((tmp_path / "study" / "metrics.json").read_text())["runs"]["run"]["study"]
     assert study["ancestral"][1]["residual"] == 0 and study["deterministic"][0]["residual"] > 0
     assert (tmp_path / "study" / "steps.png").stat().st_size > 10_000
 
@@ -112,18 +116,18 @@ def test_boxes_are_trained_on_and_drawn_from(painted, tmp_path, invoke):
     folder = tmp_path / "run"
     invoke("cascade", "diffusion", "train", painted[0], *TINY, "--dimensions", 3, "--parameters", "Om0,sigma8",
            "--run", folder)
-    said = invoke("cascade", "diffusion", "sample", folder, painted[2], "--draws", 2, "--steps", 2, "--output",
+    said = invoke("cascade", "diffusion", "predict", folder, painted[2], "--draws", 2, "--steps", 2, "--output",
                   tmp_path / "out.h5").stdout
     assert "2 draws for a box of 32^3 cells" in said
     with h5py.File(tmp_path / "out.h5") as file:
         assert file["count"].shape == (2, 32, 32, 32) and "axis" not in file.attrs
-    invoke("cascade", "diffusion", "evaluate", folder, "--simulation", painted[2], "--draws", 2, "--steps", 2,
+    invoke("cascade", "diffusion", "evaluate", folder, painted[2], "--draws", 2, "--steps", 2,
            "--output", tmp_path / "evaluation")
     assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["maps"] == 1
 
 
 def test_the_saved_model_draws_in_a_process_without_our_code(run, tmp_path, invoke):
-    invoke("cascade", "diffusion", "export", run, tmp_path / "served", "--steps", 4)
+    invoke("cascade", "diffusion", "export", run, "--output", tmp_path / "served", "--steps", 4)
     rng = np.random.default_rng(0)
     arrays = [rng.lognormal(size=(2, 16, 16, 1)), rng.normal(size=(2, 16, 16, 1)), [[1.0], [2.0]]]
     arrays = [np.asarray(array, np.float32) for array in arrays]
@@ -133,7 +137,7 @@ def test_the_saved_model_draws_in_a_process_without_our_code(run, tmp_path, invo
             f"given = np.load({str(tmp_path / 'in.npz')!r})\n"
             f"np.save({str(tmp_path / 'out.npy')!r}, model.serve([given[name] for name in given.files]).numpy())\n")
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    expected = np.asarray(sample.sampler_model(sample.load_run(run), 4)(arrays))
+    expected = np.asarray(sample.sampler_model(kg.load(run).network, 4)(arrays))
     assert np.mean(np.load(tmp_path / "out.npy") == expected) > 0.99  # a count may lie between two
     description = json.loads((tmp_path / "served" / "kerasgal.json").read_text())
     assert description["steps"] == 4 and description["depth"] == 8
@@ -141,7 +145,7 @@ def test_the_saved_model_draws_in_a_process_without_our_code(run, tmp_path, invo
 
 @pytest.mark.parametrize("arguments, code, message", [
     (["--patch", "20", "--levels", "3"], 2, "cannot be halved 3 times"),
-    (["--filters", "6", "--groups", "4"], 2, "a multiple of --groups 4"),
+    (["--filters", "6", "--norm-groups", "4"], 2, "a multiple of --norm-groups 4"),
     (["--gamma-min", "9"], 2, "is not below --gamma-max"),
     (["--depth", "64"], 1, "deeper than the box of 32 cells"),
     (["--maximum", "1"], 1, "is the most that the model can have"),
@@ -157,16 +161,47 @@ def test_mistakes_in_training_are_one_line(arguments, code, message, painted, tm
 
 @pytest.mark.parametrize("arguments, code, message", [
     (["--parameter", "A_SN1"], 2, "accepted is NAME=VALUE"),
-    (["--parameter", "Om0=0.3"], 1, "was not trained with Om0"),
+    (["--parameter", "Om0=0.3"], 2, "was not trained with Om0"),
     (["--parameter", "A_SN1=nan"], 2, "accepted are finite numbers"),
     (["--output", "out.npy"], 2, "--output out.npy: accepted suffixes are .h5, .hdf5"),
-    (["--tile", "30"], 1, "does not fit the network"),
+    (["--tile", "30"], 2, "does not fit the network"),
 ])
 def test_mistakes_in_sampling_are_one_line(arguments, code, message, run, painted, with_feedback, tmp_path, invoke):
-    done = invoke("cascade", "diffusion", "sample", run, with_feedback[2], "--output", tmp_path / "out.h5", *arguments,
+    done = invoke("cascade", "diffusion", "predict", run, with_feedback[2], "--output", tmp_path / "out.h5", *arguments,
                   check=False)
     assert done.returncode == code and message in done.stderr and not (tmp_path / "out.h5").exists()
-    done = invoke("cascade", "diffusion", "sample", run, painted[2], "--output", tmp_path / "out.h5", check=False)
+    done = invoke("cascade", "diffusion", "predict", run, painted[2], "--output", tmp_path / "out.h5", check=False)
     assert done.returncode == 1 and "does not say its A_SN1" in done.stderr
     done = invoke("cascade", "predict", run, painted[2], "--output", tmp_path / "out.h5", check=False)
     assert done.returncode == 1 and "is not a run folder of cascade" in done.stderr
+
+
+def test_old_spellings_go_on_and_say_the_new_ones(run, painted, with_feedback, tmp_path, invoke):
+    done = invoke("cascade", "diffusion", "sample", run, with_feedback[2], "--draws", 1, "--steps", 1, "--output",
+                  tmp_path / "out.h5")
+    assert "sample is an old spelling: write predict" in done.stderr and (tmp_path / "out.h5").exists()
+    assert "sample" not in invoke("cascade", "diffusion", "--help").stdout
+    folder = tmp_path / "run"
+    done = invoke("cascade", "diffusion", "train", painted[0], *TINY[:-8], "--groups", 0, "--clip", 0.25, *TINY[-6:],
+                  "--run", folder)
+    assert "write --norm-groups" in done.stderr and "write --gradient-norm" in done.stderr
+    config = json.loads((folder / "config.json").read_text())["config"]
+    assert config["norm_groups"] == 0 and config["gradient_norm"] == 0.25
+
+
+def test_a_run_folder_of_version_1_loads(run, with_feedback, tmp_path):
+    """As kerasgal 0.1 wrote it: two settings with other names, and no domain."""
+    old = tmp_path / "old"
+    shutil.copytree(run, old)
+    (old / "domain.json").unlink()
+    settings = json.loads((old / "config.json").read_text())["config"]
+    settings["clip"], settings["groups"] = settings.pop("gradient_norm"), settings.pop("norm_groups")
+    for name in ("decay_factor", "decay_epochs", "accumulation"):
+        del settings[name]
+    (old / "config.json").write_text(json.dumps({"app": "cascade diffusion", "config": settings}))
+    loaded, today = kg.load(old), kg.load(run)
+    assert loaded.config == today.config and loaded.domain == {}
+    options = {"draws": 1, "steps": 2}
+    made = loaded.predict(with_feedback[2], **options)
+    np.testing.assert_array_equal(made["count"], today.predict(with_feedback[2], **options)["count"])
+    assert "does not say what it was trained on" in made.notes[0]

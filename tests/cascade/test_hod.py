@@ -10,7 +10,7 @@ from scipy import stats
 from kerasgal import nbody
 from kerasgal.apps.cascade import baseline, hod
 from kerasgal.apps.cascade.hod import HOD
-from kerasgal.errors import DataError
+from kerasgal.errors import DataError, ExistsError
 from kerasgal.grid import deposit_ngp
 from kerasgal.statistics import power_spectrum
 
@@ -153,12 +153,24 @@ def test_a_few_haloes_are_enough_and_none_are_not():
             hod.fit([sample])
 
 
-def test_the_halo_model_is_compared_where_every_simulation_has_haloes(painted, tmp_path, capsys):
+def test_the_halo_model_is_compared_where_every_simulation_has_haloes(painted, tmp_path, caplog):
     model, bare = HOD(11.5, 12.8, 1.0), tmp_path / "bare.h5"
     shutil.copy(painted[1], bare)
     with h5py.File(bare, "r+") as file:
         del file["halos"]
     assert baseline.comparable(model, painted[:2]) is model
-    assert baseline.comparable(None, [bare]) is None and capsys.readouterr().out == ""
+    assert baseline.comparable(None, [bare]) is None and not caplog.messages
     assert baseline.comparable(model, [painted[0], bare]) is None
-    assert f"{bare} has no halos/mass, halos/position, halos/radius" in capsys.readouterr().out
+    assert f"{bare} has no halos/mass, halos/position, halos/radius" in caplog.text
+
+
+def test_a_fitted_halo_model_survives_its_file(tmp_path):
+    model = HOD(11.5, 12.8, 1.0)
+    baseline.write(tmp_path / "hod.json", model, ["box.h5"])
+    assert baseline.read(str(tmp_path / "hod.json")) == model
+    assert baseline.chosen(tmp_path / "hod.json", None, []) == baseline.chosen(model, None, []) == model
+    with pytest.raises(ExistsError, match="overwrite=True"):
+        baseline.make([], tmp_path / "hod.json")
+    (tmp_path / "hod.json").write_text("{}")
+    with pytest.raises(DataError, match="is not a halo model"):
+        baseline.read(tmp_path / "hod.json")

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from kerasgal.apps.cascade.config import SCALINGS
-from kerasgal.config import setting
-from kerasgal.errors import DataError
+from kerasgal.config import default, setting
+from kerasgal.errors import SettingError
 from kerasgal.training import TrainingConfig
 
 APP = "cascade diffusion"
@@ -14,6 +14,16 @@ FIELDS = ("log", "count")
 @dataclass(frozen=True)
 class DiffusionConfig(TrainingConfig):
     """Maps or boxes, noise, network and optimiser of one diffusion run."""
+
+    groups = {
+        "Maps or boxes": ("dimensions", "cell", "depth", "patch", "stride", "field", "maximum", "scaling",
+                          "parameters"),
+        "Noise and loss": ("schedule", "gamma_min", "gamma_max", "prediction", "weighting"),
+        "Network": ("filters", "levels", "norm_groups", "dropout", "attention", "fourier"),
+        "Optimiser": ("learning_rate", "decay", "decay_factor", "decay_epochs", "weight_decay", "gradient_norm",
+                      "averaging"),
+    }
+    renamed = {"clip": "gradient_norm", "groups": "norm_groups"}
 
     dimensions: int = setting(2, "2 for maps, the sums along one axis of slabs of the box; 3 for boxes.", minimum=2,
                               maximum=3)
@@ -41,36 +51,29 @@ class DiffusionConfig(TrainingConfig):
     filters: int = setting(48, "Filters of the network's first level, even; doubled with every further one.", demo=24,
                            minimum=4)
     levels: int = setting(4, "Levels of the U-Net above its bottleneck.", demo=2, minimum=1)
-    groups: int = setting(8, "Channels are normalised in so many groups over the whole patch; 0: cell by cell, which "
-                             "leaves no seams between tiles.", minimum=0)
+    norm_groups: int = setting(8, "Channels are normalised in so many groups over the whole patch; 0: cell by cell, "
+                                  "which leaves no seams between tiles.", minimum=0)
     dropout: float = setting(0.1, "Share of the activations that dropout takes away.", demo=0.0, minimum=0.0,
                              maximum=0.99)
     attention: bool = setting(True, "Self-attention at the bottleneck.", demo=False)
     fourier: bool = setting(False, "Give the network sines and cosines of the noisy field, too.", demo=True)
-    learning_rate: float = setting(1e-4, "Learning rate of Adam.", demo=3e-3, minimum=0.0)
-    decay: str = setting("none", "How the learning rate falls: it does not, or to zero along a cosine.", demo="cosine",
-                         choices=("none", "cosine"))
     weight_decay: float = setting(1e-5, "Decay of the weights, times the learning rate.", minimum=0.0)
-    clip: float = setting(0.5, "Largest norm of the gradient; 0 does not clip it.", minimum=0.0)
-    averaging: float = setting(0.9999, "Momentum of the running average of the weights, which draws; 0: none.",
-                               demo=0.99, minimum=0.0, maximum=0.99999)
-    batch: int = setting(12, "Patches per step, over all devices.", demo=16, minimum=1)
-    epochs: int = setting(400, "Epochs; each ends with validation and a checkpoint.", demo=14, minimum=1,
-                          resumable=True)
-    steps_per_epoch: int = setting(1250, "Steps per epoch.", demo=125, minimum=1)
+    learning_rate: float = default(1e-4, demo=3e-3)
+    decay: str = default("none", demo="cosine")
+    gradient_norm: float = default(0.5)
+    averaging: float = default(0.9999, demo=0.99)
+    batch: int = default(12, demo=16)
+    epochs: int = default(400, demo=14)
+    steps_per_epoch: int = default(1250, demo=125)
 
-    def __post_init__(self):
+    def check(self):
         if self.patch % 2**self.levels:
-            raise DataError(f"--patch {self.patch} cannot be halved {self.levels} times, once per level: give a "
-                            f"multiple of {2**self.levels}, or fewer --levels")
-        if self.groups and self.filters % self.groups or self.filters % 2:
-            raise DataError(f"--filters {self.filters} must be even and a multiple of --groups {self.groups}")
+            raise SettingError(f"patch={self.patch} cannot be halved {self.levels} times, once per level: give a "
+                               f"multiple of {2**self.levels}, or fewer `levels`")
+        if self.norm_groups and self.filters % self.norm_groups or self.filters % 2:
+            raise SettingError(f"filters={self.filters} must be even and a multiple of norm_groups={self.norm_groups}")
         if not self.gamma_min < self.gamma_max:
-            raise DataError(f"--gamma-min {self.gamma_min:g} is not below --gamma-max {self.gamma_max:g}")
-
-    @property
-    def decays_over_epochs(self):
-        return self.decay != "none"
+            raise SettingError(f"gamma_min={self.gamma_min:g} is not below gamma_max={self.gamma_max:g}")
 
     @property
     def names(self):

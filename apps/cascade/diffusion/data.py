@@ -3,9 +3,11 @@
 import numpy as np
 
 from kerasgal.apps.cascade import data
+from kerasgal.apps.cascade.diffusion.counts import field_of
 from kerasgal.errors import DataError
 from kerasgal.pipeline import patches, tiles
-from kerasgal.simulation import Simulation
+from kerasgal.run import display_name
+from kerasgal.simulation import opened
 
 
 def slabs(field, depth, axis):
@@ -18,7 +20,7 @@ def slabs(field, depth, axis):
     return field.reshape(*field.shape[:2], number, depth).sum(axis=-1)
 
 
-def project(path, field, config, axes=(0, 1, 2)):
+def project(source, field, config, axes=(0, 1, 2)):
     """A box as the configuration has it: itself, (n, n, n), or its maps along axes, (n, n, maps).
 
     Raises DataError for slabs deeper than the box.
@@ -26,41 +28,42 @@ def project(path, field, config, axes=(0, 1, 2)):
     if config.dimensions == 3:
         return field
     if config.depth > len(field):
-        raise DataError(f"{path}: a slab of --depth {config.depth} is deeper than the box of {len(field)} cells")
+        raise DataError(f"{display_name(source)}: depth={config.depth} is a slab deeper than the box of {len(field)} "
+                        "cells")
     return np.concatenate([slabs(field, config.depth, axis) for axis in axes], axis=-1)
 
 
-def load(path, config, axes=(0, 1, 2)):
-    """Density and galaxies of the Simulation file `path`, and its parameters.
+def load(source, config, axes=(0, 1, 2)):
+    """Density and galaxies of a Simulation or its path, and its parameters.
 
     Returns density, in units of the mean, and galaxies in each cell, (n, n, n) float32 or for maps (n, n, maps), and
     parameters, (p,) float32. Raises DataError as `cascade.data.load` does, for a slab deeper than the box, a cell
     with more galaxies than `config.maximum`, and a parameter that the file has not.
     """
-    counts = galaxies(path, config, axes)
-    return *given(path, config, axes), counts
+    with opened(source, ()) as simulation:
+        counts = galaxies(simulation, config, axes)
+        return *given(simulation, config, axes), counts
 
 
-def given(path, config, axes=(0, 1, 2), known=None):
-    """What draws are conditioned on: the density and the parameters of `load`, `known` ones not from the file."""
-    with Simulation(path, require=()) as simulation:
-        density, parameters = data.density(simulation, config.cell), parameters_of(simulation, config, known or {})
+def given(simulation, config, axes=(0, 1, 2), *, known=None, sparse=False):
+    """What draws are conditioned on: the density and the parameters of `load`, `known` ones not from the simulation."""
+    density = data.density(simulation, config.cell, sparse=sparse)
     depth = config.depth if config.dimensions == 2 else 1
-    return project(path, density, config, axes) / depth, parameters
+    return (project(simulation, density, config, axes) / depth,
+            parameters_of(simulation, config, known or {}))
 
 
-def galaxies(path, config, axes=(0, 1, 2)):
+def galaxies(simulation, config, axes=(0, 1, 2)):
     """The galaxies of `load`."""
-    with Simulation(path, require=()) as simulation:
-        counts = np.rint(project(path, data.galaxy_counts(simulation, config.cell), config, axes))
+    counts = np.rint(project(simulation, data.galaxy_counts(simulation, config.cell), config, axes))
     if counts.max() > config.maximum:
-        raise DataError(f"{path} has a cell with {counts.max():g} galaxies; --maximum {config.maximum} is the most "
-                        "that the model can have")
+        raise DataError(f"{simulation.path} has a cell with {counts.max():g} galaxies; maximum={config.maximum} is the "
+                        "most that the model can have")
     return counts
 
 
 def parameters_of(simulation, config, known):
-    """The parameters of an opened Simulation file that the network is given, (p,) float32, `known` ones not from it."""
+    """The parameters of a Simulation that the network is given, (p,) float32, `known` ones not from it."""
     known = simulation.parameters | known
     missing = [name for name in config.names if name not in known]
     if missing:
@@ -68,28 +71,8 @@ def parameters_of(simulation, config, known):
     return np.array([known[name] for name in config.names], np.float32)
 
 
-def levels(config):
-    """The field's value for every number of galaxies from 0 to the maximum, (maximum + 1,) float32."""
-    return field_of(np.arange(config.maximum + 1, dtype=np.float32), config)
-
-
-def field_of(counts, config):
-    """The field that is noised, of numbers of galaxies."""
-    return np.log2(1 + counts) if config.field == "log" else counts
-
-
-def halfway(values):
-    """What lies half way between each of some rising values and the next."""
-    return (values[1:] + values[:-1]) / 2
-
-
-def counts_of(field, config):
-    """The numbers of galaxies whose field is nearest to the given one, float32."""
-    return np.searchsorted(halfway(levels(config)), field).astype(np.float32)
-
-
 def dataset(samples, config, stride, *, seed=None, first=0, full=False):
-    """Batches of (density, field, parameters) as a tf.data.Dataset: patches of what `load` gives for each simulation.
+    """Batches of ((density, field, parameters),) as a tf.data.Dataset: patches of what `load` gives of simulations.
 
     With a seed an endless stream from sample `first` on, in all symmetries of the square or cube; without one, every
     patch once. Density and field are (batch, x, y, 1) or (batch, x, y, z, 1), parameters (batch, p).
@@ -99,17 +82,18 @@ def dataset(samples, config, stride, *, seed=None, first=0, full=False):
     flat = config.dimensions == 2
     volumes, corners, rows = [], [], []
     for density, parameters, counts in side_by_side(samples) if flat else samples:
-        volumes.append((density[..., None], field_of(counts, config)[..., None]))
+        volumes.append((density[..., None], field_of(counts, config.field)[..., None]))
         corners.append(tiles(density.shape, (stride, stride, 1) if flat else stride))
         owner = corners[-1] % density.shape[2] if flat else np.zeros(len(corners[-1]), int)
         rows.append(np.atleast_2d(parameters)[owner])
     side = (config.patch, config.patch, 1) if flat else config.patch
     stream = patches(volumes, corners, side, config.batch, targets=rows, seed=seed, first=first, full=full,
                      symmetries=None if seed is None else "square" if flat else "reflections")
+    # One thing to Keras, all of it what the model is given: its output is the loss.
     if flat:
-        stream = stream.map(lambda density, field, parameters: (tf.squeeze(density, 3), tf.squeeze(field, 3),
-                                                                parameters))
-    return stream
+        return stream.map(lambda density, field, parameters: ((tf.squeeze(density, 3), tf.squeeze(field, 3),
+                                                               parameters),))
+    return stream.map(lambda *batch: (batch,))
 
 
 def side_by_side(samples):

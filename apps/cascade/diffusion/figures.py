@@ -2,67 +2,96 @@
 
 import numpy as np
 
-from kerasgal.plotting import figure, save
+from kerasgal.plotting import figure
 
-COLOUR = {"target": "0.2", "diffusion": "C0", "regressor": "C2", "halo model": "C1", "shuffled": "0.7"}
+TRUTH = ("truth", "")  # (kind, name): the run's is ("runs", its name), whatever that is
+REGRESSOR, HALO_MODEL = ("baselines", "regressor"), ("baselines", "halo model")
+SHUFFLED = ("baselines", "another map's density")
+COLOUR = {TRUTH: "0.2", REGRESSOR: "C2", HALO_MODEL: "C1", SHUFFLED: "0.7"}
 
 
-def draws(item, path, most=3):
-    """A map's density, its true galaxies and some draws; of a box, a slab of it."""
-    def flat(field):
-        return field if field.ndim == 2 else field[:, :, :max(1, len(field) // 8)].sum(axis=2)
+def label(key):
+    """What a legend calls the truth, the run's draws or a baseline."""
+    kind, name = key
+    return {"truth": "truth", "runs": "draws"}.get(kind, name)
 
-    drawn = item.drawn["diffusion"][0][:most]
-    panels = [("dark matter", np.log10(np.maximum(flat(item.density[0]), 1e-2)), None),
-              ("galaxies: target", flat(item.target[0]), (0, 4)),
-              *((f"galaxies: draw {number + 1}", flat(field), (0, 4)) for number, field in enumerate(drawn))]
-    drawing, axes = figure(len(panels), width=3.2, height=3.6, sharey=True)
-    for axis, (name, image, limits) in zip(axes, panels):
+
+def colour(key):
+    """The colour of the truth, the run's draws or a baseline."""
+    return COLOUR.get(key, "C0")
+
+
+def panels_of(panels, boxsize):
+    """Images side by side: [(title, image (n, n), limits of its colours or None)]."""
+    drawing, axes = figure(len(panels), width=3.2, height=3.6, sharey=True, squeeze=False)
+    for axis, (name, image, limits) in zip(axes[0], panels):
         low, high = limits or np.percentile(image, (1, 99.8))
-        axis.imshow(image.T, origin="lower", extent=(0, item.boxsize, 0, item.boxsize), cmap="magma", vmin=low,
-                    vmax=high, interpolation="nearest")
+        axis.imshow(image.T, origin="lower", extent=(0, boxsize, 0, boxsize), cmap="magma", vmin=low, vmax=high,
+                    interpolation="nearest")
         axis.set(title=name, xlabel="x [Mpc/h]")
-    axes[0].set_ylabel("y [Mpc/h]")
-    save(drawing, path)
+    axes[0, 0].set_ylabel("y [Mpc/h]")
+    return drawing
 
 
-def spectra(k, mean, scatter, correlation, path):
-    """Power spectra with the draws' scatter, their ratios to the target's, and correlation coefficients."""
+def flat(field):
+    """A map as it is; of a box, a slab of it."""
+    return field if field.ndim == 2 else field[:, :, :max(1, len(field) // 8)].sum(axis=2)
+
+
+def drawn_panels(drawn):
+    """The panels of draws, (draws, n, n) or (draws, n, n, n)."""
+    return [(f"galaxies: draw {number + 1}", flat(field), (0, 4)) for number, field in enumerate(drawn)]
+
+
+def prediction(drawn, boxsize):
+    """Some draws of a map; of a box, a slab of it."""
+    return panels_of(drawn_panels(drawn), boxsize)
+
+
+def draws(item, run, most=3):
+    """A map's density, its true galaxies and some draws; of a box, a slab of it."""
+    panels = [("dark matter", np.log10(np.maximum(flat(item.density[0]), 1e-2)), None),
+              ("galaxies: truth", flat(item.truth[0]), (0, 4)), *drawn_panels(item.drawn[run][0][:most])]
+    return panels_of(panels, item.boxsize)
+
+
+def spectra(k, mean, run, scatter, correlation):
+    """Power spectra with the draws' scatter, their ratios to the truth's, and correlation coefficients."""
     drawing, (left, middle, right) = figure(3, width=4)
-    for name, values in mean.items():
-        left.loglog(k, values, color=COLOUR[name], label=name)
-        if name != "target":
-            middle.plot(k, values / mean["target"], color=COLOUR[name])
-    for axis, unit in ((left, 1), (middle, mean["target"])):
-        axis.fill_between(k, (mean["diffusion"] - scatter) / unit, (mean["diffusion"] + scatter) / unit, alpha=0.25,
-                          color=COLOUR["diffusion"], linewidth=0)
-    for name, values in correlation.items():
-        right.plot(k, values, color=COLOUR[name], label="another map's density" if name == "shuffled" else name)
+    for key, values in mean.items():
+        left.loglog(k, values, color=colour(key), label=label(key))
+        if key != TRUTH:
+            middle.plot(k, values / mean[TRUTH], color=colour(key))
+    for axis, unit in ((left, 1), (middle, mean[TRUTH])):
+        axis.fill_between(k, (mean[run] - scatter) / unit, (mean[run] + scatter) / unit, alpha=0.25, color=colour(run),
+                          linewidth=0)
+    for key, values in correlation.items():
+        right.plot(k, values, color=colour(key), label=label(key))
     left.set(xlabel="k [h/Mpc]", ylabel="P(k), shot noise included")
-    middle.set(xlabel="k [h/Mpc]", ylabel="ratio to target", ylim=(0, 2), xscale="log")
+    middle.set(xlabel="k [h/Mpc]", ylabel="ratio to the truth", ylim=(0, 2), xscale="log")
     middle.axhspan(0.75, 1.25, color="0.93", zorder=0)
-    right.set(xlabel="k [h/Mpc]", ylabel="correlation with the target, r(k)", ylim=(-0.2, 1.02), xscale="log")
+    right.set(xlabel="k [h/Mpc]", ylabel="correlation with the truth, r(k)", ylim=(-0.2, 1.02), xscale="log")
     for axis in (left, middle, right):
         axis.xaxis.set_minor_formatter("")
     for axis in (left, right):
         axis.legend(frameon=False, fontsize=8)
-    save(drawing, path)
+    return drawing
 
 
-def ranks(observed, expected, p, path):
-    """Ranks of the target among the draws, beside even ones."""
+def ranks(observed, expected, p):
+    """Ranks of the truth among the draws, beside even ones."""
     drawing, axis = figure()
     place = np.arange(len(observed))
-    axis.bar(place, observed, width=0.9, color=COLOUR["diffusion"], alpha=0.7)
+    axis.bar(place, observed, width=0.9, color="C0", alpha=0.7)
     axis.step(np.append(place, len(place)) - 0.5, np.append(expected, expected[-1]), where="post", color="0.2")
     axis.fill_between(np.append(place, len(place)) - 0.5, *(np.append(expected, expected[-1]) + sign * np.sqrt(
         np.append(expected, expected[-1])) for sign in (-1, 1)), step="post", color="0.2", alpha=0.15, linewidth=0)
-    axis.set(xlabel="rank of the target among the draws, from low to high", ylabel="blocks", xticks=[],
+    axis.set(xlabel="rank of the truth among the draws, from low to high", ylabel="blocks", xticks=[],
              title=f"even with p = {p:.2g}")
-    save(drawing, path)
+    return drawing
 
 
-def study(result, path):
+def study(result):
     """Power spectra with few steps relative to that of the longest ancestral sampler, and the mean residuals."""
     k, longest = np.array(result["k"]), np.array(result["ancestral"][-1]["power"])
     drawing, axes = figure(3, width=4)
@@ -80,10 +109,10 @@ def study(result, path):
     axes[2].set(xlabel="steps", ylabel="mean residual of P(k)", xscale="log", yscale="log")
     axes[0].legend(frameon=False, fontsize=8)
     axes[2].legend(frameon=False, fontsize=8)
-    save(drawing, path)
+    return drawing
 
 
-def response(k, result, path):
+def response(k, result):
     """Spectra of draws with each parameter high, over those with it low."""
     drawing, axis = figure()
     for name, sides in result.items():
@@ -95,4 +124,4 @@ def response(k, result, path):
     axis.set(xlabel="k [h/Mpc]", ylabel="P(k), high over low", xscale="log")
     axis.xaxis.set_minor_formatter("")
     axis.legend(frameon=False, fontsize=8)
-    save(drawing, path)
+    return drawing

@@ -1,39 +1,20 @@
 """Galaxies drawn from the diffusion model, given the dark matter of a whole map or box."""
 
-from dataclasses import dataclass
-
 import keras
 import numpy as np
 
-from kerasgal.apps.cascade.diffusion import data, vdm
-from kerasgal.apps.cascade.diffusion.config import APP, DiffusionConfig
-from kerasgal.apps.cascade.diffusion.train import VariationalDiffusion
-from kerasgal.files import replacing
+from kerasgal.apps.cascade.diffusion import counts, vdm
 from kerasgal.tiling import predict_box
-from kerasgal.training import load_config, load_weights
 
 SAMPLERS = ("ancestral", "deterministic")
 CONTEXT = 16  # cells of a tile's border that are thrown away
 WHOLE = 1024  # cells per side of a map that pass through the network at once
 
 
-@dataclass
-class Run:
-    """A trained run: its configuration, and network and schedule with their best weights."""
-
-    config: DiffusionConfig
-    model: VariationalDiffusion
-
-    def gammas(self, steps):
-        """gamma at evenly spaced times from 1 down to 0, (steps + 1,)."""
-        gamma, _ = self.model.schedule(np.linspace(1, 0, steps + 1, dtype=np.float32))
-        return np.asarray(gamma).tolist()
-
-
-def load_run(folder):
-    """A `Run` from its folder; raises DataError if it is none."""
-    config = load_config(folder, DiffusionConfig, APP)
-    return Run(config, load_weights(VariationalDiffusion(config), folder))
+def gammas(model, steps):
+    """gamma at evenly spaced times from 1 down to 0, (steps + 1,), by the schedule of a `VariationalDiffusion`."""
+    gamma, _ = model.schedule(np.linspace(1, 0, steps + 1, dtype=np.float32))
+    return np.asarray(gamma).tolist()
 
 
 class Finder:
@@ -42,36 +23,38 @@ class Finder:
     Blocks are (tiles, x, y, draws + 1) or (tiles, x, y, z, draws + 1).
     """
 
-    def __init__(self, run, parameters):
-        self.run, self.parameters, self.gamma = run, np.asarray(parameters, np.float32), None
+    def __init__(self, model, parameters):
+        self.model, self.parameters, self.gamma = model, np.asarray(parameters, np.float32), None
 
     def predict_on_batch(self, blocks):
         draws = blocks.shape[-1] - 1
         z = np.moveaxis(blocks[..., :-1], -1, 1).reshape(-1, *blocks.shape[1:-1], 1)
         density = np.repeat(blocks[..., -1:], draws, axis=0)
         gamma = np.full(len(z), self.gamma, np.float32)
-        rows = [np.tile(self.parameters, (len(z), 1))] if self.run.config.names else []
-        found = self.run.model.network.predict_on_batch([z, density, gamma, *rows])
-        found = vdm.noise_of(found, z, gamma, self.run.config.prediction)
+        rows = [np.tile(self.parameters, (len(z), 1))] if self.model.parameters else []
+        found = self.model.network.predict_on_batch([z, density, gamma, *rows])
+        found = vdm.noise_of(found, z, gamma, self.model.prediction)
         return np.moveaxis(np.asarray(found).reshape(len(blocks), draws, *blocks.shape[1:-1]), 1, -1)
 
 
-def draw(run, density, draws, *, steps, sampler="ancestral", seed=0, parameters=(), tile=None, context=CONTEXT,
-         progress=None):
+def draw(model, config, density, draws, *, steps, sampler="ancestral", seed=0, parameters=(), tile=None,
+         context=CONTEXT, progress=None):
     """Galaxies in each cell of a periodic map or box, drawn given its density: (draws, n, n) or (draws, n, n, n).
 
+    model: a `VariationalDiffusion`, and its config.
     density: (n, n) or (n, n, n) in units of the mean. steps: of the sampler, "ancestral" or "deterministic".
     parameters: of the simulation, (p,), where the run was trained with some.
-    tile, context: cells per side that pass through the network at once, and of its border that are thrown away. The noise
-        is that of the whole field, and only what the network finds in it is put together from tiles, in every step:
-        where the context reaches as far as the network sees, and with --groups 0, seams are none.
-    progress: called as progress(done, total) in steps. warn: called with a line when memory runs out and the tile is
-        halved. Draw i of a seed is the same whatever the number of draws.
+    tile, context: cells per side that pass through the network at once, and of its border that are thrown away. The
+        noise is that of the whole field, and only what the network finds in it is put together from tiles, in every
+        step: where the context reaches as far as the network sees, and with norm_groups=0, seams are none.
+    progress: called as progress(done, total) in steps.
+
+    Draw i of a seed is the same whatever the number of draws.
     """
-    multiple = 2**run.config.levels
+    multiple = 2**config.levels
     if tile is None:
-        tile = WHOLE if run.config.dimensions == 2 else run.config.patch + 2 * context
-    finder = Finder(run, parameters)
+        tile = WHOLE if config.dimensions == 2 else config.patch + 2 * context
+    finder = Finder(model, parameters)
     streams = [np.random.default_rng([seed, number]) for number in range(draws)]
     done = iter(range(1, steps + 1))
 
@@ -86,10 +69,10 @@ def draw(run, density, draws, *, steps, sampler="ancestral", seed=0, parameters=
             progress(next(done), steps)
         return found
 
-    gammas = run.gammas(steps)
-    field = vdm.ancestral(denoise, gammas, noise(), noise) if sampler == "ancestral" else \
-        vdm.deterministic(denoise, gammas, noise())
-    return np.moveaxis(data.counts_of(field, run.config), -1, 0)
+    places = gammas(model, steps)
+    field = vdm.ancestral(denoise, places, noise(), noise) if sampler == "ancestral" else \
+        vdm.deterministic(denoise, places, noise())
+    return np.moveaxis(counts.counts_of(field, config.field, config.maximum), -1, 0)
 
 
 @keras.saving.register_keras_serializable("kerasgal")
@@ -101,7 +84,7 @@ class NearestCount(keras.layers.Layer):
         self.levels = np.asarray(levels, np.float32)
 
     def call(self, field):
-        place = keras.ops.searchsorted(data.halfway(self.levels), keras.ops.reshape(field, (-1,)))
+        place = keras.ops.searchsorted(counts.halfway(self.levels), keras.ops.reshape(field, (-1,)))
         return keras.ops.cast(keras.ops.reshape(place, keras.ops.shape(field)), "float32")
 
     def compute_output_shape(self, shape):
@@ -112,30 +95,15 @@ class NearestCount(keras.layers.Layer):
                 "levels": self.levels.tolist()}
 
 
-def sampler_model(run, steps):
+def sampler_model(model, steps):
     """The deterministic sampler as one Keras model: [density, noise] or [density, noise, parameters] to galaxies."""
-    network, inputs = run.model.network, {item.name: item for item in run.model.network.inputs}
-    density, parameters = inputs["density"], [inputs["parameters"]] if run.config.names else []
+    network, inputs = model.network, {item.name: item for item in model.network.inputs}
+    density, parameters = inputs["density"], [inputs["parameters"]] if model.parameters else []
     noise = keras.Input(density.shape[1:], name="noise")
 
     def denoise(z, gamma):
         gamma = keras.ops.zeros_like(keras.ops.sum(density, axis=range(1, len(density.shape)))) + gamma
-        return vdm.noise_of(network([z, density, gamma, *parameters]), z, gamma, run.config.prediction)
+        return vdm.noise_of(network([z, density, gamma, *parameters]), z, gamma, model.prediction)
 
-    field = vdm.deterministic(denoise, run.gammas(steps), noise)
-    return keras.Model([density, noise, *parameters], NearestCount(data.levels(run.config))(field), name="sampler")
-
-
-def write(path, counts, *, boxsize, run, simulation, axis=None, overwrite=False):
-    """Write draws as HDF5.
-
-    Dataset: `count`, galaxies in each cell, (draws, n, n, n) or, of the maps along an axis, (maps, draws, n, n).
-    Attributes: boxsize [Mpc/h], axis, and where all came from.
-    """
-    import h5py
-
-    with replacing(path, overwrite) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update(app=APP, boxsize=boxsize, run=str(run), source=str(simulation))
-        if axis is not None:
-            file.attrs["axis"] = axis
-        file["count"] = counts
+    field = vdm.deterministic(denoise, gammas(model, steps), noise)
+    return keras.Model([density, noise, *parameters], NearestCount(model.levels)(field), name="sampler")

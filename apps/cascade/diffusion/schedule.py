@@ -6,18 +6,23 @@ from keras import ops
 HIDDEN = 1024  # units of the learned schedule, as in App. H of arXiv:2107.00630
 
 
+@keras.saving.register_keras_serializable("kerasgal")
 class LinearSchedule(keras.layers.Layer):
     """gamma(t) = gamma_min + (gamma_max - gamma_min) t. Returns gamma and its slope, (batch,) each."""
 
     def __init__(self, gamma_min, gamma_max, **kwargs):
-        super().__init__(dtype="float32", **kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.gamma_min, self.gamma_max = gamma_min, gamma_max
 
     def call(self, times):
         rise = self.gamma_max - self.gamma_min
         return self.gamma_min + rise * times, rise + ops.zeros_like(times)
 
+    def get_config(self):
+        return {**without_dtype(super().get_config()), "gamma_min": self.gamma_min, "gamma_max": self.gamma_max}
 
+
+@keras.saving.register_keras_serializable("kerasgal")
 class LearnedSchedule(keras.layers.Layer):
     """A monotone network from gamma_min at time 0 to gamma_max at time 1, whatever its weights.
 
@@ -26,7 +31,7 @@ class LearnedSchedule(keras.layers.Layer):
     """
 
     def __init__(self, gamma_min, gamma_max, **kwargs):
-        super().__init__(dtype="float32", **kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.gamma_min, self.gamma_max = gamma_min, gamma_max
 
     def build(self, shape):
@@ -47,6 +52,14 @@ class LearnedSchedule(keras.layers.Layer):
         ends, _ = rising(ops.convert_to_tensor([0.0, 1.0]))
         scale = (self.gamma_max - self.gamma_min) / (ends[1] - ends[0])
         return self.gamma_min + (value - ends[0]) * scale, slope * scale
+
+    def get_config(self):
+        return {**without_dtype(super().get_config()), "gamma_min": self.gamma_min, "gamma_max": self.gamma_max}
+
+
+def without_dtype(config):
+    """The configuration of a layer that is float32 whatever the precision policy."""
+    return {key: value for key, value in config.items() if key != "dtype"}
 
 
 SCHEDULES = {"linear": LinearSchedule, "learned": LearnedSchedule}

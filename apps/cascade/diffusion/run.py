@@ -1,0 +1,244 @@
+"""A trained run of the diffusion model: galaxies drawn from the density of dark matter."""
+
+import math
+
+import numpy as np
+
+from kerasgal.apps.cascade.diffusion.config import APP, DiffusionConfig
+from kerasgal.errors import SettingError
+from kerasgal.run import Prediction, Run, as_list, display_name
+from kerasgal.simulation import opened
+
+SAMPLERS = ("ancestral", "deterministic")
+AXES = "xyz"
+
+
+class Draws(Prediction):
+    """Galaxies that were drawn for a simulation, several times.
+
+    A mapping of one array, as it stands in the file that `save` writes:
+
+    ::
+
+        count           galaxies in each cell, float32: (draws, n, n, n) of a box, or of the maps along an axis
+                        (maps, draws, n, n)
+        attributes      app, run, source, kerasgal, boxsize [Mpc/h], axis (of maps alone), steps, sampler, seed, notes
+
+    Its table says how many galaxies each draw has in all.
+    """
+
+    def columns(self):
+        totals = self["count"].sum(axis=(-2, -1) if "axis" in self.header else (-3, -2, -1), dtype=float)
+        place = np.indices(totals.shape).reshape(totals.ndim, -1)
+        names = ("map", "draw") if totals.ndim == 2 else ("draw",)
+        return {**dict(zip(names, place)), "galaxies": totals.ravel()}
+
+    def plot(self, number=None, most=4):
+        """Some draws of a map, by default that with most galaxies; of a box, a slab of it."""
+        from kerasgal.apps.cascade.diffusion import figures
+
+        if "axis" not in self.header:
+            return figures.prediction(self["count"][:most], self.header["boxsize"])
+        number = int(self["count"].sum(axis=(1, 2, 3)).argmax()) if number is None else number
+        return figures.prediction(self["count"][number, :most], self.header["boxsize"])
+
+    def words(self):
+        counts, axis = self["count"], self.header.get("axis")
+        if axis is None:
+            where, draws = f"a box of {counts.shape[-1]}^3", len(counts)
+        else:
+            where, draws = f"{len(counts)} maps along {axis} of {counts.shape[-1]}^2", counts.shape[1]
+        return f"{draws} draws for {where} cells, {counts.sum() / draws:.0f} galaxies in each"
+
+
+class Diffusion(Run):
+    """A trained run of the diffusion model, which draws galaxies as they may stand given the dark matter.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> run = kg.load("RUN")                                            # doctest: +SKIP
+    >>> box = kg.simulate(particles=128, boxsize=75, seed=1)            # doctest: +SKIP
+    >>> draws = run.predict(box, draws=8, sampler="deterministic", steps=20)    # doctest: +SKIP
+    >>> draws["count"].std(axis=1)                                      # doctest: +SKIP
+    """
+
+    app, Config = APP, DiffusionConfig
+    own = {"particles": 128, "galaxies": True}
+    field = "final/delta"
+    checked = ("redshift_final", "density_of", "particles_per_cell")  # cells are always those of the run
+    suffixes = (".h5", ".hdf5")
+    label = "draws"
+
+    @staticmethod
+    def build(config, phase=""):
+        from kerasgal.apps.cascade.diffusion.model import VariationalDiffusion
+
+        return VariationalDiffusion.of(config)
+
+    @classmethod
+    def fit(cls, training, validation, config, folder, **options):
+        from kerasgal.apps.cascade.diffusion.train import fit
+
+        return fit(training, validation, config, folder, **options)
+
+    def features(self, source):
+        """What the domain knows of a simulation, in cells of the run."""
+        from kerasgal.apps.cascade import data
+
+        with opened(source, ()) as simulation:
+            return data.features(simulation, self.config.cell)
+
+    def predict(self, source, *, boxsize=None, cosmology=None, redshift=None, draws=8, axis="z", steps=100,
+                sampler="ancestral", seed=0, tile=None, parameters=None, outside_domain=False):
+        """Draw galaxies for a simulation from its dark matter.
+
+        Parameters
+        ----------
+        source : str, Path, Simulation or array
+            A Simulation with its final density or particles, or the density contrast itself, (n, n, n), on cells of the
+            run.
+        boxsize : float
+            Side of the box of an array, Mpc/h.
+        cosmology : Cosmology, optional
+            Of an array; that of the training without one.
+        redshift : float, optional
+            Of an array.
+        draws : int
+            Draws for each map, or the box.
+        axis : {"x", "y", "z"}
+            Along which the maps are taken, all there are; of no meaning for boxes.
+        steps : int
+            Steps of the sampler.
+        sampler : {"ancestral", "deterministic"}
+            With fresh noise in each step; or none, and fewer steps.
+        seed : int
+            Of the noise.
+        tile : int, optional
+            Cells per side that pass through the network at once, 16 on either side of which are thrown away; a whole
+            map, and of a box the training's patch and 32, without one.
+        parameters : dict, optional
+            Numbers that the network is given in place of the simulation's own, e.g. ``{"Om0": 0.3}``.
+        outside_domain : bool
+            Go on where the simulation is not like those of the training, or has fewer particles than cells, with a
+            note.
+
+        Returns
+        -------
+        Draws
+
+        Raises
+        ------
+        DomainError
+            If the simulation is not like those of the training, or its particles are sparser than the cells.
+        DataError
+            If there is no final density, its box does not divide into cells of the run, or a parameter is not known.
+        """
+        from kerasgal.apps.cascade import data as densities
+        from kerasgal.apps.cascade.diffusion import data, sample
+        from kerasgal.plotting import progress_bar
+
+        config, flat = self.config, self.config.dimensions == 2
+        check_sampling(draws, steps, sampler)
+        if axis not in AXES or len(axis) != 1:
+            raise SettingError(f"axis={axis!r}: accepted are x, y, z", value=axis, accepted=tuple(AXES))
+        self.check_parameters(parameters or {})
+        with self.given(source, field=self.field, require=(), boxsize=boxsize, cosmology=cosmology,
+                        redshift=redshift) as (simulation, notes):
+            notes += self.check_domain(source, densities.features(simulation, config.cell),
+                                       outside_domain=outside_domain)
+            notes += densities.check_particles(simulation, config.cell, outside_domain)
+            density, values = data.given(simulation, config, axes=(AXES.index(axis),), known=parameters, sparse=True)
+            boxsize = simulation.boxsize
+        fields = np.moveaxis(density, -1, 0) if flat else density[None]
+        counts = []
+        with progress_bar() as progress:
+            task = progress.add_task(display_name(source), total=steps * len(fields))
+            for number, field in enumerate(fields):
+                counts.append(sample.draw(self.network, config, field, draws, steps=steps, sampler=sampler,
+                                          seed=seed + number, parameters=values, tile=tile,
+                                          progress=lambda done, total: progress.advance(task)))
+        return Draws(self, source, {"count": np.stack(counts) if flat else counts[0]}, notes, boxsize=boxsize,
+                     **({"axis": axis} if flat else {}), steps=steps, sampler=sampler, seed=seed)
+
+    def check_parameters(self, parameters):
+        """Raise SettingError for parameters, {name: value}, that the run does not know or that are no numbers."""
+        unknown = [name for name in parameters if name not in self.config.names]
+        if unknown:
+            raise SettingError(f"the run was not trained with {', '.join(unknown)}; its parameters are "
+                               f"{', '.join(self.config.names) or 'none'}", value=unknown, accepted=self.config.names)
+        bad = [name for name, value in parameters.items() if not math.isfinite(value)]
+        if bad:
+            raise SettingError(f"`parameters`: {bad[0]} is {parameters[bad[0]]}, accepted are finite numbers")
+
+    def evaluate(self, sources, *, regressor=None, hod=None, draws=16, maps=None, steps=50, sampler="ancestral", seed=0,
+                 tile=None, study=False, outside_domain=False):
+        """Hold draws against galaxies that the run never saw, and against the halo model.
+
+        Parameters
+        ----------
+        sources : path or Simulation, or list of them
+            Simulations with a final density and galaxies, of one box size.
+        regressor : run folder or Cascade, optional
+            A run of cascade to compare with: Poisson catalogues drawn from its mean field.
+        hod : str, Path or HOD, optional
+            The halo model, or a file of one; see `Cascade.evaluate`.
+        draws : int
+            Draws for each map, or the box.
+        maps : int, optional
+            Maps of each simulation, along z; all without a number.
+        steps, sampler, seed, tile
+            See `predict`.
+        study : bool
+            Also draw with both samplers in from 5 to 1,000 steps, and compare.
+        outside_domain : bool
+            Go on where a simulation is not like those of the training, with a note.
+
+        Returns
+        -------
+        Evaluation
+            Its metrics have the truth, the run by its name, and the baselines apart.
+
+        Raises
+        ------
+        UnseenError
+            If the run, or the regressor, was trained or validated on one of them.
+        """
+        from kerasgal.apps.cascade.diffusion.evaluate import evaluate
+
+        check_sampling(draws, steps, sampler, fewest=2)
+        return evaluate(self, as_list(sources), regressor=regressor, hod=hod, draws=draws, most=maps, study=study,
+                        options={"steps": steps, "sampler": sampler, "seed": seed, "tile": tile},
+                        outside_domain=outside_domain)
+
+    def served(self, steps=20):
+        from kerasgal.apps.cascade.diffusion.sample import sampler_model
+
+        config = self.config
+        given = ["density in units of its mean", "standard normal noise",
+                 *(["parameters: " + config.parameters] if config.names else [])]
+        return sampler_model(self.network, steps), {
+            "input": given, "output": "galaxies in each cell", "cell": config.cell, "multiple": 2**config.levels,
+            "steps": steps, **({"depth": config.depth} if config.dimensions == 2 else {})}
+
+    def export(self, directory=None, overwrite=False, *, steps=20):
+        """Write network and deterministic sampler in one, as a TensorFlow SavedModel; see `kerasgal.run.Run.export`.
+
+        Parameters
+        ----------
+        directory, overwrite
+            See `kerasgal.run.Run.export`.
+        steps : int
+            Steps of the sampler, which is in the graph.
+        """
+        return super().export(directory, overwrite, steps=steps)
+
+
+def check_sampling(draws, steps, sampler, fewest=1):
+    """Raise SettingError for what a sampler does not accept."""
+    for name, value, least in (("draws", draws, fewest), ("steps", steps, 1)):
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+            raise SettingError(f"{name}={value!r}: it must be a whole number of at least {least}", value=value,
+                               accepted=(least, None))
+    if sampler not in SAMPLERS:
+        raise SettingError(f"sampler={sampler!r}: accepted are {', '.join(SAMPLERS)}", value=sampler, accepted=SAMPLERS)

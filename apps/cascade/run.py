@@ -1,0 +1,275 @@
+"""A trained run of cascade: galaxies that are expected, from the density of dark matter (Yip et al. 2019)."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from kerasgal import quiet, run_folder
+from kerasgal.apps.cascade.config import APP, POOLINGS, TrainConfig
+from kerasgal.errors import RunError
+from kerasgal.run import Prediction, Run, as_list, display_name, names_of
+from kerasgal.simulation import opened
+
+CLASSIFY, REGRESS = PHASES = "classify", "regress"
+
+
+class Galaxies(Prediction):
+    """The galaxies that are expected in a simulation, and those that were drawn from them.
+
+    A mapping of arrays, as they stand in the file that `save` writes:
+
+    ::
+
+        probability         (n, n, n) float32: of a galaxy in the cell, see the model card for what it means
+        count               (n, n, n) float32: galaxies that are expected in the cell
+        galaxies/position   (g, 3) float32, Mpc/h: galaxies drawn from these, where a catalogue was asked for
+        attributes          app, run, source, kerasgal, boxsize [Mpc/h], threshold (of the probability, below which no
+                            galaxy is expected), notes
+
+    Its table is the drawn catalogue, or, without one, the cells in which galaxies are expected.
+    """
+
+    units = {"x": "Mpc/h", "y": "Mpc/h", "z": "Mpc/h"}
+
+    def columns(self):
+        if "galaxies/position" in self:
+            return dict(zip("xyz", self["galaxies/position"].T))
+        occupied = np.nonzero(self["count"])
+        centres = (np.array(occupied) + 0.5) * (self.header["boxsize"] / len(self["count"]))
+        return {**dict(zip("xyz", centres.astype(np.float32))), "count": self["count"][occupied],
+                "probability": self["probability"][occupied]}
+
+    def plot(self, layer=None):
+        """A slab of the box around a layer along z, by default the one with most galaxies."""
+        from kerasgal.apps.cascade import figures
+
+        layer = int(self["count"].sum(axis=(0, 1)).argmax()) if layer is None else layer
+        return figures.prediction(self["probability"], self["count"], self.header["boxsize"], layer)
+
+    def words(self):
+        drawn = f", {len(self['galaxies/position'])} drawn" if "galaxies/position" in self else ""
+        count = self["count"]
+        return f"probability and number of galaxies in {len(count)}^3 cells, {count.sum():.0f} galaxies in all{drawn}"
+
+
+class Cascade(Run):
+    """A trained run of cascade: two networks, one that says where galaxies are and one that says how many.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> run = kg.load("RUN")                                            # doctest: +SKIP
+    >>> box = kg.simulate(particles=128, boxsize=50, seed=1)            # doctest: +SKIP
+    >>> galaxies = run.predict(box, catalogue=True)                     # doctest: +SKIP
+    >>> galaxies.table["x"]                                             # doctest: +SKIP
+    """
+
+    app, Config, phases = APP, TrainConfig, PHASES
+    own = {"particles": 128, "galaxies": True}
+    field = "final/delta"
+    checked = ("redshift_final", "density_of", "particles_per_cell")  # cells are always those of the run
+    suffixes = (".h5", ".hdf5")
+    alone = "one simulation: split by volume into training, validation and test cubes"
+
+    @staticmethod
+    def build(config, phase=CLASSIFY):
+        from kerasgal.apps.cascade.predict import build
+
+        return build(config, phase)
+
+    @classmethod
+    def check_phase(cls, folder, phase):
+        if phase == REGRESS and not (folder / REGRESS / run_folder.CONFIG).exists():
+            raise RunError(f"{folder} has phase 1 only: train phase 2, too, with phase='regress'")
+        super().check_phase(folder, phase)
+
+    @classmethod
+    def first(cls, run):
+        """Phase 1 of a run folder alone: a run that cannot predict yet."""
+        folder = Path(run)
+        cls.check_phase(folder, CLASSIFY)
+        place = folder / CLASSIFY
+        config = run_folder.load_config(place, cls.Config, cls.app)
+        made = cls(config, {CLASSIFY: cls.restored(config, CLASSIFY, place)}, folder=folder,
+                   domain=run_folder.read_json(place / run_folder.DOMAIN))
+        made.phases = (CLASSIFY,)
+        return made
+
+    @classmethod
+    def train(cls, training=None, validation=None, *, run=None, config=None, preset=None, phase="both", sweep=None,
+              resume=False, overwrite=False, init=None, tensorboard=False, **settings):
+        """Train a run.
+
+        Parameters
+        ----------
+        training, validation : path or Simulation, or list of them, optional
+            Simulations with a final density and galaxies. Several are trained on whole, and the last one is validated
+            on unless others are given; a single one is split by volume as the paper's. Without any, simulations with
+            painted galaxies are made first, and the preset is "demo".
+        run : str or Path
+            Run folder to write.
+        config, preset, resume, overwrite, init, tensorboard, **settings
+            See `kerasgal.run.Run.train`.
+        phase : {"both", "classify", "regress"}
+            Which network to train. "regress" goes on from the phase 1 in the run folder, by default with its settings
+            and simulations.
+        sweep : dict, optional
+            Weights of the losses to train with, e.g. ``{"w1": [100, 500], "w2": [1, 1.05]}``: the run with the least
+            MSE_sub on the validation sub-cubes is kept.
+
+        Returns
+        -------
+        Cascade
+            The trained run, which cannot predict if it is phase 1 alone; None in all of several workers but the first.
+
+        Raises
+        ------
+        SettingError
+            For settings that are not accepted.
+        DataError
+            As `kerasgal.run.Run.train`; DomainError for particles that are sparser than cells.
+        """
+        quiet.import_tensorflow()
+        from kerasgal.apps.cascade import train
+
+        train.check_request(phase, sweep, resume)
+        folder = Path(run if run is not None else cls.default_folder())
+        if phase == REGRESS and not resume:
+            cls.check_phase(folder, CLASSIFY)
+            if config is None and preset is None:
+                config = folder / CLASSIFY / run_folder.CONFIG
+            if not as_list(training):
+                training, validation = run_folder.recorded_data(folder / CLASSIFY)
+        config, training, validation = cls.prepare(training, validation, folder, config, preset, resume, overwrite,
+                                                   settings, phase=REGRESS if phase == REGRESS else CLASSIFY)
+        data = {"training": names_of(training), "validation": names_of(validation)}
+        with run_folder.locked(folder):
+            done = train.fit(cls, training, validation, config, folder, phase=phase, sweep=sweep, data=data,
+                             resume=resume, overwrite=overwrite, tensorboard=tensorboard,
+                             **({"init": Path(init)} if init else {}))
+        if done is None:
+            return None
+        return cls.first(folder) if phase == CLASSIFY else cls.load(folder)
+
+    @functools.cached_property
+    def network(self):
+        """Both networks as one: density to [probability of a galaxy, expected galaxies]; see `model.cascade`."""
+        from kerasgal.apps.cascade.model import cascade
+
+        if REGRESS not in self.networks:
+            self.check_phase(self.folder, REGRESS)
+        return cascade(self.networks[CLASSIFY], self.networks[REGRESS], self.config.threshold)
+
+    def features(self, source):
+        """What the domain knows of a simulation, in cells of the run."""
+        from kerasgal.apps.cascade import data
+
+        with opened(source, ()) as simulation:
+            return data.features(simulation, self.config.cell)
+
+    def predict(self, source, *, boxsize=None, cosmology=None, redshift=None, round=False, catalogue=False, seed=0,
+                tile=None, outside_domain=False):
+        """Predict the galaxies of a simulation from its dark matter.
+
+        Parameters
+        ----------
+        source : str, Path, Simulation or array
+            A Simulation with its final density or particles, or the density contrast itself, (n, n, n), on cells of the
+            run.
+        boxsize : float
+            Side of the box of an array, Mpc/h.
+        cosmology : Cosmology, optional
+            Of an array; that of the training without one.
+        redshift : float, optional
+            Of an array.
+        round : bool
+            Round the expected numbers of galaxies to whole ones.
+        catalogue : bool
+            Draw galaxies from the field, too: Poisson numbers, evenly within cells.
+        seed : int
+            Of that catalogue.
+        tile : int, optional
+            Cells per side predicted at once, 8 on either side of which are thrown away; a multiple of 8. The training's
+            patch and 16 without one.
+        outside_domain : bool
+            Go on where the simulation is not like those of the training, or has fewer particles than cells, with a
+            note.
+
+        Returns
+        -------
+        Galaxies
+
+        Raises
+        ------
+        DomainError
+            If the simulation is not like those of the training, or its particles are sparser than the cells.
+        DataError
+            If there is no final density, or its box does not divide into cells of the run.
+        """
+        from kerasgal.apps.cascade import data, predict
+        from kerasgal.plotting import progress
+
+        with self.given(source, field=self.field, require=(), boxsize=boxsize, cosmology=cosmology,
+                        redshift=redshift) as (simulation, notes):
+            notes += self.check_domain(source, data.features(simulation, self.config.cell),
+                                       outside_domain=outside_domain)
+            notes += data.check_particles(simulation, self.config.cell, outside_domain)
+            density, boxsize = data.density(simulation, self.config.cell, sparse=True), simulation.boxsize
+        with progress(display_name(source)) as tick:
+            field = predict.predict_field(self.network, density, self.config, tile=tile, progress=tick)
+        counts = np.rint(field[..., 1]) if round else field[..., 1]
+        arrays = {"probability": field[..., 0], "count": counts}
+        if catalogue:
+            arrays["galaxies/position"] = predict.draw_galaxies(counts, boxsize, seed)
+        return Galaxies(self, source, arrays, notes, boxsize=boxsize, threshold=self.config.threshold)
+
+    def evaluate(self, sources, *, compare=(), hod=None, tile=None, outside_domain=False):
+        """Hold the run, and others, against galaxies that they never saw, and against the halo model.
+
+        Parameters
+        ----------
+        sources : path or Simulation, or list of them
+            Simulations with a final density and galaxies, of one box size. Of one that a run was split by volume on,
+            the test cube is used.
+        compare : run folder or Cascade, or list of them
+            Other runs, on the same cells.
+        hod : str, Path or HOD, optional
+            The halo model, or a file of one that `kerasgal cascade hod` wrote. Without it one is fitted to the
+            simulations that the run was trained on.
+        tile : int, optional
+            See `predict`.
+        outside_domain : bool
+            Go on where a simulation is not like those of a training, with a note.
+
+        Returns
+        -------
+        Evaluation
+            Its metrics have the truth, the runs by name, and the baselines apart.
+
+        Raises
+        ------
+        UnseenError
+            If one of the runs was trained or validated on one of them.
+        """
+        from kerasgal.apps.cascade.evaluate import evaluate
+
+        others = [compare] if isinstance(compare, Run) else as_list(compare)
+        return evaluate(self, as_list(sources), compare=others, hod=hod, tile=tile, outside_domain=outside_domain)
+
+    def unseen(self, source, gridsize):
+        """The part of a simulation that the run never saw, three slices; raises UnseenError where there is none."""
+        from kerasgal.apps.cascade import data
+
+        name, = names_of([source])
+        split = ((name,), ())  # trained on this one alone, a part of which was left to test on
+        if self.folder is not None and all(run_folder.recorded_data(self.folder / phase) == split
+                                           for phase in self.phases):
+            return (slice(data.test_corner(gridsize, self.config.patch), None),) * 3
+        self.check_unseen([source])
+        return (slice(None),) * 3
+
+    def served(self):
+        return self.network, {"input": "dark-matter density in units of its mean",
+                              "output": ["probability that the cell holds a galaxy", "expected number of galaxies"],
+                              "cell": self.config.cell, "multiple": POOLINGS, "threshold": self.config.threshold}

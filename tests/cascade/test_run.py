@@ -1,0 +1,200 @@
+"""Both kinds of run through Python: trained, loaded, asked, judged, exported; and what they refuse to answer."""
+
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from astropy.table import Table
+
+import kerasgal as kg
+from kerasgal.apps.cascade import data
+from kerasgal.errors import DomainError, RunError, SettingError, UnseenError
+from kerasgal.grid import density_contrast
+from kerasgal.tables import unit
+
+TINY = {"preset": "demo", "patch": 16, "filters": 2, "recurrences": 1, "batch": 4, "epochs": 1, "steps_per_epoch": 3}
+TINY_DIFFUSION = {"preset": "demo", "cell": 0.390625, "patch": 16, "depth": 8, "filters": 4, "levels": 1,
+                  "norm_groups": 0, "batch": 4, "epochs": 1, "steps_per_epoch": 3}
+
+
+@pytest.fixture(scope="module")
+def cascade(painted, tmp_path_factory):
+    return kg.train("cascade", painted[0], painted[1], run=str(tmp_path_factory.mktemp("python") / "run"), **TINY)
+
+
+@pytest.fixture(scope="module")
+def diffusion(painted, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("python") / "drawn"
+    return kg.train("cascade diffusion", painted[:2], run=folder, **TINY_DIFFUSION)
+
+
+def contrast(path):
+    with kg.Simulation(path) as simulation:
+        return density_contrast(simulation["final/position"][...], 32, simulation.boxsize)
+
+
+def changed(path, place, **attributes):
+    """A copy of a simulation with other attributes."""
+    shutil.copy(path, place)
+    with h5py.File(place, "r+") as file:
+        file.attrs.update(attributes)
+    return place
+
+
+@pytest.fixture(scope="module")
+def sparse(painted, tmp_path_factory):
+    """A simulation with every 64th of its particles."""
+    place = changed(painted[2], tmp_path_factory.mktemp("sparse") / "sparse.h5")
+    with h5py.File(place, "r+") as file:
+        position = file["final/position"][::64]
+        del file["final/position"], file["final/velocity"]
+        file["final/position"] = position
+    return place
+
+
+def test_a_cascade_from_training_to_export(cascade, painted, tmp_path):
+    run = kg.load(str(cascade.folder))
+    assert type(run) is kg.Cascade and run.config == cascade.config
+    assert {row["phase"] for row in run.history} == {"classify", "regress"} and "dark matter" in repr(run)
+    galaxies = run.predict(painted[2], catalogue=True)
+    with kg.Simulation(painted[2]) as simulation:
+        np.testing.assert_array_equal(run.predict(simulation)["count"], galaxies["count"])
+    given = run.predict(contrast(painted[2]), boxsize=12.5, redshift=0.0)
+    np.testing.assert_allclose(given["count"], galaxies["count"], atol=1e-5)
+    assert any("cosmology of the training" in note for note in given.notes)
+    np.testing.assert_array_equal(run.predict(painted[2], round=True)["count"], np.rint(galaxies["count"]))
+    galaxies.save(tmp_path / "out.h5")
+    galaxies.save(tmp_path / "out.ecsv")
+    with h5py.File(tmp_path / "out.h5") as file:
+        np.testing.assert_array_equal(file["galaxies/position"], galaxies["galaxies/position"])
+        assert file.attrs["app"] == "cascade" and file.attrs["boxsize"] == 12.5 and "notes" not in file.attrs
+    assert len(Table.read(tmp_path / "out.ecsv", format="ascii.basic")) == len(galaxies["galaxies/position"])
+    assert galaxies.table["x"].unit == unit("Mpc/h")
+    cells = run.predict(painted[2]).table
+    assert len(cells) == np.count_nonzero(galaxies["count"])
+    assert np.sum(cells["count"]) == pytest.approx(galaxies["count"].sum(), rel=1e-5)
+    place = tuple(np.floor(cells[axis].value / 12.5 * 32).astype(int) for axis in "xyz")
+    np.testing.assert_array_equal(galaxies["count"][place], cells["count"])
+    assert len(galaxies.plot(layer=0).axes) == 4
+    shutil.copytree(run.folder, tmp_path / "twin")
+    judged = run.evaluate(painted[2], compare=tmp_path / "twin")
+    assert len(judged["runs"]) == 2 and set(judged.figures()) >= {"slices", "occupation", "power_spectrum", "counts"}
+    judged.save(tmp_path / "evaluation")
+    assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text()) == judged.metrics
+    assert run.export(tmp_path / "served") == tmp_path / "served"
+    assert json.loads((tmp_path / "served" / "kerasgal.json").read_text())["domain"]["density_of"] == ["dark matter"]
+
+
+def test_a_diffusion_from_training_to_export(diffusion, cascade, painted, tmp_path):
+    run = kg.load(diffusion.folder)
+    assert type(run) is kg.Diffusion and run.domain["density_of"] == ["dark matter"]
+    options = {"draws": 2, "steps": 2, "sampler": "deterministic"}
+    draws = run.predict(painted[2], **options)
+    assert draws["count"].shape == (4, 2, 32, 32) and draws.header["axis"] == "z"
+    with kg.Simulation(painted[2]) as simulation:
+        np.testing.assert_array_equal(run.predict(simulation, **options)["count"], draws["count"])
+    given = run.predict(contrast(painted[2]), boxsize=12.5, **options)
+    assert np.mean(given["count"] == draws["count"]) > 0.99 and len(given.notes) == 2
+    table = draws.table
+    assert list(table.colnames) == ["map", "draw", "galaxies"] and len(table) == 8
+    assert table["galaxies"][5] == draws["count"][2, 1].sum() and table["map"][5] == 2
+    draws.save(tmp_path / "out.h5")
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file.attrs["axis"] == "z" and file.attrs["sampler"] == "deterministic"
+    assert len(draws.plot().axes) == 2
+    judged = run.evaluate([painted[2]], regressor=cascade.folder, draws=2, steps=1, maps=1)
+    assert "undefined" in repr(judged) or judged["runs"]["drawn"]["galaxies"] > 0  # this short a training draws few
+    assert list(judged["runs"]) == ["drawn"] and set(judged.figures()) == {"draws", "power_spectrum", "ranks"}
+    assert run.export(tmp_path / "served", steps=2) == tmp_path / "served"
+    for wrong in ({"steps": 0}, {"draws": 1.5}, {"sampler": "quick"}, {"axis": "xy"}, {"parameters": {"Om0": 0.3}}):
+        with pytest.raises(SettingError):
+            run.predict(painted[2], **wrong)
+
+
+def test_phase_1_alone_is_a_run_that_cannot_predict_yet(painted, tmp_path):
+    first = kg.train("cascade", painted[:2], run=tmp_path / "run", phase="classify", **TINY)
+    assert first.phases == ("classify",) and {row["phase"] for row in first.history} == {"classify"}
+    for call in (lambda: first.predict(painted[2]), lambda: kg.load(tmp_path / "run")):
+        with pytest.raises(RunError, match="has phase 1 only"):
+            call()
+    run = kg.Cascade.train(run=tmp_path / "run", phase="regress")  # the folder knows the rest
+    assert run.predict(painted[2])["count"].shape == (32, 32, 32)
+    for wrong in ({"phase": "third"}, {"sweep": {"w3": [1]}}, {"sweep": {"w1": [-1]}},
+                  {"sweep": {"w1": [1]}, "phase": "classify"}):
+        with pytest.raises(SettingError):
+            kg.train("cascade", painted[:2], run=tmp_path / "none", **TINY, **wrong)
+    assert not (tmp_path / "none").exists()
+
+
+def test_training_starts_from_the_weights_of_another_run(cascade, painted, tmp_path):
+    settings = {**TINY, "learning_rate": 1e-9}
+    run = kg.train("cascade", painted[0], painted[1], run=tmp_path / "run", init=cascade.folder, **settings)
+    for phase in ("classify", "regress"):
+        for new, old in zip(run.networks[phase].trainable_weights, cascade.networks[phase].trainable_weights):
+            np.testing.assert_allclose(new, old, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["cascade", "diffusion"])
+def test_what_is_not_like_the_training_is_refused(kind, request, painted, sparse, tmp_path):
+    run = request.getfixturevalue(kind)
+    options = {"draws": 1, "steps": 1} if kind == "diffusion" else {}
+    stars = changed(painted[2], tmp_path / "stars.h5", density_of="stars")
+    early = changed(painted[2], tmp_path / "early.h5", redshift_final=1.0)
+    for source, words in ((stars, ("a density of stars", "a density of dark matter")),
+                          (early, ("redshift 1", "redshift 0")),
+                          (sparse, ("0.01562 particles per cell", "1 particles per cell"))):
+        for ask in (run.predict, run.evaluate):
+            with pytest.raises(DomainError) as raised:
+                ask(source, **(options if ask == run.predict else {}))
+            assert all(word in str(raised.value) for word in words) and "\n" not in str(raised.value)
+    made = run.predict(stars, outside_domain=True, **options)
+    assert made.notes == [f"outside the domain of the run: {stars} has a density of stars, and the run was trained on "
+                          "a density of dark matter"]
+    silent = changed(painted[2], tmp_path / "silent.h5")
+    with h5py.File(silent, "r+") as file:  # as files were before they said it
+        del file.attrs["density_of"]
+    assert run.predict(silent, **options).notes == []
+    with pytest.raises(UnseenError):
+        run.evaluate(painted[0])
+    with pytest.raises(kg.DataError, match="NaN"):
+        run.predict(np.full((32, 32, 32), np.nan), boxsize=12.5)
+    with pytest.raises(kg.DataError, match="cells of 0.390625 Mpc/h make 64 a side"):
+        run.predict(contrast(painted[2]), boxsize=25.0)
+
+
+@pytest.mark.parametrize("kind", ["cascade", "diffusion"])
+def test_outside_the_domain_on_the_command_line(kind, request, sparse, tmp_path, invoke):
+    run = request.getfixturevalue(kind)
+    command = ["cascade", "predict"] if kind == "cascade" else ["cascade", "diffusion", "predict"]
+    options = ["--draws", 1, "--steps", 1] if kind == "diffusion" else []
+    output = tmp_path / "out.h5"
+    done = invoke(*command, run.folder, sparse, *options, "--output", output, check=False)
+    assert done.returncode == 1 and not output.exists() and len(done.stderr.splitlines()) == 1
+    assert "particles per cell" in done.stderr and "--outside-domain" in done.stderr
+    done = invoke(*command, run.folder, sparse, *options, "--output", output, "--outside-domain")
+    assert "warning: " in done.stderr
+    with h5py.File(output) as file:
+        assert "outside the domain of the run" in file.attrs["notes"]
+
+
+def test_a_run_that_does_not_know_its_domain_refuses_sparse_particles_too(cascade, sparse, tmp_path):
+    folder = tmp_path / "old"
+    shutil.copytree(cascade.folder, folder)
+    for phase in ("classify", "regress"):
+        (folder / phase / "domain.json").unlink()
+    run = kg.load(folder)
+    with pytest.raises(DomainError, match="0.0156 particles for each cell"):
+        run.predict(sparse)
+    assert any("0.0156 particles for each cell" in note for note in run.predict(sparse, outside_domain=True).notes)
+
+
+def test_a_gridded_density_stands_for_the_particles(cascade, painted, tmp_path):
+    place = changed(painted[2], tmp_path / "field.h5")
+    with h5py.File(place, "r+") as file:
+        del file["final/position"], file["final/velocity"]
+        file["final/delta"] = contrast(painted[2])
+    np.testing.assert_array_equal(cascade.predict(place)["count"], cascade.predict(painted[2])["count"])
+    with kg.Simulation(place, require=()) as simulation:
+        assert data.features(simulation, 0.390625)["particles_per_cell"] is None
