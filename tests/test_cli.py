@@ -1,7 +1,10 @@
+import json
 import subprocess
 import sys
 
 import click
+import h5py
+import numpy as np
 import pytest
 
 from kerasgal.cli import main
@@ -25,7 +28,7 @@ def test_every_help_is_fast_and_imports_no_tensorflow(path):
     program = ("import sys, time\n"
                "from kerasgal.cli import main\n"
                f"main({[*path, '--help']!r}, standalone_mode=False)\n"
-               "heavy = {'tensorflow', 'keras', 'matplotlib', 'scipy', 'skimage'} & set(sys.modules)\n"
+               "heavy = {'tensorflow', 'keras', 'matplotlib', 'scipy', 'skimage', 'astropy'} & set(sys.modules)\n"
                "assert not heavy, heavy\n"
                "assert time.process_time() < 0.5, time.process_time()\n")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -57,3 +60,31 @@ def test_a_set_of_realisations_is_refused_before_any_is_made(invoke, tmp_path):
     done = invoke("simulate", tmp_path / "r.h5", "--particles", "8", "--realisations", "3", check=False)
     assert done.returncode == 1 and "--overwrite" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["r_1.h5"]
+
+
+@pytest.mark.parametrize("name", ["box.txt", "box", "box.hdf"])
+def test_a_simulation_is_hdf5_by_its_name_too(name, invoke, tmp_path):
+    done = invoke("simulate", tmp_path / "new" / "folder" / name, "--particles", "8", check=False)
+    assert done.returncode == 2 and "accepted suffixes are .h5, .hdf5" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_list_of_commands_is_not_cut_off(kerasgal):
+    shown = kerasgal("--help", COLUMNS="80").stdout
+    assert "..." not in shown.split("Commands:")[1] and max(map(len, shown.splitlines())) <= 80
+
+
+def test_info_shows_several_files_of_any_make_and_says_what_is_wrong(boxes, invoke, tmp_path):
+    np.save(tmp_path / "delta.npy", np.zeros((8, 8, 8), np.float32))
+    bad = tmp_path / "bad.h5"
+    bad.write_bytes(boxes[0].read_bytes())
+    with h5py.File(bad, "r+") as file:
+        file["initial/delta"][0, 0, 0] = np.nan
+    done = invoke("info", "--json", boxes[0], tmp_path / "delta.npy", bad, check=False)
+    assert done.returncode == 1 and "1 of 3 files are not sound" in done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert found[0]["boxsize"] == 25 and found[0]["finder"] == "fof" and found[0]["problems"] == []
+    assert found[1]["kind"] == "field" and found[1]["convert"].startswith("kerasgal convert")
+    assert "initial/delta has 1 values that are NaN" in found[2]["problems"][0]
+    shown = invoke("info", boxes[0]).stdout
+    assert "density_of" in shown and "halo masses" in shown

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import click
 
-from kerasgal.apps.morph.config import APP, TrainConfig
-from kerasgal.cli import App, check_suffix, finite, flags_of_run, run_options, together
-from kerasgal.config import PRESETS, from_flags, preset
+from kerasgal.apps.morph.config import TrainConfig
+from kerasgal.commands import App, section, standard_commands, together
+from kerasgal.commands.base import NetworkCommand, check_suffix, finite
+from kerasgal.commands.frame import OUTSIDE, OVERWRITE
 from kerasgal.errors import DataError
+
+KINDS = click.Choice(["real", "archetype"])
 
 
 @click.group(cls=App)
@@ -18,295 +21,251 @@ def cli():
     """
 
 
-RUN = click.option("--run", "folder", type=click.Path(file_okay=False, path_type=Path), default="morph-run",
-                   show_default=True, help="Run folder.")
-
-
-def image_options(required=True):
-    """A decorator with --images, which takes any number of paths, and --masks."""
-    return together([
-        click.option("--images", multiple=True, required=required, metavar="PATH...",
-                     help="Files, folders or globs of FITS, NumPy, HDF5, PNG or TIFF images."),
-        click.argument("more", nargs=-1, metavar=""),  # --images a b c: what the shell made of --images *.fits
-        click.option("--masks", metavar="OLD=NEW", help="Masks lie in files beside the images whose names have NEW for "
-                                                        "OLD, e.g. fitim=mskim; nonzero is bad."),
-    ])
-
-
-def pair_of(option, text, accepted):
-    """("a", "b") of "a=b"; raises UsageError for anything else."""
+def pair_of(text, accepted):
+    """("a", "b") of "a=b"; raises BadParameter for anything else."""
     name, separator, value = text.partition("=")
     if not (name and separator and value):
-        raise click.UsageError(f"{option} {text!r}: accepted is {accepted}")
+        raise click.BadParameter(f"{text!r}: accepted is {accepted}")
     return name, value
 
 
-def split_masks(masks):
-    """("old", "new") of "old=new", or None."""
-    return None if masks is None else pair_of("--masks", masks, "OLD=NEW, e.g. fitim=mskim")
+def masks_of(context, parameter, value):
+    """The pair of --masks, or None."""
+    return None if value is None else pair_of(value, "OLD=NEW, e.g. fitim=mskim")
+
+
+def extension_of(context, parameter, value):
+    """The name or the number of --extension."""
+    return int(value) if value is not None and value.isdigit() else value
+
+
+# Of every command that reads images
+READING = section(
+    "What the images are",
+    click.option("--masks", metavar="OLD=NEW", callback=masks_of,
+                 help="Masks lie in files beside the images whose names have NEW for OLD, e.g. fitim=mskim; nonzero is "
+                      "bad."),
+    click.option("--extension", metavar="NAME|N", callback=extension_of,
+                 help="FITS extension or HDF5 dataset that is the image.  [default: chosen by name and content]"),
+    click.option("--unit", metavar="UNIT", help="Unit of flux where files do not say it: counts, nanomaggies, maggies, "
+                                                "electrons/s, Jy, ..."),
+    click.option("--zero-point", type=float, callback=finite, help="AB magnitude of one unit of theirs."),
+    click.option("--flux-scale", type=float, callback=finite,
+                 help="What to multiply their pixels by to have them in the unit of the run."))
+IMAGES = together([
+    click.argument("run", required=False, metavar="RUN"),
+    click.argument("given", nargs=-1, metavar="IMAGES..."),  # --images a b c: what the shell made of --images *.fits
+    click.option("--run", "old_run", hidden=True, type=click.Path()),
+    click.option("--images", multiple=True, metavar="PATH...",
+                 help="Files, folders or globs of FITS, NumPy, HDF5, PNG or TIFF images: another way to give IMAGES, "
+                      "and then RUN may be left out, which is morph-run."),
+])
+
+
+def run_and_images(run, given, old_run, images):
+    """The run folder and the images of `RUN IMAGES...`, or of `[--run RUN] --images IMAGES...`."""
+    words = [word for word in (run, *given) if word is not None]
+    if not images and old_run is None:
+        if len(words) < 2:
+            raise click.UsageError("Missing argument 'IMAGES...'." if words else "Missing argument 'RUN'.")
+        return words[0], words[1:]
+    is_run = words and (Path(words[0]) / "real" / "config.json").exists()
+    folder = old_run or (words.pop(0) if is_run else "morph-run")
+    found = [*images, *words]
+    if not found:
+        raise click.UsageError("Missing argument 'IMAGES...'.")
+    return folder, found
+
+
+def train(cls, paths, images, masks, archetypes, **options):
+    """Train one network, or with --archetypes both, on IMAGES. Every tenth validates.
+
+    Both must see images alike: what --sky, --softening, --crop, --size and --bits make of them is stored with the run
+    and done again in scoring.
+    """
+    return cls.train([*images, *paths], archetypes=list(archetypes), masks=masks, **options)
+
+
+train = READING(section(
+    "Networks", click.option("--images", multiple=True, metavar="PATH...",
+                             help="Files, folders or globs of images: another way to give IMAGES."),
+    click.option("--on", type=KINDS, default="real", show_default=True, help="What the images are."),
+    click.option("--archetypes", multiple=True, metavar="PATH",
+                 help="Train on these, too, as archetypes: both networks in one command."))(train))
+
+
+def scored(name, **about):
+    """The command that scores images, under one of its two names."""
+    @click.command(name, cls=NetworkCommand, **about)
+    @IMAGES
+    @READING
+    @section("Output",
+             click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default="scores.csv",
+                          show_default=True, help="Table to write; the suffix, .csv, .ecsv or .fits, says in which "
+                                                  "format."),
+             click.option("--maps", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+                          help="Also write what each pixel adds, as HDF5."),
+             click.option("--resume", is_flag=True, help="Go on with a table that was interrupted."),
+             OUTSIDE, OVERWRITE)
+    def score(run, given, old_run, images, output, maps, resume, overwrite, **options):
+        """Score IMAGES with RUN: ln p under both networks, their ratio LLR, and the parts of the galaxy's own pixels.
+
+        An image that cannot be read or prepared has its error in the table; the others are scored, and the exit code is
+        1. The column `flag` says what is doubtful: 1 blank, 2 saturated, 4 cut, 8 many bad pixels, 16 of unknown unit.
+        """
+        from kerasgal.apps.morph.run import Morph
+        from kerasgal.files import refuse_existing
+        from kerasgal.readers.images import find
+
+        folder, paths = run_and_images(run, given, old_run, images)
+        check_suffix(output, Morph.suffixes)
+        if resume and maps:
+            raise click.UsageError("--resume goes on with a table; --maps are written from the beginning: give one of "
+                                   "them")
+        for path in filter(None, (output, maps)):
+            refuse_existing(path, overwrite)
+        find(paths, options["masks"])  # a missing one is said before TensorFlow's and the networks' time is spent
+        total, failed = Morph.load(folder).write_scores(paths, output, maps=maps, resume=resume, overwrite=overwrite,
+                                                        **options)
+        click.echo(f"{output}: {total} images" + (f", {failed} of which could not be scored" if failed else ""))
+        if maps:
+            click.echo(f"{maps}: prepared images and maps of ln p under both networks")
+        if failed:
+            raise DataError(f"{failed} of {total} images could not be scored: see the column `error` of {output}")
+
+    return score
+
+
+@click.command(cls=NetworkCommand)
+@click.argument("run", required=False, metavar="RUN")
+@click.argument("given", nargs=-1, metavar="NAME=PATH...")
+@click.option("--run", "old_run", hidden=True, type=click.Path())
+@click.option("--set", "old_sets", multiple=True, hidden=True)
+@READING
+@section("Output",
+         click.option("--output", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
+                      help="Folder for metrics.json and the figures.  [default: evaluation/ in RUN]"),
+         OUTSIDE, OVERWRITE)
+def evaluate(run, given, old_run, old_sets, output, overwrite, **options):
+    """Compare sets of images by their likelihood ratios: medians, separation, planes of size and mass, maps.
+
+    Each set has a name; the first is of observations, with which the others are compared. Several paths of one name are
+    one set.
+    """
+    from kerasgal.apps.morph.run import Morph
+    from kerasgal.files import refuse_existing
+    from kerasgal.readers.images import find
+
+    if old_sets:
+        given = (*([run] if run else []), *given, *old_sets)
+        run = old_run or "morph-run"
+        click.echo(f"--run and --set are old spellings: write kerasgal morph evaluate {run} {' '.join(given)}", err=True)
+    if run is None or not given:
+        raise click.UsageError("Missing argument 'NAME=PATH...'." if run else "Missing argument 'RUN'.")
+    sets = {}
+    for text in given:
+        name, path = pair_of(text, "NAME=PATH")
+        sets.setdefault(name, []).append(path)
+    folder = output or Path(run) / "evaluation"
+    refuse_existing(folder / "metrics.json", overwrite)
+    for paths in sets.values():
+        find(paths, options["masks"])  # a missing one is said before hours of scoring
+    made = Morph.load(run).evaluate(sets, **options)
+    made.save(folder, overwrite=overwrite)
+    for line in made.lines:
+        click.echo(line)
+    click.echo(f"{folder / 'metrics.json'}: all numbers, and figures beside it")
+
+
+def export(run, directory, **options):
+    """Write the trained RUN, both networks in one, as a TensorFlow SavedModel.
+
+    It takes prepared images, (batch, y, x, 1) with the stretched flux in [0, 1], and returns (batch, y, x, 2): ln p of
+    each pixel under the network of real galaxies and under that of archetypes.
+    """
+    return run.export(directory, **options)
+
+
+standard_commands(cli, "kerasgal.apps.morph.run:Morph", TrainConfig, inputs="IMAGES", train=train,
+                  predict=scored("predict", hidden=True), evaluate=evaluate, export=export)
+cli.add_command(scored("score"))
 
 
 @cli.command()
-@click.option("--preset", "name", type=click.Choice(PRESETS), default="paper", show_default=True)
-def summary(name):
-    """Print the network layer by layer, with its number of parameters."""
-    import numpy as np
-
-    from kerasgal.apps.morph.score import build
-
-    model = build(preset(TrainConfig, name))
-    model.summary()
-    click.echo(f"{sum(int(np.prod(weight.shape)) for weight in model.trainable_weights):,} trainable parameters")
-
-
-@cli.command()
-@click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("output", type=click.Path(dir_okay=False))
 @click.option("--kind", type=click.Choice(["real", "fine", "smooth"]), default="real", show_default=True,
               help="real: with all structure; fine and smooth: two simulated suites, with ever less of it.")
 @click.option("--number", type=click.IntRange(1), default=1000, show_default=True, help="Galaxies.")
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True,
               help="Index of the first: galaxy i of a seed is the same in every kind.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
-def simulate(output, kind, number, first, seed, overwrite):
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the galaxies.")
+@OVERWRITE
+def simulate(output, kind, number, **options):
     """Make images of galaxies up and write them to OUTPUT, an image-set file with their Sersic parameters.
 
     Bulges, discs, spiral arms, bars and clumps, with the pixels, seeing, sky and noise of the SDSS in r.
     """
-    from kerasgal.apps.morph.mock import ABOUT, galaxies
+    from kerasgal.apps.morph import sets
 
-    write_set(output, galaxies(number, kind, seed=seed, first=first), number,
-              f"kerasgal morph simulate: {kind}, seed {seed}, galaxies {first} to {first + number - 1}; made up",
-              overwrite, ABOUT)
+    sets.simulate(output, kind=kind, number=number, **options)
     click.echo(f"{output}: {number} made-up galaxies of the kind {kind}, with their Sersic parameters")
 
 
-def write_set(output, galaxies, number, source, overwrite, about):
-    """Write galaxies, dictionaries of image, id and columns, as an image set while they are made.
-
-    about: what `imageset.writing` takes of flux, pixels and seeing.
-    """
-    import itertools
-
-    import numpy as np
-
-    from kerasgal import imageset
-    from kerasgal.files import refuse_existing
-    from kerasgal.plotting import progress_bar
-
-    refuse_existing(output, overwrite)
-    galaxies = iter(galaxies)
-    with progress_bar() as progress, imageset.writing(output, source, overwrite, **about) as writer:
-        task = progress.add_task("galaxies", total=number)
-        while group := list(itertools.islice(galaxies, 100)):
-            columns = {name: np.array([galaxy[name] for galaxy in group]) for name in group[0]}
-            writer.append(columns.pop("id").astype(str), columns.pop("image"), table=columns)
-            progress.advance(task, len(group))
-
-
 @cli.command()
-@click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--table", type=click.Path(dir_okay=False), metavar="FILE",
-              help="Sersic parameters of galaxies, FITS, CSV or ECSV, or the image set that has them.")
-@click.option("--fit", multiple=True, metavar="PATH", help="Images whose galaxies a Sersic profile is fitted to first.")
-@click.option("--number", type=click.IntRange(1), help="Draw the parameters of so many galaxies instead.")
-@click.option("--distribution", "distributions", multiple=True, metavar="COLUMN=FILE",
-              help="With --number: the cumulative distribution of a column, e.g. n=cdf.txt.")
-@click.option("--psf", type=click.Path(dir_okay=False), metavar="FILE",
-              help="FITS image of the point spread function.  [default: a Moffat profile of --fwhm]")
-@click.option("--fwhm", type=click.FloatRange(0, min_open=True), default=1.32, show_default=True, callback=finite,
-              help="Seeing, arcsec.")
-@click.option("--skies", multiple=True, metavar="PATH",
-              help="Images whose borders are the sky and its noise.  [default: noise as the SDSS's]")
-@click.option("--size", type=click.IntRange(8), default=128, show_default=True, help="Pixels per side.")
-@click.option("--pixel-scale", type=click.FloatRange(0, min_open=True), callback=finite,
-              help="Side of a pixel, arcsec.  [default: 0.396]")
-@click.option("--zero-point", type=float, callback=finite,
-              help="Magnitude that gives one count.  [default: 28.26]")
+@click.argument("output", type=click.Path(dir_okay=False))
+@section("Parameters",
+         click.option("--table", type=click.Path(dir_okay=False), metavar="FILE",
+                      help="Sersic parameters of galaxies, FITS, CSV or ECSV, or the image set that has them."),
+         click.option("--fit", multiple=True, metavar="PATH",
+                      help="Images whose galaxies a Sersic profile is fitted to first."),
+         click.option("--number", type=click.IntRange(1), help="Draw the parameters of so many galaxies instead."),
+         click.option("--distribution", "distributions", multiple=True, metavar="COLUMN=FILE",
+                      help="With --number: the cumulative distribution of a column, e.g. n=cdf.txt."))
+@section("Camera",
+         click.option("--psf", type=click.Path(dir_okay=False), metavar="FILE",
+                      help="FITS image of the point spread function.  [default: a Moffat profile of --fwhm]"),
+         click.option("--fwhm", type=click.FloatRange(0, min_open=True), default=1.32, show_default=True,
+                      callback=finite, help="Seeing, arcsec."),
+         click.option("--skies", multiple=True, metavar="PATH",
+                      help="Images whose borders are the sky and its noise.  [default: noise as the SDSS's]"),
+         click.option("--size", type=click.IntRange(8), default=128, show_default=True, help="Pixels per side."),
+         click.option("--pixel-scale", type=click.FloatRange(0, min_open=True), callback=finite,
+                      help="Side of a pixel, arcsec.  [default: 0.396]"),
+         click.option("--zero-point", type=float, callback=finite,
+                      help="Magnitude that gives one count.  [default: 28.26]"))
+@section("Images that are fitted, or whose sky is taken",
+         click.option("--sky", type=float, callback=finite,
+                      help="Sky of a pixel to subtract before the fit; 0 where it is subtracted already.  [default: "
+                           "fitted with the galaxy]"),
+         click.option("--masks", metavar="OLD=NEW", callback=masks_of, help="As in score."),
+         click.option("--extension", metavar="NAME|N", callback=extension_of, help="As in score."),
+         click.option("--unit", metavar="UNIT", help="Unit of flux, where files do not say it."),
+         click.option("--flux-scale", type=float, callback=finite, help="Counts of the camera that one unit is."))
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of noise and --number.")
-@click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
-def archetypes(output, table, fit, number, distributions, psf, fwhm, skies, size, pixel_scale, zero_point, seed,
-               overwrite):
+@OVERWRITE
+def archetypes(output, distributions, size, **options):
     """Make the smooth Sersic archetypes of galaxies and write them to OUTPUT, an image-set file."""
-    import numpy as np
+    from kerasgal.apps.morph import sets
 
-    from kerasgal.apps.morph import archetypes, catalogues
-
-    if sum((table is not None, bool(fit), number is not None)) != 1:
-        raise click.UsageError("give one of --table, --fit and --number")
-    if distributions and number is None:
-        raise click.UsageError("--distribution needs --number")
-    changed = {"pixel_scale": pixel_scale, "zero_point": zero_point}
-    camera = archetypes.Camera(**{name: value for name, value in changed.items() if value is not None})
-    point = archetypes.read_psf(psf, camera) if psf else archetypes.moffat_psf(fwhm, camera)
-    rng = np.random.default_rng(seed)
-    if table:
-        chosen = catalogues.parameters_of(table, camera)
-    elif fit:
-        chosen = catalogues.fitted(list(fit), point, camera)
-    else:
-        given = dict(pair_of("--distribution", text, "COLUMN=FILE") for text in distributions)
-        drawn = archetypes.draw_parameters(number, rng, given)
-        chosen = archetypes.sersic_parameters(drawn, camera, "the distributions")
-    note = archetypes.note_on_n(chosen)
-    if note:
-        click.echo(note)
-    sky = catalogues.skies(list(skies), size, rng, camera=camera) if skies else None
-    count = len(chosen["n"])
-    write_set(output, archetypes.archetypes(chosen, camera, point, size=size, seed=seed, skies=sky), count,
-              "kerasgal morph archetypes", overwrite, camera.about(None if psf else fwhm))
+    given = dict(pair_of(text, "COLUMN=FILE") for text in distributions)
+    count = sets.make_archetypes(output, distributions=given, size=size, **options)
     click.echo(f"{output}: {count} Sersic archetypes of {size}^2 pixels")
 
 
 @cli.command()
-@image_options(required=False)
-@click.option("--on", type=click.Choice(["real", "archetype"]), default="real", show_default=True,
-              help="What --images are.")
-@click.option("--archetypes", multiple=True, metavar="PATH",
-              help="Train on these, too, as archetypes: both networks in one command.")
-@run_options(TrainConfig, "morph-run")
-def train(images, more, masks, on, archetypes, folder, resume, overwrite, tensorboard, flags):
-    """Train one network, or with --archetypes both, on images. Every tenth validates.
-
-    Both must see images alike: what --sky, --softening, --crop, --size and --bits make of them is stored with the run
-    and done again in scoring.
-    """
-    from kerasgal.apps.morph.train import train_network
-    from kerasgal.training import check_folder, recorded_simulations
-
-    jobs = {on: [*images, *more]} | ({"archetype": list(archetypes)} if archetypes else {})
-    if archetypes and on == "archetype":
-        raise click.UsageError("--on archetype says what --images are: give archetypes by one of the two")
-    if not images and not resume:
-        raise click.UsageError("--images is missing: what to train on")
-    begun = [name for name in ("real", "archetype") if (folder / name / "config.json").exists()]
-    if resume and not begun:
-        raise DataError(f"--resume: {folder} has no run to go on with")
-    if resume and not images:
-        jobs = {name: list(recorded_simulations(folder / name)[0]) for name in begun}
-    for name, paths in jobs.items():
-        place = folder / name
-        # Interrupted before the second network was begun: that sees images as the first does.
-        alike = place if name in begun or not begun else folder / begun[0]
-        config = from_flags(TrainConfig, flags_of_run(alike, resume, overwrite, flags))
-        check_folder(place, APP, resume, overwrite)
-        click.echo(f"network of {name} images")
-        train_network(paths, config, place, masks=split_masks(masks), overwrite=overwrite, tensorboard=tensorboard,
-                      resume=resume and name in begun)
-        click.echo(f"{place}: run folder, loss curve in {place / 'loss.png'}")
-
-
-@cli.command()
-@image_options()
-@RUN
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default="scores.csv", show_default=True,
-              help="Table to write; the suffix, .csv, .ecsv or .fits, says in which format.")
-@click.option("--maps", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Also write what each pixel adds, as HDF5.")
-@click.option("--resume", is_flag=True, help="Go on with a table that was interrupted.")
-@click.option("--overwrite", is_flag=True, help="Replace what exists.")
-def score(images, more, masks, folder, output, maps, resume, overwrite):
-    """Score images: ln p under both networks, their ratio LLR, and the parts of the galaxy's own pixels, without sky.
-
-    An image that cannot be read or prepared has its error in the table; the others are scored, and the exit code is 1.
-    """
-    from kerasgal.apps.morph import score, tables
-    from kerasgal.files import refuse_existing
-    from kerasgal.readers import images as readers
-
-    check_suffix(output, tables.SUFFIXES)
-    if resume and maps:
-        raise click.UsageError("--resume goes on with a table; --maps are written from the beginning: give one of them")
-    refuse_existing(output, overwrite)
-    if maps:
-        refuse_existing(maps, overwrite)
-    run = score.load_run(folder)
-    stream = readers.stream([*images, *more], masks=split_masks(masks))
-    scored, failed = tables.write(run, stream, output, maps=maps, resume=resume, overwrite=overwrite)
-    click.echo(f"{output}: {scored} images" + (f", {failed} of which could not be scored" if failed else ""))
-    if maps:
-        click.echo(f"{maps}: prepared images and maps of ln p under both networks")
-    if failed:
-        raise DataError(f"{failed} of {scored} images could not be scored: see the column `error` of {output}")
-
-
-@cli.command()
-@RUN
-@click.option("--set", "sets", multiple=True, required=True, metavar="NAME=PATH",
-              help="A set of images and its name; may be given several times. The first is of observations, with which "
-                   "the others are compared.")
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
-              help="Folder for metrics.json and the figures.  [default: evaluation/ in the run folder]")
-@click.option("--overwrite", is_flag=True, help="Replace an earlier evaluation.")
-def evaluate(folder, sets, output, overwrite):
-    """Compare sets of images by their likelihood ratios: medians, separation, planes of size and mass, maps."""
-    from kerasgal.apps.morph import evaluate as evaluation
-    from kerasgal.apps.morph.score import load_run
-    from kerasgal.files import refuse_existing
-    from kerasgal.readers import images as readers
-
-    output = output or folder / "evaluation"
-    refuse_existing(output / "metrics.json", overwrite)
-    named = {}
-    for text in sets:
-        name, path = pair_of("--set", text, "NAME=PATH")
-        named.setdefault(name, []).append(path)
-    run = load_run(folder)
-    for paths in named.values():
-        readers.find(paths)  # a missing one is said before hours of scoring
-    streams = {name: lambda paths=paths: readers.stream(paths) for name, paths in named.items()}
-    result = evaluation.evaluate(run, streams, output, progress=lambda name: click.echo(f"scoring {name}"))
-    for line in evaluation.table(result):
-        click.echo(line)
-    click.echo(f"{output / 'metrics.json'}: all numbers\n{output / 'llr.png'}: distributions, and figures beside it")
-
-
-@cli.command()
-@RUN
-@click.option("--on", type=click.Choice(["real", "archetype"]), default="real", show_default=True,
-              help="Which network to draw from.")
+@click.argument("run", required=False, default="morph-run", metavar="RUN")
+@click.option("--run", "old_run", hidden=True, type=click.Path())
+@click.option("--on", type=KINDS, default="real", show_default=True, help="Which network to draw from.")
 @click.option("--number", type=click.IntRange(1), default=16, show_default=True, help="Images to draw.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default="samples.h5", show_default=True,
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the draws.")
+@click.option("--output", type=click.Path(dir_okay=False), default="samples.h5", show_default=True,
               help="Image-set file to write; a contact sheet of the images stands beside it.")
-@click.option("--overwrite", is_flag=True, help="Replace what exists.")
-def sample(folder, on, number, seed, output, overwrite):
+@OVERWRITE
+def sample(run, old_run, output, number, **options):
     """Draw images from a trained network, as counts: the stretch of the preparation is undone."""
-    import numpy as np
+    from kerasgal.apps.morph import sets
+    from kerasgal.apps.morph.run import Morph
 
-    from kerasgal import imageset
-    from kerasgal.apps.morph import figures
-    from kerasgal.apps.morph.sample import sample
-    from kerasgal.apps.morph.score import load_network
-    from kerasgal.files import refuse_existing
-
-    sheet = output.with_suffix(".png")
-    for path in (output, sheet):
-        refuse_existing(path, overwrite)
-    config, network = load_network(folder, on)
-    drawn = sample(network, number, seed=seed, bits=config.bits)[..., 0]
-    imageset.write(output, id=[f"sample_{index}" for index in range(number)], image=np.sinh(drawn) * config.softening,
-                   source=f"kerasgal morph sample: {folder / on}, seed {seed}", overwrite=overwrite)
-    figures.sheet(drawn, sheet)
-    click.echo(f"{output}: {number} images of {config.size}^2 pixels; {sheet}: the same as a picture")
-
-
-@cli.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("directory", type=click.Path(file_okay=False))
-@click.option("--overwrite", is_flag=True, help="Replace the directory if it exists.")
-def export(run, directory, overwrite):
-    """Write the trained RUN, both networks in one, as a TensorFlow SavedModel to DIRECTORY.
-
-    It takes prepared images, (batch, y, x, 1) with the stretched flux in [0, 1], and returns (batch, y, x, 2): ln p of
-    each pixel under the network of real galaxies and under that of archetypes.
-    """
-    from kerasgal.apps.morph.score import PREPARATION, load_run, pair
-    from kerasgal.export import export
-
-    trained = load_run(run)
-    description = {"app": APP, "input": "images prepared as `preparation` says, stretched flux in [0, 1]",
-                   "preparation": {name: getattr(trained.config, name) for name in PREPARATION},
-                   "output": ["ln p of the pixel, network of real galaxies", "the same, network of archetypes"]}
-    export(pair(trained), directory, description, overwrite)
-    click.echo(f"{directory}: SavedModel; its inputs and outputs are described in {directory}/kerasgal.json")
+    trained = Morph.load(old_run or run)
+    sheet = sets.write_samples(trained, output, number=number, **options)
+    click.echo(f"{output}: {number} images of {trained.config.size}^2 pixels; {sheet}: the same as a picture")

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from kerasgal.config import setting
-from kerasgal.errors import DataError
+from kerasgal.config import default, setting
+from kerasgal.errors import SettingError
 from kerasgal.training import TrainingConfig
 
 APP = "morph"
@@ -16,11 +16,17 @@ POOLINGS = 4  # the sides of images that pass through the network are multiples 
 class TrainConfig(TrainingConfig):
     """Preparation of the images, network, likelihood and optimiser of a morph run; both networks are trained alike."""
 
+    groups = {
+        "Preparation": ("sky", "softening", "crop", "size", "rotate", "bits"),
+        "Network": ("blocks", "filters", "mixtures", "dropout"),
+    }
+    renamed = {"step_decay": "decay_factor"}
+
     sky: str = setting("none", "Sky to subtract first: none, the median of the border, or the sigma-clipped median.",
                        choices=SKIES)
     softening: float = setting(1000.0, "Counts s of the stretch arsinh(counts / s), clipped at 1.", minimum=1e-30)
     crop: int = setting(64, "Pixels per side that are cut from the centre of an image.", minimum=POOLINGS)
-    size: int = setting(32, "Pixels per side to which these are rebinned by averaging; divides --crop.",
+    size: int = setting(32, "Pixels per side to which these are rebinned by averaging; divides crop.",
                         minimum=POOLINGS)
     rotate: bool = setting(True, "Show each image at sixteen angles, turned before it is cut.")
     blocks: int = setting(5, "Gated residual blocks at each of the three resolutions.", demo=1, minimum=1)
@@ -30,19 +36,17 @@ class TrainConfig(TrainingConfig):
                              maximum=0.99)
     bits: int = setting(0, "Discretise the flux to 2^bits values; 0 keeps it continuous and the likelihood a density.",
                         minimum=0, maximum=16)
-    averaging: float = setting(0.9995, "Polyak averaging of the weights: the share of the old average that a step "
-                                       "keeps.", demo=0.995, minimum=0.0, maximum=1.0)
-    learning_rate: float = setting(1e-3, "Learning rate of Adam.", demo=4e-3, minimum=0.0)
-    step_decay: float = setting(0.999995, "Factor by which each step multiplies the learning rate.", demo=0.998,
-                                minimum=0.0, maximum=1.0)
-    batch: int = setting(64, "Images per step, over all devices.", demo=16, minimum=1)
-    epochs: int = setting(100, "Epochs; each ends with validation and a checkpoint.", demo=10, minimum=1,
-                          resumable=True)
-    steps_per_epoch: int = setting(1000, "Steps per epoch.", demo=120, minimum=1)
-    patience: int = setting(10, "Stop after so many epochs without a better loss; 0 never stops early.", demo=0,
-                            minimum=0, resumable=True)
+    averaging: float = default(0.9995, demo=0.995)
+    learning_rate: float = default(1e-3, demo=4e-3)
+    decay: str = default("exponential")
+    decay_factor: float = default(0.999995, demo=0.998)
+    decay_epochs: int = default(0)  # in every step
+    batch: int = default(64, demo=16)
+    epochs: int = default(100, demo=10)
+    steps_per_epoch: int = default(1000, demo=120)
+    patience: int = default(10, demo=0)
 
-    def __post_init__(self):
+    def check(self):
         if self.crop % self.size or self.size % POOLINGS:
-            raise DataError(f"--crop {self.crop} and --size {self.size}: the size must divide the crop and be a "
-                            f"multiple of {POOLINGS}")
+            raise SettingError(f"crop={self.crop} and size={self.size}: the size must divide the crop and be a "
+                               f"multiple of {POOLINGS}")

@@ -1,6 +1,6 @@
 """Sets of galaxies compared by their likelihood ratios: Sec. 4 of Zanisi et al. 2020."""
 
-import json
+import functools
 
 import numpy as np
 from scipy import stats
@@ -8,7 +8,8 @@ from scipy import stats
 from kerasgal.apps.morph import figures
 from kerasgal.apps.morph.score import BATCH, border_sky, galaxy_pixels, score, score_batch
 from kerasgal.errors import DataError
-from kerasgal.files import replacing
+from kerasgal.plotting import track
+from kerasgal.run import Evaluation
 
 DRAWS = 1000  # of the bootstrap
 SHOWN = 4  # images of each set beside their contributions
@@ -16,34 +17,41 @@ DISTURBED = 128  # images to whose sky noise is added
 SKY_WIDTH = 2  # pixels of the border that the noise of the sky is measured in
 
 
-def evaluate(run, sets, folder, progress=lambda name: None):
-    """Score sets of images and compare them; writes metrics.json and figures into `folder`, returns the metrics.
+PLANES = (("log_mass", "radius"), ("magnitude", "radius"), ("n", "radius"))
 
-    run: a `score.Run`; sets: {name: function that returns a stream of `Image`s}, the first of observations, with which
-    the others are compared. Raises DataError for a set without an image that can be scored.
+
+def evaluate(run, sets, notes=()):
+    """Score sets of images and compare them: an `Evaluation`.
+
+    run: a `Morph`; sets: {name: function that returns a stream of `Image`s}, the first of observations, with which the
+    others are compared; notes: on them, which are kept with the numbers. Raises DataError for a set without an image
+    that can be scored.
     """
     scored = {}
-    for name, images in sets.items():
-        progress(name)
-        scored[name] = collect(run, images())
+    for name in track(list(sets), "scoring"):
+        scored[name] = collect(run, sets[name]())
         if not len(scored[name]["llr"]):
             raise DataError(f"no image of {name} can be scored")
     reference = next(iter(scored))
     result = {"reference": reference, "sets": {name: compare(values, scored[reference])
                                                for name, values in scored.items()},
               "sky": sky_test(run, scored[reference]["images"][:DISTURBED])}
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n")
-    figures.ratios({name: values["llr"] for name, values in scored.items()}, folder / "llr.png")
-    figures.skies(scored, folder / "sky.png")
-    figures.contributions({name: (values["images"][:SHOWN], values["real"][:SHOWN], values["archetype"][:SHOWN])
-                           for name, values in scored.items()}, folder / "contributions.png")
-    for horizontal, vertical in (("log_mass", "radius"), ("magnitude", "radius"), ("n", "radius")):
-        known = {name: values for name, values in scored.items() if {horizontal, vertical} <= values["columns"].keys()}
-        if known:
-            figures.plane(known, horizontal, vertical, folder / f"{vertical}_{horizontal}.png")
-    return result
+    if notes:
+        result["notes"] = list(notes)
+
+    def draw():
+        shown = {name: (values["images"][:SHOWN], values["real"][:SHOWN], values["archetype"][:SHOWN])
+                 for name, values in scored.items()}
+        drawn = {"llr": figures.ratios({name: values["llr"] for name, values in scored.items()}),
+                 "sky": figures.skies(scored), "contributions": figures.contributions(shown)}
+        for horizontal, vertical in PLANES:
+            known = {name: values for name, values in scored.items()
+                     if {horizontal, vertical} <= values["columns"].keys()}
+            if known:
+                drawn[f"{vertical}_{horizontal}"] = figures.plane(known, horizontal, vertical)
+        return drawn
+
+    return Evaluation(result, table(result), functools.cache(draw))
 
 
 def collect(run, images):

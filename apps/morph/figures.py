@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from kerasgal.plotting import figure, save
+from kerasgal.plotting import figure
 
 LABELS = {"log_mass": "log$_{10}$ stellar mass / M$_\\odot$", "magnitude": "magnitude", "n": "Sersic index",
           "radius": "half-light radius [arcsec]"}
 
 
-def ratios(llr, path):
+def ratios(llr):
     """Distributions of the likelihood ratio of each set, (n,) each, with their medians."""
     drawing, axis = figure(width=6)
     low, high = np.percentile(np.concatenate(list(llr.values())), (0.5, 99.5))
@@ -19,10 +19,10 @@ def ratios(llr, path):
         axis.axvline(np.median(values), color=colour, linestyle=":", linewidth=1)
     axis.set(xlabel="log-likelihood ratio of an image [nats]", ylabel="share of images", yticks=[])
     axis.legend(frameon=False)
-    save(drawing, path)
+    return drawing
 
 
-def skies(scored, path):
+def skies(scored):
     """Likelihood and ratio of each image against the noise of its sky: the first follows it, the second does not."""
     drawing, axes = figure(2)
     named = (("log_p_real", "ln p, network of real galaxies"), ("llr", "log-likelihood ratio"))
@@ -31,10 +31,10 @@ def skies(scored, path):
             axis.scatter(1000 * values["sky_noise"], values[name], s=5, alpha=0.5, color=f"C{number}", label=label)
         axis.set(xlabel="noise of the sky [1/1000 of the stretched flux]", ylabel=f"{words} [nats]")
     axes[0].legend(frameon=False, markerscale=2)
-    save(drawing, path)
+    return drawing
 
 
-def contributions(shown, path):
+def contributions(shown):
     """Images beside what each pixel adds to ln p and to the ratio: {set: (images, real, archetype)}, (n, y, x) each."""
     examples = max(len(images) for images, *_ in shown.values())
     drawing, axes = figure(3 * examples, len(shown), width=1.5, height=1.6, squeeze=False)
@@ -52,10 +52,10 @@ def contributions(shown, path):
             for cell in cells:
                 cell.set(xticks=[], yticks=[])
         row[0].set_ylabel(name)
-    save(drawing, path)
+    return drawing
 
 
-def plane(scored, horizontal, vertical, path):
+def plane(scored, horizontal, vertical):
     """The mean ratio of each set in cells of the plane of two columns."""
     drawing, axes = figure(len(scored), width=4, sharex=True, sharey=True, squeeze=False)
     x, y = (np.concatenate([values["columns"][name] for values in scored.values()]) for name in (horizontal, vertical))
@@ -67,10 +67,10 @@ def plane(scored, horizontal, vertical, path):
         axis.set(title=name, xlabel=LABELS[horizontal])
     axes[0, 0].set_ylabel(LABELS[vertical])
     drawing.colorbar(drawn, ax=axes[0].tolist(), label="mean log-likelihood ratio")
-    save(drawing, path)
+    return drawing
 
 
-def sheet(images, path):
+def sheet(images):
     """A contact sheet of images, (n, y, x)."""
     columns = int(np.ceil(np.sqrt(len(images))))
     drawing, axes = figure(columns, -(-len(images) // columns), width=1.4, height=1.4, squeeze=False)
@@ -78,4 +78,4 @@ def sheet(images, path):
         cell.set_axis_off()
     for cell, image in zip(axes.ravel(), images):
         cell.imshow(image, origin="lower", cmap="gray", vmin=0)
-    save(drawing, path)
+    return drawing

@@ -13,14 +13,11 @@ Each row of scores has a `flag`, the sum of what of `FLAGS` is true of its image
 """
 
 import itertools
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from skimage.measure import label
 
 from kerasgal.apps.morph import prepare
-from kerasgal.apps.morph.config import APP, TrainConfig
 from kerasgal.apps.morph.losses import PixelLikelihood, log_prob
 from kerasgal.apps.morph.model import pixelcnn
 from kerasgal.errors import DataError, DomainError
@@ -37,55 +34,18 @@ FLAGS = {"blank": 1, "saturated": 2, "cut": 4, "bad": 8, "unit": 16, "not scored
 SATURATED, BAD = 0.1, 0.05  # shares of the galaxy's pixels, and of those of the cut, above which an image has the flag
 
 
-@dataclass
-class Run:
-    """A trained run: the configuration of its preparation, and the two networks with their best weights.
-
-    unit, zero_point: of flux, of the images that it was trained on; see `kerasgal.readers.flux`. None if unknown.
-    """
-
-    config: TrainConfig
-    real: object
-    archetype: object
-    unit: str | None = None
-    zero_point: float | None = None
-
-
 def build(config):
     """The network of a configuration, not compiled."""
     return pixelcnn((config.size, config.size, 1), blocks=config.blocks, filters=config.filters,
                     mixtures=config.mixtures, dropout=config.dropout)
 
 
-def load_network(folder, name):
-    """Configuration and network `name`, real or archetype, of a run folder; raises DataError if it has none."""
-    from kerasgal.training import load_config, load_weights
-
-    folder = Path(folder) / name
-    if not (folder / "config.json").exists():
-        raise DataError(f"{folder.parent} has no network trained on {name} images: train it with `kerasgal morph train "
-                        f"--on {name}`")
-    config = load_config(folder, TrainConfig, APP)
-    network = load_weights(build(config), folder)
-    network.name = name  # two networks in one model need two names
-    return config, network
-
-
-def load_run(folder):
-    """A `Run` from its folder; raises DataError if one of the networks is missing, or they see images differently."""
-    config, real = load_network(folder, REAL)
-    other, archetype = load_network(folder, ARCHETYPE)
-    differ = [name for name in PREPARATION if getattr(config, name) != getattr(other, name)]
-    if differ:
-        raise DataError(f"{folder}: the two networks were trained with another {', '.join(differ)}; their likelihoods "
-                        "cannot be compared")
-    return Run(config, real, archetype)
-
-
 def likelihood_maps(run, images):
     """ln p of every pixel given those before it, under both networks: two arrays (batch, y, x).
 
-    images: (batch, y, x, 1) prepared. A density per unit of stretched flux, or with --bits a probability.
+    images: (batch, y, x, 1) prepared. A density per unit of stretched flux, or with bits a probability.
+
+    run: a `kerasgal.apps.morph.run.Morph`, here and below.
     """
     return tuple(np.asarray(log_prob(images, network.predict_on_batch(images), run.config.bits))
                  for network in (run.real, run.archetype))

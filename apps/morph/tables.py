@@ -9,7 +9,8 @@ import numpy as np
 from kerasgal.apps.morph.config import APP
 from kerasgal.apps.morph.score import COLUMNS, NUMBERS, score
 from kerasgal.errors import DataError
-from kerasgal.files import replacing, write_table
+from kerasgal.files import replacing
+from kerasgal.tables import write_table
 
 SUFFIXES = (".csv", ".ecsv", ".fits")
 

@@ -1,38 +1,53 @@
 """Training PixelCNN++ on real galaxies and on their archetypes, Sec. 3.2 of Zanisi et al. 2020."""
 
-from pathlib import Path
+import logging
 
-import click
 import numpy as np
 
-from kerasgal import training
+from kerasgal import domain, training
 from kerasgal.apps.morph import prepare
 from kerasgal.apps.morph.config import APP
 from kerasgal.apps.morph.losses import LogisticMixture
 from kerasgal.apps.morph.model import initialise
 from kerasgal.apps.morph.score import build
 from kerasgal.errors import DataError
+from kerasgal.pipeline import rows
 from kerasgal.plotting import track
-from kerasgal.readers import images as readers
+from kerasgal.readers.flux import to_unit
 
 HELD_OUT = 10  # every tenth image validates
 TURNS = 16  # angles, evenly spaced, at which an image is seen
 
+log = logging.getLogger(__name__)
 
-def load(paths, config, masks=None):
-    """All images of files, folders or globs, without sky and bad pixels: a list of (y, x) arrays of counts.
 
-    Says which cannot be read or prepared; raises DataError where too few are left.
+def features(image):
+    """What the domain knows of an image."""
+    return {"pixel_scale": image.pixel_scale, "unit": image.unit, "zero_point": image.zero_point,
+            "psf_fwhm": image.psf_fwhm}
+
+
+def load(images, config):
+    """All images of a stream, without sky and bad pixels, in the unit of the first one that says its own.
+
+    Returns a list of (y, x) arrays of counts, and their `features`. Says which cannot be read or prepared; raises
+    DataError where too few are left.
     """
-    cleaned = []
-    for image in readers.stream(paths, masks=masks):
+    cleaned, described, unit, zero_point = [], [], None, None
+    for image in images:
+        if unit is None:
+            unit, zero_point = image.unit, image.zero_point
         try:
+            image = to_unit(image, unit, zero_point)
             cleaned.append(prepare.clean(image, config))
         except DataError as error:
-            click.echo(f"left out: {error}", err=True)
+            log.warning("left out: %s", error)
+            continue
+        described.append(features(image))
     if len(cleaned) < 2 * HELD_OUT:
-        raise DataError(f"{len(cleaned)} images are too few to train on: at least {2 * HELD_OUT} are needed")
-    return cleaned
+        raise DataError(f"{len(cleaned)} images are too few to train on: at least {2 * HELD_OUT} are needed",
+                        value=len(cleaned), accepted=(2 * HELD_OUT, None))
+    return cleaned, described
 
 
 def turned(images, config):
@@ -42,25 +57,19 @@ def turned(images, config):
     return np.stack([prepare.stamp(image, config, angle) for image in track(images, "turning") for angle in angles])
 
 
-def train_network(paths, config, folder, *, masks=None, **options):
-    """Train one network on the images at `paths` into the run folder `folder`; every tenth image validates."""
-    import keras
-
-    from kerasgal.pipeline import rows
-
-    images = load(paths, config, masks)
-    held_out = np.stack([prepare.stamp(image, config) for image in images[::HELD_OUT]])
-    inside = [image for number, image in enumerate(images) if number % HELD_OUT]
-    click.echo(f"{len(inside):,} training images, {len(held_out):,} validation images")
+def train_network(images, config, folder, **options):
+    """Train one network on a stream of images into the run folder `folder`; every tenth image validates."""
+    cleaned, described = load(images, config)
+    held_out = np.stack([prepare.stamp(image, config) for image in cleaned[::HELD_OUT]])
+    inside = [image for number, image in enumerate(cleaned) if number % HELD_OUT]
+    log.info(f"{len(inside):,} training images, {len(held_out):,} validation images")
     stamps = turned(inside, config)
     first = stamps[np.random.default_rng(config.seed).permutation(len(stamps))[:config.batch]]
 
     def compiled():
         model = build(config)
         initialise(model, first)
-        rate = keras.optimizers.schedules.ExponentialDecay(config.learning_rate, 1, config.step_decay)
-        model.compile(keras.optimizers.Adam(rate, use_ema=config.averaging > 0, ema_momentum=config.averaging),
-                      loss=LogisticMixture(config.bits))
+        model.compile(training.optimizer(config), loss=LogisticMixture(config.bits))
         return model
 
     def twice(dataset):
@@ -70,5 +79,4 @@ def train_network(paths, config, folder, *, masks=None, **options):
     return training.train(
         compiled, lambda first: twice(rows([stamps], config.batch, seed=config.seed, first=first)),
         lambda devices: twice(rows([held_out], config.batch, full=devices > 1)),
-        config, folder, app=APP, data={"training": [str(Path(path).resolve()) for path in paths], "validation": []},
-        **options)
+        config, folder, app=APP, domain=domain.of(described) | {"softening": [config.softening] * 2}, **options)

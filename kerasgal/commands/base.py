@@ -58,7 +58,7 @@ def in_flags(message, command):
         return f"{on} {value.strip(chr(39))}"
 
     message = re.sub(r"(?<![\w.])([A-Za-z_]\w*)=('[^']*'|[\w./+-]*[\w/])", flag, message)
-    return re.sub(r"`([a-z_]\w*)`", lambda match: flags[match[1]][0] if match[1] in flags else match[0], message)
+    return re.sub(r"`([A-Za-z_]\w*)`", lambda match: flags[match[1]][0] if match[1] in flags else match[0], message)
 
 
 class Command(click.Command):
@@ -92,7 +92,7 @@ class Command(click.Command):
     def format_options(self, context, formatter):
         sections = {}
         for parameter in self.get_params(context):
-            record = parameter.get_help_record(context)
+            record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
             if record:
                 sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
         last = sections.pop("Options", [])

@@ -42,6 +42,8 @@ def standard_commands(group, run, config, *, inputs="SIMULATIONS", train=None, p
     - predict(run, source, **options); returns a `Prediction`
     - evaluate(run, sources, **options); returns an `Evaluation`
     - export(run, directory, **options); returns the folder
+
+    predict and evaluate may be Click commands instead, for an app whose inputs are not one file for each product.
     """
     def run_class():
         return imported(run)
@@ -50,9 +52,16 @@ def standard_commands(group, run, config, *, inputs="SIMULATIONS", train=None, p
     group.add_command(_summary(run_class, config))
     group.add_command(_config(config))
     group.add_command(_train(run_class, config, metavar, train or default_train))
-    group.add_command(_predict(run_class, metavar, predict or default_predict))
-    group.add_command(_evaluate(run_class, metavar, evaluate or default_evaluate))
+    for verb, given, otherwise, make in (("predict", predict, default_predict, _predict),
+                                         ("evaluate", evaluate, default_evaluate, _evaluate)):
+        ready = isinstance(given, click.Command)
+        group.add_command(given if ready else make(run_class, metavar, given or otherwise), verb)
     group.add_command(_export(run_class, export or default_export))
+
+
+def evaluation_command(group, run, body, *, folder, inputs="SIMULATIONS"):
+    """Give a group one more verb like `evaluate`, of the name of `body`, which writes into `folder` of the run."""
+    group.add_command(_evaluate(lambda: imported(run), f"{inputs}...", body, body.__name__, folder))
 
 
 def default_train(cls, inputs, **options):
@@ -215,7 +224,7 @@ def _predict(run_class, metavar, body):
     return _command("predict", predict, places)
 
 
-def _evaluate(run_class, metavar, body):
+def _evaluate(run_class, metavar, body, name="evaluate", place="evaluation"):
     def evaluate(run, sources, output, overwrite, **options):
         from kerasgal.files import refuse_existing
 
@@ -231,7 +240,7 @@ def _evaluate(run_class, metavar, body):
             click.echo(f"--simulation is an old spelling: write {context.command_path} {words}", err=True)
         if not sources:
             raise click.UsageError(f"Missing argument '{metavar}'.")
-        folder = Path(output) if output else Path(run) / "evaluation"
+        folder = Path(output) if output else Path(run) / place
         refuse_existing(folder / "metrics.json", overwrite)
         made = body(run_class().load(run), list(sources), **options)
         made.save(folder, overwrite=overwrite)
@@ -248,10 +257,10 @@ def _evaluate(run_class, metavar, body):
         click.option("--simulation", multiple=True, type=click.Path(), hidden=True, expose_value=False, callback=keep),
         section(OUTPUT,
                 click.option("--output", type=click.Path(file_okay=False), metavar="FOLDER",
-                             help="Folder for metrics.json and the figures.  [default: evaluation/ in RUN]"),
+                             help=f"Folder for metrics.json and the figures.  [default: {place}/ in RUN]"),
                 OUTSIDE, OVERWRITE),
     ]
-    return _command("evaluate", evaluate, places)
+    return _command(name, evaluate, places)
 
 
 def _export(run_class, body):
