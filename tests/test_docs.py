@@ -33,8 +33,9 @@ def blocks(text):
 
 
 def commands(text):
-    """The words of each command `kerasgal ...` in a page's code, without the first."""
-    split = [shlex.split(line, comments=True) for line in blocks(text) if line.startswith("kerasgal ")]
+    """The words of each command `kerasgal ...` in a page's code, without the first, and without where it is sent to."""
+    split = [shlex.split(line.partition(" > ")[0], comments=True) for line in blocks(text)
+             if re.match("kerasgal [a-z-]", line)]
     return [words[1:] for words in split]
 
 
