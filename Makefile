@@ -8,7 +8,7 @@ TEST = $(foreach i,$(shell seq 0 11),$(DEMO)/test_$(i).h5)
 HALOMASS = $(DEMO)-halomass
 HALOMASS_TRAIN = $(foreach i,0 1 2 3 4 5 6 7 8 9 10 11,$(HALOMASS)/train_$(i).h5)
 HALOMASS_VALIDATION = $(foreach i,0 1,--validation $(HALOMASS)/validation_$(i).h5)
-HALOMASS_TEST = $(foreach i,0 1 2 3,--simulation $(HALOMASS)/test_$(i).h5)
+HALOMASS_TEST = $(foreach i,0 1 2 3,$(HALOMASS)/test_$(i).h5)
 CASCADE = $(DEMO)-cascade
 DIFFUSION = $(DEMO)-diffusion
 MORPH = $(DEMO)-morph
@@ -40,8 +40,8 @@ demo-halomass: $(VENV)/.installed
 	$(BIN)/kerasgal simulate $(HALOMASS)/test.h5 --realisations 4 --seed 1001
 	for input in raw averaged final; do $(BIN)/kerasgal halomass train $(HALOMASS_TRAIN) $(HALOMASS_VALIDATION) \
 	  --preset demo --input $$input --run $(HALOMASS)/$$input || exit 1; done
-	$(BIN)/kerasgal halomass evaluate $(foreach input,raw averaged final,$(HALOMASS)/$(input)) $(HALOMASS_TEST) \
-	  --sample 2000 --baseline --output $(HALOMASS)/evaluation
+	$(BIN)/kerasgal halomass evaluate $(HALOMASS)/raw $(HALOMASS_TEST) \
+	  $(foreach input,averaged final,--compare $(HALOMASS)/$(input)) --sample 2000 --baseline --output $(HALOMASS)/evaluation
 
 # Four simulations with painted galaxies to train on, one to validate on and two to test on.
 demo-cascade: $(VENV)/.installed

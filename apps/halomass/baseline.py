@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kerasgal import run_folder
 from kerasgal.apps.halomass import data, train
-from kerasgal.errors import DataError
+from kerasgal.errors import MissingError, RunError
 from kerasgal.grid import top_hats
-from kerasgal.simulation import Simulation
-from kerasgal.training import recorded_simulations
+from kerasgal.simulation import opened
 
 RADII = 50
 LARGEST = 12.5  # Mpc/h, the radius of 1e15 Msun at the mean density
@@ -26,33 +26,38 @@ class Trees:
     model: object
     radii: np.ndarray
 
-    def predict(self, path, particles):
-        """log10 halo mass [Msun/h] of particles, flat indices (m,), of a Simulation file."""
-        return self.model.predict(sphere_densities(path, particles, self.radii))
+    def predict(self, source, particles):
+        """log10 halo mass [Msun/h] of particles, flat indices (m,), of a Simulation or its path."""
+        return self.model.predict(sphere_densities(source, particles, self.radii))
 
 
-def sphere_densities(path, particles, radii):
+def sphere_densities(source, particles, radii):
     """Initial density contrast averaged over spheres around particles' Lagrangian cells: (m, radii) float32.
 
     particles: flat indices (m,); radii: Mpc/h.
     """
-    with Simulation(path) as simulation:
+    with opened(source) as simulation:
         cells = tuple(data.cells_of(simulation, particles))
         smoothed = top_hats(simulation.delta(), radii / simulation.cellsize)
         return np.stack([field[cells] for field in smoothed], axis=1).astype(np.float32)
 
 
-def fit(folder, config):
-    """`Trees` for the particles that the run in `folder` was trained on; its validation particles end the boosting.
+def fit(run):
+    """`Trees` for the particles that a run was trained on; its validation particles end the boosting.
 
     Raises DataError where scikit-learn is missing, or a simulation of the training.
     """
     try:
         from sklearn.ensemble import HistGradientBoostingRegressor
     except ImportError as error:
-        raise DataError("the baseline needs the optional package scikit-learn: install kerasgal[baseline]") from error
-    training, validation = recorded_simulations(folder)
-    with Simulation(training[0]) as simulation:
+        raise MissingError("the baseline needs the optional package scikit-learn: install kerasgal[baseline]") \
+            from error
+    config = run.config
+    training, validation = run_folder.recorded_data(run.folder) if run.folder is not None else ((), ())
+    if not training:
+        raise RunError(f"{run.folder or 'this run'} does not say which simulations it was trained on: there is nothing "
+                       "to fit the baseline to")
+    with opened(training[0]) as simulation:
         smallest = simulation.cellsize * np.cbrt(3 / (4 * np.pi))  # a sphere of one cell's volume
     radii = np.geomspace(smallest, LARGEST, RADII)
 

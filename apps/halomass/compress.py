@@ -1,81 +1,124 @@
 """What the group lasso switched off, and the smaller network without it (Lucie-Smith et al. 2020, Sec. 3.3)."""
 
-import json
+import logging
 from pathlib import Path
 
 import numpy as np
 
+from kerasgal import run_folder
 from kerasgal.apps.halomass import predict
-from kerasgal.files import replacing
+from kerasgal.errors import SettingError
+from kerasgal.files import refuse_existing, replacing
 
 DEAD = 1e-3  # absolute value from which on a weight is active, and so is a neuron that any active weight leaves
+COMPRESSED = "compressed.json"  # in a run folder: what is left of the dense layers
+
+log = logging.getLogger(__name__)
 
 
-def dense_layers(model):
+def dense_layers(network):
     """The dense layers of a network, from the features to the prediction."""
     from keras import layers
 
-    return [layer for layer in model.layers if isinstance(layer, layers.Dense)]
+    return [layer for layer in network.layers if isinstance(layer, layers.Dense)]
 
 
-def activity(model):
+def activity(network):
     """Active and all input neurons and weights of each dense layer: a list of dictionaries."""
     counts = []
-    for layer in dense_layers(model):
+    for layer in dense_layers(network):
         weights = np.abs(np.asarray(layer.kernel)) > DEAD
         counts.append({"layer": layer.name, "active_neurons": int(weights.any(axis=1).sum()),
                        "neurons": len(weights), "active_weights": int(weights.sum()), "weights": weights.size})
     return counts
 
 
-def compress(run):
-    """A `Run` without the dead neurons of `run`'s dense layers, and what is left of them, as `predict.build` takes it.
+def log_activity(network):
+    """Say how much of each dense layer is active."""
+    for count in activity(network):
+        log.info(f"  {count['layer']:12s} {count['active_neurons']:,} of {count['neurons']:,} input neurons and "
+                 f"{count['active_weights']:,} of {count['weights']:,} weights active (above 1e-3)")
+
+
+def left_of(network):
+    """What there is of the dense layers of a network, as `predict.build` takes it."""
+    from kerasgal.apps.halomass.model import Select
+
+    kept = next((layer.kept for layer in network.layers if isinstance(layer, Select)), None)
+    return {"kept": kept, "dense": [layer.units for layer in dense_layers(network)[:-1]]}
+
+
+def smaller(network, config):
+    """A network without the dead neurons of the dense layers of `network`.
 
     A neuron is dead if no weight that leaves it exceeds 1e-3: its weights are taken for the zeros that the prior drove
     them towards.
     """
     import keras
 
-    from kerasgal.apps.halomass.model import Select
-
-    dense = dense_layers(run.model)
+    dense = dense_layers(network)
     weights = [[np.asarray(value) for value in (layer.kernel, layer.bias)] for layer in dense]
     alive = [np.flatnonzero((np.abs(kernel) > DEAD).any(axis=1)) for kernel, _ in weights]
     alive = [neurons if len(neurons) else np.arange(1) for neurons in alive]  # Keras has no layer of no neuron
-    before = next((layer.kept for layer in run.model.layers if isinstance(layer, Select)), None)
+    before = left_of(network)["kept"]
     kept = alive[0] if before is None else np.asarray(before)[alive[0]]
-    left = {"kept": [int(index) for index in kept], "dense": [len(neurons) for neurons in alive[1:]]}
-    model = predict.build(run.config, **left)
+    with predict.arithmetic("float32"):
+        made = predict.build(config, [int(index) for index in kept], [len(neurons) for neurons in alive[1:]])
     # Every other layer is the same in both, in the same order.
     rest = [[layer for layer in one.layers if layer.weights and not isinstance(layer, keras.layers.Dense)]
-            for one in (run.model, model)]
+            for one in (network, made)]
     for old, new in zip(*rest):
         new.set_weights(old.get_weights())
-    for number, layer in enumerate(dense_layers(model)):
+    for number, layer in enumerate(dense_layers(made)):
         kernel, bias = weights[number]
         kernel = kernel[alive[number]]
         if number + 1 < len(dense):
             kernel, bias = kernel[:, alive[number + 1]], bias[alive[number + 1]]
         layer.set_weights([kernel, bias])
-    return predict.Run(run.config, model, run.scale), left
+    return made
 
 
-def difference(run, smaller, inputs=64, seed=0):
-    """Greatest difference of the predictions y of two runs on standardised noise as inputs."""
-    noise = np.random.default_rng(seed).normal(size=(inputs, *run.model.input_shape[1:])).astype(np.float32)
-    layer = next(layer for layer in run.model.layers if hasattr(layer, "deviation"))
+def difference(one, other, inputs=64, seed=0):
+    """Greatest difference of the predictions y of two networks on standardised noise as inputs."""
+    noise = np.random.default_rng(seed).normal(size=(inputs, *one.input_shape[1:])).astype(np.float32)
+    layer = next(layer for layer in one.layers if hasattr(layer, "deviation"))
     noise = noise * np.asarray(layer.deviation) + np.asarray(layer.mean)
-    one, other = (np.concatenate([np.asarray(model.predict_on_batch(part))[:, 0] for part in np.split(noise, 16)])
-                  for model in (run.model, smaller.model))
-    return float(np.abs(one - other).max())
+    y = [np.concatenate([np.asarray(network.predict_on_batch(part))[:, 0] for part in np.split(noise, 16)])
+         for network in (one, other)]
+    return float(np.abs(y[0] - y[1]).max())
 
 
-def write(folder, source, run, left, overwrite):
-    """Write a compressed run as a run folder beside whose weights stands what is left of the dense layers."""
+def compress(run, output=None, overwrite=False):
+    """Write a run without its dead neurons, and return it; see `HaloMass.compress`.
+
+    run: a HaloMass, or its run folder.
+    """
+    from kerasgal.apps.halomass.run import HaloMass
+
+    if not isinstance(run, HaloMass):
+        run = HaloMass.load(run)
+    if output is None and run.folder is None:
+        raise SettingError("`output` is missing: this run has no folder to write into")
+    output = Path(output) if output is not None else run.folder / "compressed"
+    refuse_existing(output, overwrite)
+    log_activity(run.network)
+    network = smaller(run.network, run.config)
+    log.info(f"{network.count_params():,} parameters are left of {run.network.count_params():,}; predictions y in "
+             f"[-1, 1] of 64 random inputs change by at most {difference(run.network, network):.1e}")
+    write(output, run, network, overwrite)
+    return HaloMass.load(output)
+
+
+def write(folder, run, network, overwrite):
+    """Write a run folder like that of `run`, with another network and what there is of its dense layers."""
+    from kerasgal import config as configuration
+    from kerasgal.apps.halomass.config import APP
+
     with replacing(folder, overwrite) as temporary:
         temporary.mkdir()
-        for name in ("config.json", "provenance.json", "history.csv"):
-            if (Path(source) / name).exists():
-                (temporary / name).write_bytes((Path(source) / name).read_bytes())
-        (temporary / predict.COMPRESSED).write_text(json.dumps(left) + "\n")
-        run.model.save_weights(temporary / "best.weights.h5")
+        configuration.write(run.config, temporary / run_folder.CONFIG, app=APP)
+        for name in (run_folder.DOMAIN, run_folder.PROVENANCE, run_folder.HISTORY):
+            if run.folder is not None and (run.folder / name).exists():
+                (temporary / name).write_bytes((run.folder / name).read_bytes())
+        run_folder.write_json(left_of(network), temporary / COMPRESSED)
+        network.save_weights(temporary / run_folder.BEST)

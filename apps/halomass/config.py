@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from kerasgal.config import setting
-from kerasgal.errors import DataError
+from kerasgal.config import default, setting
+from kerasgal.errors import SettingError
 from kerasgal.training import TrainingConfig
 
 APP = "halomass"
@@ -15,6 +15,13 @@ LIKELIHOODS = ("cauchy", "gaussian", "laplace", "two_sided_cauchy", "student_t")
 @dataclass(frozen=True)
 class TrainConfig(TrainingConfig):
     """Sample, input, network, likelihood, priors and optimiser of one halomass run."""
+
+    groups = {
+        "Sample": ("low", "high", "samples", "validation_samples"),
+        "Input": ("input", "patch", "shells", "extent", "symmetries"),
+        "Network": ("padding", "convolutions", "filters", "dense"),
+        "Likelihood and priors": ("likelihood", "scale_rate", "alpha"),
+    }
 
     low: float = setting(11.0, "Least log10 halo mass [Msun/h] of the sample.", demo=12.0)
     high: float = setting(13.4, "Greatest log10 halo mass [Msun/h] of the sample.", demo=14.5)
@@ -40,23 +47,20 @@ class TrainConfig(TrainingConfig):
     likelihood: str = setting("cauchy", "Distribution of the true mass around the predicted one.", choices=LIKELIHOODS)
     # The paper gives no number; this is that of the authors' code.
     alpha: float = setting(10**-2.5, "Strength of the priors on the weights.", demo=1e-5, minimum=0.0)
-    learning_rate: float = setting(5e-5, "Learning rate of AMSGrad.", demo=1e-3, minimum=0.0)
     scale_rate: float = setting(1.0, "How many times faster than the weights the likelihood's scale learns.", demo=10.0,
                                 minimum=0.1)
-    gradient_norm: float = setting(0.0, "Global norm to which a step's gradient is clipped; 0 does not clip.", demo=1.0,
-                                   minimum=0.0)
-    batch: int = setting(64, "Samples per step, over all devices.", minimum=1)
-    epochs: int = setting(100, "Epochs; each ends with validation and a checkpoint.", demo=10, minimum=1,
-                          resumable=True)
-    steps_per_epoch: int = setting(3125, "Steps per epoch.", demo=80, minimum=1)
-    patience: int = setting(10, "Stop after so many epochs without a better loss; 0 never stops early.", demo=0,
-                            minimum=0, resumable=True)
+    learning_rate: float = default(5e-5, demo=1e-3)
+    gradient_norm: float = default(0.0, demo=1.0)
+    batch: int = default(64)
+    epochs: int = default(100, demo=10)
+    steps_per_epoch: int = default(3125, demo=80)
+    patience: int = default(10, demo=0)
 
-    def __post_init__(self):
+    def check(self):
         if not self.low < self.high:
-            raise DataError(f"--low {self.low:g} and --high {self.high:g} leave no mass: --low must be the smaller one")
+            raise SettingError(f"low={self.low:g} and high={self.high:g} leave no mass: `low` must be the smaller one")
         if self.patch % 2 == 0:
-            raise DataError(f"--patch {self.patch} is even and has no cell at its centre: give an odd number")
+            raise SettingError(f"patch={self.patch} is even and has no cell at its centre: give an odd number")
         if self.padding == "none" and self.input not in ("raw", "channels"):
-            raise DataError(f"--padding none predicts whole boxes from the initial density: it takes --input raw or "
-                            f"channels, received {self.input}")
+            raise SettingError("padding=none predicts whole boxes from the initial density: it takes input=raw or "
+                               f"input=channels, received input={self.input}")

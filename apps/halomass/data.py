@@ -6,9 +6,10 @@ import numpy as np
 import scipy.fft
 
 from kerasgal.apps.halomass.model import shell_index, unpadded_side
+from kerasgal.domain import of_box
 from kerasgal.errors import DataError
 from kerasgal.nbody import displacement_1lpt
-from kerasgal.simulation import Simulation
+from kerasgal.simulation import opened
 
 CHANNELS = {"raw": 1, "averaged": 1, "final": 1, "channels": 5}
 INPUT_WORDS = {
@@ -46,7 +47,7 @@ def halo_log_mass(simulation, particles):
     Raises DataError for an index outside the simulation.
     """
     check_particles(simulation, particles)
-    if "halo_id" not in simulation:
+    if "halo_id" not in simulation or "halos/mass" not in simulation:
         return np.full(len(particles), np.nan)
     log_mass = np.append(np.log10(simulation["halos/mass"][...].astype(np.float64)), np.nan)  # the last is for id -1
     return log_mass[simulation["halo_id"][...].ravel()[particles]]
@@ -55,9 +56,10 @@ def halo_log_mass(simulation, particles):
 def check_particles(simulation, particles):
     """Raise DataError for flat indices of particles that the simulation does not have."""
     number = particles_per_side(simulation) ** 3
-    wrong = [index for index in particles if not 0 <= index < number]
-    if wrong:
-        raise DataError(f"{simulation.path} has no particle {wrong[0]}: accepted are 0 to {number - 1}")
+    wrong = particles[(particles < 0) | (particles >= number)]
+    if len(wrong):
+        raise DataError(f"{simulation.path} has no particle {wrong[0]}: accepted are 0 to {number - 1}",
+                        value=int(wrong[0]), accepted=(0, number - 1))
 
 
 def halo_particles(simulation, low, high):
@@ -143,23 +145,44 @@ class Sample:
     source: object  # what cubes are cut from: a field; None; all final positions and the box size
 
 
-def load(path, config, particles):
-    """The `Sample` of particles, (m,) flat indices, of the Simulation file `path`.
+def required(config):
+    """The datasets of a Simulation that inputs are made from."""
+    return ("final/position",) if config.input == "final" else ("initial/delta",)
+
+
+def features(source, config):
+    """What the domain of a run knows of a Simulation or its path: `kerasgal.domain.of_box` of what the network sees.
+
+    Of the initial density its cells and its amplitude, which is not divided out. Of the final positions how far
+    particles are apart, for their cubes have cells in Mpc/h whatever the grid.
+    """
+    with opened(source, require=required(config)) as simulation:
+        if config.input != "final":
+            return of_box(simulation, "initial/delta", deviation=simulation.delta().std())
+        side = np.cbrt(simulation["final/position"].shape[0])
+        known = of_box(simulation, "final/position", gridsize=side)
+        spacing = known.pop("cellsize")
+        return {"spacing": spacing, **{name: value for name, value in known.items() if name != "particles_per_cell"}}
+
+
+def load(source, config, particles):
+    """The `Sample` of particles, (m,) flat indices, of a Simulation or its path.
 
     Raises DataError for a particle outside the simulation, a cube larger than the box, or a file without what the
     input is made from.
     """
     from kerasgal.pipeline import centred
 
-    with Simulation(path, require=("final/position",) if config.input == "final" else ("initial/delta",)) as simulation:
+    with opened(source, require=required(config)) as simulation:
         log_mass = halo_log_mass(simulation, particles)
         if config.input == "final":
             position = simulation["final/position"][...]
             return Sample(particles, log_mass, position[particles], (position, simulation.boxsize))
         side, n = odd_side(cube_side(config)), simulation.gridsize
         if side > n:
-            raise DataError(f"{path}: the cube of {side} cells around a particle is larger than the box of {n}: choose "
-                            "a smaller --patch, or a simulation with more cells")
+            raise DataError(f"{simulation.path}: the cube of {side} cells around a particle is larger than the box of "
+                            f"{n}: choose a smaller `patch`, or a simulation with more cells", value=n,
+                            accepted=(side, None))
         cells = cells_of(simulation, particles)
         if config.input == "averaged":
             averages = shell_averages(simulation.delta(), cells, config.patch, config.shells)

@@ -17,29 +17,34 @@ from kerasgal.apps.halomass import data
 from kerasgal.apps.halomass.model import SLOPE, Select
 from kerasgal.errors import DataError
 from kerasgal.grid import wrapped_block
-from kerasgal.simulation import Simulation
+from kerasgal.simulation import opened
 
 LIMIT = 2**24  # numbers of a layer's output that are computed at once, and beyond which phases go one by one
 
 
-def predict_map(run, simulation, progress=None):
-    """Predicted log10 mass [Msun/h] of every Lagrangian cell's halo, (n, n, n) float32, of a Simulation file.
+def predict_map(network, config, source, progress=None):
+    """Predicted log10 mass [Msun/h] of every Lagrangian cell's halo, (n, n, n) float32, of a Simulation or its path.
 
     It is what the network says of a particle that ends in a halo of the sample's range; it does not say whether the
     cell's particle does. progress: called as progress(done, total) in cells. Raises DataError for a run that was
     trained with zero padding, or a cube larger than the box.
     """
-    config = run.config
-    if config.padding != "none":
-        raise DataError("only a network without padding can predict a whole box: train with --padding none")
-    with Simulation(simulation) as opened:
-        field = data.field(opened, config)
+    check_padding(config)
+    with opened(source) as simulation:
+        field, name = data.field(simulation, config), simulation.path
     side = data.cube_side(config)
     if side > len(field):
-        raise DataError(f"{simulation}: the cube of {side} cells around a particle is larger than the box of "
-                        f"{len(field)}")
-    y = predict_cells(run.model, field, progress)
-    return run.scale.to_log_mass(y).astype(np.float32)
+        raise DataError(f"{name}: the cube of {side} cells around a particle is larger than the box of {len(field)}",
+                        value=len(field), accepted=(side, None))
+    y = predict_cells(network, field, progress)
+    return data.Scale(config.low, config.high).to_log_mass(y).astype(np.float32)
+
+
+def check_padding(config):
+    """Raise DataError for the configuration of a run that was trained with zero padding."""
+    if config.padding != "none":
+        raise DataError("only a network without padding can predict a whole box: train with padding=none",
+                        value=config.padding, accepted=("none",))
 
 
 def predict_cells(model, field, progress=None):

@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from kerasgal.apps.halomass.data import Scale
+
 tfd, tfb = tfp.distributions, tfp.bijectors
 
 
@@ -77,7 +79,8 @@ def predictive(likelihood, y, scales, low=-1.0, high=1.0):
     raise ValueError(f"no predictive distribution of the likelihood {likelihood!r}")
 
 
-def mass_quantiles(run, y, scales, probabilities):
-    """Quantiles of the predicted mass in log10(Msun/h), (n, probabilities), for predictions y, (n,), of a run."""
+def mass_quantiles(config, y, scales, probabilities):
+    """Quantiles of the mass in log10(Msun/h), (n, probabilities), for predictions y, (n,), of a run's config."""
     column = np.asarray(probabilities, np.float64)[:, None]
-    return run.scale.to_log_mass(predictive(run.config.likelihood, y, scales).quantile(column).numpy()).T
+    quantiles = predictive(config.likelihood, y, scales).quantile(column).numpy()
+    return Scale(config.low, config.high).to_log_mass(quantiles).T

@@ -3,7 +3,7 @@
 import numpy as np
 
 from kerasgal.apps.halomass.metrics import PLACES, kernel_density, residual_grid
-from kerasgal.plotting import figure, save
+from kerasgal.plotting import figure
 
 BINS = 12  # of true mass that have a violin each
 PREDICTED, TRUE = "log$_{10}$ M$_{predicted}$ [M$_\\odot$/h]", "log$_{10}$ M$_{true}$ [M$_\\odot$/h]"
@@ -23,28 +23,28 @@ def mass_range(low, high, third):
     return f"{edges[third]:.1f} $\\leq$ log$_{{10}}$ M$_{{true}}$ $\\leq$ {edges[third + 1]:.1f}"
 
 
-def violins(true, predicted, low, high, path):
+def violins(true, predicted, low, high, names):
     """Distributions of the predicted mass in bins of true mass (Figs. 2 and 4 of the paper), one panel each.
 
-    true: (particles,) and predicted: {name: (particles,)}, log10 masses. From the second panel on, the left halves
-    are those of the first prediction.
+    true: (particles,) and predicted: {key: (particles,)}, log10 masses; names: {key: what it is called}. From the
+    second panel on, the left halves are those of the first prediction.
     """
     drawing, axes = figure(len(predicted), width=4.4, height=4, sharex=True, sharey=True, squeeze=False)
     edges = np.linspace(low, high, BINS + 1)
     colour = colours(predicted)
     first = next(iter(predicted))
-    for axis, name in zip(axes[0], predicted):
-        halves = [(name, "both")] if name == first else [(first, "low"), (name, "high")]
+    for axis, key in zip(axes[0], predicted):
+        halves = [(key, "both")] if key == first else [(first, "low"), (key, "high")]
         for drawn, side in halves:
             for number, centre in enumerate((edges[1:] + edges[:-1]) / 2):
                 inside = (true >= edges[number]) & (true <= edges[number + 1])
                 if inside.sum() >= FEWEST:
                     violin(axis, predicted[drawn][inside], centre, 0.92 * (edges[1] - edges[0]), side, colour[drawn])
         axis.plot((low, high), (low, high), color="k", linewidth=1)
-        axis.set(xlabel=TRUE, title=name if name == first else f"{first} (left), {name} (right)")
+        axis.set(xlabel=TRUE, title=names[key] if key == first else f"{names[first]} (left), {names[key]} (right)")
     together = np.percentile(np.concatenate(list(predicted.values())), (0.05, 99.95))
     axes[0, 0].set(ylabel=PREDICTED, ylim=(min(low, together[0]) - 0.1, max(high, together[1]) + 0.1))
-    save(drawing, path)
+    return drawing
 
 
 def violin(axis, values, centre, width, side, colour):
@@ -56,27 +56,27 @@ def violin(axis, values, centre, width, side, colour):
     axis.hlines(np.median(values), centre - left, centre + right, color=colour, linewidth=1.5)
 
 
-def comparison(residuals, third, low, high, labels, path):
+def comparison(residuals, third, low, high, labels, grey=None):
     """Residual distributions of all predictions in the three mass bins, Gaussian kernel density estimates.
 
-    residuals: {name: (particles,)} in dex, drawn in their order, the one named "random" in grey; third: (particles,)
-    mass bin; labels: {name: legend}.
+    residuals: {key: (particles,)} in dex, drawn in their order, that of the key `grey` in grey; third: (particles,)
+    mass bin; labels: {key: legend}.
     """
     drawing, axes = figure(3, sharex=True, sharey=True, width=4.2, height=4.4)
     grid = residual_grid(list(residuals.values()))
-    colour = {**colours(name for name in residuals if name != "random"), "random": TRUTH}
+    colour = {**colours(key for key in residuals if key != grey), grey: TRUTH}
     for number, axis in enumerate(axes):
-        for name, residual in residuals.items():
+        for key, residual in residuals.items():
             inside = residual[third == number]
             if len(inside) >= FEWEST:
-                style = {"linestyle": "--", "linewidth": 1.2} if name == "random" else {"linewidth": 1.8}
-                axis.plot(grid, kernel_density(inside, grid), color=colour[name], label=labels[name], **style)
+                style = {"linestyle": "--", "linewidth": 1.2} if key == grey else {"linewidth": 1.8}
+                axis.plot(grid, kernel_density(inside, grid), color=colour[key], label=labels[key], **style)
         axis.axvline(0, color="k", linewidth=0.6, linestyle=":")
         axis.set(title=mass_range(low, high, number), xlabel=RESIDUAL, yticks=[], xlim=limits(residuals))
     axes[0].set_ylabel("particles")
     axes[0].set_ylim(bottom=0)  # after all is drawn: it ends the automatic scaling of the axes, which are shared
     drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    save(drawing, path)
+    return drawing
 
 
 def limits(residuals):
@@ -85,11 +85,14 @@ def limits(residuals):
     return -reach, reach
 
 
-def radii(residuals, third, place, low, high, path):
-    """Residual distributions in the three mass bins for the inner, middle and outer thirds of haloes, a row each."""
+def radii(residuals, third, place, low, high, names):
+    """Residual distributions in the three mass bins for the inner, middle and outer thirds of haloes, a row each.
+
+    residuals: {key: (particles,)} in dex; third, place: (particles,); names: {key: what it is called}.
+    """
     drawing, axes = figure(3, len(residuals), sharex=True, sharey="row", width=4.2, height=2.8, squeeze=False)
     grid = residual_grid(list(residuals.values()))
-    for row, (name, residual) in zip(axes, residuals.items()):
+    for row, (key, residual) in zip(axes, residuals.items()):
         for number, axis in enumerate(row):
             for shell, label in enumerate(PLACES):
                 inside = residual[(third == number) & (place == shell)]
@@ -98,16 +101,17 @@ def radii(residuals, third, place, low, high, path):
                               linewidth=1.8, label=label)
             axis.axvline(0, color="k", linewidth=0.6, linestyle=":")
             axis.set(yticks=[], xlim=limits(residuals))
-        row[0].set_ylabel(name)
+        row[0].set_ylabel(names[key])
         row[0].set_ylim(bottom=0)
-        row[-1].legend(frameon=False, loc="upper right")
+        if row[-1].get_legend_handles_labels()[0]:  # none where there are too few particles
+            row[-1].legend(frameon=False, loc="upper right")
     for number in range(3):
         axes[0, number].set_title(mass_range(low, high, number))
         axes[-1, number].set_xlabel(RESIDUAL)
-    save(drawing, path)
+    return drawing
 
 
-def likelihood(target, networks, path, slices=4):
+def likelihood(target, networks, slices=4):
     """The truth at fixed prediction against the fitted likelihood (Fig. 5 of the paper), a row for each network.
 
     target: (particles,) rescaled true mass d; networks: {name: (y, density)}, y: (particles,), density: function of
@@ -131,14 +135,15 @@ def likelihood(target, networks, path, slices=4):
         row[0].legend(frameon=False)
     for axis in axes[-1]:
         axis.set_xlabel("rescaled mass d")
-    save(drawing, path)
+    return drawing
 
 
-def training(histories, path):
-    """Loss and gamma against epoch (Fig. 6 of the paper). histories: {name: {column: values}} of history.csv."""
+def training(histories):
+    """Loss and gamma against epoch (Fig. 6 of the paper). histories: {name: [{column: number}]}, a row per epoch."""
     drawing, (left, right) = figure(2)
     colour = colours(histories)
-    for name, history in histories.items():
+    for name, rows in histories.items():
+        history = {column: [row[column] for row in rows] for column in rows[0]}
         left.plot(history["epoch"], history["loss"], color=colour[name], label=f"{name}, training")
         if "val_loss" in history:
             left.plot(history["epoch"], history["val_loss"], "--", color=colour[name], label=f"{name}, validation")
@@ -150,10 +155,10 @@ def training(histories, path):
     right.set(xlabel="epoch", ylabel="$\\gamma$")
     left.legend(frameon=False)
     right.legend(frameon=False)
-    save(drawing, path)
+    return drawing
 
 
-def calibration(coverages, path):
+def calibration(coverages):
     """Share of particles within central intervals against their level. coverages: {name: {level: share}}."""
     drawing, axis = figure(width=4.4, height=4)
     axis.plot((0, 1), (0, 1), color="k", linewidth=0.8)
@@ -162,4 +167,34 @@ def calibration(coverages, path):
         axis.plot([float(level) for level in coverage], list(coverage.values()), marker=".", label=name)
     axis.set(xlabel="level of the central interval", ylabel="particles within", xlim=(0, 1), ylim=(0, 1))
     axis.legend(frameon=False, loc="upper left")
-    save(drawing, path)
+    return drawing
+
+
+def masses(columns, low, high):
+    """Predicted against true mass with the central 68% of a table, or the predicted ones where no truth is known.
+
+    columns: arrays (particles,) of `run.Masses`; low, high: range of log10 mass in which the run predicts.
+    """
+    drawing, axis = figure(width=4.8, height=4.4)
+    known = np.flatnonzero(np.isfinite(columns["log_mass_true"]))
+    if len(known):
+        shown = known[::max(1, len(known) // 2000)]  # more would be a blot
+        true, predicted = columns["log_mass_true"][shown], columns["log_mass"][shown]
+        axis.vlines(true, columns["log_mass_p16"][shown], columns["log_mass_p84"][shown], color="C0", linewidth=0.3)
+        axis.plot(true, predicted, ".", color="C0", markersize=3)
+        axis.plot((low, high), (low, high), color="k", linewidth=1)
+        axis.set(xlabel=TRUE, ylabel=PREDICTED)
+    else:
+        axis.hist(columns["log_mass"], bins=np.linspace(low, high, 31), histtype="step", color="C0")
+        axis.set(xlabel=PREDICTED, ylabel="particles")
+    return drawing
+
+
+def mass_map(log_mass, boxsize, layer):
+    """A slice through a map of predicted log10 mass, (n, n, n)."""
+    drawing, axis = figure(width=5, height=4.2)
+    image = axis.imshow(log_mass[:, :, layer].T, origin="lower", extent=(0, boxsize, 0, boxsize))
+    drawing.colorbar(image, ax=axis, label=PREDICTED)
+    height = (layer + 0.5) * boxsize / len(log_mass)
+    axis.set(title=f"z = {height:.3g} Mpc/h", xlabel="x [Mpc/h]", ylabel="y [Mpc/h]")
+    return drawing

@@ -1,29 +1,19 @@
-"""A trained run applied to particles of a simulation: predicted halo masses."""
+"""The network applied to particles of a simulation: predicted halo masses."""
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
+import contextlib
+import os
 
 import numpy as np
 
 from kerasgal.apps.halomass import data
-from kerasgal.apps.halomass.config import APP, TrainConfig
 from kerasgal.apps.halomass.losses import LIKELIHOODS
 from kerasgal.apps.halomass.model import cnn
 from kerasgal.apps.halomass.regularizers import convolution_prior, dense_prior
-from kerasgal.errors import DataError
-from kerasgal.training import load_config, load_weights
+from kerasgal.errors import DataError, MissingError, SettingError
+from kerasgal.training import PRECISIONS
 
-COMPRESSED = "compressed.json"  # in a run folder: what is left of the dense layers
-
-
-@dataclass
-class Run:
-    """A trained run: its configuration, the network with its best weights, and the map to log mass."""
-
-    config: TrainConfig
-    model: object
-    scale: data.Scale
+QUANTILES = {"log_mass_p025": 0.025, "log_mass_p16": 0.16, "log_mass_p50": 0.5, "log_mass_p84": 0.84,
+             "log_mass_p975": 0.975}
 
 
 def build(config, kept=None, dense=None):
@@ -36,25 +26,25 @@ def build(config, kept=None, dense=None):
                dense_prior=dense_prior(config.alpha))
 
 
-def load_run(folder, precision="float32"):
-    """A `Run` from its folder, for prediction in the given arithmetic.
+@contextlib.contextmanager
+def arithmetic(precision):
+    """Let Keras build networks of a precision, for a `with` block.
 
-    Raises DataError if the folder is none or has no weights, and for float16 without a GPU.
+    Raises SettingError for an unknown one, and DataError for float16 without a GPU.
     """
     import keras
 
-    config = load_config(folder, TrainConfig, APP)
-    path = Path(folder) / COMPRESSED
-    left = json.loads(path.read_text()) if path.exists() else {}
-    before = keras.config.dtype_policy()
+    if precision not in PRECISIONS:
+        raise SettingError(f"precision={precision!r}: accepted are {', '.join(PRECISIONS)}", value=precision,
+                           accepted=PRECISIONS)
     if precision == "mixed_float16" and not has_gpu():
-        raise DataError("--precision mixed_float16 needs a GPU, and this machine has none: use mixed_bfloat16")
+        raise DataError("precision=mixed_float16 needs a GPU, and this machine has none: use precision=mixed_bfloat16")
+    before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        model = load_weights(build(config, **left), folder)
+        yield
     finally:
         keras.config.set_dtype_policy(before)
-    return Run(config, model, data.Scale(config.low, config.high))
 
 
 def has_gpu():
@@ -64,28 +54,68 @@ def has_gpu():
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def scales_of(model):
+def scales_of(network):
     """The likelihood's scales that a network has learnt: a number, or an array where there are several."""
-    layer = model.get_layer("scales")
+    layer = network.get_layer("scales")
     scales = np.exp(layer.rate * np.asarray(layer.log_scales, np.float64)) + layer.least
     return float(scales[0]) if len(scales) == 1 else scales
 
 
-def predict_particles(run, simulation, particles, progress=None):
-    """Halo masses of particles, flat indices (m,), of the Simulation file `simulation`.
+def choose(simulation, config, particles=None, sample=None, seed=0):
+    """Flat indices of the particles to predict, (m,): those given, a random sample, or all in haloes.
+
+    particles: integers, or the path of a text file of them. Sample and haloes are of the run's range of masses. Raises
+    DataError for what names no particle of the simulation, or a simulation without particles in that range.
+    """
+    if particles is not None:
+        named = isinstance(particles, str | os.PathLike)
+        chosen = read_numbers(particles) if named else numbers(particles)
+        data.check_particles(simulation, chosen)
+        return chosen
+    simulation.check_has(("halo_id", "halos/mass"))
+    if sample is not None:
+        return data.sample_particles(simulation, sample, config.low, config.high, seed)[0]
+    return data.halo_particles(simulation, config.low, config.high)
+
+
+def numbers(particles):
+    """Particle numbers as an array of integers, (m,); raises SettingError for anything else, or for none."""
+    found = np.atleast_1d(np.asarray(particles))
+    if found.ndim != 1 or found.dtype.kind not in "iu" or not len(found):
+        raise SettingError("`particles` must be particle numbers, integers (m,), or the path of a text file of them; "
+                           f"received an array {found.shape} of {found.dtype}")
+    return found.astype(np.int64)
+
+
+def read_numbers(path):
+    """Integers of a text file, one per line, (m,); raises DataError where it holds anything else, or nothing."""
+    try:
+        with open(path) as file:
+            found = [int(line) for line in file if line.strip()]
+    except FileNotFoundError:
+        raise MissingError(f"no such file: {path}") from None
+    except ValueError as error:
+        raise DataError(f"{path} must have one particle number per line: {error}") from None
+    if not found:
+        raise DataError(f"{path} has no particle number")
+    return np.array(found)
+
+
+def predict_particles(network, config, source, particles, progress=None):
+    """Halo masses of particles, flat indices (m,), of a Simulation or its path.
 
     Returns a dictionary: `particle` as given; `log_mass_true`, NaN outside haloes, and `log_mass`, predicted, (m,) in
     log10 Msun/h; `y`, the rescaled prediction, (m,); `gamma`, the likelihood's scale (an array where it has two).
     progress: called as progress(done, total) in particles. Raises DataError as `data.load` does.
     """
     particles = np.asarray(particles, np.int64)
-    sample = data.load(simulation, run.config, particles)
+    sample = data.load(source, config, particles)
     parts, done = [], 0
-    for (inputs,) in data.batches([sample], run.config, targets=False):
-        parts.append(np.asarray(run.model.predict_on_batch(inputs))[:, 0])
+    for (inputs,) in data.batches([sample], config, targets=False):
+        parts.append(np.asarray(network.predict_on_batch(inputs))[:, 0])
         done += len(inputs)
         if progress:
             progress(done, len(particles))
     y = np.concatenate(parts).astype(np.float64)
-    return {"particle": particles, "log_mass_true": sample.log_mass, "log_mass": run.scale.to_log_mass(y), "y": y,
-            "gamma": scales_of(run.model)}
+    return {"particle": particles, "log_mass_true": sample.log_mass,
+            "log_mass": data.Scale(config.low, config.high).to_log_mass(y), "y": y, "gamma": scales_of(network)}

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from kerasgal.apps.halomass import baseline, data
 from kerasgal.apps.halomass.config import TrainConfig
 from kerasgal.config import preset, replace
-from kerasgal.errors import DataError
+from kerasgal.errors import DataError, RunError
 from kerasgal.simulation import Simulation
 
 
@@ -20,12 +21,12 @@ def config():
 
 
 @pytest.fixture(scope="module")
-def folder(boxes, tmp_path_factory):
-    """What a run folder says of its training data."""
+def run(boxes, config, tmp_path_factory):
+    """A run as far as the baseline looks at one: what its folder says of its training data."""
     folder = tmp_path_factory.mktemp("run")
     seen = {"training": [str(boxes[0])], "validation": [str(boxes[1])]}
     (folder / "provenance.json").write_text(json.dumps({"data": seen}))
-    return folder
+    return types.SimpleNamespace(folder=folder, config=config)
 
 
 def test_densities_are_means_over_the_cells_of_a_sphere(boxes):
@@ -42,15 +43,21 @@ def test_densities_are_means_over_the_cells_of_a_sphere(boxes):
     np.testing.assert_allclose(found[:, 1], direct, atol=0.1 * delta.std())  # the sphere's edge cuts cells
 
 
-def test_trees_know_more_of_an_unseen_box_than_the_mean(boxes, folder, config):
-    fitted = baseline.fit(folder, config)
+def test_trees_know_more_of_an_unseen_box_than_the_mean(boxes, run, config):
+    fitted = baseline.fit(run)
     with Simulation(boxes[2]) as simulation:
         particles, true = data.sample_particles(simulation, 2000, config.low, config.high, 0)
     predicted = fitted.predict(boxes[2], particles)
     assert np.corrcoef(true, predicted)[0, 1] > 0.3
 
 
-def test_scikit_learn_is_optional(folder, config, monkeypatch):
+def test_scikit_learn_is_optional(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
     with pytest.raises(DataError, match=r"install kerasgal\[baseline\]"):
-        baseline.fit(folder, config)
+        baseline.fit(run)
+
+
+def test_a_run_that_does_not_say_what_it_was_trained_on_has_no_baseline(run, tmp_path):
+    for folder in (None, tmp_path):
+        with pytest.raises(RunError, match="does not say which simulations it was trained on"):
+            baseline.fit(types.SimpleNamespace(folder=folder, config=run.config))

@@ -10,6 +10,7 @@ import pytest
 from astropy.table import Table
 
 from kerasgal.apps.halomass import compress, predict
+from kerasgal.apps.halomass.run import HaloMass
 from kerasgal.simulation import Simulation
 
 TINY = ["--preset", "demo", "--low", "11.9", "--high", "13.8", "--samples", "400", "--validation-samples", "60",
@@ -38,7 +39,7 @@ def test_tables_hold_the_prediction_and_its_quantiles(run, boxes, tmp_path, invo
         true = log_mass[simulation["halo_id"][...].ravel()]
     expected = {"given": [5, 32767, 1000], "all": np.flatnonzero((true >= 11.9) & (true <= 13.8)), "some": None}
     for name, suffix, arguments in (("given", "ecsv", ["--particles", tmp_path / "numbers.txt"]), ("all", "h5", []),
-                                    ("some", "fits", ["--sample", 40])):
+                                    ("some", "fits", ["--sample", 40]), ("some", "csv", ["--sample", 40])):
         output = tmp_path / f"{name}.{suffix}"
         said = invoke("halomass", "predict", run, boxes[2], *arguments, "--output", output).stdout
         assert str(output) in said
@@ -52,10 +53,14 @@ def test_tables_hold_the_prediction_and_its_quantiles(run, boxes, tmp_path, invo
             np.testing.assert_array_equal(table["particle"], expected[name])
         np.testing.assert_allclose(table["log_mass_true"], true[table["particle"]], rtol=1e-5)
         assert len(table["particle"]) == (40 if name == "some" else len(expected[name]))
-        assert header["unit"] == "log10 Msun/h" and header["like"] == "cauchy" and header["scale0"] > 0
+        if suffix != "h5":
+            np.testing.assert_allclose(table["mass"], 10 ** np.asarray(table["log_mass"]), rtol=1e-5)
+        if suffix != "csv":
+            assert header["unit"] == "log10 Msun/h" and header["like"] == "cauchy" and header["scale0"] > 0
+            assert header["app"] == "halomass" and header["boxsize"] == 25 and header["run"] == str(run)
         quantiles = np.stack([table[f"log_mass_p{q}"] for q in ("025", "16", "50", "84", "975")])
         assert np.all(np.diff(quantiles, axis=0) > 0) and quantiles.min() >= 11.9 and quantiles.max() <= 13.8
-    found = predict.predict_particles(predict.load_run(run), boxes[2], [5, 32767, 1000])
+    found = HaloMass.load(run).predict(boxes[2], particles=[5, 32767, 1000])
     np.testing.assert_allclose(Table.read(tmp_path / "given.ecsv")["log_mass"], found["log_mass"], atol=1e-5)
 
 
@@ -64,7 +69,7 @@ def test_the_map_is_the_prediction_of_every_cell(run, boxes, tmp_path, invoke):
     with h5py.File(tmp_path / "map.h5") as file:
         found = file["log_mass"][...]
     particles = np.random.default_rng(0).integers(0, 32**3, 100)
-    expected = predict.predict_particles(predict.load_run(run), boxes[2], particles)["log_mass"]
+    expected = HaloMass.load(run).predict(boxes[2], particles=particles)["log_mass"]
     assert found.shape == (32, 32, 32)
     np.testing.assert_allclose(found.ravel()[particles], expected, atol=1e-5)
 
@@ -79,27 +84,29 @@ def test_bfloat16_predicts_nearly_the_same(run, boxes, tmp_path, invoke):
 
 def kill_neurons(run, folder):
     """A run folder whose network has weights of zero out of half its features and neurons."""
-    trained = predict.load_run(run)
-    for layer in compress.dense_layers(trained.model):
+    trained = HaloMass.load(run)
+    for layer in compress.dense_layers(trained.network):
         kernel, bias = (np.array(value) for value in layer.get_weights())
         kernel[::2] = 0
         kernel[1, -1] = 0.5  # one active weight keeps a neuron
         layer.set_weights([kernel, bias + 0.1])
-    compress.write(folder, run, trained, {}, False)
+    compress.write(folder, trained, trained.network, False)
     return trained
 
 
 def test_compression_gives_the_smaller_network_equal_in_output(run, boxes, tmp_path, invoke):
     before = kill_neurons(run, tmp_path / "sparse")
-    said = invoke("halomass", "compress", tmp_path / "sparse", tmp_path / "small").stdout
-    sizes = [layer.kernel.shape for layer in compress.dense_layers(before.model)]
+    said = invoke("halomass", "compress", tmp_path / "sparse", "--output", tmp_path / "small").stdout
+    sizes = [layer.kernel.shape for layer in compress.dense_layers(before.network)]
     assert f"{sizes[0][0] // 2} of {sizes[0][0]} input neurons" in said
-    after = predict.load_run(tmp_path / "small")
-    assert [layer.kernel.shape[0] for layer in compress.dense_layers(after.model)] == [rows // 2 for rows, _ in sizes]
-    cubes = np.random.default_rng(0).normal(size=(20, *before.model.input_shape[1:])).astype("f4")
-    np.testing.assert_allclose(after.model(cubes), before.model(cubes), atol=1e-6)
-    assert float(said.split("at most ")[1]) < 1e-6
-    assert compress.activity(after.model)[0]["active_neurons"] == sizes[0][0] // 2
+    after = HaloMass.load(tmp_path / "small")
+    assert [layer.kernel.shape[0] for layer in compress.dense_layers(after.network)] == [rows // 2 for rows, _ in sizes]
+    cubes = np.random.default_rng(0).normal(size=(20, *before.network.input_shape[1:])).astype("f4")
+    np.testing.assert_allclose(after.network(cubes), before.network(cubes), atol=1e-6)
+    assert float(said.split("at most ")[1].split()[0]) < 1e-6
+    assert compress.activity(after.network)[0]["active_neurons"] == sizes[0][0] // 2
+    np.testing.assert_allclose(after.in_precision("mixed_bfloat16")(cubes), before.network(cubes), atol=0.2)
+    assert after.domain == before.domain and after.history == before.history
     # It is a run like any other: it predicts, draws maps, exports and is compressed again.
     maps = []
     for name in ("sparse", "small"):
@@ -107,15 +114,19 @@ def test_compression_gives_the_smaller_network_equal_in_output(run, boxes, tmp_p
         with h5py.File(tmp_path / f"{name}.h5") as file:
             maps.append(file["log_mass"][...])
     np.testing.assert_allclose(*maps, atol=1e-5)
-    invoke("halomass", "compress", tmp_path / "small", tmp_path / "again")
-    again = predict.load_run(tmp_path / "again")
-    np.testing.assert_allclose(again.model(cubes), before.model(cubes), atol=1e-6)
-    assert again.model.count_params() == after.model.count_params()
+    done = invoke("halomass", "compress", tmp_path / "small", tmp_path / "again")
+    assert done.stderr.strip() == "a second argument is an old spelling: write --output"
+    again = HaloMass.load(tmp_path / "again")
+    np.testing.assert_allclose(again.network(cubes), before.network(cubes), atol=1e-6)
+    assert again.network.count_params() == after.network.count_params()
+    # In Python, of a folder or a loaded run.
+    assert compress.compress(tmp_path / "small").folder == tmp_path / "small" / "compressed"
+    assert again.compress(tmp_path / "last").network.count_params() == after.network.count_params()
 
 
 def test_the_saved_model_predicts_without_our_code(run, tmp_path, invoke):
     invoke("halomass", "export", run, tmp_path / "served")
-    model = predict.load_run(run).model
+    model = HaloMass.load(run).network
     cubes = np.random.default_rng(0).normal(size=(3, *model.input_shape[1:])).astype("f4")
     np.save(tmp_path / "in.npy", cubes)
     program = ("import sys; sys.modules['kerasgal'] = None\nimport numpy as np, tensorflow as tf\n"
@@ -136,8 +147,9 @@ def without(path, source, *names):
 
 
 def test_training_without_simulations_makes_them_and_resumes_from_the_folder_alone(tmp_path, invoke, monkeypatch):
-    monkeypatch.setattr("kerasgal.commands.PARTICLES", 32)
-    monkeypatch.setattr("kerasgal.commands.BOXES", 2)
+    monkeypatch.setattr("kerasgal.simulations.PARTICLES", 32)
+    monkeypatch.setattr("kerasgal.simulations.BOXES", 2)
+    monkeypatch.setattr(HaloMass, "own", {"particles": 32})
     small = ["--samples", "64", "--validation-samples", "64", "--patch", "9", "--convolutions", "2", "--filters", "2"]
     folder = tmp_path / "run"
     said = invoke("halomass", "train", "--run", folder, *small, "--epochs", "1", "--steps-per-epoch", "2").stdout
@@ -159,7 +171,7 @@ def test_training_without_simulations_makes_them_and_resumes_from_the_folder_alo
     ("dense", 2, "--padding none predicts whole boxes"),
     ("resume", 2, "--resume and --overwrite contradict each other"),
     ("exists", 1, "exists already; give --resume"),
-    ("precision", 1, "trains wrongly without a GPU"),
+    ("precision", 2, "trains wrongly without a GPU"),
 ])
 def test_mistakes_in_training_are_one_line(case, code, message, boxes, run, tmp_path, invoke):
     arguments = {
@@ -201,13 +213,14 @@ def test_mistakes_in_prediction_are_one_line_and_leave_nothing(boxes, run, tmp_p
     fails(1, "no such file", "predict", run, boxes[2], "--particles", tmp_path / "none.txt", *to)
     fails(1, "has no halo_id", "predict", run, without(tmp_path / "bare.h5", boxes[2], "halo_id", "halos"), *to)
     fails(2, "contradict each other", "predict", run, boxes[2], "--sample", "3", "--map", *to)
-    fails(2, "accepted suffixes are .h5, .ecsv, .fits", "predict", run, boxes[2], "--output", tmp_path / "out.txt")
+    fails(2, "accepted suffixes are .h5, .ecsv, .fits, .csv", "predict", run, boxes[2], "--output",
+          tmp_path / "out.txt")
     if not predict.has_gpu():
         fails(1, "needs a GPU", "predict", run, boxes[2], "--sample", "3", "--precision", "mixed_float16", *to)
     padded = tmp_path / "padded"
     invoke("halomass", "train", boxes[0], *TINY, "--run", padded)
-    fails(1, "train with --padding none", "predict", padded, boxes[2], "--map", *to)
-    fails(1, "exists already; give --overwrite", "compress", run, padded)
+    fails(1, "train with padding=none", "predict", padded, boxes[2], "--map", *to)
+    fails(1, "exists already; give --overwrite", "compress", run, "--output", padded)
 
 
 def test_a_simulation_without_haloes_can_be_predicted(boxes, run, tmp_path, invoke):

@@ -188,6 +188,6 @@ def test_cubes_larger_than_the_box_are_refused(boxes, settings, message):
 
 def test_configurations_that_contradict_themselves_are_refused():
     for settings, message in (({"low": 13.0, "high": 12.0}, "leave no mass"), ({"patch": 8}, "is even"),
-                              ({"padding": "none", "input": "averaged"}, "takes --input raw or channels")):
+                              ({"padding": "none", "input": "averaged"}, "takes input=raw or input=channels")):
         with pytest.raises(DataError, match=message):
             TrainConfig(**settings)

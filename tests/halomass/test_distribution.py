@@ -70,9 +70,8 @@ def test_a_prediction_outside_the_range_has_the_distribution_of_its_end():
 
 
 def test_quantiles_in_mass_are_the_rescaled_ones():
-    scale = types.SimpleNamespace(to_log_mass=lambda d: 12 + (d + 1))  # [12, 14]
-    run = types.SimpleNamespace(config=types.SimpleNamespace(likelihood="cauchy"), scale=scale)
-    found = mass_quantiles(run, np.zeros(3), 0.1, (0.16, 0.5, 0.84))
+    config = types.SimpleNamespace(likelihood="cauchy", low=12, high=14)
+    found = mass_quantiles(config, np.zeros(3), 0.1, (0.16, 0.5, 0.84))
     assert found.shape == (3, 3)
     tail = stats.cauchy.cdf(-1, scale=0.1)
     expected = 13 + stats.cauchy.ppf(tail + 0.84 * (1 - 2 * tail), scale=0.1)

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from kerasgal.apps.halomass import evaluate, metrics
+from kerasgal.apps.halomass.run import HaloMass
 from kerasgal.simulation import Simulation
 
 TINY = ["--preset", "demo", "--low", "11.8", "--high", "14", "--patch", "9", "--shells", "3", "--convolutions", "2",
@@ -27,40 +28,44 @@ def runs(boxes, tmp_path_factory, invoke):
 @pytest.fixture(scope="module")
 def evaluation(runs, boxes, tmp_path_factory, invoke):
     folder = tmp_path_factory.mktemp("evaluations") / "evaluation"
-    said = invoke("halomass", "evaluate", *runs, "--simulation", boxes[2], "--sample", 1500, "--baseline", "--output",
-                  folder).stdout
+    said = invoke("halomass", "evaluate", runs[0], boxes[2], "--compare", runs[1], "--sample", 1500, "--baseline",
+                  "--output", folder).stdout
     return folder, said
 
 
 def test_the_comparison_has_all_numbers_and_figures(evaluation, runs):
     folder, said = evaluation
     result = json.loads((folder / "metrics.json").read_text())
-    names = ["raw", "averaged", "boosted trees", "mean", "random"]
-    assert list(result["predictions"]) == names and result["particles"] == 1500
-    assert all(name in said for name in names) and str(folder / "comparison.png") in said
-    for name in names:
-        row = result["predictions"][name]
-        assert set(result["divergence"][name]) == set(names) - {name}
-        assert all(value["divergence"] > -1e-6 and value["error"] >= 0 for value in result["divergence"][name].values())
+    groups = {"runs": ["raw", "averaged"], "baselines": ["boosted trees", "mean", "random"]}
+    names = [(group, name) for group, members in groups.items() for name in members]
+    assert {group: list(result[group]) for group in groups} == groups and result["particles"] == 1500
+    assert all(name in said for _, name in names) and str(folder / "metrics.json") in said
+    for group, name in names:
+        row = result[group][name]
+        others = {(kind, other): value for kind, members in result["divergence"][group][name].items()
+                  for other, value in members.items()}
+        assert set(others) == set(names) - {(group, name)}
+        assert all(value["divergence"] > -1e-6 and value["error"] >= 0 for value in others.values())
         assert sum(bin["particles"] for bin in row["residuals_by_mass"]) == 1500
         assert sum(bin["particles"] for bins in row["residuals_by_mass_and_place"].values() for bin in bins) == 1500
-    assert result["predictions"]["mean"]["r"] is None
-    assert abs(result["predictions"]["random"]["r"]) < 0.1
-    for name in ("raw", "averaged"):
-        assert np.all(np.array(result["predictions"][name]["gamma"]) > 0)
-        assert list(result["predictions"][name]["coverage"].values()) == sorted(
-            result["predictions"][name]["coverage"].values())
+    assert result["baselines"]["mean"]["r"] is None
+    assert abs(result["baselines"]["random"]["r"]) < 0.1
+    for row in result["runs"].values():
+        assert np.all(np.array(row["gamma"]) > 0)
+        assert list(row["coverage"].values()) == sorted(row["coverage"].values())
     for name in ("violins", "comparison", "radii", "likelihood", "calibration", "training"):
         assert (folder / f"{name}.png").stat().st_size > 5000
 
 
 def test_the_numbers_are_those_of_the_predicted_table(evaluation, runs, boxes):
     """r, scatter and coverage of a run from its own predictions, by NumPy and scipy."""
-    from kerasgal.apps.halomass.predict import load_run, predict_particles
+    from kerasgal.apps.halomass.predict import predict_particles
 
-    result = json.loads((evaluation[0] / "metrics.json").read_text())["predictions"]["raw"]
-    particles, described = evaluate.draw(boxes[2], 0, 1500, 11.8, 14.0)
-    found = predict_particles(load_run(runs[0]), boxes[2], particles)
+    result = json.loads((evaluation[0] / "metrics.json").read_text())["runs"]["raw"]
+    with Simulation(boxes[2]) as simulation:
+        particles, described = evaluate.draw(simulation, 0, 1500, 11.8, 14.0)
+    run = HaloMass.load(runs[0])
+    found = predict_particles(run.network, run.config, boxes[2], particles)
     true = found["log_mass_true"]
     np.testing.assert_allclose(true, described["log_mass"])
     assert result["r"] == pytest.approx(np.corrcoef(true, found["log_mass"])[0, 1], abs=1e-5)
@@ -72,8 +77,8 @@ def test_the_numbers_are_those_of_the_predicted_table(evaluation, runs, boxes):
 
 
 def test_places_in_haloes_are_of_the_final_positions(boxes):
-    particles, described = evaluate.draw(boxes[2], 3, 500, 11.8, 14.0)
     with Simulation(boxes[2]) as simulation:
+        particles, described = evaluate.draw(simulation, 3, 500, 11.8, 14.0)
         halo = simulation["halo_id"][...].ravel()[particles]
         centre, size = simulation["halos/position"][...], simulation["halos/radius"][...]
         position, boxsize = simulation["final/position"][...], simulation.boxsize
@@ -86,11 +91,36 @@ def test_places_in_haloes_are_of_the_final_positions(boxes):
 
 
 def test_the_baseline_needs_no_network_to_be_held_against_the_truth(runs, boxes, invoke, tmp_path):
-    said = invoke("halomass", "baseline", runs[0], "--simulation", boxes[2], "--sample", 500, "--output",
-                  tmp_path / "b")
+    said = invoke("halomass", "baseline", runs[0], boxes[2], "--sample", 500, "--output", tmp_path / "b")
     result = json.loads((tmp_path / "b" / "metrics.json").read_text())
-    assert list(result["predictions"]) == ["boosted trees", "mean", "random"] and "boosted trees" in said.stdout
-    assert result["predictions"]["boosted trees"]["rms_dex"] < result["predictions"]["random"]["rms_dex"]
+    assert list(result["baselines"]) == ["boosted trees", "mean", "random"] and "boosted trees" in said.stdout
+    assert result["baselines"]["boosted trees"]["rms_dex"] < result["baselines"]["random"]["rms_dex"]
+    assert result["runs"] == {}
+    again = HaloMass.load(runs[0]).baseline(boxes[2], sample=500)
+    assert again["baselines"] == result["baselines"] and "violins" in again.figures()
+
+
+def test_a_run_may_be_called_what_a_baseline_is(evaluation, runs, boxes, invoke, tmp_path):
+    """The numbers of a run are its own under any name, in the file, the lines and the figures."""
+    expected = json.loads((evaluation[0] / "metrics.json").read_text())
+    for name in ("mean", "random", "boosted trees"):
+        run = HaloMass.load(shutil.copytree(runs[0], tmp_path / name))
+        found = run.evaluate(boxes[2], compare=runs[1], baseline=True, sample=1500)
+        assert found["runs"][name] == expected["runs"]["raw"] and found["baselines"] == expected["baselines"]
+        assert found["divergence"]["runs"][name] == expected["divergence"]["runs"]["raw"]
+        said = "\n".join(found.lines)
+        assert said.count(f"\nrun {name}") == 1 and said.count(f"\n{name}") == 1
+        assert len(found.figures()["comparison"].legends[0].get_texts()) == 4
+
+
+def test_a_perfect_predictor_called_mean_is_perfect(boxes):
+    def truth(simulation, particles):
+        mass = np.log10(simulation["halos/mass"][...].astype(float))
+        return {"log_mass": mass[simulation["halo_id"][...].ravel()[particles]]}
+
+    found = evaluate.compared({(evaluate.RUNS, "mean"): truth}, 11.8, 14.0, [boxes[2]], sample=300)
+    assert found["runs"]["mean"]["r"] == pytest.approx(1) and found["runs"]["mean"]["rms_dex"] < 1e-6
+    assert found["baselines"]["mean"]["r"] is None and found["baselines"]["mean"]["rms_dex"] > 0.1
 
 
 def test_mistakes_are_one_line_and_leave_nothing(evaluation, runs, boxes, invoke, tmp_path):
@@ -98,16 +128,17 @@ def test_mistakes_are_one_line_and_leave_nothing(evaluation, runs, boxes, invoke
     document = json.loads((other / "config.json").read_text())
     document["config"]["high"] = 13.0
     (other / "config.json").write_text(json.dumps(document))
+    alien = shutil.copytree(runs[0], tmp_path / "alien")
+    (alien / "provenance.json").unlink()
     cases = {
-        "runs of different targets cannot be compared: raw predicts log10 masses in [11.8, 14], other predicts log10 "
-        "masses in [11.8, 13]": [runs[0], other, "--simulation", boxes[2]],
-        f"box_0.h5 was used in the training of {runs[0]}": [runs[0], "--simulation", boxes[2],
-                                                            "--simulation", boxes[0]],
-        f"box_1.h5 was used in the training of {runs[1]}": [runs[1], "--simulation", boxes[1]],
-        "no such file": [runs[0], "--simulation", tmp_path / "none.h5"],
-        "is not a run folder": [tmp_path, "--simulation", boxes[2]],
-        "a run is given twice": [runs[0], runs[0], "--simulation", boxes[2]],
-        "--overwrite": [runs[0], "--simulation", boxes[2], "--output", evaluation[0]],
+        "runs of different greatest masses cannot be compared: raw has 14.0, other has 13.0":
+            [runs[0], boxes[2], "--compare", other],
+        f"box_0.h5 was used in the training of {runs[0]}": [runs[0], boxes[2], boxes[0]],
+        f"box_1.h5 was used in the training of {runs[1]}": [alien, boxes[1], "--compare", runs[1]],
+        "no such file": [runs[0], tmp_path / "none.h5"],
+        "is not a run folder": [tmp_path, boxes[2]],
+        "a run is given twice": [runs[0], boxes[2], "--compare", runs[0]],
+        "--overwrite": [runs[0], boxes[2], "--output", evaluation[0]],
     }
     for message, arguments in cases.items():
         if "--output" not in arguments:
@@ -116,3 +147,11 @@ def test_mistakes_are_one_line_and_leave_nothing(evaluation, runs, boxes, invoke
         assert done.returncode == 1 and message in done.stderr, done.stderr
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_the_old_grammar_works_and_says_the_new_one(evaluation, runs, boxes, invoke, tmp_path):
+    done = invoke("halomass", "evaluate", *runs, "--simulation", boxes[2], "--sample", 1500, "--baseline", "--output",
+                  tmp_path / "old")
+    assert f"evaluate {runs[0]} {boxes[2]} --compare {runs[1]}" in done.stderr and done.stderr.count("\n") == 1
+    assert json.loads((tmp_path / "old" / "metrics.json").read_text()) == json.loads(
+        (evaluation[0] / "metrics.json").read_text())

@@ -1,4 +1,3 @@
-import csv
 import subprocess
 import sys
 
@@ -8,6 +7,7 @@ import pytest
 
 from kerasgal.apps.halomass import data, predict, train
 from kerasgal.apps.halomass.config import LIKELIHOODS, TrainConfig
+from kerasgal.apps.halomass.run import HaloMass
 from kerasgal.config import preset, replace
 from kerasgal.errors import DataError
 from kerasgal.simulation import Simulation
@@ -21,23 +21,21 @@ def small(**settings):
     return replace(preset(TrainConfig, "demo"), {**SMALL, **settings}, origin="test")
 
 
-def history(folder):
-    rows = csv.DictReader((folder / "history.csv").open())
-    return [{name: float(value) for name, value in row.items()} for row in rows]
+def trained(boxes, folder, config=None, **options):
+    return HaloMass.train(boxes[:1], boxes[1:2], run=folder, config=config or small(), **options)
 
 
-def rounds_of(rows):
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+def rounds_of(run):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in run.history]
 
 
 def test_gamma_is_trained_and_in_the_history(boxes, tmp_path):
-    train.train_run(boxes[:1], boxes[1:2], small(), tmp_path / "run")
-    rows = history(tmp_path / "run")
+    run = trained(boxes, tmp_path / "run")
+    rows = run.history
     assert [row["epoch"] for row in rows] == [1, 2] and abs(rows[-1]["val_gamma"] - 0.2) > 1e-3
-    run = predict.load_run(tmp_path / "run")
     best = min(rows, key=lambda row: row["val_loss"])
-    assert predict.scales_of(run.model) == pytest.approx(best["val_gamma"], rel=1e-5)
-    layer = run.model.layers[1]
+    assert predict.scales_of(run.network) == pytest.approx(best["val_gamma"], rel=1e-5)
+    layer = run.network.layers[1]
     samples = train.draw(boxes[:1], 600, run.config, run.config.seed)
     mean, deviation = data.moments(samples, run.config)
     np.testing.assert_allclose([layer.mean, layer.deviation], [mean, deviation], rtol=1e-5)
@@ -45,47 +43,44 @@ def test_gamma_is_trained_and_in_the_history(boxes, tmp_path):
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS[1:])
 def test_every_likelihood_trains(boxes, tmp_path, likelihood):
-    config = small(likelihood=likelihood, steps_per_epoch=5, input="averaged")
-    train.train_run(boxes[:1], boxes[1:2], config, tmp_path / "run")
-    run = predict.load_run(tmp_path / "run")
-    scales = np.atleast_1d(predict.scales_of(run.model))
+    run = trained(boxes, tmp_path / "run", small(likelihood=likelihood, steps_per_epoch=5, input="averaged"))
+    scales = np.atleast_1d(predict.scales_of(run.network))
     assert len(scales) == (2 if likelihood in ("two_sided_cauchy", "student_t") else 1) and np.all(scales > 0)
-    columns = [name for name in history(tmp_path / "run")[0] if name.startswith(("val_gamma", "val_nu"))]
+    columns = [name for name in run.history[0] if name.startswith(("val_gamma", "val_nu"))]
     assert len(columns) == len(scales)
 
 
 @pytest.mark.parametrize("settings", [{"input": "averaged"}, {"input": "final"},
                                       {"input": "channels", "padding": "none", "patch": 7}])
 def test_every_input_trains_and_predicts(boxes, tmp_path, settings):
-    train.train_run(boxes[:1], boxes[1:2], small(steps_per_epoch=5, **settings), tmp_path / "run")
-    run = predict.load_run(tmp_path / "run")
+    run = trained(boxes, tmp_path / "run", small(steps_per_epoch=5, **settings))
     with Simulation(boxes[2]) as simulation:
         particles, log_mass = data.sample_particles(simulation, 30, 11.9, 13.8, 0)
-    found = predict.predict_particles(run, boxes[2], particles)
+    found = predict.predict_particles(run.network, run.config, boxes[2], particles)
     np.testing.assert_array_equal(found["log_mass_true"], log_mass)
     np.testing.assert_allclose(found["log_mass"], 11.9 + (found["y"] + 1) / 2 * 1.9)
     assert found["y"].std() > 0 and np.isfinite(found["y"]).all()
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(boxes, tmp_path):
-    train.train_run(boxes[:1], boxes[1:2], small(steps_per_epoch=5), tmp_path / "whole")
-    train.train_run(boxes[:1], boxes[1:2], small(steps_per_epoch=5, epochs=1), tmp_path / "parts")
-    train.train_run(boxes[:1], boxes[1:2], small(steps_per_epoch=5), tmp_path / "parts", resume=True)
-    assert rounds_of(history(tmp_path / "whole")) == rounds_of(history(tmp_path / "parts"))
+    whole = trained(boxes, tmp_path / "whole", small(steps_per_epoch=5))
+    trained(boxes, tmp_path / "parts", small(steps_per_epoch=5, epochs=1))
+    parts = HaloMass.train(run=tmp_path / "parts", resume=True, epochs=2)
+    assert rounds_of(whole) == rounds_of(parts)
 
 
 def test_mixed_precision_is_refused_for_training_without_a_gpu(boxes, tmp_path):
     if predict.has_gpu():
         pytest.skip("this machine has a GPU")
     for precision in ("mixed_bfloat16", "mixed_float16"):
-        with pytest.raises(DataError, match=f"--precision {precision} trains wrongly without a GPU"):
-            train.train_run(boxes[:1], boxes[1:2], small(precision=precision), tmp_path / "run")
+        with pytest.raises(DataError, match=f"precision={precision} trains wrongly without a GPU"):
+            trained(boxes, tmp_path / "run", small(precision=precision))
     assert not (tmp_path / "run").exists()
 
 
 def test_the_whole_keras_file_reloads_in_a_fresh_process_and_goes_on_training(boxes, tmp_path):
     config = small()
-    model = train.build(config, [0.1], [2.0])
+    model = train.compiled(config, [0.1], [2.0])
     samples = train.draw(boxes[:1], 60, config, 0)
     batch = next(iter(data.batches(samples, config)))
     model.train_on_batch(*batch)
