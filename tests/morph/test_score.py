@@ -10,6 +10,7 @@ from astropy.table import Table
 from kerasgal import imageset
 from kerasgal.apps.morph import score, tables
 from kerasgal.apps.morph.config import TrainConfig
+from kerasgal.apps.morph.run import Morph
 from kerasgal.errors import DataError, DomainError
 from kerasgal.readers.images import Image, stream
 
@@ -20,7 +21,7 @@ SDSS = 28.26  # magnitude of one count
 def run():
     config = TrainConfig(size=8, filters=4, mixtures=2, blocks=1, dropout=0.0, sky="border")
     real, archetype = score.build(config), score.build(dataclasses.replace(config, mixtures=3))
-    return score.Run(config, real, archetype, "counts", SDSS)
+    return Morph(config, {"real": real, "archetype": archetype}, domain={"unit": ["counts"], "zero_point": [SDSS, SDSS]})
 
 
 def galaxy(peak=800.0, width=6.0, seed=0, side=128):
@@ -72,7 +73,7 @@ def test_an_unknown_unit_is_flagged_and_a_strange_one_is_an_error(run):
     unknown = score.FLAGS["unit"]
     assert flag_of(run, counts(galaxy(), unit=None, zero_point=None)) == [unknown]
     assert flag_of(run, counts(galaxy(), zero_point=None)) == [unknown]
-    assert flag_of(dataclasses.replace(run, unit=None, zero_point=None), counts(galaxy())) == [unknown]
+    assert flag_of(Morph(run.config, run.networks), counts(galaxy())) == [unknown]
     rows, _ = next(score.score(run, [counts(galaxy(), unit="K", zero_point=None)]))
     assert "in K, which is no unit of flux that is known" in rows[0]["error"]
     assert rows[0]["flag"] == score.FLAGS["not scored"] and rows[0]["llr"] == ""
