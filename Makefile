@@ -13,7 +13,7 @@ CASCADE = $(DEMO)-cascade
 DIFFUSION = $(DEMO)-diffusion
 MORPH = $(DEMO)-morph
 
-.PHONY: demo demo-halomass demo-cascade demo-diffusion demo-morph test lint docs bench clean
+.PHONY: demo demo-halomass demo-cascade demo-diffusion demo-morph test lint docs notebooks bench clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -95,6 +95,11 @@ lint: $(VENV)/.installed
 docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/sphinx-build -W -q docs docs/_build/html
+
+# The tutorials without their outputs, to be run in Jupyter (pip install '.[notebook]').
+notebooks: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python docs/notebooks.py docs/_build/notebooks
 
 bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/pipeline.py
