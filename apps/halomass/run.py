@@ -83,7 +83,7 @@ class HaloMass(Run):
     --------
     >>> import kerasgal as kg
     >>> run = kg.load("RUN")                              # doctest: +SKIP
-    >>> box = kg.simulate(particles=64, boxsize=50, seed=1)
+    >>> box = kg.simulate(particles=64, boxsize=50)       # doctest: +SKIP
     >>> masses = run.predict(box, sample=1000)            # doctest: +SKIP
     >>> masses.table["mass"].max()                        # doctest: +SKIP
     """
@@ -259,7 +259,16 @@ class HaloMass(Run):
         """Hold boosted trees against simulations, fitted to the particles that the run was trained on.
 
         They read the initial density averaged over spheres of 50 radii around a particle (needs kerasgal[baseline]).
-        The network takes no part. Parameters and result are those of `evaluate`.
+        The network takes no part.
+
+        Parameters
+        ----------
+        sources, sample, outside_domain
+            See `evaluate`.
+
+        Returns
+        -------
+        Evaluation
         """
         from kerasgal.apps.halomass.evaluate import evaluate
 

@@ -74,7 +74,7 @@ class Protohalo(Run):
     --------
     >>> import kerasgal as kg
     >>> run = kg.load("RUN")                              # doctest: +SKIP
-    >>> box = kg.simulate(particles=64, boxsize=50, seed=1)
+    >>> box = kg.simulate(particles=64, boxsize=50)       # doctest: +SKIP
     >>> haloes = run.predict(box)                         # doctest: +SKIP
     >>> haloes.table["mass"].max()                        # doctest: +SKIP
     """

@@ -230,6 +230,11 @@ class Diffusion(Run):
             See `kerasgal.run.Run.export`.
         steps : int
             Steps of the sampler, which is in the graph.
+
+        Returns
+        -------
+        Path
+            The folder.
         """
         return super().export(directory, overwrite, steps=steps)
 
