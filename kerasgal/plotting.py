@@ -1,15 +1,29 @@
 """Figures that every app draws and the one way they are saved, and progress in the terminal."""
 
 import contextlib
+import functools
+import io
 
 from kerasgal.files import replacing
 
 
-def figure(columns=1, rows=1, width=4.5, height=3.6, **options):
-    """A Matplotlib figure and its axes, without a display."""
+@functools.cache
+def _figure_class():
+    """Matplotlib's Figure, which notebooks show only where pyplot has been imported, with a picture of itself."""
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    class Drawing(Figure):
+        def _repr_png_(self):
+            picture = io.BytesIO()
+            self.savefig(picture, format="png")
+            return picture.getvalue()
+
+    return Drawing
+
+
+def figure(columns=1, rows=1, width=4.5, height=3.6, **options):
+    """A Matplotlib figure and its axes, without a display; a notebook shows it."""
+    drawing = _figure_class()(figsize=(width * columns, height * rows), layout="constrained")
     return drawing, drawing.subplots(rows, columns, **options)
 
 
