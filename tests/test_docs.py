@@ -127,6 +127,29 @@ def test_the_pages_have_what_is_tested_here():
     assert all(len(found[f"docs/tutorials/{name}.md"]) >= 3 for name in tutorials)
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if "import kerasgal as kg" in page.read_text()],
+                         ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_python_in_a_page_is_python_and_names_what_there_is(page, example):
+    text = page.read_text()
+    for code in re.findall(r"```(?:python|\{code-cell\} python)\n(?:---\n.*?---\n)?(.*?)```", text, flags=re.DOTALL):
+        ast.parse(code)
+    assert all(hasattr(kerasgal, name) for name in re.findall(r"\bkg\.([A-Za-z_]+)", text))
+
+
+def test_the_notebooks_have_the_code_of_their_pages(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    notebooks = importlib.import_module("notebooks")
+    written = notebooks.write(tmp_path)
+    assert {path.stem for path in written} == {"python", "protohalo", "halomass", "cascade", "diffusion", "morph"}
+    for path, page in zip(written, notebooks.PAGES, strict=True):
+        cells = json.loads(path.read_text())["cells"]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        assert len(code) == page.read_text().count("{code-cell}")
+        assert all(source.rstrip() in page.read_text() for source in code)
+        # Links within the site lead nowhere from a notebook
+        assert not [cell for cell in cells if ".md)" in "".join(cell["source"])]
+
+
 PAPERS = sorted((ROOT / "docs" / "papers").glob("*.md"))
 
 
