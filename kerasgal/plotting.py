@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib.util
 import io
 
 from kerasgal.files import replacing
@@ -10,15 +11,15 @@ from kerasgal.files import replacing
 @functools.cache
 def _figure_class():
     """Matplotlib's Figure, which notebooks show only where pyplot has been imported, with a picture of itself."""
-    from matplotlib.figure import Figure
+    import matplotlib.figure
 
-    class Drawing(Figure):
+    class Figure(matplotlib.figure.Figure):
         def _repr_png_(self):
             picture = io.BytesIO()
             self.savefig(picture, format="png")
             return picture.getvalue()
 
-    return Drawing
+    return Figure
 
 
 def figure(columns=1, rows=1, width=4.5, height=3.6, **options):
@@ -42,8 +43,9 @@ def progress_bar(*columns):
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True,
-                    disable=not (console.is_terminal or console.is_jupyter))
+    # Without ipywidgets rich writes a warning into a notebook instead, wherever a bar would be.
+    shown = importlib.util.find_spec("ipywidgets") is not None if console.is_jupyter else console.is_terminal
+    return Progress(*columns, console=console, transient=True, disable=not shown)
 
 
 def track(items, description):

@@ -1,8 +1,10 @@
 """Figures as notebooks and files need them."""
 
+import importlib.util
 import io
 
 import numpy as np
+import pytest
 from matplotlib import image
 
 from kerasgal import plotting
@@ -23,3 +25,10 @@ def test_the_best_epoch_is_marked_in_the_loss_curve():
     assert labels == ["training", "validation", "best, epoch 3"]
     assert axis.lines[-1].get_xydata().tolist() == [[3, 1]]
     assert all(tick == int(tick) for tick in axis.get_xticks())
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_notebook_without_ipywidgets_has_no_bar(installed, monkeypatch):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if installed else None)
+    assert plotting.progress_bar().disable is not installed
