@@ -16,7 +16,7 @@ from kerasgal import __version__, quiet, registry, run_folder, workers
 from kerasgal import config as configuration
 from kerasgal import domain as domains
 from kerasgal.errors import DataError, RunError, SettingError
-from kerasgal.files import check_room, refuse_existing, replacing
+from kerasgal.files import CheckedFile, check_room, refuse_existing, replacing
 from kerasgal.simulation import Simulation, from_array, opened
 from kerasgal.tables import quantities, write_table
 
@@ -535,7 +535,7 @@ def as_list(sources):
     """A list of what is one or several paths or simulations."""
     if sources is None:
         return []
-    if isinstance(sources, str | os.PathLike | Simulation | np.ndarray):
+    if isinstance(sources, str | os.PathLike | CheckedFile | np.ndarray):
         return [sources]
     return list(sources)
 

@@ -9,7 +9,6 @@ import numpy as np
 from kerasgal import run_folder
 from kerasgal.apps.morph.config import APP, TrainConfig
 from kerasgal.errors import DataError, DomainError, RunError, SettingError, UnseenError
-from kerasgal.imageset import ImageSet
 from kerasgal.run import Prediction, Run, as_list
 from kerasgal.tables import SUFFIXES
 
@@ -133,6 +132,8 @@ class Morph(Run):
         ----------
         training : path, or list of paths
             Files, folders or globs of images.
+        validation : None
+            Not to be given: every tenth image validates.
         run : str or Path
             Run folder to write, `morph-run` without one.
         archetypes : path, or list of paths, optional
@@ -351,8 +352,7 @@ def stream_of(images, *, pixel_scale=None, unit=None, zero_point=None, flux_scal
     if not isinstance(images, np.ndarray):
         if pixel_scale is not None:
             raise SettingError("`pixel_scale`: files say so themselves; that is for arrays")
-        paths = [getattr(source, "path", source) for source in
-                 ([images] if isinstance(images, ImageSet) else as_list(images))]
+        paths = [getattr(source, "path", source) for source in as_list(images)]
         if not paths:
             raise DataError("there are no images: the list of paths is empty")
         return readers.stream(paths, unit=unit, zero_point=zero_point, flux_scale=flux_scale, **options)

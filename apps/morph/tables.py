@@ -26,16 +26,19 @@ def write(run, images, path, *, maps=None, resume=False, overwrite=False):
     scored = score(run, (image for image in images if image.id not in done))
     begun = list(itertools.islice(scored, 1))  # raises an error before there is a file
     path.parent.mkdir(parents=True, exist_ok=True)
-    with (progress.open("a" if done else "w", newline="") as file,
-          map_file(maps, run.config.size, overwrite) if maps else contextlib.nullcontext() as append):
-        table = csv.DictWriter(file, COLUMNS)
-        if not done:
-            table.writeheader()
-        for rows, batch in itertools.chain(begun, scored):
-            table.writerows(rows)
-            file.flush()
-            if append and batch:
-                append(*batch)
+    try:
+        with (progress.open("a" if done else "w", newline="") as file,
+              map_file(maps, run.config.size, overwrite) if maps else contextlib.nullcontext() as append):
+            table = csv.DictWriter(file, COLUMNS)
+            if not done:
+                table.writeheader()
+            for rows, batch in itertools.chain(begun, scored):
+                table.writerows(rows)
+                file.flush()
+                if append and batch:
+                    append(*batch)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{path}: stopped; go on with resume=True") from None
     number, failed = convert(progress, path, overwrite)
     progress.unlink()
     return number, failed

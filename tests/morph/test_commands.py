@@ -13,6 +13,7 @@ from astropy.io import fits
 from astropy.table import Table
 from skimage.io import imsave
 
+import kerasgal as kg
 from kerasgal.apps.morph import evaluate, prepare, score, tables
 from kerasgal.apps.morph.distribution import distribution
 from kerasgal.imageset import ImageSet
@@ -31,6 +32,15 @@ def galaxies(tmp_path_factory, invoke):
     assert "40 made-up galaxies" in said
     invoke("morph", "archetypes", folder / "archetypes.h5", "--table", folder / "real.h5")
     assert "40 of 128 x 128 pixels" in invoke("info", folder / "archetypes.h5").stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unseen(tmp_path_factory, invoke):
+    """Galaxies and archetypes that no run was trained on."""
+    folder = tmp_path_factory.mktemp("unseen")
+    invoke("morph", "simulate", folder / "real.h5", "--number", 20, "--seed", 4)
+    invoke("morph", "archetypes", folder / "archetypes.h5", "--table", folder / "real.h5")
     return folder
 
 
@@ -73,7 +83,7 @@ def test_summary_prints_the_papers_network(invoke):
 def test_the_table_is_what_tensorflow_probability_says(run, galaxies, scored):
     rows = rows_of(scored / "scores.csv")
     assert len(rows) == 40 and [row["id"] for row in rows] == [str(number) for number in range(40)]
-    trained = score.load_run(run)
+    trained = kg.load(run)
     with h5py.File(scored / "maps.h5") as file:
         maps = {name: file[name][...] for name in ("image", "log_p_real", "log_p_archetype")}
         assert file["id"].asstr()[...].tolist() == [row["id"] for row in rows]
@@ -136,7 +146,7 @@ def test_an_interrupted_table_is_gone_on_with(run, galaxies, scored, tmp_path, i
     monkeypatch.setattr(score, "score_batch", interrupted)
     done = invoke("morph", "score", "--run", run, "--images", galaxies / "real.h5", "--output", tmp_path / "parts.csv",
                   check=False)
-    assert done.returncode == 1
+    assert done.returncode == 130 and "go on with --resume" in done.stderr
     assert not (tmp_path / "parts.csv").exists() and len(rows_of(tmp_path / ".parts.csv.partial")) > 0
     again = []
     monkeypatch.setattr(score, "score_batch", lambda *arguments: again.append(1) or inner(*arguments))
@@ -157,13 +167,13 @@ def test_no_more_than_a_batch_is_held(run, galaxies):
             read.append(image.id)
             yield image
 
-    for number, (rows, _) in enumerate(score.score(score.load_run(run), counted(), batch=8)):
+    for number, (rows, _) in enumerate(score.score(kg.load(run), counted(), batch=8)):
         assert len(read) == 8 * (number + 1) and len(rows) == 8
 
 
-def test_evaluate_compares_sets(run, galaxies, tmp_path, invoke):
-    said = invoke("morph", "evaluate", "--run", run, "--set", f"observed={galaxies / 'real.h5'}", "--set",
-                  f"smooth={galaxies / 'archetypes.h5'}", "--output", tmp_path / "evaluation").stdout
+def test_evaluate_compares_sets(run, unseen, tmp_path, invoke):
+    said = invoke("morph", "evaluate", run, f"observed={unseen / 'real.h5'}", f"smooth={unseen / 'archetypes.h5'}",
+                  "--output", tmp_path / "evaluation").stdout
     assert "median LLR" in said and "noise added to the sky" in said
     result = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
     assert result["reference"] == "observed" and 0 <= result["sets"]["smooth"]["area_under_curve"] <= 1
@@ -191,8 +201,8 @@ def test_sample_draws_images(run, tmp_path, invoke):
 
 
 def test_the_saved_model_is_the_run_in_a_process_without_our_code(run, galaxies, tmp_path, invoke):
-    invoke("morph", "export", run, tmp_path / "served")
-    trained = score.load_run(run)
+    invoke("morph", "export", run, "--output", tmp_path / "served")
+    trained = kg.load(run)
     images = np.stack([prepare.prepare(image, trained.config)
                        for image in list(readers.stream(galaxies / "real.h5"))[:3]])
     np.save(tmp_path / "images.npy", images)
@@ -238,13 +248,13 @@ def test_the_galaxys_pixels_are_those_of_its_piece():
     ("missing", 1, "no such file"),
     ("few", 1, "are too few to train on"),
     ("crop", 2, "the size must divide the crop"),
-    ("nothing", 2, "--images is missing"),
-    ("both", 2, "give archetypes by one of the two"),
+    ("nothing", 2, "images to train on are missing"),
+    ("both", 2, "give --archetypes by one of the two"),
     ("masks", 2, "accepted is OLD=NEW"),
     ("exists", 1, "exists already; give --resume"),
     ("no run", 1, "has no run to go on with"),
-    ("precision", 1, "trains wrongly without a GPU"),
-    ("softening", 2, "softening must be finite, received nan"),
+    ("precision", 2, "trains wrongly without a GPU"),
+    ("softening", 2, "--softening nan: it must be finite"),
 ])
 def test_mistakes_in_training_are_one_line(case, code, message, galaxies, run, tmp_path, invoke):
     (tmp_path / "empty").mkdir()
