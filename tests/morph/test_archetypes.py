@@ -380,6 +380,8 @@ def test_flags_say_which_fits_are_to_be_looked_at(psf):
 def test_made_up_stamps_with_sky_neighbour_and_nan(shared_data, psf):
     """n 1.1 and 5.2 arcsec, alone, on a sky of 155 counts, beside a neighbour eight times as bright, with a NaN."""
     folder = shared_data.parent / "inputs"
+    if not folder.exists():
+        pytest.skip(f"no made-up inputs at {folder}")
     alone = fit_sersic(fits.getdata(folder / "alone.fits"), psf, CAMERA)
     assert alone["n"] == pytest.approx(1.1, abs=0.05) and alone["radius"] == pytest.approx(5.2, abs=0.1)
     mask = fits.getdata(folder / "neighbour_mask.fits")
