@@ -304,7 +304,9 @@ def sersic_parameters(table, camera, origin):
     rows = len(table[next(iter(names.values()))]) if names else 0
     if not rows:
         raise DataError(f"{origin} has no galaxies")
-    result = {"id": _identifiers(table[found["id"]], f"{origin}: {found['id']}") if "id" in found else np.arange(rows)}
+    result = {"id": np.arange(rows)}
+    if "id" in found:
+        result["id"] = _identifiers(table[found["id"]], f"{origin}: {found['id']}")
     for name, (choices, low, high, words) in PARAMETERS.items():
         column = next((choice for choice in choices if choice in found), None)
         if column:
@@ -324,8 +326,9 @@ def sersic_parameters(table, camera, origin):
 def _check_column(column, where):
     """Raise DataError for a column of a table with several numbers per galaxy, or a gap."""
     if np.ndim(column) != 1:
-        raise DataError(f"{where} has {' x '.join(map(str, np.shape(column)[1:]))} numbers per galaxy; accepted is one: "
-                        "make a column of those that are meant")
+        shape = " x ".join(map(str, np.shape(column)[1:]))
+        raise DataError(f"{where} has {shape or 'no'} numbers per galaxy; accepted is one: make a column of those that "
+                        "are meant")
     gaps = np.flatnonzero(np.ma.getmaskarray(column)) if hasattr(column, "mask") else []
     if len(gaps):
         raise DataError(f"{where} has no value in row {gaps[0] + 1}")

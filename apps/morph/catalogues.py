@@ -48,9 +48,9 @@ def fitted(paths, psf, camera, *, sky=None, masks=None, extension=None, unit=Non
     -------
     dict
         Columns (galaxies,) as of `archetypes.sersic_parameters`, and fit_sky and fit_noise [counts], chi2 per pixel and
-        fit_flag, of `kerasgal.apps.morph.fitting`. Images that cannot be fitted are left out, and logged as warnings, as are how
-        many have which flag and how many images did not say their unit of flux, which are taken for the camera's
-        counts.
+        fit_flag, of `kerasgal.apps.morph.fitting`. Images that cannot be fitted are left out, and logged as warnings,
+        as are how many have which flag and how many images did not say their unit of flux, which are taken for the
+        camera's counts.
 
     Raises
     ------
@@ -63,8 +63,9 @@ def fitted(paths, psf, camera, *, sky=None, masks=None, extension=None, unit=Non
             image, known = _as_counts(image, camera, sky)
             found = fitting.fit_sersic(image.pixels, psf, camera, image.mask, image.sky, image.variance)
             if not known and found["fit_noise"] < FAR_NOISE * camera.noise:
-                raise DataError(f"the noise of its sky is {found['fit_noise']:.3g}, and the camera's {camera.noise:.3g} "
-                                "counts: it is in another unit; give `unit`, `zero_point` or `flux_scale`")
+                raise DataError(f"the noise of its sky is {found['fit_noise']:.3g}, and the camera's "
+                                f"{camera.noise:.3g} counts: it is in another unit; give `unit`, `zero_point` or "
+                                "`flux_scale`")
         except DataError as error:
             left.append(f"{image.id}: {error}")
             log.warning("left out: %s", left[-1])
@@ -78,8 +79,8 @@ def fitted(paths, psf, camera, *, sky=None, masks=None, extension=None, unit=Non
                     assumed, len(rows), camera.zero_point)
     noise = float(np.median([row["fit_noise"] for row in rows]))
     if not 1 / OTHER_NOISE <= noise / camera.noise <= OTHER_NOISE:
-        log.warning("the noise of the images' sky is %.3g counts, the camera's, with which archetypes are drawn where no "
-                    "`skies` are given, %.3g", noise, camera.noise)
+        log.warning("the noise of the images' sky is %.3g counts, the camera's, with which archetypes are drawn where "
+                    "no skies are given, %.3g", noise, camera.noise)
     _say_flags(rows)
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     quality = {name: columns.pop(name) for name in QUALITY}

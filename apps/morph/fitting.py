@@ -120,8 +120,8 @@ def sky_level(image, used):
         deviation = _median_deviation(kept)[1]
         if abs(deviation - last) <= 1e-3 * last:
             break
-    tiles = [(slice(row, row + TILE), slice(column, column + TILE))
-             for row in range(0, image.shape[0] - TILE + 1, TILE) for column in range(0, image.shape[1] - TILE + 1, TILE)]
+    starts = [range(0, side - TILE + 1, TILE) for side in image.shape]
+    tiles = [(slice(row, row + TILE), slice(column, column + TILE)) for row in starts[0] for column in starts[1]]
     quiet = [_median_deviation(image[tile][used[tile]])[1] for tile in tiles if used[tile].mean() > 0.5]
     if len(quiet) >= 4:
         deviation = min(deviation, np.percentile(quiet, 25))
@@ -192,7 +192,7 @@ def _distance(shape):
 
 
 def _amplitudes(image, weight, with_sky):
-    """A function that finds the best multiple of a profile and the best even sky: linear, there is no need to search."""
+    """A function that finds the best multiple of a profile and the best even sky: linear, no need to search."""
     squares = weight**2
     light = (image * squares).sum()
 

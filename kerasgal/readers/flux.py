@@ -41,6 +41,7 @@ AGREEMENT = 0.02  # magnitudes by which two statements of one zero point may dif
 SCALES = ("PIXSCALE", "PIXSCAL", "PIXSCAL1", "PIXSCL", "SECPIX", "SECPIX1", "PIXELSCL")  # arcsec
 AREAS = {"PIXAR_A2": 1.0, "PIXAR_SR": (180 / math.pi * 3600)**2}  # to square arcsec
 EXPOSURES, GAINS = ("EXPTIME", "EXPOSURE", "TEXPTIME", "XPOSURE"), ("GAIN", "EGAIN", "CCDGAIN")
+POSITIONS = {"ra": ("RA", "RA_OBJ", "RA_TARG", "OBJRA"), "dec": ("DEC", "DEC_OBJ", "DEC_TARG", "OBJDEC")}
 SATURATIONS = ("SATURATE", "SATURATA", "SATLEVEL", "SATURLEV")
 
 
@@ -266,9 +267,9 @@ def _positive(header, names):
 
 
 def _position(header):
-    """ra and dec, degrees where they are numbers, else as they stand there: a dictionary, empty where there are none."""
+    """ra and dec, degrees where they are numbers, else as they stand there: a dictionary, empty without them."""
     found = {}
-    for name, cards in (("ra", ("RA", "RA_OBJ", "RA_TARG", "OBJRA")), ("dec", ("DEC", "DEC_OBJ", "DEC_TARG", "OBJDEC"))):
+    for name, cards in POSITIONS.items():
         for card in cards:
             value = _number(header, card)
             value = _text(header, card) if value is None else value

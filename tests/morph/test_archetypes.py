@@ -440,8 +440,8 @@ def test_fits_bring_images_to_the_cameras_counts_and_keep_their_quality(tmp_path
     given = catalogues.fitted(tmp_path / "a.fits", psf, CAMERA, sky=100 * nanomaggies)
     assert given["fit_sky"][0] == pytest.approx(100, rel=1e-5)
     write_stamp(tmp_path / "e.fits", image * 1e-12)
-    with pytest.raises(DataError, match="no image could be fitted: e: the noise of its sky is .*, and the camera's 5.49 "
-                                        "counts: it is in another unit; give `unit`"):
+    with pytest.raises(DataError, match="no image could be fitted: e: the noise of its sky is .*, and the camera's "
+                                        "5.49 counts: it is in another unit; give `unit`"):
         catalogues.fitted(tmp_path / "e.fits", psf, CAMERA)
     caplog.clear()
     catalogues.fitted(tmp_path / "b.fits", psf, CAMERA, flux_scale=0.1)

@@ -21,7 +21,8 @@ SDSS = 28.26  # magnitude of one count
 def run():
     config = TrainConfig(size=8, filters=4, mixtures=2, blocks=1, dropout=0.0, sky="border")
     real, archetype = score.build(config), score.build(dataclasses.replace(config, mixtures=3))
-    return Morph(config, {"real": real, "archetype": archetype}, domain={"unit": ["counts"], "zero_point": [SDSS, SDSS]})
+    domain = {"unit": ["counts"], "zero_point": [SDSS, SDSS]}
+    return Morph(config, {"real": real, "archetype": archetype}, domain=domain)
 
 
 def galaxy(peak=800.0, width=6.0, seed=0, side=128):
@@ -82,8 +83,8 @@ def test_an_unknown_unit_is_flagged_and_a_strange_one_is_an_error(run):
 def test_a_set_without_galaxies_stops_before_there_is_a_table(run, tmp_path):
     blank = [counts(galaxy(seed=seed) * 1e-12, unit=None, zero_point=None) for seed in range(3)]
     with pytest.raises(DomainError, match=r"3 of the first 4 images show no galaxy after the stretch "
-                       r"arsinh\(flux / 1000\): their largest flux is 8\d\d in an unknown unit, and the run was trained "
-                       r"on counts of which one has 28.26 mag; if they are galaxies, give `unit`, `zero_point` or"):
+                       r"arsinh\(flux / 1000\): their largest flux is 8\d\d in an unknown unit, and the run was "
+                       r"trained on counts of which one has 28.26 mag; if they are galaxies, give `unit`, `zero_point`"):
         tables.write(run, iter([*blank, counts(galaxy(), unit=None)]), tmp_path / "scores.csv")
     assert list(tmp_path.iterdir()) == []
     assert tables.write(run, iter([*blank[:1], counts(galaxy())]), tmp_path / "scores.csv") == (2, 0)
