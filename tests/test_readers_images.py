@@ -664,8 +664,8 @@ def test_a_folder_of_real_galaxies_has_ten_of_them(shared_data):
 
 CARDS = ("BUNIT", "MAGZERO", "ZP", "FLUXMAG0", "PHOTFLAM", "PHOTPLAM", "EXPTIME", "GAIN", "SATURATE", "NMGY",
          "SOFTBIAS", "OBJECT", "IMAGETYP", "RA", "DEC", "CTYPE1", "CTYPE2", "CD1_1", "CD2_2", "CRVAL1",
-         "CRPIX1", "CDELT1", "CUNIT1", "PIXSCALE", "PIXAR_SR", "PIXAR_A2", "BSCALE", "BZERO", "BLANK", "EXTNAME", "EXTVER",
-         "EXTEND", "MP_BAD", "FLUX20", "RADESYS", "EQUINOX", "PV1_1", "A_ORDER")
+         "CRPIX1", "CDELT1", "CUNIT1", "PIXSCALE", "PIXAR_SR", "PIXAR_A2", "BSCALE", "BZERO", "BLANK", "EXTNAME",
+         "EXTVER", "EXTEND", "MP_BAD", "FLUX20", "RADESYS", "EQUINOX", "PV1_1", "A_ORDER")
 VALUES = (0, 1, -1, 7, 1e-300, 1e300, 2**31, -0.5, 3600.0, True, False, "", "SCI", "MASK", "nanomaggy", "MJy/sr",
           "RA---TAN", "DEC--SIP", "GLON-CAR", "model", "INVVAR", "12:00:00", "NaN", "1e400", "\t".strip(), "x" * 68)
 

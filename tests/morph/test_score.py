@@ -84,7 +84,7 @@ def test_a_set_without_galaxies_stops_before_there_is_a_table(run, tmp_path):
     blank = [counts(galaxy(seed=seed) * 1e-12, unit=None, zero_point=None) for seed in range(3)]
     with pytest.raises(DomainError, match=r"3 of the first 4 images show no galaxy after the stretch "
                        r"arsinh\(flux / 1000\): their largest flux is 8\d\d in an unknown unit, and the run was "
-                       r"trained on counts of which one has 28.26 mag; if they are galaxies, give `unit`, `zero_point`"):
+                       r"trained on counts of which one has 28.26 mag; if they are galaxies, give `unit`"):
         tables.write(run, iter([*blank, counts(galaxy(), unit=None)]), tmp_path / "scores.csv")
     assert list(tmp_path.iterdir()) == []
     assert tables.write(run, iter([*blank[:1], counts(galaxy())]), tmp_path / "scores.csv") == (2, 0)
