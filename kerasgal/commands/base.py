@@ -158,7 +158,7 @@ def together(decorators):
 def old_option(old, new, **options):
     """A hidden option by which `new`, the name of a parameter, may still be given; its use is said."""
     def note(context, parameter, value):
-        if value not in (None, (), False):
+        if value is not None and value is not False and value != ():  # 0 is a value
             context.meta.setdefault(RENAMED, {})[old] = (new, value)
 
     return click.option(old, hidden=True, expose_value=False, callback=note, **options)
