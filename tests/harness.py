@@ -34,7 +34,7 @@ RECIPES = {
                        variants=({}, {"input": "averaged"}, {"padding": "none"}, {"likelihood": "student_t"})),
     "cascade": Recipe({"cell": 0.78125, "patch": 16, "filters": 4},
                       variants=({}, {"classifier": "r2unet", "scaling": "asinh"})),
-    "cascade diffusion": Recipe({"patch": 16, "levels": 1, "filters": 8, "groups": 4},
+    "cascade diffusion": Recipe({"patch": 16, "levels": 1, "filters": 8, "norm_groups": 4},
                                 variants=({}, {"dimensions": 3, "patch": 8}, {"attention": True, "schedule": "learned"})),
     "morph": Recipe({"filters": 8, "mixtures": 2, "crop": 64, "size": 16, "batch": 8, "rotate": False}, data="galaxies"),
 }
@@ -57,16 +57,26 @@ def networks(app):
     cls, found = registry.run_class(app), {}
     for number, settings in enumerate(RECIPES[app].variants):
         for phase in cls.phases:
-            found[f"{app}-{number}-{phase}"] = cls.build(config_of(app, **settings), phase)
+            made = cls.build(config_of(app, **settings), phase)
+            # Of a model that is a loss around a network, the network
+            found[f"{app}-{number}-{phase}"] = disturbed(getattr(made, "network", made))
     return found
 
 
+def disturbed(network):
+    """A network with noise on its weights: what begins at zero would hide what comes before it."""
+    rng = np.random.default_rng(0)
+    for variable in network.trainable_variables:
+        variable.assign(np.asarray(variable) + 0.05 * rng.normal(size=variable.shape).astype(np.float32))
+    return network
+
+
 def inputs_of(network, seed=0):
-    """Something that a network takes: normal numbers in the shapes of its inputs, a list."""
+    """Something that a network takes: positive numbers, as densities are, in the shapes of its inputs, a list."""
     rng = np.random.default_rng(seed)
     shapes = [tuple(2 if axis == 0 else side or SIDE for axis, side in enumerate(item.shape))
               for item in network.inputs]
-    return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+    return [np.abs(rng.normal(size=shape)).astype(np.float32) for shape in shapes]
 
 
 def outputs_of(network, inputs):

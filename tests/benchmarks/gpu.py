@@ -63,7 +63,7 @@ def made(name, preset):
         from kerasgal.apps.cascade.diffusion.network import score_network
 
         config = configuration.preset(DiffusionConfig, preset)
-        network = score_network(2, filters=config.filters, levels=config.levels, groups=config.groups,
+        network = score_network(2, filters=config.filters, levels=config.levels, groups=config.norm_groups,
                                 dropout=config.dropout, attention=config.attention, fourier=config.fourier,
                                 scaling=config.scaling, gamma_min=config.gamma_min, gamma_max=config.gamma_max)
         field = (config.patch,) * 2 + (1,)

@@ -58,7 +58,8 @@ def test_bfloat16_predicts_what_float32_does():
         finally:
             keras.config.set_dtype_policy("float32")
         outputs.append(model.predict_on_batch(cube))
-    np.testing.assert_allclose(outputs[1], outputs[0], atol=0.02)
+    # On processors without instructions for it TensorFlow sums in bfloat16, too: 0.033 here, else 0.013.
+    np.testing.assert_allclose(outputs[1], outputs[0], atol=0.05)
     assert not np.array_equal(*outputs) and np.std(outputs[0][:, 0]) > 0.02
 
 

@@ -41,7 +41,7 @@ def test_a_notebook_trains_scores_and_compares(trained, galaxies, tmp_path):
     same = run.predict(pixels, unit="counts", zero_point=run.zero_point, pixel_scale=0.396)
     np.testing.assert_allclose(same["llr"], scores["llr"], atol=1e-3)
     table = scores.table
-    assert len(table) == 30 and not table["flag"].any() and scores["image"].shape == (30, 8, 8)
+    assert len(table) == 30 and not np.any(table["flag"] & 17) and scores["image"].shape == (30, 8, 8)
     assert len(scores.plot().axes) == 1
     scores.save(tmp_path / "scores.ecsv")
     evaluation = run.evaluate({"observed": galaxies / "unseen.h5", "smooth": galaxies / "unseen_archetypes.h5"})
@@ -96,5 +96,5 @@ def test_a_run_of_version_1_scores_as_before_and_says_that_it_has_no_domain(trai
     assert run.config == trained.config
     scores = run.predict(galaxies / "unseen.h5")
     np.testing.assert_allclose(scores["llr"], trained.predict(galaxies / "unseen.h5")["llr"], atol=1e-3)
-    assert set(scores["flag"]) == {16} and any("does not say what it was trained on" in line
+    assert np.all(scores["flag"] & 16) and any("does not say what it was trained on" in line
                                                for line in caplog.messages)
