@@ -81,9 +81,9 @@ demo-morph: $(VENV)/.installed
 	$(BIN)/kerasgal morph archetypes $(MORPH)/archetypes.h5 --table $(MORPH)/real.h5 --seed 1001
 	$(BIN)/kerasgal morph train --images $(MORPH)/train.h5 --archetypes $(MORPH)/train_archetypes.h5 --preset demo \
 	  --run $(MORPH)/run
-	$(BIN)/kerasgal morph score --run $(MORPH)/run --images $(MORPH)/real.h5 --output $(MORPH)/scores.ecsv
-	$(BIN)/kerasgal morph evaluate --run $(MORPH)/run --output $(MORPH)/evaluation --set observed=$(MORPH)/real.h5 \
-	  --set fine=$(MORPH)/fine.h5 --set smooth=$(MORPH)/smooth.h5 --set archetypes=$(MORPH)/archetypes.h5
+	$(BIN)/kerasgal morph score $(MORPH)/run $(MORPH)/real.h5 --output $(MORPH)/scores.ecsv
+	$(BIN)/kerasgal morph evaluate $(MORPH)/run observed=$(MORPH)/real.h5 fine=$(MORPH)/fine.h5 \
+	  smooth=$(MORPH)/smooth.h5 archetypes=$(MORPH)/archetypes.h5 --output $(MORPH)/evaluation
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile

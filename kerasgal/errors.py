@@ -27,7 +27,7 @@ class DataError(ValueError):
     particles=4: it must be a whole number of at least 8 4 (8, None)
     """
 
-    def __init__(self, message, *, value=None, accepted=None):
+    def __init__(self, message, *, value=None, accepted=None):  # noqa: B042 (they are kept in __dict__)
         super().__init__(message)
         self.value, self.accepted = value, accepted
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from kerasgal import run_folder, workers
 from kerasgal.config import Config, setting
-from kerasgal.errors import DataError, RunError, SettingError, first_line, out_of_memory
+from kerasgal.errors import DataError, RunError, first_line, out_of_memory
 from kerasgal.files import replacing
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")

@@ -35,8 +35,10 @@ RECIPES = {
     "cascade": Recipe({"cell": 0.78125, "patch": 16, "filters": 4},
                       variants=({}, {"classifier": "r2unet", "scaling": "asinh"})),
     "cascade diffusion": Recipe({"patch": 16, "levels": 1, "filters": 8, "norm_groups": 4},
-                                variants=({}, {"dimensions": 3, "patch": 8}, {"attention": True, "schedule": "learned"})),
-    "morph": Recipe({"filters": 8, "mixtures": 2, "crop": 64, "size": 16, "batch": 8, "rotate": False}, data="galaxies"),
+                                variants=({}, {"dimensions": 3, "patch": 8},
+                                          {"attention": True, "schedule": "learned"})),
+    "morph": Recipe({"filters": 8, "mixtures": 2, "crop": 64, "size": 16, "batch": 8, "rotate": False},
+                    data="galaxies"),
 }
 TRAINING = {"preset": "demo", "epochs": 1, "steps_per_epoch": 2}
 

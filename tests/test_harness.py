@@ -236,7 +236,8 @@ def test_every_configuration_is_read_as_it_was_written(app, preset, tmp_path):
     made = cls.configure(preset=preset)
     config.write(made, tmp_path / "config.json", app=app)
     (tmp_path / "config.toml").write_text(config.toml(made))
-    assert config.read(cls.Config, tmp_path / "config.json") == config.read(cls.Config, tmp_path / "config.toml") == made
+    for name in ("config.json", "config.toml"):
+        assert config.read(cls.Config, tmp_path / name) == made
 
 
 @pytest.mark.parametrize("app", APPS)

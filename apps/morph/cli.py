@@ -159,7 +159,8 @@ def evaluate(run, given, old_run, old_sets, output, overwrite, **options):
     if old_sets:
         given = (*([run] if run else []), *given, *old_sets)
         run = old_run or "morph-run"
-        click.echo(f"--run and --set are old spellings: write kerasgal morph evaluate {run} {' '.join(given)}", err=True)
+        click.echo(f"--run and --set are old spellings: write kerasgal morph evaluate {run} {' '.join(given)}",
+                   err=True)
     if run is None or not given:
         raise click.UsageError("Missing argument 'NAME=PATH...'." if run else "Missing argument 'RUN'.")
     sets = {}

@@ -300,8 +300,8 @@ class Morph(Run):
         for phase in self.phases:
             again = asked & files_of(run_folder.recorded_data(self.folder / phase)[0])
             if again:
-                raise UnseenError(f"{', '.join(sorted(map(str, again))[:3])} was used in the training of {self.folder}; "
-                                  "evaluate on data it never saw")
+                some = ", ".join(sorted(map(str, again))[:3])
+                raise UnseenError(f"{some} was used in the training of {self.folder}; evaluate on data it never saw")
 
     def stream(self, images, *, pixel_scale=None, outside_domain=False, **options):
         """The stream of `Image`s of what `predict` takes, and notes on them.

@@ -22,8 +22,8 @@ def simulate(output, *, kind="real", number=1000, first=0, seed=0, overwrite=Fal
     """Make images of galaxies up and write them as an image set, with their Sersic parameters.
 
     Bulges, discs, spiral arms, bars and clumps, with the pixels, seeing, sky and noise of the SDSS in r. kind: "real",
-    with all structure; "fine" or "smooth", two simulated suites, with ever less of it. first: index of the first; galaxy
-    i of a seed is the same in every kind.
+    with all structure; "fine" or "smooth", two simulated suites, with ever less of it. first: index of the first:
+    galaxy i of a seed is the same in every kind.
     """
     source = f"kerasgal morph simulate: {kind}, seed {seed}, galaxies {first} to {first + number - 1}; made up"
     write(output, mock.galaxies(number, kind, seed=seed, first=first), number, source, overwrite, mock.ABOUT)
@@ -97,6 +97,7 @@ def write_samples(run, output, *, on="real", number=16, seed=0, overwrite=False)
     drawn = run.sample(number, on=on, seed=seed)
     imageset.write(output, id=[f"sample_{index}" for index in range(number)],
                    image=np.sinh(drawn) * run.config.softening,  # the stretch of the preparation is undone
-                   source=f"kerasgal morph sample: {run.folder / on}, seed {seed}", overwrite=overwrite)
+                   source=f"kerasgal morph sample: {run.folder / on}, seed {seed}", overwrite=overwrite,
+                   unit=run.unit, zero_point=run.zero_point)
     save(figures.sheet(drawn), sheet)
     return sheet

@@ -17,8 +17,8 @@ OURS = (".h5", ".hdf5")
 def info(paths, as_json):
     """Show what is in each FILE: a Simulation file, an image-set file, a prediction, a run folder, or a foreign file.
 
-    Of a snapshot, a catalogue or a field of another code it says what it holds, what it leaves unsaid, and the `convert`
-    line to use. Exits with code 1 and names what is missing or inconsistent, if anything is.
+    Of a snapshot, a catalogue or a field of another code it says what it holds, what it leaves unsaid, and the
+    `convert` line to use. Exits with code 1 and names what is missing or inconsistent, if anything is.
     """
     failed = []
     for path in paths:

@@ -650,8 +650,8 @@ def _foreign_hdf5(file, path, name, extension):
             raise DataError(f"{path} has no dataset extension={extension!r}; it holds {held}", value=extension)
         stacks = [str(extension)]
     else:
-        stacks = [key for key in found if key.lower() in NAMES] or [key for key, item in found.items()
-                                                                   if item.ndim == 3]
+        stacks = [key for key in found if key.lower() in NAMES]
+        stacks = stacks or [key for key, item in found.items() if item.ndim == 3]
     if len(stacks) != 1:
         raise DataError(f"{path} has {len(stacks)} datasets that could be images; accepted is one of the shape "
                         f"(n, y, x), or one with the name {' or '.join(NAMES)}, or that `extension` names; it holds "

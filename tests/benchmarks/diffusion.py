@@ -53,8 +53,8 @@ def seams(run, density):
     for context in (0, 8, 16, 24, 32, 48):
         moved = np.abs(drawn(TILE + 2 * context, context) - whole)
         inside, close = moved.sum() / whole.sum(), moved[:, near].sum() / whole[:, near].sum()
-        print(f"border of {context:2d} cells: {inside:.2%} of the galaxies are not as in the whole map, within 2 cells of "
-              f"a seam {close:.2%}")
+        print(f"border of {context:2d} cells: {inside:.2%} of the galaxies are not as in the whole map, within 2 cells "
+              f"of a seam {close:.2%}")
 
 
 def rate(run, density):

@@ -4,8 +4,8 @@
 
 FOLDER is examples/postage_stamps of PyMorph (https://github.com/vvinuv/pymorph): SDSS stamps in r in counts a second,
 with their sky, their PSFs, and in expected_results the fits of GALFIT, which took sky and neighbours along. Its authors
-say that eight of the ten are like one Sersic profile. Nothing but image and PSF is given to our fit; statmorph, if it is
-installed, gets the sky, the segmentation and the masks that ours found, and the noise map.
+say that eight of the ten are like one Sersic profile. Nothing but image and PSF is given to our fit; statmorph, if it
+is installed, gets the sky, the segmentation and the masks that ours found, and the noise map.
 """
 
 import logging

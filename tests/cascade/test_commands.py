@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import h5py
 import numpy as np
@@ -11,9 +9,7 @@ import pytest
 
 import kerasgal as kg
 from kerasgal.apps.cascade import data, evaluate, predict
-from kerasgal.apps.cascade.config import TrainConfig
 from kerasgal.apps.cascade.figures import TRUTH
-from kerasgal.config import preset
 from kerasgal.simulation import Simulation
 
 TINY = ["--preset", "demo", "--patch", "16", "--filters", "2", "--recurrences", "1", "--batch", "4", "--epochs", "1",
@@ -62,18 +58,6 @@ def test_a_tiled_prediction_of_phase_1_is_that_of_the_whole_box(run, painted):
     np.testing.assert_allclose(tiled, whole, atol=2e-6)  # the classifier sees 4 cells, the border has 8
     rolled = predict.predict_field(classifier, np.roll(density, (5, 11, 3), (0, 1, 2)), config)
     np.testing.assert_allclose(rolled, np.roll(tiled, (5, 11, 3), (0, 1, 2)), atol=2e-6)
-
-
-def test_the_saved_model_is_the_run_in_a_process_without_our_code(run, tmp_path, invoke):
-    invoke("cascade", "export", run, "--output", tmp_path / "served")
-    box = np.random.default_rng(0).lognormal(size=(1, 16, 24, 16, 1)).astype(np.float32)
-    np.save(tmp_path / "box.npy", box)
-    code = ("import numpy as np, tensorflow as tf\n"
-            f"model = tf.saved_model.load({str(tmp_path / 'served')!r})\n"
-            f"np.save({str(tmp_path / 'out.npy')!r}, model.serve(np.load({str(tmp_path / 'box.npy')!r})).numpy())\n")
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), kg.load(run).network(box), atol=1e-5)
-    assert json.loads((tmp_path / "served" / "kerasgal.json").read_text())["multiple"] == 8
 
 
 def test_a_halo_model_is_fitted_and_put_into_haloes(painted, tmp_path, invoke):

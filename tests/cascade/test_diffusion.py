@@ -1,10 +1,5 @@
 """The mathematics of the diffusion model, against Gaussian fields, of which all is known in closed form."""
 
-import dataclasses
-import json
-import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -280,48 +275,6 @@ def test_the_model_survives_its_configuration_and_its_losses_are_float32(changed
     for schedule in (made.schedule, LinearSchedule(-3.0, 4.0), LearnedSchedule(-3.0, 4.0)):
         other = keras.layers.deserialize(keras.layers.serialize(schedule))
         assert type(other) is type(schedule) and other.get_config() == schedule.get_config()
-
-
-def test_the_model_trains_and_draws_on_jax(tmp_path):
-    """In a fresh process, from one set of weights: losses, steps and draws are those of TensorFlow."""
-    pytest.importorskip("jax")
-    made, config = tiny(parameters="Om0", prediction="noise")
-    made.save_weights(tmp_path / "in.weights.h5")
-    batch = batch_of(config)
-    np.savez(tmp_path / "in.npz", *map(np.asarray, batch))
-    validated = {name: float(value) for name, value in made.test_step((batch,)).items()}
-    density = np.random.default_rng(0).lognormal(size=(16, 16)).astype(np.float32)
-    drawn = sample.draw(made, config, density, 2, steps=4, sampler="deterministic", parameters=[0.3])
-    program = ("import json, numpy as np, keras\n"
-               "from kerasgal.apps.cascade.diffusion import sample, train\n"
-               "from kerasgal.apps.cascade.diffusion.config import DiffusionConfig\n"
-               "from kerasgal.errors import SettingError\n"
-               "assert keras.backend.backend() == 'jax'\n"
-               f"config = DiffusionConfig(**json.load(open(r'{tmp_path}/config.json')))\n"
-               "made = train.compiled(config, np.array([[0.3], [0.2], [0.4]]))\n"
-               f"made.load_weights(r'{tmp_path}/in.weights.h5')\n"
-               f"batch = tuple(np.load(r'{tmp_path}/in.npz').values())\n"
-               "found = {'validated': made.evaluate(batch, batch_size=4, return_dict=True, verbose=0)}\n"
-               "density = np.random.default_rng(0).lognormal(size=(16, 16)).astype('f4')\n"
-               "drawn = sample.draw(made, config, density, 2, steps=4, sampler='deterministic', parameters=[0.3])\n"
-               "history = made.fit(batch, batch_size=4, epochs=6, shuffle=False, verbose=0).history\n"
-               "found.update(drawn=drawn.tolist(), losses=history['loss'], parts=sorted(history))\n"
-               "try:\n"
-               "    train.compiled(DiffusionConfig(schedule='learned'), None)\n"
-               "except SettingError as error:\n"
-               "    found['refused'] = str(error)\n"
-               f"json.dump(found, open(r'{tmp_path}/out.json', 'w'))")
-    (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
-    subprocess.run([sys.executable, "-c", program], check=True,
-                   env={**os.environ, "KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"})
-    found = json.loads((tmp_path / "out.json").read_text())
-    assert found["parts"] == sorted(["loss", *model.PARTS])
-    # JAX draws other random numbers of the same seeds, so the losses are alike and not the same.
-    assert found["validated"]["prior"] == pytest.approx(validated["prior"], rel=1e-4)
-    assert found["validated"]["loss"] == pytest.approx(validated["loss"], rel=0.7)
-    assert np.isfinite(found["losses"]).all() and np.mean(found["losses"][3:]) < np.mean(found["losses"][:3])
-    assert np.mean(np.array(found["drawn"]) == drawn) > 0.99  # a count may lie between two
-    assert "needs KERAS_BACKEND=tensorflow" in found["refused"]
 
 
 def test_parameters_change_what_the_network_finds():

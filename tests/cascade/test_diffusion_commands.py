@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import h5py
 import numpy as np
@@ -124,23 +122,6 @@ def test_boxes_are_trained_on_and_drawn_from(painted, tmp_path, invoke):
     invoke("cascade", "diffusion", "evaluate", folder, painted[2], "--draws", 2, "--steps", 2,
            "--output", tmp_path / "evaluation")
     assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["maps"] == 1
-
-
-def test_the_saved_model_draws_in_a_process_without_our_code(run, tmp_path, invoke):
-    invoke("cascade", "diffusion", "export", run, "--output", tmp_path / "served", "--steps", 4)
-    rng = np.random.default_rng(0)
-    arrays = [rng.lognormal(size=(2, 16, 16, 1)), rng.normal(size=(2, 16, 16, 1)), [[1.0], [2.0]]]
-    arrays = [np.asarray(array, np.float32) for array in arrays]
-    np.savez(tmp_path / "in.npz", *arrays)
-    code = ("import numpy as np, tensorflow as tf\n"
-            f"model = tf.saved_model.load({str(tmp_path / 'served')!r})\n"
-            f"given = np.load({str(tmp_path / 'in.npz')!r})\n"
-            f"np.save({str(tmp_path / 'out.npy')!r}, model.serve([given[name] for name in given.files]).numpy())\n")
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    expected = np.asarray(sample.sampler_model(kg.load(run).network, 4)(arrays))
-    assert np.mean(np.load(tmp_path / "out.npy") == expected) > 0.99  # a count may lie between two
-    description = json.loads((tmp_path / "served" / "kerasgal.json").read_text())
-    assert description["steps"] == 4 and description["depth"] == 8
 
 
 @pytest.mark.parametrize("arguments, code, message", [

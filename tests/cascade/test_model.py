@@ -1,8 +1,5 @@
 """The networks against NumPy evaluations written from the definitions of their layers, in float64."""
 
-import os
-import subprocess
-import sys
 from itertools import product
 
 import keras
@@ -10,7 +7,6 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from kerasgal.apps.cascade.losses import WeightedCrossEntropy, WeightedSquaredError
 from kerasgal.apps.cascade.model import INCEPTION_RADIUS, inception, r2unet, r2unet_radius
 
 
@@ -164,58 +160,3 @@ def test_the_radius_is_how_far_a_cell_is_seen(build, radius):
     linear = keras.Model(model.input, model.layers[-2].output)  # a softmax would hide what is equal in both classes
     seen = [np.flatnonzero(row) for row in np.asarray(linear(x)).max(axis=(2, 3, 4)) > 0]
     assert radius == max(max(at - row.min(), row.max() - at) for at, row in zip(cell, seen))
-
-
-@pytest.mark.parametrize("build", [inception, lambda: r2unet(filters=2, t=1), lambda: r2unet(1, 2, filters=2, t=1)])
-def test_the_output_is_float32_whatever_the_precision(build):
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        model = build()
-    finally:
-        keras.config.set_dtype_policy("float32")
-    assert model.layers[1].compute_dtype == "bfloat16" and all(weight.dtype == "float32" for weight in model.weights)
-    assert model.layers[-2].compute_dtype == model.layers[-1].compute_dtype == "float32"
-    output = np.asarray(model(density(1, 8, 8, 8, 1)))
-    assert output.dtype == np.float32 and np.isfinite(output).all()
-    if output.shape[-1] == 2:
-        np.testing.assert_allclose(output.sum(axis=-1), 1, atol=1e-6)
-
-
-@pytest.mark.parametrize("build", [inception, lambda: r2unet(2, filters=4, t=2, output_slope=0.1)])
-def test_the_network_survives_its_configuration(build):
-    model = randomise(build())
-    again = keras.Model.from_config(model.get_config())
-    again.set_weights(model.get_weights())
-    x = density(1, 8, 8, 8, model.input.shape[-1])
-    np.testing.assert_array_equal(again(x), model(x))
-    assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]
-
-
-def test_networks_and_losses_run_on_jax(tmp_path):
-    """The files are read by a fresh process with another backend, whose compiler is slow when it optimises."""
-    pytest.importorskip("jax")
-    cases = {"classifier": (inception(), WeightedCrossEntropy(20.0)),
-             "regressor": (r2unet(filters=2, t=1), WeightedSquaredError(1.1))}
-    x, y = density(1, 8, 8, 8, 1), np.random.default_rng(2).integers(0, 2, (1, 8, 8, 8, 2)).astype("f4")
-    np.savez(tmp_path / "in.npz", x=x, y=y)
-    expected = {}
-    for name, (model, loss) in cases.items():
-        randomise(model).save(tmp_path / f"{name}.keras")
-        expected[name] = np.asarray(model(x))
-        expected[f"{name}_loss"] = float(loss(y, expected[name]))
-    program = ("import keras, numpy as np\n"
-               "from kerasgal.apps.cascade.losses import WeightedCrossEntropy, WeightedSquaredError\n"
-               "assert keras.backend.backend() == 'jax'\n"
-               f"x, y = np.load(r'{tmp_path}/in.npz').values()\n"
-               "out = {}\n"
-               "losses = {'classifier': WeightedCrossEntropy(20.0), 'regressor': WeightedSquaredError(1.1)}\n"
-               "for name, loss in losses.items():\n"
-               f"    model = keras.models.load_model(rf'{tmp_path}/{{name}}.keras')\n"
-               "    out[name] = model.predict_on_batch(x)\n"
-               "    out[f'{name}_loss'] = loss(y, out[name])\n"
-               f"np.savez(r'{tmp_path}/out.npz', **out)")
-    subprocess.run([sys.executable, "-c", program], check=True,
-                   env={**os.environ, "KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"})
-    with np.load(tmp_path / "out.npz") as found:
-        for name, value in expected.items():
-            np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5)

@@ -1,8 +1,6 @@
 """The whole road through the command line, on small simulations, and the mistakes a user can make on it."""
 
 import json
-import subprocess
-import sys
 
 import h5py
 import numpy as np
@@ -122,20 +120,6 @@ def test_compression_gives_the_smaller_network_equal_in_output(run, boxes, tmp_p
     # In Python, of a folder or a loaded run.
     assert compress.compress(tmp_path / "small").folder == tmp_path / "small" / "compressed"
     assert again.compress(tmp_path / "last").network.count_params() == after.network.count_params()
-
-
-def test_the_saved_model_predicts_without_our_code(run, tmp_path, invoke):
-    invoke("halomass", "export", run, tmp_path / "served")
-    model = HaloMass.load(run).network
-    cubes = np.random.default_rng(0).normal(size=(3, *model.input_shape[1:])).astype("f4")
-    np.save(tmp_path / "in.npy", cubes)
-    program = ("import sys; sys.modules['kerasgal'] = None\nimport numpy as np, tensorflow as tf\n"
-               f"model = tf.saved_model.load(r'{tmp_path}/served')\n"
-               f"np.save(r'{tmp_path}/out.npy', model.serve(np.load(r'{tmp_path}/in.npy')))")
-    subprocess.run([sys.executable, "-c", program], check=True)
-    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), model(cubes), atol=1e-6)
-    described = json.loads((tmp_path / "served" / "kerasgal.json").read_text())
-    assert described["output"] == ["y", "gamma"] and described["log10_mass"] == "11.9 + (y + 1) / 2 * 1.9"
 
 
 def without(path, source, *names):

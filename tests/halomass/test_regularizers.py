@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -46,19 +43,3 @@ def test_only_kernels_have_priors_each_its_own():
                 expected += 0.5 * (np.abs(kernel).sum() + np.sqrt((kernel**2).sum(axis=1)).sum())
             layer.bias.assign(np.full(layer.bias.shape, 7.0))  # free
     assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-5)
-
-
-def test_models_with_priors_reload_in_a_fresh_process(tmp_path):
-    model = cnn(9, convolutions=2, filters=2, dense=(4, 2), kept=[0, 3, 5], convolution_prior=convolution_prior(0.5),
-                dense_prior=dense_prior(0.25))
-    model.save(tmp_path / "model.keras")
-    cube = np.random.default_rng(0).normal(size=(2, 9, 9, 9, 1)).astype("f4")
-    np.save(tmp_path / "cube.npy", cube)
-    program = ("import keras, numpy as np, kerasgal.apps.halomass.model, kerasgal.apps.halomass.regularizers\n"
-               f"model = keras.models.load_model(r'{tmp_path}/model.keras')\n"
-               "kernels = [layer for layer in model.layers if hasattr(layer, 'kernel')]\n"
-               "assert kernels[-1].kernel_regularizer.alpha == 0.25, kernels[-1].kernel_regularizer\n"
-               f"assert abs(float(sum(model.losses)) - {float(sum(model.losses))}) < 1e-5\n"
-               f"np.save(r'{tmp_path}/out.npy', model(np.load(r'{tmp_path}/cube.npy')))")
-    subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ})
-    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), model(cube), atol=1e-6)

@@ -114,7 +114,7 @@ def test_the_domain_has_what_the_network_sees(run, final, boxes):
 ])
 def test_a_simulation_outside_of_the_domain_is_refused(change, words, run, boxes, tmp_path, invoke):
     other = changed(tmp_path / "other.h5", boxes[2], **change)
-    for verb, options in (("predict", []), ("evaluate", ["--compare", run.folder])):
+    for verb in ("predict", "evaluate"):
         output = tmp_path / ("out.h5" if verb == "predict" else "out")
         done = invoke("halomass", verb, run.folder, other, "--sample", 50, "--output", output, check=False)
         assert done.returncode == 1 and words in done.stderr and "--outside-domain" in done.stderr

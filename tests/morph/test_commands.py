@@ -3,8 +3,6 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 
 import h5py
 import numpy as np
@@ -200,18 +198,13 @@ def test_sample_draws_images(run, tmp_path, invoke):
     assert (tmp_path / "drawn.png").exists()
 
 
-def test_the_saved_model_is_the_run_in_a_process_without_our_code(run, galaxies, tmp_path, invoke):
-    invoke("morph", "export", run, "--output", tmp_path / "served")
+def test_what_is_exported_is_both_networks_likelihoods(run, galaxies):
     trained = kg.load(run)
     images = np.stack([prepare.prepare(image, trained.config)
                        for image in list(readers.stream(galaxies / "real.h5"))[:3]])
-    np.save(tmp_path / "images.npy", images)
-    code = ("import numpy as np, tensorflow as tf\n"
-            f"model = tf.saved_model.load({str(tmp_path / 'served')!r})\n"
-            f"np.save({str(tmp_path / 'out.npy')!r}, model.serve(np.load({str(tmp_path / 'images.npy')!r})).numpy())\n")
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), np.stack(score.likelihood_maps(trained, images), axis=-1),
-                               atol=1e-4)
+    served, described = trained.served()
+    assert described["preparation"]["size"] == 8
+    np.testing.assert_allclose(served(images), np.stack(score.likelihood_maps(trained, images), axis=-1), atol=1e-4)
 
 
 def test_a_run_resumes_from_its_folder_alone(galaxies, tmp_path, invoke):

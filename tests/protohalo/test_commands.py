@@ -5,7 +5,6 @@ import os
 import stat
 import shutil
 import subprocess
-import sys
 
 import h5py
 import numpy as np
@@ -13,7 +12,6 @@ import pytest
 from astropy.table import Table
 from skimage.segmentation import relabel_sequential
 
-import kerasgal as kg
 from kerasgal.simulation import Simulation
 
 TINY = ["--preset", "demo", "--minimum", "20", "--patch", "16", "--stride", "4", "--margin", "4", "--levels", "1",
@@ -142,23 +140,6 @@ def test_a_run_resumes_under_the_command_that_started_it(run, boxes, invoke):
 def test_a_box_of_the_training_is_no_test(run, boxes, invoke, tmp_path):
     done = invoke("protohalo", "evaluate", run, boxes[0], "--output", tmp_path / "none", check=False)
     assert done.returncode == 1 and "was used in the training of" in done.stderr and not (tmp_path / "none").exists()
-
-
-def test_the_saved_model_predicts_without_our_code(run, prediction, tmp_path, invoke):
-    invoke("protohalo", "export", run, "--output", tmp_path / "served")
-    boxes = [np.random.default_rng(n).normal(size=(n, 2 * n, 8, 8, 1)).astype("f4") for n in (1, 3)]
-    np.savez(tmp_path / "in.npz", *boxes)
-    program = ("import sys; sys.modules['kerasgal'] = None\nimport numpy as np, tensorflow as tf\n"
-               f"model = tf.saved_model.load(r'{tmp_path}/served')\n"
-               f"boxes = np.load(r'{tmp_path}/in.npz')\n"
-               f"np.savez(r'{tmp_path}/out.npz', *[model.serve(boxes[name]) for name in boxes])")
-    subprocess.run([sys.executable, "-c", program], check=True)
-    model = kg.load(run).network
-    with np.load(tmp_path / "out.npz") as served:
-        for box, name in zip(boxes, served):
-            np.testing.assert_allclose(served[name], model(box), atol=1e-5)
-    described = json.loads((tmp_path / "served" / "kerasgal.json").read_text())
-    assert described["multiple"] == 2 and "standard deviation" in described["input"]
 
 
 def test_training_without_arguments_makes_its_own_simulations(tmp_path, invoke, monkeypatch):
