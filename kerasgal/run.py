@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasgal import __version__, quiet, registry, run_folder, workers
+from kerasgal import __version__, quiet, registry, run_folder
 from kerasgal import config as configuration
 from kerasgal import domain as domains
 from kerasgal.errors import DataError, RunError, SettingError
@@ -307,8 +307,7 @@ class Run:
         config, training, validation = cls.prepare(training, validation, folder, config, preset, resume, overwrite,
                                                    settings)
         data = {"training": names_of(training), "validation": names_of(validation)}
-        # Of several workers one writes, and only that one holds the folder.
-        with run_folder.locked(folder) if workers.is_chief(config) else contextlib.nullcontext():
+        with run_folder.locked(folder, config):
             done = cls.fit(training, validation, config, folder, data=data, resume=resume, overwrite=overwrite,
                            tensorboard=tensorboard, **({"init": Path(init)} if init else {}))
         return None if done is None else cls.load(folder)

@@ -29,7 +29,7 @@ import warnings
 from dataclasses import fields
 from pathlib import Path
 
-from kerasgal import __version__
+from kerasgal import __version__, workers
 from kerasgal import config as configuration
 from kerasgal.errors import DamagedError, MissingError, RunError, UnseenError, first_line
 from kerasgal.files import check_room, replacing
@@ -123,13 +123,17 @@ def check_resumed(folder, config, app, data):
 
 
 @contextlib.contextmanager
-def locked(folder):
+def locked(folder, config=None):
     """Hold a run folder for one training; raises RunError if another one is at it.
 
-    The lock is the system's and ends with the process, however that ends.
+    The lock is the system's and ends with the process, however that ends. config: of the training; of several workers
+    one writes, and only that one holds the folder.
     """
     import fcntl
 
+    if config is not None and not workers.is_chief(config):
+        yield
+        return
     folder = Path(folder).absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.with_name(f".{folder.name}.training")

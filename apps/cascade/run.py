@@ -144,7 +144,7 @@ class Cascade(Run):
         config, training, validation = cls.prepare(training, validation, folder, config, preset, resume, overwrite,
                                                    settings, phase=REGRESS if phase == REGRESS else CLASSIFY)
         data = {"training": names_of(training), "validation": names_of(validation)}
-        with run_folder.locked(folder):
+        with run_folder.locked(folder, config):
             done = train.fit(cls, training, validation, config, folder, phase=phase, sweep=sweep, data=data,
                              resume=resume, overwrite=overwrite, tensorboard=tensorboard,
                              **({"init": Path(init)} if init else {}))

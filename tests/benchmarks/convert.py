@@ -4,8 +4,8 @@
 
 216^3 particles (10 million) on a displaced lattice: initial conditions in Gadget-1 binary, a snapshot of 8 HDF5 files,
 the same compressed with Blosc, and a group catalogue, made in a temporary folder. Each conversion is a fresh process,
-of which the peak memory is printed, its start and imports in it. The goals are less than 1.5 GiB and more than a million particles per second, each
-particle of each snapshot counted once.
+of which the peak memory is printed, its start and imports in it. The goals are less than 1.5 GiB and more than a
+million particles per second, each particle of each snapshot counted once.
 """
 
 import resource
