@@ -5,7 +5,6 @@ it: the trained run, its networks in other processes and on other backends.
 """
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -89,6 +88,8 @@ def outputs_of(network, inputs):
 def in_another_process(program, *arguments, backend="tensorflow"):
     """Run a program in a fresh process of another Keras backend; fails with what it says."""
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(Path(__file__).parent)}
+    if backend == "jax":  # whose compiler takes longer than all else
+        environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     done = subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True,
                           env=environment, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
@@ -105,7 +106,3 @@ def train(app, data, folder, **settings):
     return registry.run_class(app).train(run=folder, **sources(app, data),
                                          **{**TRAINING, **RECIPES[app].settings, **settings})
 
-
-def described(data):
-    """Data of a recipe for another process."""
-    return json.dumps(data, default=str)
