@@ -105,4 +105,3 @@ def train(app, data, folder, **settings):
     """Train an app by its recipe, a step or two."""
     return registry.run_class(app).train(run=folder, **sources(app, data),
                                          **{**TRAINING, **RECIPES[app].settings, **settings})
-

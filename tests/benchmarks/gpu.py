@@ -1,11 +1,10 @@
-"""Training and prediction of every network on an accelerator: samples per second, memory, share of its arithmetic.
+"""Training and prediction of every network on an accelerator: samples per second, and memory.
 
-    KERAS_BACKEND=jax python tests/benchmarks/gpu.py [--preset paper] [--peak 989e12]
+    KERAS_BACKEND=jax python tests/benchmarks/gpu.py [--preset paper]
 
 It needs Keras, one backend and this package, no TensorFlow where the backend is another. Every network trains and
-predicts in float32 and in bfloat16, in a process of its own (a backend keeps what it once took). The arithmetic is what
-JAX's compiler counts, and its share that of --peak, the most the device does in bfloat16; a training step counts as
-three predictions. Data lie in the host's memory and are copied in every step, as in a real training.
+predicts in float32 and in bfloat16, in a process of its own (a backend keeps what it once took). Data lie in the host's
+memory and are copied in every step, as in a real training.
 """
 
 import argparse
@@ -107,25 +106,6 @@ def seconds_of(model, inputs, targets):
     return training, (time.monotonic() - begun) / STEPS
 
 
-def arithmetic(model, inputs):
-    """Operations of a prediction, as JAX's compiler counts them; None on another backend."""
-    import keras
-
-    if keras.backend.backend() != "jax":
-        return None
-    import jax
-
-    values = [variable.value for variable in model.trainable_variables]
-    others = [variable.value for variable in model.non_trainable_variables]
-
-    def call(values, others, inputs):
-        return model.stateless_call(values, others, inputs if len(inputs) > 1 else inputs[0], training=False)[0]
-
-    counted = jax.jit(call).lower(values, others, inputs).compile().cost_analysis()
-    counted = counted[0] if isinstance(counted, list) else counted
-    return float(counted["flops"])
-
-
 def memory():
     """Most bytes that the device has held, or None where the backend does not say."""
     import keras
@@ -173,14 +153,12 @@ def measure(name, preset, precision, batch, jit):
     targets = np.clip(rng.uniform(size=(batch, *target)), 0.01, 0.9).astype(np.float32)
     training, prediction = seconds_of(network, inputs, targets)
     return {"training": batch / training, "prediction": batch / prediction, "memory": memory(),
-            "operations": (arithmetic(network, inputs) or 0) / batch, "device": device(),
-            "parameters": network.count_params()}
+            "device": device()}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="paper", choices=["paper", "demo"])
-    parser.add_argument("--peak", type=float, default=989e12, help="operations per second in bfloat16, an H100's")
     parser.add_argument("--jit", default="auto", choices=["auto", "on", "off"])
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
     parser.add_argument("--one", nargs=3, metavar=("NAME", "PRECISION", "BATCH"))
@@ -190,8 +168,8 @@ def main():
         name, precision, batch = chosen.one
         print(json.dumps(measure(name, chosen.preset, precision, int(batch), jit)))
         return
-    print(f"{'network':18s}{'precision':16s}{'batch':>6s}{'training/s':>12s}{'prediction/s':>14s}{'GiB':>7s}"
-          f"{'share':>8s}")
+    print(f"{'network':18s}{'precision':16s}{'batch':>6s}{'training/s':>12s}{'prediction/s':>14s}{'GiB':>7s}")
+    row = None
     for name in chosen.networks:
         for precision in ("float32", "mixed_bfloat16"):
             batch = NETWORKS[name][chosen.preset == "demo"]
@@ -203,11 +181,11 @@ def main():
                       flush=True)
                 continue
             row = json.loads(done.stdout.strip().splitlines()[-1])
-            share = 3 * row["operations"] * row["training"] / chosen.peak
             held = f"{row['memory'] / 2**30:.1f}" if row["memory"] else "?"
-            print(f"{name:18s}{precision:16s}{batch:>6d}{row['training']:>12.1f}{row['prediction']:>14.1f}{held:>7s}"
-                  f"{share:>8.1%}", flush=True)
-    print(row["device"])
+            print(f"{name:18s}{precision:16s}{batch:>6d}{row['training']:>12.1f}{row['prediction']:>14.1f}{held:>7s}",
+                  flush=True)
+    if row:
+        print(row["device"])
 
 
 if __name__ == "__main__":
