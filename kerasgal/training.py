@@ -15,8 +15,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from kerasgal import run_folder, workers
 from kerasgal.config import Config, setting
 from kerasgal.errors import DataError, RunError, first_line, out_of_memory
@@ -297,6 +295,8 @@ def fit(state, dataset, validation, strategy, tensorboard):
 @contextlib.contextmanager
 def averaged(model):
     """The model with the running average of its weights in place of these, where its optimiser keeps one."""
+    import numpy as np
+
     if not model.optimizer.use_ema:
         yield
         return
@@ -377,12 +377,16 @@ class State:
 
     def fold_seeds(self, epoch):
         """Give every random layer a seed made of the run's seed, the epoch and its own place in the network."""
+        import numpy as np
+
         for place, variable in enumerate(self.seeds()):
             fresh = np.random.SeedSequence((self.config.seed, epoch, place)).generate_state(2)
             variable.assign(fresh.astype(variable.dtype))
 
     def begin_epoch(self):
         """Make seeds and running means those of the step at which the epoch goes on."""
+        import numpy as np
+
         if not self.step:
             self.fold_seeds(self.epoch)
             return
@@ -392,6 +396,8 @@ class State:
 
     def stop(self, step):
         """Save an epoch in its middle, after so many steps of it, and raise TrainingInterrupted."""
+        import numpy as np
+
         self.step = step
         self.middle = {"seeds": [np.asarray(variable).tolist() for variable in self.seeds()],
                        "means": [np.asarray(variable).tolist() for variable in self.model.metrics_variables]}

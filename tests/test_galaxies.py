@@ -261,14 +261,21 @@ def test_a_simulation_too_coarse_for_the_galaxies_says_so(tmp_path, invoke):
 
 
 def test_own_simulations_of_each_kind_have_their_names(tmp_path, monkeypatch):
-    from kerasgal import commands
+    from types import SimpleNamespace
+
+    from kerasgal import simulations
 
     made = {}
-    monkeypatch.setattr(commands, "make_simulation", lambda path, **options: made.setdefault(path.name, options))
-    monkeypatch.setattr(commands, "BOXES", 1)
-    commands.own_simulations(tmp_path, 3)
-    commands.own_simulations(tmp_path, 3, galaxies=True)
-    assert commands.own_simulations(tmp_path, 3, particles=128, galaxies=True) == [
+
+    def simulate(path, **options):
+        made[path.name] = options
+        return SimpleNamespace(close=lambda: None)
+
+    monkeypatch.setattr(simulations, "simulate", simulate)
+    monkeypatch.setattr(simulations, "BOXES", 1)
+    simulations.own_simulations(tmp_path, 3)
+    simulations.own_simulations(tmp_path, 3, galaxies=True)
+    assert simulations.own_simulations(tmp_path, 3, particles=128, galaxies=True) == [
         tmp_path / "box_seed3_128_galaxies.h5"]
     assert {name: (options["particles"], options["galaxies"]) for name, options in made.items()} == {
         "box_seed3.h5": (64, False), "box_seed3_galaxies.h5": (64, True), "box_seed3_128_galaxies.h5": (128, True)}
