@@ -52,14 +52,6 @@ def replacing(path, overwrite=True):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_table(path, columns, header, overwrite=False):
-    """Write columns {name: array} and a header {name: value} in the format of the suffix of `path`: .ecsv or .fits."""
-    from astropy.table import Table
-
-    with replacing(path, overwrite) as temporary:
-        Table(columns, meta=header).write(temporary)
-
-
 def check_file(path):
     """Raise DataError if there is no file at `path`."""
     path = Path(path)

@@ -522,8 +522,7 @@ class Run:
         for phase in self.phases:
             rows = run_folder.read_history(self.folder / phase) if self.folder is not None else []
             if rows:
-                name = "val_loss" if "val_loss" in rows[0] else "loss"
-                best = min(rows, key=lambda row: row[name])
+                best, name = run_folder.best_epoch(rows)
                 words = "validation" if name == "val_loss" else "training"
                 parts.append(f"{phase + ': ' if phase else ''}{words} loss {best[name]:.4g} in epoch "
                              f"{best['epoch']:.0f} of {len(rows)}")

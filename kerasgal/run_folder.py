@@ -369,6 +369,12 @@ def read_history(folder):
         raise DamagedError(f"{path} is damaged: {error}") from None
 
 
+def best_epoch(history):
+    """The row of the epoch whose weights are kept, and the name of the loss that decides; history: not empty."""
+    monitor = "val_loss" if "val_loss" in history[0] else "loss"
+    return min(history, key=lambda row: row[monitor]), monitor
+
+
 def write_history(history, folder):
     """Write history.csv, a row for every epoch."""
     with replacing(Path(folder) / HISTORY) as temporary, temporary.open("w", newline="") as file:

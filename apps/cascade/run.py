@@ -69,7 +69,6 @@ class Cascade(Run):
     own = {"particles": 128, "galaxies": True}
     field = "final/delta"
     checked = ("redshift_final", "density_of", "particles_per_cell")  # cells are always those of the run
-    suffixes = (".h5", ".hdf5")
     alone = "one simulation: split by volume into training, validation and test cubes"
 
     @staticmethod

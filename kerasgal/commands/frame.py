@@ -48,7 +48,7 @@ def standard_commands(group, run, config, *, inputs="SIMULATIONS", train=None, p
     def run_class():
         return imported(run)
 
-    metavar = f"{inputs}..." if not inputs.endswith("...") else inputs
+    metavar = f"{inputs}..."
     group.add_command(_summary(run_class, config))
     group.add_command(_config(config))
     group.add_command(_train(run_class, config, metavar, train or default_train))
@@ -66,7 +66,7 @@ def evaluation_command(group, run, body, *, folder, inputs="SIMULATIONS"):
 
 def default_train(cls, inputs, **options):
     """Train on SIMULATIONS."""
-    return cls.train(inputs or None, **options)
+    return cls.train(inputs, **options)
 
 
 def default_predict(run, source, **options):

@@ -142,7 +142,7 @@ def named(path, problems):
 
 def run(folder):
     """A run folder: configuration, domain, data, and its best and last epoch, of every phase."""
-    from kerasgal.run_folder import read_history
+    from kerasgal.run_folder import best_epoch, read_history
 
     if not (folder / "config.json").exists():
         phases = sorted(path.parent for path in folder.glob("*/config.json"))
@@ -164,8 +164,7 @@ def run(folder):
             rows += [(f"{key} {inner}".strip(), entry) for inner, entry in pairs]
     epochs = read_history(folder)
     if epochs:
-        monitor = "val_loss" if "val_loss" in epochs[0] else "loss"
-        best = min(epochs, key=lambda row: row[monitor])
+        best, _ = best_epoch(epochs)
         rows += [(f"best {key}", f"{value:.6g}") for key, value in best.items()]
         rows += [(f"last {key}", f"{value:.6g}") for key, value in epochs[-1].items()]
     return rows

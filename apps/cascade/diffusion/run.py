@@ -67,7 +67,6 @@ class Diffusion(Run):
     own = {"particles": 128, "galaxies": True}
     field = "final/delta"
     checked = ("redshift_final", "density_of", "particles_per_cell")  # cells are always those of the run
-    suffixes = (".h5", ".hdf5")
     label = "draws"
 
     @staticmethod
