@@ -1,4 +1,4 @@
-"""Fields and catalogues out of HDF5 files: .npy, and tables in ECSV, FITS or CSV.
+"""Fields and catalogues out of HDF5 files: .npy, and tables in the formats of `kerasgal.tables`.
 
 Columns of the files that kerasgal writes have its units. Those of any other file have the units that the file says, in
 an attribute `unit` or `units` of each, or none.
@@ -13,17 +13,18 @@ from kerasgal.files import check_room, refuse_existing, replacing
 from kerasgal.imageset import FORMAT as IMAGE_SET
 from kerasgal.readers.base import opened
 from kerasgal.simulation import FORMAT as SIMULATION
-from kerasgal.tables import SUFFIXES, quantities, unit, write_table
+from kerasgal.tables import FLAT, SUFFIXES, quantities, scalars, unit, write_table
 
 ACCEPTED = f"accepted are .npy for a field, {', '.join(SUFFIXES)} for a catalogue"
 # Of the columns that catalogues have in all files that kerasgal writes; lengths are comoving.
 UNITS = {"mass": "Msun/h", "stellar_mass": "Msun/h", "position": "Mpc/h", "radius": "Mpc/h"}
+HEADER = ("app", "run", "boxsize", "kerasgal", "notes")  # attributes of our files that their tables have, too
 STATED = ("unit", "units", "Unit", "Units")  # attributes of datasets in files of other makes
 BYTES_AT_ONCE = 2**26
 
 
 def extract(path, name, output, overwrite=False):
-    """Write one item of the HDF5 file `path`: a dataset as .npy, a group of columns as a table, .ecsv, .fits or .csv.
+    """Write one item of the HDF5 file `path`: a dataset as .npy, a group of columns as a table.
 
     name: of the dataset, such as "final/delta", or of the group, such as "halos". Fields are copied part by part, so
     that one larger than memory passes. Returns in words what is written, and for a table of another make its units.
@@ -52,38 +53,31 @@ def extract(path, name, output, overwrite=False):
         ours = file.attrs.get("format") in (SIMULATION, IMAGE_SET) or "app" in file.attrs
         said = {column: _stated(values) for column, values in columns.items()}
         units = {column: said[column] or (UNITS.get(column) if ours else None) for column in columns}
+        header = {"source": f"{path}: {name}"}
+        header |= {key: _plain(file.attrs[key]) for key in HEADER if ours and key in file.attrs}
         columns = {column: _values(values) for column, values in columns.items()}
     units = {column: text for column, text in units.items() if text}
-    if output.suffix == ".csv":
-        columns = _scalars(columns)
-    header = {"source": f"{path}: {name}"}
     # What astropy does not know as a unit stands in the header in words.
     header |= {column: text for column, text in units.items() if not _known(text)}
     known = {column: text for column, text in units.items() if _known(text)}
     write_table(output, quantities(columns, known, header), overwrite=overwrite)
-    words = f"{len(next(iter(columns.values())))} rows of {', '.join(columns)}"
+    written = scalars(columns, vectors=output.suffix not in FLAT)
+    words = f"{len(next(iter(columns.values())))} rows of {', '.join(written)}"
     if ours:
         return words
     named = ", ".join(f"{column} in {text}" for column, text in units.items())
     return f"{words}; {named or 'no units'}, as the file says"
 
 
-def _scalars(columns):
-    """Columns of one number a row, which is all that .csv has: position as x, y and z, others with numbers behind."""
-    made = {}
-    for name, values in columns.items():
-        if values.ndim == 1:
-            made[name] = values
-        for axis in range(values.shape[1] if values.ndim == 2 else 0):
-            made["xyz"[axis] if name == "position" and axis < 3 else f"{name}_{axis}"] = values[:, axis]
-    return made
+def _plain(value):
+    """An attribute's text as text."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _stated(dataset):
     """The unit in the attributes of a dataset, None where there is none."""
     for name in STATED:
-        value = dataset.attrs.get(name)
-        value = value.decode(errors="replace") if isinstance(value, bytes) else value
+        value = _plain(dataset.attrs.get(name))
         if isinstance(value, str) and value.strip():
             return value.strip()
     return None

@@ -618,7 +618,7 @@ class Prediction(Mapping):
         return "\n ".join(lines) + ">"
 
     def save(self, path, overwrite=False):
-        """Write it: all arrays as HDF5 (.h5, .hdf5), or its table (.ecsv, .fits, .csv), whole or not at all.
+        """Write it: all arrays as HDF5 (.h5, .hdf5), or its table (.ecsv, .fits, .csv, .parquet), whole or not at all.
 
         Parameters
         ----------

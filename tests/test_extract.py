@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
+from kerasgal import __version__
 from kerasgal import extract as module
 from kerasgal.simulation import FORMAT
 
@@ -38,22 +39,40 @@ def test_field(path, tmp_path, invoke, monkeypatch, at_once):
     assert invoke("extract", path, "none/a", tmp_path / "none.npy") and np.load(tmp_path / "none.npy").shape == (0, 3)
 
 
-@pytest.mark.parametrize("suffix", ["ecsv", "fits", "csv"])
-def test_catalogue(path, tmp_path, invoke, suffix):
+@pytest.mark.parametrize("suffix", ["ecsv", "fits", "csv", "hdf5", "h5"])
+def test_a_catalogue_has_units_box_and_x_y_z_beside_positions_in_every_format(path, tmp_path, invoke, suffix):
     output = tmp_path / f"halos.{suffix}"
-    names = "count, mass, x, y, z" if suffix == "csv" else "count, mass, position"
+    with h5py.File(path, "r+") as file:
+        file.attrs["boxsize"] = 12.5
+    names = "count, mass, x, y, z" if suffix == "csv" else "count, mass, position, x, y, z"
     assert invoke("extract", path, "halos", output).stdout == f"{output}: 5 rows of {names}\n"
-    table = Table.read(output)
-    if suffix == "csv":  # which has one number a column
-        table["position"] = np.stack([table[axis] for axis in "xyz"], axis=-1)
+    table = Table.read(output, **({"comment": "#"} if suffix == "csv" else {}))
     with h5py.File(path) as file:
         for name in ("mass", "position", "count"):
-            np.testing.assert_allclose(table[name], file[f"halos/{name}"][...], rtol=1e-7)
+            found = table[name] if name in table.colnames else np.stack([table[axis] for axis in "xyz"], axis=-1)
+            np.testing.assert_allclose(found, file[f"halos/{name}"][...], rtol=1e-7)
+        np.testing.assert_array_equal(np.stack([table[axis] for axis in "xyz"], axis=-1).astype("f4"),
+                                      file["halos/position"][...])
     meta = {name.lower(): value for name, value in table.meta.items()}
-    if suffix == "ecsv":
-        assert [str(table[name].unit) for name in ("mass", "position")] == ["solMass / littleh", "Mpc / littleh"]
+    if suffix in ("ecsv", "hdf5", "h5"):
+        assert [str(table[name].unit) for name in ("mass", "position", "z")] == [
+            "solMass / littleh", "Mpc / littleh", "Mpc / littleh"]
     elif suffix == "fits":  # which has no unit with h
-        assert (meta["mass"], meta["position"]) == ("Msun/h", "Mpc/h")
+        assert (meta["mass"], meta["position"], meta["z"]) == ("Msun/h", "Mpc/h", "Mpc/h")
+    else:
+        meta = dict(line.split(": ", 1) for line in meta["comments"])
+        assert (meta["mass"], meta["x"]) == ("Msun/h", "Mpc/h")
+    assert (float(meta["boxsize"]), meta["kerasgal"]) == (12.5, __version__)
+    assert meta["source"] == f"{path}: halos"
+
+
+def test_a_table_of_a_prediction_says_the_run_that_made_it(path, tmp_path, invoke):
+    with h5py.File(path, "r+") as file:
+        file.attrs.update(app="protohalo", run="runs/deep", kerasgal="0.1.7", boxsize=50.0)
+        del file.attrs["format"]
+    invoke("extract", path, "halos", tmp_path / "halos.ecsv")
+    meta = Table.read(tmp_path / "halos.ecsv").meta
+    assert [meta[name] for name in ("app", "run", "kerasgal", "boxsize")] == ["protohalo", "runs/deep", "0.1.7", 50.0]
 
 
 @pytest.fixture
@@ -70,7 +89,7 @@ def foreign(tmp_path):
 
 def test_columns_of_other_makes_have_their_own_units(foreign, tmp_path, invoke):
     said = invoke("extract", foreign, "cat", tmp_path / "cat.ecsv").stdout
-    assert said == (f"{tmp_path}/cat.ecsv: 2 rows of count, mass, position, radius; mass in Msun, position in kpc, "
+    assert said == (f"{tmp_path}/cat.ecsv: 2 rows of count, mass, position, x, y, z, radius; mass in Msun, position in kpc, "
                     "radius in box sides, as the file says\n")
     table = Table.read(tmp_path / "cat.ecsv")
     assert (str(table["mass"].unit), str(table["position"].unit), table["radius"].unit) == ("solMass", "kpc", None)

@@ -89,7 +89,7 @@ class HaloMass(Run):
     """
 
     app, Config = APP, TrainConfig
-    suffixes = (".h5", ".ecsv", ".fits", ".csv")
+    suffixes = (".h5", ".ecsv", ".fits", ".csv", ".parquet")
 
     @property
     def checked(self):

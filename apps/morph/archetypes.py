@@ -275,7 +275,8 @@ def read_parameters(path, camera):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UnitsWarning)  # where a unit is unknown and needed, it is an error below
-            table = Table.read(path)
+            # Tables in CSV that kerasgal writes begin with comments.
+            table = Table.read(path, **({"comment": "#"} if str(path).lower().endswith(".csv") else {}))
     except FileNotFoundError:
         raise DataError(f"no such file: {path}") from None
     except Exception as error:  # astropy raises many kinds

@@ -23,7 +23,7 @@ def train(cls, simulations, **options):
     return cls.train(simulations, **options)
 
 
-@click.option("--format", "formats", multiple=True, type=click.Choice(["ecsv", "fits", "csv"]),
+@click.option("--format", "formats", multiple=True, type=click.Choice(["ecsv", "fits", "csv", "parquet"]),
               help="Also write the catalogue as a table beside the output; may be given several times.")
 @click.option("--watershed", type=click.Choice(["adaptive", "native"]), default="adaptive", show_default=True,
               help="Cut regions on the calibrated line, or keep them whole.")
