@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of as many workers as there are cores
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
 def run_kerasgal(*arguments, check=True, cwd=None, **environment):
