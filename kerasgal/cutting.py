@@ -1,51 +1,70 @@
-"""Patches of periodic arrays under the symmetries of the cube, cut and turned in one pass, without a copy of the array."""
+"""Patches of periodic arrays under the symmetries of the cube, cut from where the arrays lie."""
 
-import numba
+import itertools
+
 import numpy as np
 
-
-@numba.njit(cache=True, nogil=True)
-def _cut(array, corner, permutation, reversal, vector, out):
-    """Fill out, (x, y, z, channel), from array, (x, y, z, channel), C order both; vector: its first channel, or -1."""
-    channels = array.shape[3]
-    flat = array.reshape(-1)
-    strides = (array.shape[1] * array.shape[2] * channels, array.shape[2] * channels, channels)
-    # Along each axis of the patch, what its cells add to the place of a value in the array
-    place = np.empty((3, max(out.shape[0], out.shape[1], out.shape[2])), np.int64)
-    for axis in range(3):
-        source, side = permutation[axis], out.shape[axis]
-        for i in range(side):
-            step = side - 1 - i if reversal[axis] else i
-            place[axis, i] = (corner[source] + step) % array.shape[source] * strides[source]
-    for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            row = place[0, i] + place[1, j]
-            if channels == 1:
-                for k in range(out.shape[2]):
-                    out[i, j, k, 0] = flat[row + place[2, k]]
-                continue
-            for k in range(out.shape[2]):
-                cell = row + place[2, k]
-                for channel in range(channels):
-                    out[i, j, k, channel] = flat[cell + channel]
-                if vector >= 0:  # its components turn with the axes
-                    for axis in range(3):
-                        value = flat[cell + vector + permutation[axis]]
-                        out[i, j, k, vector + axis] = -value if reversal[axis] else value
+ALIGNED = 64  # bytes; what begins at a multiple of them TensorFlow takes over without a copy
 
 
-def cut(array, corner, permutation, reversal, out, vector=None):
-    """One patch of a periodic array, turned by a symmetry of the cube, into an array that is there.
+def empty(shape):
+    """An array of float32 without values that TensorFlow can take over as it is."""
+    count = int(np.prod(shape))
+    room = np.empty(count + ALIGNED // 4, np.float32)
+    skipped = -room.ctypes.data % ALIGNED // 4
+    return room[skipped:skipped + count].reshape(shape)
+
+
+def cut(array, corner, sides):
+    """A block of a periodic array: a view where it lies inside, else a copy.
 
     Parameters
     ----------
-    array : array of float32
-        (x, y, z, channel), contiguous in C order.
+    array : array
+        (x, y, z, channel).
     corner : array of int
         (3,), its lowest cell.
+    sides : sequence of int
+        Its cells along each axis, at most the array's.
+
+    Returns
+    -------
+    array
+        (*sides, channel).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.cutting import cut
+    >>> array = np.arange(27).reshape(3, 3, 3, 1)
+    >>> cut(array, [0, 0, 1], (1, 1, 3)).ravel().tolist()
+    [1, 2, 0]
+    """
+    parts = []
+    for n, first, side in zip(array.shape, corner, sides):
+        inside = min(side, n - first)
+        parts.append([(slice(first, first + inside), slice(0, inside))])
+        if inside < side:  # the rest comes from the other end
+            parts[-1].append((slice(0, side - inside), slice(inside, side)))
+    if max(map(len, parts)) == 1:
+        return array[tuple(source for ((source, _),) in parts)]
+    block = np.empty((*sides, array.shape[-1]), array.dtype)
+    for corner_of_box in itertools.product(*parts):
+        source, place = zip(*corner_of_box)
+        block[place] = array[source]
+    return block
+
+
+def turn(block, permutation, reversal, out, vector=None):
+    """Write a block, turned by a symmetry of the cube, into an array that is there.
+
+    Parameters
+    ----------
+    block : array
+        (x, y, z, channel).
     permutation, reversal : array
         (3,) each, a symmetry; see `kerasgal.pipeline.cube_symmetries`.
-    out : array of float32
+    out : array
         (i, j, k, channel), what is filled.
     vector : int, optional
         First of three channels that are the components of a vector, which turns with the cube.
@@ -53,11 +72,14 @@ def cut(array, corner, permutation, reversal, out, vector=None):
     Examples
     --------
     >>> import numpy as np
-    >>> from kerasgal.cutting import cut
-    >>> array = np.arange(27, dtype="float32").reshape(3, 3, 3, 1)
-    >>> out = np.empty((1, 1, 3, 1), "float32")
-    >>> cut(array, np.array([0, 0, 1]), np.arange(3), np.zeros(3, bool), out)
+    >>> from kerasgal.cutting import turn
+    >>> out = np.empty((2, 1, 1, 1))
+    >>> turn(np.array([[[[1.0], [2.0]]]]), [2, 0, 1], [True, False, False], out)
     >>> out.ravel().tolist()
-    [1.0, 2.0, 0.0]
+    [2.0, 1.0]
     """
-    _cut(array, corner, permutation, reversal, -1 if vector is None else vector, out)
+    steps = tuple(slice(None, None, -1 if reverse else 1) for reverse in reversal)
+    out[...] = np.transpose(block, (*permutation, 3))[steps]
+    if vector is not None:
+        turned = out[..., vector:vector + 3][..., permutation] * np.where(reversal, -1, 1).astype(out.dtype)
+        out[..., vector:vector + 3] = turned

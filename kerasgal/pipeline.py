@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from kerasgal.cutting import cut
+from kerasgal.cutting import cut, empty, turn
 from kerasgal.errors import DataError
 
 
@@ -309,12 +309,12 @@ def patches(volumes, corners, patch, batch, *, targets=None, seed=None, first=0,
     shapes = [(*sides, array.shape[-1]) for array in volumes[0]]
 
     def make(numbers):
-        made = [np.empty((len(numbers), *shape), np.float32) for shape in shapes]
+        made = [empty((len(numbers), *shape)) for shape in shapes]
         place = numbers // ways
         for row, (way, volume) in enumerate(zip(numbers % ways, np.searchsorted(ends, place, side="right"))):
-            lowest = np.array(np.unravel_index(corner[place[row]], grids[volume]))
+            lowest = np.unravel_index(corner[place[row]], grids[volume])
             for array, out in zip(volumes[volume], made):
-                cut(array, lowest, permutations[way], reversals[way], out[row], vector)
+                turn(cut(array, lowest, sides), permutations[way], reversals[way], out[row], vector)
         return made if target is None else [*made, target[place]]
 
     shapes_of_all = shapes if target is None else [*shapes, target.shape[1:]]
