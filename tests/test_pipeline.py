@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from kerasgal.cutting import cut, empty
 from kerasgal.errors import DataError
 from kerasgal.pipeline import centred, cube_symmetries, deposits, patches, rows, tiles
 
@@ -145,3 +146,33 @@ def test_deposits_keep_the_mass_and_see_across_the_faces():
         np.testing.assert_allclose(cube[..., 0], expected * 1000 / 4000 / 0.125, rtol=1e-3, atol=1e-3)
     with pytest.raises(DataError, match="wider than half the box"):
         deposits([(position, 10.0)], [centres], 6.0, 6, 2)
+
+
+def test_fields_are_cut_where_they_lie():
+    """Neither a padded copy of the fields is kept nor one of what TensorFlow takes over."""
+    import tracemalloc
+
+    fields = [tuple(np.random.default_rng(seed).normal(size=(64, 64, 64, 1)).astype(np.float32) for _ in range(2))
+              for seed in range(2)]
+    data = sum(array.nbytes for arrays in fields for array in arrays)
+    tracemalloc.start()
+    stream = patches(fields, [tiles(64, 32)] * 2, 16, 2, seed=0, symmetries="rotations")
+    seen = [inputs.numpy().sum() for inputs, _ in stream.take(20)]
+    assert tracemalloc.get_traced_memory()[1] < 0.3 * data
+    tracemalloc.stop()
+    assert len(set(seen)) == 20
+
+
+@pytest.mark.parametrize("corner, sides", [((0, 0, 0), (2, 3, 4)), ((4, 5, 6), (5, 6, 7)), ((1, 5, 3), (5, 2, 7))])
+def test_a_block_is_numpys_of_wrapped_indices(corner, sides):
+    array = np.random.default_rng(0).normal(size=(5, 6, 7, 2))
+    expected = array
+    for axis in range(3):
+        expected = expected.take(range(corner[axis], corner[axis] + sides[axis]), axis, mode="wrap")
+    np.testing.assert_array_equal(cut(array, corner, sides), expected)
+
+
+def test_an_array_for_tensorflow_begins_where_it_takes_it_over():
+    for shape in ((1,), (3, 5), (2, 75, 75, 75, 1)):
+        made = empty(shape)
+        assert made.shape == shape and made.dtype == np.float32 and made.ctypes.data % 64 == 0

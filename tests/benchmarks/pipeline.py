@@ -1,4 +1,4 @@
-"""The rate of the patch pipeline against a plain memory copy of the same bytes, and against a training step.
+"""The patch pipeline against a plain memory copy of the same bytes, and against a training step; and its memory.
 
     python tests/benchmarks/pipeline.py
 """
@@ -40,6 +40,28 @@ def against_copy(n=256, patch=75, batch=64, count=12):
               "memory copy")
 
 
+def resident():
+    """Bytes of the process in memory now."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory(n=128, patch=75, batch=1, boxes=8):
+    """What a stream of patches adds to the process beside the fields, over the fields' bytes."""
+    from kerasgal.pipeline import patches, tiles
+
+    rng = np.random.default_rng(0)
+    volumes = [(rng.random((n, n, n, 1), np.float32), rng.random((n, n, n, 1), np.float32)) for _ in range(boxes)]
+    data = sum(array.nbytes for arrays in volumes for array in arrays)
+    next(iter(patches(volumes[:1], [tiles(n, n)], 16, 1)))  # TensorFlow itself
+    before = resident()
+    stream = iter(patches(volumes, [tiles(n, 3)] * boxes, patch, batch, seed=0, symmetries="rotations"))
+    for _ in range(20):
+        next(stream)
+    print(f"patches of {patch}^3 from {boxes} boxes of {n}^3: {1 + (resident() - before) / data:.2f} times the memory of "
+          "the fields")
+
+
 def against_training(steps=30):
     from kerasgal.apps.protohalo.config import TrainConfig
     from kerasgal.apps.protohalo.train import build
@@ -67,5 +89,6 @@ def against_training(steps=30):
 
 
 if __name__ == "__main__":
+    memory()
     against_copy()
     against_training()
