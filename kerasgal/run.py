@@ -644,7 +644,8 @@ class Prediction(Mapping):
         with replacing(path, overwrite) as temporary, h5py.File(temporary, "w") as file:
             file.attrs.update(self.attributes())
             for name, values in self.arrays.items():
-                file[name] = values
+                text = np.asarray(values).dtype.kind == "U"
+                file[name] = values.astype(h5py.string_dtype()) if text else values
 
 
 class Evaluation(Mapping):

@@ -189,6 +189,8 @@ def _write_csv(path, columns, meta):
 
 def _texts(column):
     """The values of a column as texts; empty where they are masked."""
+    if hasattr(column, "unmasked"):  # astropy's, of a quantity
+        column = np.ma.array(column.unmasked, mask=column.mask)
     values = np.ma.asarray(column)
     texts = values.data
     texts = np.char.decode(texts, "utf-8", "replace") if texts.dtype.kind == "S" else texts.astype(str)

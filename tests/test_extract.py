@@ -89,8 +89,8 @@ def foreign(tmp_path):
 
 def test_columns_of_other_makes_have_their_own_units(foreign, tmp_path, invoke):
     said = invoke("extract", foreign, "cat", tmp_path / "cat.ecsv").stdout
-    assert said == (f"{tmp_path}/cat.ecsv: 2 rows of count, mass, position, x, y, z, radius; mass in Msun, position in kpc, "
-                    "radius in box sides, as the file says\n")
+    assert said == (f"{tmp_path}/cat.ecsv: 2 rows of count, mass, position, x, y, z, radius; mass in Msun, "
+                    "position in kpc, radius in box sides, as the file says\n")
     table = Table.read(tmp_path / "cat.ecsv")
     assert (str(table["mass"].unit), str(table["position"].unit), table["radius"].unit) == ("solMass", "kpc", None)
     assert table.meta["radius"] == "box sides" and "h" not in str(table["mass"].unit)

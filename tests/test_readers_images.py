@@ -360,7 +360,9 @@ def test_facts_of_the_header_and_of_the_first_part(tmp_path):
                  SATURATE=60000)
     image = only(tmp_path / "a.fits")
     assert image.pixel_scale == pytest.approx(0.396, rel=1e-6) and image.unit == "counts"
-    assert image.facts == {"object": "NGC 1", "exposure": 100.0, "ra": 150.1, "dec": "02:00:10", "saturation": 60000}
+    assert image.facts == {"object": "NGC 1", "exposure": 100.0, "ra": 150.1, "dec": pytest.approx(2 + 10 / 3600),
+                           "saturation": 60000}
+    assert image.place == {"object": "NGC 1", "ra": 150.1, "dec": pytest.approx(2 + 10 / 3600)}
     for card, value, expected in (("PIXSCALE", 0.263, 0.263), ("PIXAR_A2", 0.0009, 0.03), ("SECPIX", "0.2", 0.2),
                                   ("PIXSCALE", -1, None)):
         fits.PrimaryHDU(galaxy(20, 30), fits.Header({card: value})).writeto(tmp_path / "b.fits", overwrite=True)
@@ -378,6 +380,26 @@ def test_a_soft_bias_is_taken_away_where_it_is_still_there(tmp_path, caplog):
     np.testing.assert_array_equal(without.pixels, pixels)
     assert with_bias.facts == {"soft_bias": 1000.0} and without.facts == {}
     assert caplog.messages == ["SOFTBIAS of the header subtracted from the pixels of 1 images"]
+
+
+@pytest.mark.parametrize("cards, expected", [
+    ({"RA": "12:30:00", "DEC": "-10:30:00"}, (187.5, -10.5)),
+    ({"RA": "12h30m00s", "DEC": "-10d30m00s"}, (187.5, -10.5)),
+    ({"RA": "12 30 00.0", "DEC": "+10 30 00"}, (187.5, 10.5)),
+    ({"RA": "187.5", "DEC": 10.5}, (187.5, 10.5)),
+    ({"RA": -172.5, "DEC": 10.5}, (187.5, 10.5)),
+    ({"RA_OBJ": 187.5, "DEC_OBJ": 10.5}, (187.5, 10.5)),
+    ({"RA": "unknown", "DEC": "", "RA_OBJ": 187.5, "DEC_OBJ": 10.5}, (187.5, 10.5)),
+    ({"RA": 187.5}, None), ({"RA": 187.5, "DEC_OBJ": 10.5}, None), ({"RA": 187.5, "DEC": 120.0}, None),
+    ({"RA": -999.0, "DEC": -99.0}, None),
+    # Where the camera pointed, or the middle of the image, is not said to be where the galaxy is.
+    ({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 187.5, "CRVAL2": 10.5, "CDELT1": 1e-4, "CDELT2": 1e-4},
+     None),
+])
+def test_positions_are_degrees_and_only_what_the_header_says_of_the_object(tmp_path, cards, expected):
+    fits.PrimaryHDU(galaxy(20, 30), fits.Header(cards)).writeto(tmp_path / "a.fits")
+    place = only(tmp_path / "a.fits").place
+    assert place == ({} if expected is None else {"ra": pytest.approx(expected[0]), "dec": pytest.approx(expected[1])})
 
 
 def test_zero_points_that_contradict_each_other_are_refused_until_one_is_given(tmp_path):

@@ -10,7 +10,7 @@ from kerasgal.apps.morph import archetypes, fitting
 from kerasgal.errors import DataError, DomainError
 from kerasgal.imageset import ImageSet
 from kerasgal.readers import images as readers
-from kerasgal.readers.flux import to_unit
+from kerasgal.readers.flux import AGREEMENT, to_unit
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +21,15 @@ QUALITY = ("fit_sky", "fit_noise", "chi2", "fit_flag")  # columns of fits beside
 
 
 def parameters_of(path, camera):
-    """Sersic parameters of a table, or of the columns of an image set; see `archetypes.sersic_parameters`."""
+    """Sersic parameters of a table, or of the columns of an image set; see `archetypes.sersic_parameters`.
+
+    Of an image set also the columns ra, dec and object, if it has them.
+    """
     if str(path).endswith((".h5", ".hdf5")):
         with ImageSet(path) as images:
-            return archetypes.sersic_parameters({"id": images["id"][...], **images.table()}, camera, str(path))
+            table = images.table()
+            found = archetypes.sersic_parameters({"id": images["id"][...], **table}, camera, str(path))
+            return found | {name: table[name] for name in readers.PLACE if name in table}
     return archetypes.read_parameters(path, camera)
 
 
@@ -39,7 +44,7 @@ def fitted(paths, psf, camera, *, sky=None, masks=None, extension=None, unit=Non
     psf : galsim.GSObject
         Point spread function, as `archetypes.moffat_psf` or `archetypes.read_psf` make it.
     camera : archetypes.Camera
-        In the counts of which the parameters are.
+        In the counts of which the parameters are: images with another zero point of their own are brought to its one.
     sky : float, optional
         Of a pixel, in the images' own unit, to subtract; 0 where it is subtracted already. By default what an image
         set says, and where nothing does it is fitted with each galaxy.
@@ -48,30 +53,30 @@ def fitted(paths, psf, camera, *, sky=None, masks=None, extension=None, unit=Non
     -------
     dict
         Columns (galaxies,) as of `archetypes.sersic_parameters`, and fit_sky and fit_noise [counts], chi2 per pixel and
-        fit_flag, of `kerasgal.apps.morph.fitting`. Images that cannot be fitted are left out, and logged as warnings,
-        as are how many have which flag and how many images did not say their unit of flux, which are taken for the
-        camera's counts.
+        fit_flag, of `kerasgal.apps.morph.fitting`; and ra, dec [deg] and object where images have them. Images that
+        cannot be fitted are left out, and logged as warnings, as are how many have which flag and how many images did
+        not say their unit of flux, which are taken for the camera's counts.
 
     Raises
     ------
     DataError
         If no image could be fitted.
     """
-    rows, assumed, left = [], 0, []
+    rows, places, assumed, left = [], [], 0, []
     for image in readers.stream(paths, masks, extension, unit, zero_point, flux_scale):
         try:
             image, known = _as_counts(image, camera, sky)
             found = fitting.fit_sersic(image.pixels, psf, camera, image.mask, image.sky, image.variance)
             if not known and found["fit_noise"] < FAR_NOISE * camera.noise:
                 raise DataError(f"the noise of its sky is {found['fit_noise']:.3g}, and the camera's "
-                                f"{camera.noise:.3g} counts: it is in another unit; give `unit`, `zero_point` or "
-                                "`flux_scale`")
+                                f"{camera.noise:.3g} counts: it is in another unit; give `unit` or `flux_scale`")
         except DataError as error:
             left.append(f"{image.id}: {error}")
             log.warning("left out: %s", left[-1])
             continue
         assumed += not known
         rows.append({"id": image.id, **found})
+        places.append(image.place)
     if not rows:
         raise DataError(f"no image could be fitted: {left[0]}" if left else "no image could be fitted")
     if assumed:
@@ -84,7 +89,7 @@ def fitted(paths, psf, camera, *, sky=None, masks=None, extension=None, unit=Non
     _say_flags(rows)
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     quality = {name: columns.pop(name) for name in QUALITY}
-    return archetypes.sersic_parameters(columns, camera, "the fits") | quality
+    return archetypes.sersic_parameters(columns, camera, "the fits") | quality | readers.columns_of_places(places)
 
 
 def _say_flags(rows):
@@ -99,7 +104,8 @@ def _say_flags(rows):
 def _as_counts(image, camera, sky=None):
     """An image in the counts of a camera, and whether it said what its flux is in; sky: of its pixels, its own unit.
 
-    Raises DataError where it could not be read, or has other pixels than the camera.
+    Raises DataError where it could not be read, has other pixels than the camera, or is in a unit from which there is
+    no way to the camera's; and where a flux_scale that was given is not what its zero point and the camera's make it.
     """
     if image.error:
         raise DataError(image.error)
@@ -112,6 +118,17 @@ def _as_counts(image, camera, sky=None):
     elif image.sky is not None and not np.isfinite(image.sky):
         image = dataclasses.replace(image, sky=None)
     told = image.flux_scale is not None
+    if told and image.zero_point is not None:
+        own = 10**(0.4 * (camera.zero_point - image.zero_point))
+        if not abs(2.5 * np.log10(image.flux_scale / own)) <= AGREEMENT:
+            raise DomainError(f"flux_scale={image.flux_scale:g} was given, and by its own zero point, "
+                              f"{image.zero_point:g}, one of its units is {own:.4g} counts of the camera, of which one "
+                              f"has {camera.zero_point:g} mag: leave `flux_scale` out",
+                              value=image.flux_scale, accepted=own)
+    if not told and image.zero_point is None and image.unit not in (None, "counts"):
+        # What `to_unit` would say, but the zero point that can be given here is the camera's.
+        raise DomainError(f"it is in {image.unit} of an unknown zero point, and counts of the camera are wanted, of "
+                          f"which one has {camera.zero_point:g} mag: give `flux_scale`", value=image.unit)
     image = to_unit(image, "counts", camera.zero_point)
     return image, told or image.zero_point is not None
 

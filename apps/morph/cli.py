@@ -101,8 +101,8 @@ def scored(name, **about):
     @READING
     @section("Output",
              click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default="scores.csv",
-                          show_default=True, help="Table to write; the suffix, .csv, .ecsv or .fits, says in which "
-                                                  "format."),
+                          show_default=True, help="Table to write; the suffix, .csv, .ecsv, .fits, .hdf5 or "
+                                                  ".parquet, says in which format."),
              click.option("--maps", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
                           help="Also write what each pixel adds, as HDF5."),
              click.option("--resume", is_flag=True, help="Go on with a table that was interrupted."),
@@ -233,7 +233,8 @@ def simulate(output, kind, number, **options):
          click.option("--pixel-scale", type=click.FloatRange(0, min_open=True), callback=finite,
                       help="Side of a pixel, arcsec.  [default: 0.396]"),
          click.option("--zero-point", type=float, callback=finite,
-                      help="Magnitude that gives one count.  [default: 28.26]"))
+                      help="Magnitude that gives one count. Images that say a zero point of their own are brought to "
+                           "it.  [default: 28.26]"))
 @section("Images that are fitted, or whose sky is taken",
          click.option("--sky", type=float, callback=finite,
                       help="Sky of a pixel to subtract before the fit; 0 where it is subtracted already.  [default: "
@@ -241,7 +242,8 @@ def simulate(output, kind, number, **options):
          click.option("--masks", metavar="OLD=NEW", callback=masks_of, help="As in score."),
          click.option("--extension", metavar="NAME|N", callback=extension_of, help="As in score."),
          click.option("--unit", metavar="UNIT", help="Unit of flux, where files do not say it."),
-         click.option("--flux-scale", type=float, callback=finite, help="Counts of the camera that one unit is."))
+         click.option("--flux-scale", type=float, callback=finite, help="Counts of the camera that one unit is, "
+                                                                             "of images that do not say it."))
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of noise and --number.")
 @OVERWRITE
 def archetypes(output, distributions, size, **options):

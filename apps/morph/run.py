@@ -9,7 +9,7 @@ import numpy as np
 from kerasgal import run_folder
 from kerasgal.apps.morph.config import APP, TrainConfig
 from kerasgal.errors import DataError, DomainError, RunError, SettingError, UnseenError
-from kerasgal.run import Prediction, Run, as_list
+from kerasgal.run import Prediction, Run, as_list, display_name
 from kerasgal.tables import SUFFIXES
 
 REAL, ARCHETYPE = "real", "archetype"
@@ -34,9 +34,13 @@ class Scores(Prediction):
         ..._galaxy          the same three, of these pixels alone
         flag                0, or a sum of bits: see `kerasgal.apps.morph.score`
         error               why there are no numbers, empty where there are
+        ra, dec, object     of the galaxy [deg], where headers or image sets say them; NaN or empty for an image that
+                            does not
 
     With `maps`, `image` (n, y, x) as the networks saw it, and `map_real` and `map_archetype`, ln p of its pixels.
     """
+
+    units = {"ra": "deg", "dec": "deg"}
 
     def columns(self):
         return {name: values for name, values in self.arrays.items() if values.ndim == 1}
@@ -222,7 +226,8 @@ class Morph(Run):
         DomainError
             If the images have other pixels than those of the training, or most of the first show no galaxy.
         """
-        from kerasgal.apps.morph.score import COLUMNS, NUMBERS, score
+        from kerasgal.apps.morph.score import score
+        from kerasgal.apps.morph.tables import columns_of
 
         stream, notes = self.stream(images, masks=masks, extension=extension, unit=unit, zero_point=zero_point,
                                     flux_scale=flux_scale, pixel_scale=pixel_scale, outside_domain=outside_domain)
@@ -232,10 +237,7 @@ class Morph(Run):
             if maps and batch:
                 for name, values in zip(kept, (batch[1], *batch[2])):
                     kept[name].append(values)
-        arrays = {name: np.array([row[name] for row in rows]) for name in COLUMNS if name not in (*NUMBERS, "flag")}
-        arrays |= {name: np.array([np.nan if row["error"] else row[name] for row in rows], float) for name in NUMBERS}
-        arrays["flag"] = np.array([row["flag"] or 0 for row in rows], int)
-        arrays = {name: arrays[name] for name in COLUMNS}
+        arrays = columns_of(rows)
         if maps:
             arrays |= {name: np.concatenate(values) for name, values in kept.items() if values}
         return Scores(self, name_of(images), arrays, notes)
@@ -245,13 +247,14 @@ class Morph(Run):
     def write_scores(self, images, path, *, maps=None, resume=False, overwrite=False, outside_domain=False, **options):
         """Score any number of images into a table, as they come; returns how many, how many failed, and were flagged.
 
-        path: .csv, .ecsv or .fits; maps: HDF5 file for prepared images and maps; resume: go on with a table that was
-        interrupted; options: those of `predict`. Nothing is held but a batch.
+        path: of a table, see `kerasgal.tables.write_table`; maps: HDF5 file for prepared images and maps; resume: go on
+        with a table that was interrupted; options: those of `predict`. Nothing is held but a batch.
         """
         from kerasgal.apps.morph import tables
 
-        stream, _ = self.stream(images, outside_domain=outside_domain, **options)
-        return tables.write(self, stream, Path(path), maps=maps, resume=resume, overwrite=overwrite)
+        stream, notes = self.stream(images, outside_domain=outside_domain, **options)
+        header = {"source": display_name(name_of(images)), **({"notes": "; ".join(notes)} if notes else {})}
+        return tables.write(self, stream, Path(path), maps=maps, resume=resume, overwrite=overwrite, **header)
 
     def evaluate(self, sets, *, outside_domain=False, **options):
         """Compare sets of images by their likelihood ratios: medians, separation, planes of size and mass, maps.
@@ -325,7 +328,7 @@ class Morph(Run):
                         self.check_domain(image.id, features(image), outside_domain=outside_domain)
                     yield image
                 except DomainError as error:
-                    yield type(image)(image.id, None, error=str(error))
+                    yield type(image)(image.id, None, error=str(error), columns=image.columns, facts=image.facts)
 
         return checked(), notes
 

@@ -22,6 +22,7 @@ from kerasgal.apps.morph.losses import PixelLikelihood, log_prob
 from kerasgal.apps.morph.model import pixelcnn
 from kerasgal.errors import DataError, DomainError
 from kerasgal.readers.flux import to_unit
+from kerasgal.readers.images import PLACE
 
 REAL, ARCHETYPE = "real", "archetype"  # the run folders of the two networks, inside that of the app
 PREPARATION = ("sky", "softening", "crop", "size", "bits")  # what both networks must have in common
@@ -29,7 +30,7 @@ BATCH = 64
 DETECTION = 3.0  # standard deviations above the sky from which a pixel is the galaxy's
 NUMBERS = ("log_p_real", "log_p_archetype", "llr", "galaxy_pixels", "log_p_real_galaxy", "log_p_archetype_galaxy",
            "llr_galaxy")
-COLUMNS = ("id", *NUMBERS, "flag", "error")
+COLUMNS = ("id", *NUMBERS, "flag", "error", *PLACE)
 FLAGS = {"blank": 1, "saturated": 2, "cut": 4, "bad": 8, "unit": 16, "not scored": 32}
 SATURATED, BAD = 0.1, 0.05  # shares of the galaxy's pixels, and of those of the cut, above which an image has the flag
 
@@ -163,16 +164,16 @@ def _refuse_blank(run, images, prepared):
 def score(run, images, batch=None):
     """Score a stream of `Image`s in batches: yields, for each batch, its rows and (ids, images, maps) or None.
 
-    A row is a dictionary with COLUMNS as keys. Images are brought to the unit of the run. One that cannot be read,
-    brought to it or prepared has a row with the error and no numbers; nothing is held but a batch. Raises DomainError,
-    before there is a row, if most images of the first batch show no galaxy.
+    A row is a dictionary with COLUMNS as keys, and "" for what is not known. Images are brought to the unit of the run.
+    One that cannot be read, brought to it or prepared has a row with the error and no numbers; nothing is held but a
+    batch. Raises DomainError, before there is a row, if most images of the first batch show no galaxy.
     """
     images, batch = iter(images), batch or BATCH
     begun = False
     while group := list(itertools.islice(images, batch)):
         rows, prepared, kept, scaled, known = [], [], [], [], []
         for image in group:
-            row = dict.fromkeys(COLUMNS, "") | {"id": image.id}
+            row = dict.fromkeys(COLUMNS, "") | {"id": image.id, **image.place}
             rows.append(row)
             try:
                 for column, value in zip((scaled, prepared, known), _prepared(run, image)):

@@ -37,8 +37,9 @@ def make_archetypes(output, *, table=None, fit=(), number=None, distributions=No
     table: path of Sersic parameters, or of the image set that has them; fit: paths of images to whose galaxies a
     profile is fitted; number: of galaxies whose parameters are drawn, from `distributions`, {column: path of its
     cumulative distribution}: one of the three. psf: path of a FITS image, or fwhm: of a Moffat profile [arcsec]. skies:
-    paths of images whose borders are the sky. pixel_scale [arcsec], zero_point [mag]: of the camera. sky, masks,
-    extension, unit, flux_scale: of the images to fit and of skies; see `catalogues.fitted`.
+    paths of images whose borders are the sky. pixel_scale [arcsec], zero_point [mag]: of the camera, to which images
+    that say a zero point of their own are brought. sky, masks, extension, unit, flux_scale: of the images to fit and of
+    skies; see `catalogues.fitted`.
     """
     if sum((table is not None, bool(fit), number is not None)) != 1:
         raise SettingError("give one of `table`, `fit` and `number`")

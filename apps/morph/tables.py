@@ -8,18 +8,20 @@ import numpy as np
 
 from kerasgal.apps.morph.config import APP
 from kerasgal.apps.morph.score import COLUMNS, NUMBERS, score
+from kerasgal.readers.images import PLACE
 from kerasgal.errors import DataError
 from kerasgal.files import replacing
-from kerasgal.tables import write_table
+from kerasgal.tables import quantities, write_table
 
-SUFFIXES = (".csv", ".ecsv", ".fits")
+UNITS = {"ra": "deg", "dec": "deg"}
 
 
-def write(run, images, path, *, maps=None, resume=False, overwrite=False):
+def write(run, images, path, *, maps=None, resume=False, overwrite=False, **header):
     """Score a stream of images into the table `path`; returns the numbers of images and of those that failed.
 
     Rows are appended to a CSV file beside it, which becomes the table when all are done; with `resume` what stands
-    there is not scored again. maps: path of an HDF5 file for prepared images and maps.
+    there is not scored again. maps: path of an HDF5 file for prepared images and maps. header: what the table's says
+    beside the app and the run.
     """
     progress = path.with_name(f".{path.name}.partial")
     done = {row["id"] for row in read(progress)} if resume and progress.exists() else set()
@@ -29,7 +31,8 @@ def write(run, images, path, *, maps=None, resume=False, overwrite=False):
     try:
         with (progress.open("a" if done else "w", newline="") as file,
               map_file(maps, run.config.size, overwrite) if maps else contextlib.nullcontext() as append):
-            table = csv.DictWriter(file, COLUMNS)
+            names = _names(progress) if done else COLUMNS
+            table = csv.DictWriter(file, names, extrasaction="ignore")
             if not done:
                 table.writeheader()
             for rows, batch in itertools.chain(begun, scored):
@@ -39,39 +42,60 @@ def write(run, images, path, *, maps=None, resume=False, overwrite=False):
                     append(*batch)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{path}: stopped; go on with resume=True") from None
-    number, failed = convert(progress, path, overwrite)
+    folder = {} if run.folder is None else {"run": str(run.folder)}
+    number, failed = convert(progress, path, overwrite, {"app": APP, **folder, **header})
     progress.unlink()
     return number, failed
+
+
+def _names(path):
+    """Names of the columns of a table in CSV without comments."""
+    with open(path, newline="") as file:
+        return next(csv.reader(file))
 
 
 def read(path):
     """Rows of a table of scores in CSV, as dictionaries of text; a last line that was cut off is left out.
 
-    Raises DataError if it has other columns than such tables have.
+    ra, dec and object need not be in it. Raises DataError if it has other columns than such tables have.
     """
     with open(path, newline="") as file:
-        table = csv.DictReader(file)
-        if table.fieldnames and tuple(table.fieldnames) != COLUMNS:
+        table = csv.DictReader(itertools.dropwhile(lambda line: line.startswith("#"), file), restval=None)
+        missing = set(COLUMNS) - set(table.fieldnames or COLUMNS)
+        if not missing <= set(PLACE) or set(table.fieldnames or ()) - set(COLUMNS):
             raise DataError(f"{path} has the columns {', '.join(table.fieldnames)}; a table of scores has "
                             f"{', '.join(COLUMNS)}; without resume=True it begins anew")
-        yield from (row for row in table if None not in row.values())
+        yield from (dict.fromkeys(missing, "") | row for row in table if None not in row.values())
 
 
-def convert(progress, path, overwrite):
+def convert(progress, path, overwrite, header=None):
     """Turn the rows in the CSV file `progress` into the table `path`, by its suffix; returns how many, and failures."""
     rows = list(read(progress))
-    if path.suffix == ".csv":
-        with replacing(path, overwrite) as temporary, temporary.open("w", newline="") as file:
-            table = csv.DictWriter(file, COLUMNS)
-            table.writeheader()
-            table.writerows(rows)
-    else:
-        columns = {name: [row[name] for row in rows] for name in COLUMNS}
-        for name in NUMBERS:
-            columns[name] = np.array([float(value) if value else np.nan for value in columns[name]])
-        columns["flag"] = np.array([int(value) for value in columns["flag"]])
-        write_table(path, columns, {"app": APP}, overwrite)
+    columns = columns_of(rows)
+    if path.suffix == ".csv":  # what is not known is an empty cell
+        columns = {name: np.ma.masked_invalid(values) if values.dtype.kind == "f" else values
+                   for name, values in columns.items()}
+    write_table(path, quantities(columns, UNITS, header or {"app": APP}), overwrite=overwrite)
     return len(rows), sum(bool(row["error"]) for row in rows)
+
+
+def columns_of(rows):
+    """The columns of rows of `score`, or of their texts: arrays, NaN for numbers that there are not.
+
+    ra, dec and object are left out where no image has them.
+    """
+    columns = {}
+    for name in COLUMNS:
+        values = [row[name] for row in rows]
+        if name in PLACE and not any(value != "" for value in values):
+            continue
+        if name == "flag":
+            columns[name] = np.array([int(value or 0) for value in values], int)
+        elif name in (*NUMBERS, "ra", "dec"):
+            columns[name] = np.array([np.nan if value == "" else float(value) for value in values], float)
+        else:
+            columns[name] = np.array(values, str)
+    return columns
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ from kerasgal.commands.base import Command
 @click.argument("output", type=click.Path(dir_okay=False))
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
 def extract(path, name, output, overwrite):
-    """Write what is called NAME in FILE, an HDF5 file, to OUTPUT: a field as .npy, a catalogue as a table, .ecsv, .fits,
-    .csv, .hdf5 or .parquet.
+    """Write what is called NAME in FILE, an HDF5 file, to OUTPUT: a field as .npy, a catalogue as a table in .ecsv,
+    .fits, .csv, .hdf5 or .parquet.
 
     \b
     kerasgal extract box.h5 final/delta delta.npy

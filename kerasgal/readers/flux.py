@@ -41,7 +41,8 @@ AGREEMENT = 0.02  # magnitudes by which two statements of one zero point may dif
 SCALES = ("PIXSCALE", "PIXSCAL", "PIXSCAL1", "PIXSCL", "SECPIX", "SECPIX1", "PIXELSCL")  # arcsec
 AREAS = {"PIXAR_A2": 1.0, "PIXAR_SR": (180 / math.pi * 3600)**2}  # to square arcsec
 EXPOSURES, GAINS = ("EXPTIME", "EXPOSURE", "TEXPTIME", "XPOSURE"), ("GAIN", "EGAIN", "CCDGAIN")
-POSITIONS = {"ra": ("RA", "RA_OBJ", "RA_TARG", "OBJRA"), "dec": ("DEC", "DEC_OBJ", "DEC_TARG", "OBJDEC")}
+# Of the object, right ascension and declination; where the camera pointed (CRVAL) is not where the object is
+POSITIONS = (("RA", "DEC"), ("RA_OBJ", "DEC_OBJ"), ("RA_TARG", "DEC_TARG"), ("OBJRA", "OBJDEC"))
 SATURATIONS = ("SATURATE", "SATURATA", "SATLEVEL", "SATURLEV")
 
 
@@ -50,7 +51,7 @@ class Said:
     """What a header says of its image; None where it says nothing.
 
     unit: of `UNITS`, or as it stands there if it is none of them; zero_point: magnitude of one unit; pixel_scale:
-    arcsec; facts: what else, by names: object, ra and dec (degrees, or as they stand there), exposure (s), gain,
+    arcsec; facts: what else, by names: object, ra and dec (degrees), exposure (s), gain,
     saturation (in units of the pixels as stored), nanomaggies_per_count, soft_bias.
     """
 
@@ -267,16 +268,29 @@ def _positive(header, names):
 
 
 def _position(header):
-    """ra and dec, degrees where they are numbers, else as they stand there: a dictionary, empty without them."""
-    found = {}
-    for name, cards in POSITIONS.items():
-        for card in cards:
-            value = _number(header, card)
-            value = _text(header, card) if value is None else value
-            if value is not None:
-                found[name] = value
-                break
-    return found
+    """ra and dec of the object in degrees: a dictionary, empty where no pair of cards says both."""
+    for cards in POSITIONS:
+        ra, dec = _angle(header, cards[0], hours=True), _angle(header, cards[1])
+        if None not in (ra, dec) and -180 <= ra <= 360 and abs(dec) <= 90:
+            return {"ra": ra % 360, "dec": dec}
+    return {}
+
+
+def _angle(header, card, hours=False):
+    """A card's angle in degrees, None where it has none; hours: what those of sexagesimal texts without units are."""
+    value = _number(header, card)
+    text = _text(header, card)
+    if value is not None or text is None:
+        return value
+    from astropy.coordinates import Angle
+
+    # "12:30:00" and "12 30 00" are hours in a right ascension; "12h30m" and "187d30m" say what they are.
+    named = any(letter in text.lower() for letter in "hd")
+    try:
+        angle = Angle(text) if named else Angle(text, "hourangle" if hours else "deg")
+    except (ValueError, TypeError):  # astropy's, of several kinds
+        return None
+    return float(angle.deg)
 
 
 def _pixel_scale(header, own):
@@ -324,7 +338,7 @@ def _zero_point(header, unit, facts):
     if found and max(found.values()) - min(found.values()) > AGREEMENT:
         said = ", ".join(f"{card} {value:g}" for card, value in found.items())
         raise DataError(f"the cards of its header contradict each other on the magnitude of one unit: {said}; give "
-                        "`zero_point`")
+                        "`zero_point` or `flux_scale`")
     return next(iter(found.values()), None)
 
 

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 NAMES = ("image", "images")  # of the dataset in an HDF5 file that has several
 COLOURS = 4  # an array whose last axis is no longer is a colour image
+PLACE = ("ra", "dec", "object")  # of a galaxy: columns of image sets, and of tables of scores
 NAMED = 3  # files that one line names, of many
 
 
@@ -60,7 +61,7 @@ class Image:
     flux_scale : float or None
         How many units of those it will be compared with one of its units is, where the caller says so.
     facts : dict
-        What else its header says, such as object, ra, dec; see `kerasgal.readers.flux.Said`.
+        What else its header says, such as object, ra and dec [deg]; see `kerasgal.readers.flux.Said`.
     role : str
         Of `kerasgal.readers.planes.ROLES`: with an error, what it is instead of an image.
     """
@@ -79,6 +80,38 @@ class Image:
     flux_scale: float | None = None
     facts: dict = field(default_factory=dict)
     role: str = "image"
+
+    @property
+    def place(self):
+        """Where its galaxy is, and what it is called, as far as its header or its image set says it.
+
+        A dictionary of what is known of ra and dec [deg] and object.
+        """
+        said = {name: self.columns.get(name, self.facts.get(name)) for name in PLACE}
+        found = {name: _degrees(said[name]) for name in ("ra", "dec")}
+        found["object"] = str(said["object"]).strip() if isinstance(said["object"], (str, np.str_)) else None
+        return {name: value for name, value in found.items() if value not in (None, "")}
+
+
+def _degrees(value):
+    """A finite number as such, None for anything else."""
+    try:
+        value = float(value)
+    except (TypeError, ValueError):
+        return None
+    return value if np.isfinite(value) else None
+
+
+def columns_of_places(places):
+    """The columns ra, dec and object of the `place` of images: those that one of them has; NaN or "" where one has not.
+
+    Examples
+    --------
+    >>> columns_of_places([{"object": "M 51"}, {}])
+    {'object': array(['M 51', ''], dtype='<U4')}
+    """
+    known = [name for name in PLACE if any(name in place for place in places)]
+    return {name: np.array([place.get(name, "" if name == "object" else np.nan) for place in places]) for name in known}
 
 
 # Finding files -------------------------------------------------------------------------
@@ -236,6 +269,10 @@ def _as_told(image, unit, zero_point, flux_scale):
         return Image(image.id, None, error=f"{image.id}: unit={unit!r} was given, and its file says {image.unit}")
     known = unit or image.unit
     own = flux.own_zero_point(known, image.pixel_scale)
+    stated = unit is not None and None not in (own, image.zero_point)
+    if stated and flux_scale is None and abs(own - image.zero_point) > flux.AGREEMENT:
+        return Image(image.id, None, error=f"{image.id}: unit={unit!r} was given, of which one has {own:g} mag, and "
+                                           f"its file says that one of its units has {image.zero_point:g}")
     said = image.zero_point if own is None else own
     if flux_scale is None and None not in (zero_point, said) and abs(zero_point - said) > flux.AGREEMENT:
         return Image(image.id, None, error=f"{image.id}: zero_point={zero_point:g} was given, and one of its units, "
@@ -628,18 +665,21 @@ def _hdf5(path, name, extension=None, check=_checked):
     if extension is not None:
         raise DataError(f"{path}: extension={extension!r} was given, and an image set has none")
     with ImageSet(path) as images:
-        columns, about = images.table(), images.about()
+        columns, about, facts = images.table(), images.about(), {}
         if about["unit"] is not None:
             about["unit"] = flux.known_unit(about["unit"]) or about["unit"]
-            if about["zero_point"] is None:
-                about["zero_point"] = flux.own_zero_point(about["unit"], about["pixel_scale"])
+            own = flux.own_zero_point(about["unit"], about["pixel_scale"])
+            if None not in (own, about["zero_point"]) and abs(own - about["zero_point"]) > flux.AGREEMENT:
+                facts["contradiction"] = (f"its unit is {about['unit']}, of which one has {own:g} mag, and its "
+                                          f"zero_point {about['zero_point']:g}; give `flux_scale`")
+            about["zero_point"] = own if about["zero_point"] is None else about["zero_point"]
         for slab in images.slabs():
             identifiers, pixels = images["id"][slab], _pixels(images["image"][slab], path)
             masks, skies = (images[key][slab] if key in images else [None] * len(pixels) for key in ("mask", "sky"))
             table = {key: values[slab] for key, values in columns.items()}
             for row, (identifier, image, mask, sky) in enumerate(zip(identifiers, pixels, masks, skies, strict=True)):
                 yield Image(identifier, image, mask, None if sky is None else float(sky),
-                            {key: values[row] for key, values in table.items()}, **about)
+                            {key: values[row] for key, values in table.items()}, facts=dict(facts), **about)
 
 
 def _foreign_hdf5(file, path, name, extension):

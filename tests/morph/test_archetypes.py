@@ -12,6 +12,7 @@ from astropy.table import MaskedColumn, Table
 from scipy.special import gammainc
 from scipy.stats import kstest
 
+from kerasgal import imageset
 from kerasgal.apps.morph import archetypes as sersic_archetypes
 from kerasgal.apps.morph import catalogues
 from kerasgal.apps.morph.archetypes import (
@@ -19,6 +20,7 @@ from kerasgal.apps.morph.archetypes import (
     note_on_n, observe, read_parameters, read_psf, sersic, sersic_parameters, smooth_stamp)
 from kerasgal.apps.morph.fitting import FLAGS, fit_sersic, neighbours
 from kerasgal.errors import DataError
+from kerasgal.tables import write_table
 
 CAMERA = Camera()
 GALAXY = {"flux": 1e5, "radius": 4.0, "n": 1.0, "axis_ratio": 0.5, "angle": 30.0}
@@ -448,6 +450,85 @@ def test_fits_bring_images_to_the_cameras_counts_and_keep_their_quality(tmp_path
     assert "the noise of the images' sky is 0.5" in caplog.text
     told = catalogues.fitted(tmp_path / "e.fits", psf, CAMERA, flux_scale=1e12)
     assert told["flux"][0] == pytest.approx(galaxy["flux"], rel=0.1)
+
+
+def test_fits_bring_an_images_own_zero_point_to_the_cameras(tmp_path, psf):
+    """The same galaxy as three cameras count it: one magnitude."""
+    image, galaxy = drawn(psf)
+    for name, card, zero_point in (("a", "MAGZERO", 25.256), ("b", "PHOTZP", 31.0)):
+        scale = 10**(0.4 * (zero_point - CAMERA.zero_point))
+        write_stamp(tmp_path / f"{name}.fits", image * scale, **{card: zero_point})
+    about = {"unit": "counts", "zero_point": 27.0, "pixel_scale": CAMERA.pixel_scale}
+    imageset.write(tmp_path / "c.h5", id=["c"], image=image[None] * 10**(0.4 * (27 - CAMERA.zero_point)), source="",
+                   **about)
+    for camera in (CAMERA, Camera(zero_point=26.0, sky=137 * 10**(0.4 * (26 - 28.26)))):
+        found = catalogues.fitted(tmp_path, psf, camera)
+        assert list(found["id"]) == ["a", "b", "c"]
+        magnitude = camera.zero_point - 2.5 * np.log10(found["flux"])
+        np.testing.assert_allclose(magnitude, CAMERA.zero_point - 2.5 * np.log10(galaxy["flux"]), atol=0.05)
+        np.testing.assert_allclose(found["flux"], found["flux"][0], rtol=1e-3)
+
+
+def test_a_zero_point_that_contradicts_what_is_given_is_refused(tmp_path, psf, caplog):
+    image, _ = drawn(psf)
+    write_stamp(tmp_path / "a.fits", image, MAGZERO=25.256)
+    with pytest.raises(DataError, match="flux_scale=2 was given, and by its own zero point, 25.256, one of its units "
+                                        "is 15.91 counts of the camera, of which one has 28.26 mag"):
+        catalogues.fitted(tmp_path / "a.fits", psf, CAMERA, flux_scale=2.0)
+    agreed = catalogues.fitted(tmp_path / "a.fits", psf, CAMERA, flux_scale=15.9)
+    assert agreed["flux"][0] == pytest.approx(catalogues.fitted(tmp_path / "a.fits", psf, CAMERA)["flux"][0], rel=0.01)
+    with pytest.raises(DataError, match="unit='nanomaggies' was given, of which one has 22.5 mag, and its file says "
+                                        "that one of its units has 25.256"):
+        catalogues.fitted(tmp_path / "a.fits", psf, CAMERA, unit="nanomaggies")
+    write_stamp(tmp_path / "b.fits", image, MAGZERO=25.256, PHOTZP=27.0)
+    with pytest.raises(DataError, match="contradict each other .* MAGZERO 25.256, PHOTZP 27"):
+        catalogues.fitted(tmp_path / "b.fits", psf, CAMERA)
+    imageset.write(tmp_path / "c.h5", id=["c"], image=image[None], source="", unit="nanomaggies", zero_point=25.0)
+    with pytest.raises(DataError, match="its unit is nanomaggies, of which one has 22.5 mag, and its zero_point 25"):
+        catalogues.fitted(tmp_path / "c.h5", psf, CAMERA)
+    write_stamp(tmp_path / "d.fits", image, BUNIT="electron/s")
+    with pytest.raises(DataError, match="it is in electrons/s of an unknown zero point, .* give `flux_scale`"):
+        catalogues.fitted(tmp_path / "d.fits", psf, CAMERA)
+
+
+def test_a_made_up_stamp_is_fitted_alike_under_any_zero_point_of_its_own(tmp_path, shared_data, invoke):
+    path = shared_data.parent / "inputs" / "alone.fits"
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    with fits.open(path) as file:
+        pixels = file[0].data.astype("f4")
+    write_stamp(tmp_path / "own.fits", pixels * 10**(0.4 * (25.256 - 28.26)), MAGZERO=25.256)
+    found = {}
+    for stamp in (path, tmp_path / "own.fits"):
+        done = invoke("morph", "archetypes", tmp_path / f"{stamp.stem}.h5", "--fit", stamp, "--zero-point", 28.26)
+        assert ("do not say their unit of flux" in done.stderr) == (stamp == path)
+        with imageset.ImageSet(tmp_path / f"{stamp.stem}.h5") as images:
+            assert images.about()["zero_point"] == 28.26
+            found[stamp.stem] = images.table()
+    for name in ("flux", "radius", "n", "axis_ratio", "fit_noise"):
+        np.testing.assert_allclose(found["own"][name], found["alone"][name], rtol=2e-3)
+    assert found["own"]["radius"][0] == pytest.approx(5.2, abs=0.2)
+    assert found["own"]["n"][0] == pytest.approx(1.1, abs=0.1)
+
+
+def test_archetypes_keep_where_the_galaxy_is(tmp_path, psf, invoke):
+    image, _ = drawn(psf)
+    write_stamp(tmp_path / "a.fits", image, RA="12:30:00", DEC=-10.5, OBJECT="NGC 1")
+    write_stamp(tmp_path / "b.fits", image)
+    invoke("morph", "archetypes", tmp_path / "fits.h5", "--fit", tmp_path / "*.fits", "--size", 64)
+    invoke("morph", "archetypes", tmp_path / "again.h5", "--table", tmp_path / "fits.h5", "--size", 64)
+    for name in ("fits.h5", "again.h5"):
+        with imageset.ImageSet(tmp_path / name) as images:
+            table = images.table()
+        np.testing.assert_allclose(table["ra"], [187.5, np.nan])
+        np.testing.assert_allclose(table["dec"], [-10.5, np.nan])
+        assert table["object"].tolist() == ["NGC 1", ""]
+
+
+def test_a_table_that_was_extracted_as_csv_gives_archetypes(tmp_path, psf, invoke):
+    write_table(tmp_path / "t.csv", {"magnitude": [15.0], "radius": [3.0], "n": [1.0], "axis_ratio": [0.5],
+                                     "angle": [10.0]}, {"boxsize": 50.0})
+    assert read_parameters(tmp_path / "t.csv", CAMERA)["radius"].tolist() == [3.0]
 
 
 def test_ten_real_stamps_have_the_magnitudes_of_the_catalogue(shared_data):

@@ -71,7 +71,7 @@ def prepared_otherwise(network, folder, **changes):
 
 def rows_of(path):
     with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
 
 
 def test_summary_prints_the_papers_network(invoke):

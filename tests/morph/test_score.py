@@ -3,11 +3,13 @@
 import csv
 import dataclasses
 
+import h5py
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 
-from kerasgal import imageset
+from kerasgal import __version__, imageset
 from kerasgal.apps.morph import score, tables
 from kerasgal.apps.morph.config import TrainConfig
 from kerasgal.apps.morph.run import Morph
@@ -96,7 +98,7 @@ def test_tables_hold_the_flag(run, tmp_path):
     images = [counts(galaxy()), Image("lost", None, error="lost is damaged")]
     for name in ("scores.csv", "scores.ecsv", "scores.fits"):
         assert tables.write(run, iter(images), tmp_path / name) == (2, 1)
-        table = Table.read(tmp_path / name)
+        table = Table.read(tmp_path / name, **({"comment": "#"} if name == "scores.csv" else {}))
         assert list(table["flag"]) == [0, 32] and np.issubdtype(table["flag"].dtype, np.integer)
     with open(tmp_path / ".scores.csv.partial", "w", newline="") as file:
         csv.writer(file).writerows([["id", "llr"], ["galaxy", 1]])
@@ -123,3 +125,43 @@ def test_ten_real_stamps_in_maggies_are_refused_or_scored_apart(run, shared_data
     scale = 10**(0.4 * SDSS)
     other, _ = next(score.score(run, stream(folder, flux_scale=scale)))
     np.testing.assert_allclose([row["llr"] for row in other], ratios, rtol=1e-5)
+
+
+def test_scores_stand_beside_where_the_galaxy_is_and_what_it_is_called(run, tmp_path):
+    """Of FITS headers, of image sets, and of images that say nothing."""
+    stamps = tmp_path / "stamps"
+    stamps.mkdir()
+    cards = {"RA": "12:30:00", "DEC": "-10:30:00", "OBJECT": "NGC 1"}
+    fits.PrimaryHDU(galaxy(), fits.Header(cards)).writeto(stamps / "a.fits")
+    fits.PrimaryHDU(galaxy(seed=1)).writeto(stamps / "b.fits")
+    imageset.write(stamps / "c.h5", id=["c"], image=galaxy(seed=2)[None], source="",
+                   table={"ra": [10.25], "dec": [-3.5], "object": ["M 51"], "n": [2.0]})
+    fits.PrimaryHDU(galaxy()[:9, :9], fits.Header(cards)).writeto(stamps / "d.fits")  # too small to be scored
+    for name in ("scores.csv", "scores.ecsv", "scores.fits", "scores.h5"):
+        assert run.write_scores(stamps, tmp_path / name) == (4, 1)
+        table = Table.read(tmp_path / name, **({"comment": "#"} if name == "scores.csv" else {}))
+        np.testing.assert_allclose(np.ma.filled(table["ra"], np.nan), [187.5, np.nan, 10.25, 187.5])
+        np.testing.assert_allclose(np.ma.filled(table["dec"], np.nan), [-10.5, np.nan, -3.5, -10.5])
+        assert [str(text) for text in np.ma.filled(table["object"], "")] == ["NGC 1", "", "M 51", "NGC 1"]
+        assert str(table["ra"].unit) == ("None" if name == "scores.csv" else "deg")
+    scores = run.predict(stamps)
+    np.testing.assert_allclose(scores["ra"], [187.5, np.nan, 10.25, 187.5])
+    assert scores["object"].tolist() == ["NGC 1", "", "M 51", "NGC 1"] and str(scores.table["dec"].unit) == "deg"
+    scores.save(tmp_path / "prediction.h5")
+    with h5py.File(tmp_path / "prediction.h5") as file:
+        assert file["object"].asstr()[...].tolist() == ["NGC 1", "", "M 51", "NGC 1"]
+    only = run.predict(stamps / "b.fits")
+    assert not {"ra", "dec", "object"} & set(only)
+
+
+def test_tables_of_scores_say_what_made_them(run, tmp_path):
+    tables.write(run, iter([counts(galaxy())]), tmp_path / "scores.csv", source="here", notes="of # 1")
+    lines = (tmp_path / "scores.csv").read_text().splitlines()
+    assert lines[:4] == [f"# kerasgal: {__version__}", "# app: morph", "# source: here", "# notes: of # 1"]
+    assert lines[4].startswith("id,log_p_real,")
+    run.folder = tmp_path / "deep"
+    try:
+        tables.write(run, iter([counts(galaxy())]), tmp_path / "scores.fits")
+    finally:
+        run.folder = None
+    assert fits.getheader(tmp_path / "scores.fits", 1)["RUN"] == str(tmp_path / "deep")
