@@ -26,7 +26,7 @@ MOST_FILES = 100_000  # of one snapshot; a header that says more is not to be be
 CRITICAL_DENSITY = 27.7536627e10  # Msun/h / (Mpc/h)^3: 3 (100 km/s/Mpc)^2 / (8 pi G)
 START = 2**16  # bytes that are looked at to recognise a file
 MODULES = ("swift", "caesar", "subfind", "gadget_hdf5", "tipsy", "gadget_binary", "mp_gadget", "rockstar", "trees",
-           "ahf", "hop", "members", "unread")
+           "ahf", "hop", "members", "unread", "yt")
 ROLES = {"snapshot": "snapshot", "groups": "catalogue of haloes", "galaxies": "catalogue of galaxies"}
 BOUNDARY = 0.01  # of the mass of other dark matter; black holes have less than a tenth of that
 
@@ -248,7 +248,8 @@ class Format:
     a path and of h, None where that is not known; galaxies: of a path; size: of a path, how many groups a catalogue
     says that it has, 0 where it does not, None for a table of particles; has_groups: of a path, whether a catalogue of
     galaxies has their groups too. None for what is not in such files. instead: of a format that is not read, which tool
-    makes one that is.
+    makes one that is. last: it is another library's to recognise, which is asked for snapshots alone, and only of what
+    no other format is, or none that is read.
     """
 
     name: str
@@ -259,6 +260,7 @@ class Format:
     size: Callable = lambda path: 0
     has_groups: Callable = lambda path: False
     instead: str = ""
+    last: bool = False
 
 
 FORMATS = []
@@ -293,18 +295,21 @@ def glimpse(path):
     return Glimpse(path, start, items)
 
 
-def recognise(path):
+def recognise(path, last=False):
     """The `Format` of a file and the path of its first file; the format is None where none is recognised.
 
-    Raises DataError if there is no such file, or it is damaged.
+    last: ask those, too, that are asked last. Raises DataError if there is no such file, or it is damaged.
     """
     seen = glimpse(path)
-    return next((format for format in formats() if format.recognises(seen)), None), seen.path
+    found = next((format for format in formats() if not format.last and format.recognises(seen)), None)
+    if last and (found is None or found.instead):
+        found = next((format for format in formats() if format.last and format.recognises(seen)), found)
+    return found, seen.path
 
 
 def accepted(role):
     """The formats of "snapshot", "groups" or "galaxies", in words."""
-    return ", ".join(format.name for format in formats() if getattr(format, role))
+    return ", ".join(format.name for format in formats() if getattr(format, role) and not format.last)
 
 
 def read_as(role, path, *arguments):
@@ -312,7 +317,7 @@ def read_as(role, path, *arguments):
 
     Raises DataError if the file is missing, damaged, of a format that is not read, or something else than that.
     """
-    format, path = recognise(path)
+    format, path = recognise(path, last=role == "snapshot")
     if format is not None and getattr(format, role):
         return getattr(format, role)(path, *arguments)
     if path.is_dir() and format is None:
@@ -323,7 +328,15 @@ def read_as(role, path, *arguments):
         raise DataError(f"{path} is {format.name}, which is not read; {format.instead}")
     if format is not None:
         raise DataError(f"{path} is no {ROLES[role]}, but {format.name}; accepted are {accepted(role)}")
-    raise DataError(f"{path} is no {ROLES[role]} that is read{_contents(path)}; accepted are {accepted(role)}")
+    further = f"; {_further()}" if role == "snapshot" and _further() else ""
+    raise DataError(f"{path} is no {ROLES[role]} that is read{_contents(path)}; accepted are {accepted(role)}{further}")
+
+
+def _further():
+    """What to do about a snapshot that is not recognised, in words."""
+    from kerasgal.readers import yt
+
+    return "" if yt.is_installed() else yt.INSTALL
 
 
 def _contents(path):

@@ -65,7 +65,17 @@ def describe(path):
         return about | {"format": format.name, "kind": "table of members", "rows": len(members.ids),
                         "haloes": len(np.unique(members.halos[members.halos >= 0])),
                         "convert": _line(found, "--initial", "INITIAL", "--final", "SNAPSHOT", "--groups", found)}
-    return about | _arrays(found)
+    try:
+        made, error = _arrays(found), None
+    except DataError as reason:
+        made, error = None, reason
+    if made is None or made["kind"] == "arrays":
+        format, _ = base.recognise(path, last=True)
+        if format is not None:
+            return about | _snapshot(found)
+    if error is not None:
+        raise error
+    return about | made
 
 
 def rows(described):
