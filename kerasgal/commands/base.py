@@ -108,8 +108,22 @@ class NetworkCommand(Command):
     def invoke(self, context):
         from kerasgal.quiet import import_tensorflow
 
-        import_tensorflow()
+        with passing("loading TensorFlow ..."):  # which takes seconds
+            import_tensorflow(sparing=True)
         return super().invoke(context)
+
+
+@contextlib.contextmanager
+def passing(words):
+    """Words that stand on a terminal while something lasts, and nowhere else."""
+    shown = sys.stderr.isatty()
+    if shown:
+        click.echo(words, nl=False, err=True)
+    try:
+        yield
+    finally:
+        if shown:
+            click.echo("\r\033[K", nl=False, err=True)
 
 
 class Group(click.Group):

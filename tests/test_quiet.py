@@ -1,0 +1,45 @@
+"""TensorFlow at the start of a command: what it says, what is said meanwhile, and what it need not import."""
+
+import os
+import pty
+import subprocess
+import sys
+
+
+def on_a_terminal(*arguments):
+    """Everything that a command writes to a terminal."""
+    ours, its = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-m", "kerasgal", *arguments], stdout=its, stderr=its, stdin=its)
+    os.close(its)
+    written = b""
+    while True:
+        try:
+            part = os.read(ours, 1024)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        written += part
+    process.wait(timeout=300)
+    os.close(ours)
+    return written.decode()
+
+
+def test_a_terminal_is_told_at_once_that_tensorflow_is_loaded(kerasgal, tmp_path):
+    shown = on_a_terminal("protohalo", "export", str(tmp_path / "none"))
+    first, rest = shown.split("\r\033[K")
+    assert first == "loading TensorFlow ..." and "no such run folder" in rest
+    done = kerasgal("protohalo", "export", tmp_path / "none", check=False)
+    assert "loading" not in done.stdout + done.stderr
+
+
+def test_a_command_imports_of_tensorflow_what_it_needs_and_hides_nothing_afterwards():
+    program = ("import sys\n"
+               "from kerasgal.quiet import DISPENSABLE, import_tensorflow\n"
+               "import_tensorflow(sparing=True)\n"
+               "assert 'keras' in sys.modules and not set(DISPENSABLE) & set(sys.modules)\n"
+               "import matplotlib.figure\n"
+               "import keras, numpy\n"
+               "keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]).predict(numpy.ones((1, 1)), verbose=0)\n")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
