@@ -1,6 +1,7 @@
 """What a file is, what a conversion would need, and many conversions by a table."""
 
 import json
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -208,3 +209,33 @@ def test_names_of_columns_as_python_or_the_command_spells_them(tmp_path):
 def test_a_folder_as_output_of_one(tmp_path, invoke):
     done = invoke("convert", tmp_path, "--final", "x", "--grid", 4, check=False)
     assert done.returncode == 2 and "is a folder: give a file, or --manifest" in " ".join(done.stderr.split())
+
+
+def test_the_page_of_files_has_all_formats_that_are_read_and_all_flags():
+    from kerasgal.apps.morph import fitting, score
+    from kerasgal.readers import base, flux, images
+    from kerasgal.tables import SUFFIXES
+
+    page = (Path(__file__).parents[1] / "docs" / "files.md").read_text()
+    rows = {cells[1].strip(): [cell.strip() for cell in cells[2:-1]] for cells in (
+        line.split("|") for line in page.splitlines() if line.startswith("| "))}
+    flat = " ".join(page.split())
+    for format in base.formats():
+        if format.instead:
+            assert f" {format.name}" in flat, format.name
+            continue
+        row, = (said for name, said in rows.items() if name.startswith(format.name))
+        expected = [role for role in ("snapshot", "groups", "galaxies") if getattr(format, role)]
+        assert row == [", ".join(expected)], format.name
+    listed, = (name for name, said in rows.items() if said == ["images"])
+    stems, endings = (set(part.replace("`", "").replace(",", "").split()) for part in (
+        listed.split("; ")[1].split("each also")))
+    expected = {*stems, *(stem + ending for stem in stems for ending in endings), *(
+        listed.split("; ")[2].replace("`", "").split())}
+    assert expected == set(images.FORMATS)
+    assert all(f"`{suffix}`" in page for suffix in SUFFIXES) and all(unit in flat for unit in flux.UNITS)
+    section = page.split("## Scores of morph")[1]
+    for flags, part in zip((score.FLAGS, fitting.FLAGS), section.split("and `fit_flag`")):
+        stated = {cells[2].strip(): int(cells[1]) for cells in (
+            line.split("|") for line in part.split("## ")[0].splitlines() if line[:2] == "| " and line[2].isdigit())}
+        assert stated == flags
