@@ -31,7 +31,9 @@ def test_yt_reads_the_same_particles_as_our_own_reader(tmp_path, form):
         assert (theirs.particles, theirs.types) == (ours.particles, ours.types)
         assert theirs.redshift == pytest.approx(ours.redshift) and theirs.boxsize == pytest.approx(BOX)
         assert theirs.cosmology == pytest.approx({"Om0": OM0, "h": H})
-        (place, mass), (expected, weight) = particles(theirs, "position", "mass"), particles(ours, "position", "mass")
+        place, mass, ids = particles(theirs, "position", "mass", "id")
+        expected, weight, numbers = particles(ours, "position", "mass", "id")
+        np.testing.assert_array_equal(ids, numbers)
         np.testing.assert_allclose(place, expected / 1000, rtol=1e-5)
         np.testing.assert_allclose(mass, weight * 1e10, rtol=1e-3)  # yt's solar mass is another one
         assert theirs.total_mass(theirs.types) == pytest.approx(mass.sum())

@@ -23,6 +23,7 @@ FIELDS = {"position": ("particle_position", "Mpccm/h"), "velocity": ("particle_v
 # Of yt's own readers those of formats that are read here: a file of theirs that is not recognised here is damaged
 READ_HERE = ("Gadget", "Gizmo", "Arepo", "Eagle", "OWLS", "Swift", "Tipsy", "AHF", "Rockstar", "HaloCatalog",
              "HDF5Image", "FITS")
+EXACT = 2**53  # up to which a float64 holds whole numbers
 INSTALL = "pip install 'kerasgal[yt]' may read it"
 
 
@@ -61,6 +62,11 @@ def _checked(name, values, left, snapshot):
         base.check_positions(values, snapshot.boxsize, snapshot.path)
     if name == "mass":
         base.check_masses(values, snapshot.path)
+    if name == "id":
+        if values.dtype.kind == "f" and len(values) and not np.abs(values).max() < EXACT:
+            raise DataError(f"{snapshot.path} has IDs of {EXACT:.3g} and more, which yt reads as numbers that cannot "
+                            "tell them apart")
+        values = values.astype(np.int64)
     return values
 
 
