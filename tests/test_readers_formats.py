@@ -5,6 +5,7 @@ The small files of `shared/inputs`, where they are there, are read besides.
 
 from datetime import timedelta
 from pathlib import Path
+from unittest import mock
 
 import h5py
 import hdf5plugin
@@ -18,6 +19,14 @@ from kerasgal.readers import base
 from kerasgal.readers.convert import convert as to_simulation
 from kerasgal.readers.convert import write as convert
 from kerasgal.simulation import Simulation
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_yt():
+    """Damaged files are for our own readers: with yt, which is slow to import, they would have no deadline."""
+    with mock.patch("kerasgal.readers.yt.is_installed", return_value=False):
+        yield
+
 
 N, BOX, OM0, H = 8, 50.0, 0.3, 0.7
 CRITICAL = 27.7536627  # 1e10 Msun/h / (Mpc/h)^3

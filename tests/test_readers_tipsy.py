@@ -2,6 +2,7 @@
 
 import tracemalloc
 from datetime import timedelta
+from unittest import mock
 
 import hypothesis
 import numpy as np
@@ -13,6 +14,14 @@ from kerasgal.grid import deposit_cic
 from kerasgal.readers import base, gadget_binary, tipsy
 from kerasgal.readers.convert import write as convert
 from kerasgal.simulation import Simulation
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_yt():
+    """Damaged files are for our own readers: with yt, which is slow to import, they would have no deadline."""
+    with mock.patch("kerasgal.readers.yt.is_installed", return_value=False):
+        yield
+
 
 GIVEN = {"boxsize": 16.0, "Om0": 0.3, "h": 0.7}
 N = 8
