@@ -118,10 +118,13 @@ def cic_matrix(position, gridsize, boxsize):
     return scipy.sparse.csr_array((weight.ravel(), index.ravel(), rows), shape=(len(position), gridsize**3))
 
 
-def _chunks(particles, gridsize):
-    # A chunk's matrix takes about 100 bytes per particle: never much more than the grid, and 25 MB at least.
-    size = max(2**18, gridsize**3 // 32)
-    return [slice(start, start + size) for start in range(0, particles, size)]
+def cic_arguments(position, gridsize, boxsize):
+    """Checked positions, float32 or else float64, and the numbers that `kerasgal.particle_kernels` wants with them."""
+    position = np.asarray(position)
+    if position.ndim != 2 or position.shape[1] != 3:
+        raise ValueError(f"position must have the shape (particles, 3). Received: {position.shape}")
+    kind = np.float32 if position.dtype == np.float32 else np.float64
+    return np.ascontiguousarray(position, kind), kind(gridsize / float(boxsize)), kind(0.5)
 
 
 def deposit_cic(position, gridsize, boxsize, weight=None):
@@ -156,13 +159,20 @@ def deposit_cic(position, gridsize, boxsize, weight=None):
     >>> grid[0, 0].tolist()
     [0.5, 0.5, 0.0, 0.0]
     """
-    total = np.zeros(gridsize**3, np.float32)
-    weight = np.ones(len(position), np.float32) if weight is None else np.asarray(weight, np.float32)
+    from kerasgal import particle_kernels
+
+    position, cells, half = cic_arguments(position, gridsize, boxsize)
+    weight = np.ones(len(position), np.float32) if weight is None else np.ascontiguousarray(weight, np.float32)
     if weight.shape != (len(position),):
         raise ValueError(f"weight must have the shape ({len(position)},). Received: {weight.shape}")
-    for chunk in _chunks(len(position), gridsize):
-        total += cic_matrix(position[chunk], gridsize, boxsize).T @ weight[chunk]
-    return total.reshape(gridsize, gridsize, gridsize)
+    total = np.zeros((gridsize,) * 3, np.float32)
+    # Sums of sums: to the many particles of a full cell float32 adds the share of one with a large error.
+    size = max(2**18, gridsize**3 // 32)
+    for start in range(0, len(position), size):
+        part = np.zeros_like(total)
+        particle_kernels.deposit(position[start:start + size], cells, half, weight[start:start + size], part)
+        total += part
+    return total
 
 
 def deposit_ngp(position, gridsize, boxsize, weight=None):
@@ -266,11 +276,13 @@ def interpolate_cic(field, position, boxsize):
     gridsize = len(field)
     if field.ndim not in (3, 4) or field.shape[:3] != (gridsize,) * 3:
         raise ValueError(f"field must have the shape (n, n, n) or (n, n, n, channel). Received {field.shape}")
-    flat = field.reshape(gridsize**3, *field.shape[3:])
-    value = np.empty((len(position), *field.shape[3:]), np.float32)
-    for chunk in _chunks(len(position), gridsize):
-        value[chunk] = cic_matrix(position[chunk], gridsize, boxsize) @ flat
-    return value
+    from kerasgal import particle_kernels
+
+    position, cells, half = cic_arguments(position, gridsize, boxsize)
+    channels = np.ascontiguousarray(field.reshape(*field.shape[:3], -1))
+    value = np.empty((len(position), channels.shape[3]), np.float32)
+    particle_kernels.read_out(channels, np.float32(1), position, cells, half, value, 0)
+    return value.reshape(len(position), *field.shape[3:])
 
 
 def wrapped_block(field, start, shape):

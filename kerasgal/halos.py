@@ -5,9 +5,6 @@ numbered from the one of most particles down; of equal haloes that with the lowe
 """
 
 import numpy as np
-import scipy.sparse
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from kerasgal.errors import DataError
 from kerasgal.grid import wrap
@@ -15,6 +12,8 @@ from kerasgal.grid import wrap
 
 def friends_of_friends(position, boxsize, linking_length=0.2, minimum=20):
     """Friends-of-friends haloes (Davis et al. 1985, ApJ 292, 371).
+
+    Particles are friends whose distance is at most the linking length.
 
     Parameters
     ----------
@@ -40,12 +39,26 @@ def friends_of_friends(position, boxsize, linking_length=0.2, minimum=20):
     >>> friends_of_friends(np.concatenate([clump, [[1.0, 1.0, 1.0]]]), boxsize=10)[[0, 29, 30]].tolist()
     [0, 0, -1]
     """
+    from kerasgal import particle_kernels
+
     position = wrap(np.asarray(position, np.float64), boxsize)
     particles = len(position)
     length = linking_length * boxsize / particles**(1 / 3)
-    pairs = cKDTree(position, boxsize=boxsize).query_pairs(length, output_type="ndarray")
-    links = scipy.sparse.coo_array((np.ones(len(pairs), bool), pairs.T), shape=(particles, particles))
-    return number_by_size(connected_components(links, directed=False)[1], minimum)
+    # A little wider than the linking length, lest rounding put friends two cells apart; no more than 2^30 columns
+    cells = int(min(max(1, 0.999999 * boxsize / length), 2**15))
+    integer = np.int32 if particles < 2**31 else np.int64
+    cell = [np.minimum((position[:, axis] * (cells / boxsize)).astype(np.int32), cells - 1) for axis in range(3)]
+    order = particle_kernels.counting_sort(cell[2], np.arange(particles, dtype=integer), cells)
+    column = cell[0] * cells + cell[1]
+    order = particle_kernels.counting_sort(column, order, cells**2)
+    group = particle_kernels.friends(position[order], order, column[order], cell[2][order], cells, boxsize, length)
+    # As number_by_size, without a sort: a group's label is its lowest particle.
+    count = np.bincount(group, minlength=particles)
+    halo = np.flatnonzero(count >= minimum)
+    halo = halo[np.argsort(-count[halo], kind="stable")]
+    number = np.full(particles, -1, np.int32)
+    number[halo] = np.arange(len(halo))
+    return number[group]
 
 
 def hop(position, boxsize, threshold=160.0, minimum=20):

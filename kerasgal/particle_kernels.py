@@ -1,0 +1,194 @@
+"""Loops over particles, compiled by Numba: cloud-in-cell both ways, COLA's updates, friends of friends.
+
+To be imported inside functions: Numba takes a moment to start. Nothing is checked here, and arrays are contiguous.
+float32 numbers stay float32, sums are taken in the order of the particles, and without `fastmath` nothing is
+rearranged: the loops round as the same arithmetic by NumPy and SciPy does.
+"""
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True)
+def _surround(x, cells, half, n):
+    """The two cells along an axis of `n` whose centres surround x, and x's shares of them; half: 0.5, of x's type."""
+    scaled = x * cells - half
+    floor = np.floor(scaled)
+    lower = np.int64(floor)
+    if lower < 0 or lower >= n:
+        lower %= n
+    upper = lower + 1 if lower + 1 < n else 0
+    share = np.float32(scaled - floor)
+    return (lower, upper), (np.float32(1) - share, share)
+
+
+@njit(cache=True)
+def deposit(position, cells, half, weight, total):
+    """Add particles (p, 3) of weight (p,) to `total`, (n, n, n), both float32; cells: n / boxsize, in position's type."""
+    n = len(total)
+    for particle in range(len(position)):
+        x, share_x = _surround(position[particle, 0], cells, half, n)
+        y, share_y = _surround(position[particle, 1], cells, half, n)
+        z, share_z = _surround(position[particle, 2], cells, half, n)
+        for i in range(2):
+            for j in range(2):
+                share = share_x[i] * share_y[j]
+                for k in range(2):
+                    total[x[i], y[j], z[k]] += share * share_z[k] * weight[particle]
+
+
+@njit(cache=True)
+def read_out(field, factor, position, cells, half, value, first):
+    """Interpolate factor * field, (n, n, n, c) float32, to particles (p, 3): into columns `first` and on of `value`."""
+    n, channels = len(field), field.shape[3]
+    for particle in range(len(position)):
+        x, share_x = _surround(position[particle, 0], cells, half, n)
+        y, share_y = _surround(position[particle, 1], cells, half, n)
+        z, share_z = _surround(position[particle, 2], cells, half, n)
+        for channel in range(channels):
+            total = np.float32(0)
+            for i in range(2):
+                for j in range(2):
+                    share = share_x[i] * share_y[j]
+                    for k in range(2):
+                        total += share * share_z[k] * (field[x[i], y[j], z[k], channel] * factor)
+            value[particle, first + channel] = total
+
+
+@njit(cache=True, error_model="numpy")  # the first mode is divided by zero on the way
+def solve_poisson(modes, kx, ky, kz, sharpen):
+    """Divide by -k^2 and multiply by the factors `sharpen` of each axis, (n,), all float32.
+
+    modes: real and imaginary parts of a density contrast's real FFT, (n, n, 2 (n // 2 + 1)), overwritten.
+    """
+    for i in range(modes.shape[0]):
+        for j in range(modes.shape[1]):
+            row = modes[i, j]
+            for k in range(len(kz)):
+                inverse = np.float32(-1) / (kx[i] * kx[i] + ky[j] * ky[j] + kz[k] * kz[k])
+                row[2 * k] = row[2 * k] * inverse * sharpen[i] * sharpen[j] * sharpen[k]
+                row[2 * k + 1] = row[2 * k + 1] * inverse * sharpen[i] * sharpen[j] * sharpen[k]
+    modes[0, 0, 0] = modes[0, 0, 1] = 0  # no force from the mean density
+
+
+@njit(cache=True)
+def drift(position, s1, s2, residual, first, second, third):
+    """position += first * s1 + second * s2, then += third * residual; flat arrays, all float32."""
+    for i in range(len(position)):
+        position[i] = position[i] + (first * s1[i] + second * s2[i]) + third * residual[i]
+
+
+@njit(cache=True)
+def kick(residual, force, s1, s2, first, second, third):
+    """residual += third * (force - (first * s1 + second * s2)); flat arrays, all float32."""
+    for i in range(len(residual)):
+        residual[i] += third * (force[i] - (first * s1[i] + second * s2[i]))
+
+
+@njit(cache=True)
+def counting_sort(key, order, bins):
+    """The numbers `order`, (p,), sorted by key[order], integers from 0 to bins - 1; equal ones keep their order."""
+    end = np.zeros(bins + 1, order.dtype)
+    for particle in order:
+        end[key[particle] + 1] += 1
+    for k in range(bins):
+        end[k + 1] += end[k]
+    sorted_order = np.empty_like(order)
+    for particle in order:
+        sorted_order[end[key[particle]]] = particle
+        end[key[particle]] += 1
+    return sorted_order
+
+
+@njit(cache=True)
+def _root(parent, i):
+    """The root of i's tree; every second link on the way is shortened."""
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]
+        i = parent[i]
+    return i
+
+
+@njit(cache=True)
+def _distance(x, boxsize):
+    """The length of a difference along an axis that is periodic."""
+    if x > boxsize / 2:
+        return x - boxsize
+    if x < -boxsize / 2:
+        return x + boxsize
+    return x
+
+
+@njit(cache=True)
+def _link(position, i, start, end, boxsize, square, parent):
+    """Join the tree of particle i with those of its friends among the particles from `start` to `end`."""
+    for j in range(start, end):
+        x = _distance(position[i, 0] - position[j, 0], boxsize)
+        y = _distance(position[i, 1] - position[j, 1], boxsize)
+        z = _distance(position[i, 2] - position[j, 2], boxsize)
+        if x * x + y * y + z * z <= square:
+            one, other = _root(parent, i), _root(parent, j)
+            if one < other:
+                parent[other] = one
+            else:
+                parent[one] = other
+
+
+@njit(cache=True)
+def _cell(height, start, end, wanted):
+    """Where the particles of cell `wanted` of a column stand: `height` is in order from `start` to `end`."""
+    stop = end
+    while start < stop:
+        middle = (start + stop) // 2
+        if height[middle] < wanted:
+            start = middle + 1
+        else:
+            stop = middle
+    while stop < end and height[stop] == wanted:
+        stop += 1
+    return start, stop
+
+
+@njit(cache=True)
+def friends(position, order, column, height, cells, boxsize, length):
+    """The lowest index of the particles that are each particle's friends, friends of friends and so on, (p,).
+
+    Cells are at least `length` wide, so that friends are in neighbouring ones; there are as many as is needed, because
+    only columns have an entry of their own, in which the cells of particles are looked up. Trees of friends are joined
+    as each pair is met (union-find, Tarjan 1975, doi:10.1145/321879.321884): no list of pairs is made.
+
+    position: (p, 3) sorted by `column` and in it by `height`, the cell along the last axis; order: the index of each.
+    """
+    particles = len(order)
+    first = np.zeros(cells * cells + 1, order.dtype)  # of each column
+    for c in column:
+        first[c + 1] += 1
+    for c in range(cells * cells):
+        first[c + 1] += first[c]
+    parent = np.arange(particles).astype(order.dtype)
+    start = 0
+    while start < particles:
+        c, z = column[start], height[start]
+        x, y = c // cells, c % cells
+        end = start + 1
+        while end < particles and column[end] == c and height[end] == z:
+            end += 1
+        for i in range(start, end):
+            _link(position, i, i + 1, end, boxsize, length * length, parent)
+        # Half of the 26 neighbours: the cell above, and three cells each of four columns
+        for dx, dy, lowest in ((0, 0, 1), (0, 1, -1), (1, -1, -1), (1, 0, -1), (1, 1, -1)):
+            other = (x + dx) % cells * cells + (y + dy) % cells
+            for dz in range(lowest, 2):
+                low, high = _cell(height, first[other], first[other + 1], (z + dz) % cells)
+                if low < high:
+                    for i in range(start, end):
+                        _link(position, i, low, high, boxsize, length * length, parent)
+        start = end
+    lowest = np.full(particles, particles, order.dtype)  # of the particles of each root
+    for i in range(particles):
+        root = _root(parent, i)
+        lowest[root] = min(lowest[root], order[i])
+    group = np.empty(particles, order.dtype)
+    for i in range(particles):
+        group[order[i]] = lowest[_root(parent, i)]
+    return group
