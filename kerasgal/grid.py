@@ -279,9 +279,11 @@ def interpolate_cic(field, position, boxsize):
     from kerasgal import particle_kernels
 
     position, cells, half = cic_arguments(position, gridsize, boxsize)
-    channels = np.ascontiguousarray(field.reshape(*field.shape[:3], -1))
+    channels = field.reshape(*field.shape[:3], -1)
     value = np.empty((len(position), channels.shape[3]), np.float32)
-    particle_kernels.read_out(channels, np.float32(1), position, cells, half, value, 0)
+    for channel in range(channels.shape[3]):
+        of_one = np.ascontiguousarray(channels[..., channel])
+        particle_kernels.read_out(of_one, np.float32(1), position, cells, half, value, channel)
     return value.reshape(len(position), *field.shape[3:])
 
 
