@@ -46,19 +46,36 @@ def friends_of_friends(position, boxsize, linking_length=0.2, minimum=20):
     length = linking_length * boxsize / particles**(1 / 3)
     # A little wider than the linking length, lest rounding put friends two cells apart; no more than 2^30 columns
     cells = int(min(max(1, 0.999999 * boxsize / length), 2**15))
-    integer = np.int32 if particles < 2**31 else np.int64
-    cell = [np.minimum((position[:, axis] * (cells / boxsize)).astype(np.int32), cells - 1) for axis in range(3)]
-    order = particle_kernels.counting_sort(cell[2], np.arange(particles, dtype=integer), cells)
-    column = cell[0] * cells + cell[1]
-    order = particle_kernels.counting_sort(column, order, cells**2)
-    group = particle_kernels.friends(position[order], order, column[order], cell[2][order], cells, boxsize, length)
-    # As number_by_size, without a sort: a group's label is its lowest particle.
+    order, column, height, first = _by_column(position, cells, boxsize)
+    parent = np.arange(particles, dtype=order.dtype)
+    particle_kernels.friends(position[order], column, height, first, cells, boxsize, length, parent)
+    # As number_by_size, without a sort: a group is called after the first of its particles.
+    lowest = np.full(particles, particles, order.dtype)
+    np.minimum.at(lowest, parent, order)
+    group = np.empty_like(parent)
+    group[order] = lowest[parent]
     count = np.bincount(group, minlength=particles)
     halo = np.flatnonzero(count >= minimum)
     halo = halo[np.argsort(-count[halo], kind="stable")]
     number = np.full(particles, -1, np.int32)
     number[halo] = np.arange(len(halo))
     return number[group]
+
+
+def _by_column(position, cells, boxsize):
+    """The order of particles by column of cells and height in it; both in that order; where each column starts."""
+    from kerasgal import particle_kernels
+
+    cell = [np.minimum((position[:, axis] * (cells / boxsize)).astype(np.int32), cells - 1) for axis in range(3)]
+    order = np.arange(len(position), dtype=np.int32 if len(position) < 2**31 else np.int64)
+    result = np.empty_like(order)
+    column = cell[0] * cells + cell[1]
+    for key, keys in ((cell[2], cells), (column, cells**2)):
+        first = np.zeros(keys + 1, order.dtype)
+        np.cumsum(np.bincount(key, minlength=keys), out=first[1:])
+        particle_kernels.counting_sort(key, order, first.copy(), result)
+        order, result = result, order
+    return order, column[order], cell[2][order], first
 
 
 def hop(position, boxsize, threshold=160.0, minimum=20):

@@ -99,18 +99,15 @@ def kick(residual, force, s1, s2, first, second, third):
 
 
 @njit(cache=True)
-def counting_sort(key, order, bins):
-    """The numbers `order`, (p,), sorted by key[order], integers from 0 to bins - 1; equal ones keep their order."""
-    end = np.zeros(bins + 1, order.dtype)
-    for particle in order:
-        end[key[particle] + 1] += 1
-    for k in range(bins):
-        end[k + 1] += end[k]
-    sorted_order = np.empty_like(order)
-    for particle in order:
-        sorted_order[end[key[particle]]] = particle
-        end[key[particle]] += 1
-    return sorted_order
+def counting_sort(key, order, start, result):
+    """Write the numbers `order`, (p,), into `result` in the order of key[order]; equal ones keep their order.
+
+    start: how many keys are less than 0, 1, 2, ...; overwritten.
+    """
+    for i in range(len(order)):
+        particle = order[i]
+        result[start[key[particle]]] = particle
+        start[key[particle]] += 1
 
 
 @njit(cache=True)
@@ -135,16 +132,18 @@ def _distance(x, boxsize):
 @njit(cache=True)
 def _link(position, i, start, end, boxsize, square, parent):
     """Join the tree of particle i with those of its friends among the particles from `start` to `end`."""
+    one = _root(parent, i)
     for j in range(start, end):
         x = _distance(position[i, 0] - position[j, 0], boxsize)
         y = _distance(position[i, 1] - position[j, 1], boxsize)
         z = _distance(position[i, 2] - position[j, 2], boxsize)
         if x * x + y * y + z * z <= square:
-            one, other = _root(parent, i), _root(parent, j)
+            other = _root(parent, j)
             if one < other:
                 parent[other] = one
             else:
                 parent[one] = other
+                one = other
 
 
 @njit(cache=True)
@@ -163,22 +162,17 @@ def _cell(height, start, end, wanted):
 
 
 @njit(cache=True)
-def friends(position, order, column, height, cells, boxsize, length):
-    """The lowest index of the particles that are each particle's friends, friends of friends and so on, (p,).
+def friends(position, column, height, first, cells, boxsize, length, parent):
+    """Group particles with their friends, friends of friends and so on: particles of a group get one `parent`, (p,).
 
     Cells are at least `length` wide, so that friends are in neighbouring ones; there are as many as is needed, because
-    only columns have an entry of their own, in which the cells of particles are looked up. Trees of friends are joined
-    as each pair is met (union-find, Tarjan 1975, doi:10.1145/321879.321884): no list of pairs is made.
+    only columns have an entry of their own, `first`, in which the cells of particles are looked up. Trees of friends
+    are joined as each pair is met (Tarjan 1975, doi:10.1145/321879.321884): no list of pairs is made.
 
-    position: (p, 3) sorted by `column` and in it by `height`, the cell along the last axis; order: the index of each.
+    position: (p, 3) sorted by `column` and in it by `height`, the cell along the last axis; first: the first particle
+    of each column, and their number; parent: 0, 1, 2, ...
     """
-    particles = len(order)
-    first = np.zeros(cells * cells + 1, order.dtype)  # of each column
-    for c in column:
-        first[c + 1] += 1
-    for c in range(cells * cells):
-        first[c + 1] += first[c]
-    parent = np.arange(particles).astype(order.dtype)
+    particles, square = len(position), length * length
     start = 0
     while start < particles:
         c, z = column[start], height[start]
@@ -186,22 +180,12 @@ def friends(position, order, column, height, cells, boxsize, length):
         end = start + 1
         while end < particles and column[end] == c and height[end] == z:
             end += 1
-        for i in range(start, end):
-            _link(position, i, i + 1, end, boxsize, length * length, parent)
-        # Half of the 26 neighbours: the cell above, and three cells each of four columns
-        for dx, dy, lowest in ((0, 0, 1), (0, 1, -1), (1, -1, -1), (1, 0, -1), (1, 1, -1)):
-            other = (x + dx) % cells * cells + (y + dy) % cells
-            for dz in range(lowest, 2):
-                low, high = _cell(height, first[other], first[other + 1], (z + dz) % cells)
-                if low < high:
-                    for i in range(start, end):
-                        _link(position, i, low, high, boxsize, length * length, parent)
+        # The cell itself, number 13 of the 27 around it, and half of its neighbours: pairs are met once
+        for number in range(13, 27):
+            other = (x + number // 9 - 1) % cells * cells + (y + number // 3 % 3 - 1) % cells
+            low, high = _cell(height, first[other], first[other + 1], (z + number % 3 - 1) % cells)
+            for i in range(start, end):
+                _link(position, i, low, high, boxsize, square, parent)
         start = end
-    lowest = np.full(particles, particles, order.dtype)  # of the particles of each root
     for i in range(particles):
-        root = _root(parent, i)
-        lowest[root] = min(lowest[root], order[i])
-    group = np.empty(particles, order.dtype)
-    for i in range(particles):
-        group[order[i]] = lowest[_root(parent, i)]
-    return group
+        parent[i] = _root(parent, i)
