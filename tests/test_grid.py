@@ -1,3 +1,5 @@
+import tracemalloc
+
 import h5py
 import numpy as np
 import pytest
@@ -29,6 +31,42 @@ def test_deposit_is_the_triangular_kernel(rng):
         kernel = np.maximum(0, 1 - distance * gridsize / BOXSIZE)
         expected += w * np.einsum("i,j,k", *kernel)
     np.testing.assert_allclose(grid.deposit_cic(few, gridsize, BOXSIZE, weight), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_deposit_and_interpolation_are_a_loop_over_corners_in_float64(rng, dtype):
+    gridsize, weight = 6, rng.uniform(1, 2, 40)
+    position = rng.uniform(-2 * BOXSIZE, 2 * BOXSIZE, (40, 3)).astype(dtype)
+    position[:3] = [[0, 0, 0], [BOXSIZE, BOXSIZE / 2, -BOXSIZE], [BOXSIZE / 12] * 3]  # on faces, and on a centre
+    field, expected, value = rng.standard_normal((gridsize,) * 3), np.zeros((gridsize,) * 3), np.zeros(40)
+    for particle, x in enumerate(position.astype(float) * gridsize / BOXSIZE - 0.5):
+        for corner in np.ndindex(2, 2, 2):
+            cell = np.floor(x).astype(int) + corner
+            share = np.prod(1 - abs(x - cell))
+            expected[tuple(cell % gridsize)] += share * weight[particle]
+            value[particle] += share * field[tuple(cell % gridsize)]
+    tolerance = 1e-5 if dtype == np.float64 else 1e-4  # float32 knows a position this far out to 1e-5 cells
+    np.testing.assert_allclose(grid.deposit_cic(position, gridsize, BOXSIZE, weight), expected, atol=tolerance)
+    np.testing.assert_allclose(grid.interpolate_cic(field, position, BOXSIZE), value, atol=tolerance)
+
+
+def test_loops_round_as_scipys_sparse_matrix(rng):
+    position = rng.uniform(-BOXSIZE, 2 * BOXSIZE, (5000, 3)).astype(np.float32)
+    weight = rng.uniform(1, 2, 5000).astype(np.float32)
+    field = rng.standard_normal((9, 9, 9)).astype(np.float32)
+    shares = grid.cic_matrix(position, 9, BOXSIZE)
+    np.testing.assert_array_equal(grid.deposit_cic(position, 9, BOXSIZE, weight).ravel(), shares.T @ weight)
+    np.testing.assert_array_equal(grid.interpolate_cic(field, position, BOXSIZE), shares @ field.ravel())
+
+
+def test_deposit_takes_the_memory_of_two_grids_and_the_weights(rng):
+    position = rng.uniform(0, BOXSIZE, (200_000, 3)).astype(np.float32)
+    grid.deposit_cic(position, 4, BOXSIZE)  # compiled before it is measured
+    tracemalloc.start()
+    grid.deposit_cic(position, 64, BOXSIZE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * 4 * 64**3 + 4 * 200_000 + 100_000
 
 
 def test_deposit_conserves_mass_over_several_chunks(rng):

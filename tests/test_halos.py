@@ -1,10 +1,14 @@
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
+import scipy.sparse
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from kerasgal.errors import DataError
-from kerasgal.halos import catalogue, friends_of_friends, hop
+from kerasgal.halos import catalogue, friends_of_friends, hop, number_by_size
 
 BOXSIZE = 50.0
 
@@ -57,6 +61,58 @@ def test_fof_is_the_brute_force_union(rng):
     for number, member in enumerate(members):
         expected[member] = number
     np.testing.assert_array_equal(found, expected)
+
+
+def scipys(position, boxsize, linking_length, minimum):
+    """Friends of friends from SciPy's list of pairs and their connected components."""
+    length = linking_length * boxsize / len(position)**(1 / 3)
+    pairs = cKDTree(position, boxsize=boxsize).query_pairs(length, output_type="ndarray")
+    links = scipy.sparse.coo_array((np.ones(len(pairs), bool), pairs.T), shape=(len(position),) * 2)
+    return number_by_size(connected_components(links, directed=False)[1], minimum)
+
+
+@pytest.mark.parametrize("linking_length", [0.05, 0.2, 0.5, 0.8, 2.0, 5.0, 12.0, 40.0])
+def test_fof_is_scipys_list_of_pairs(clumps, rng, linking_length):
+    """From no friends at all to cells as wide as the box; clumps across a face, an edge and the corner."""
+    position = clumps[0]
+    position[600:700] = rng.normal([0, 25, 40], 0.4, (100, 3)) % BOXSIZE
+    position[700:800] = rng.normal([25, 0, BOXSIZE], 0.4, (100, 3)) % BOXSIZE
+    for minimum in (1, 2, 20):
+        np.testing.assert_array_equal(friends_of_friends(position, BOXSIZE, linking_length, minimum),
+                                      scipys(position, BOXSIZE, linking_length, minimum))
+
+
+def test_fof_links_at_the_linking_length_and_not_beyond():
+    boxsize, side = 64.0, 4  # 64 particles: the linking length is 0.25 * 64 / 4 = 4, exactly
+    step = np.array([[4.0, 0, 0], [0, 4.0, 0], [0, 0, 4.0], [0, 0, -4.0]])
+    lattice = np.stack(np.meshgrid(*[np.arange(side) * 16.0] * 3, indexing="ij"), -1).reshape(-1, 3)
+    for at in ([11.0, 11.0, 11.0], [62.0, 61.0, 63.0], [12.0, 60.0, 0.0]):
+        for offset in step:
+            position = lattice + 5  # none within 4 of the pairs below
+            position[7], position[40] = at, (at + offset) % boxsize
+            expected = np.full(64, -1)
+            expected[[7, 40]] = 0
+            np.testing.assert_array_equal(friends_of_friends(position, boxsize, 0.25, minimum=2), expected)
+            position[40] = (at + offset * (1 + 1e-9)) % boxsize
+            assert friends_of_friends(position, boxsize, 0.25, minimum=2).max() == -1
+
+
+def test_fof_of_a_lattice_at_the_linking_length_is_one_halo():
+    lattice = np.stack(np.meshgrid(*[np.arange(8) * 8.0] * 3, indexing="ij"), -1).reshape(-1, 3)
+    assert (friends_of_friends(lattice, 64.0, 1.0) == 0).all()
+    assert (friends_of_friends(lattice, 64.0, 1 - 1e-9) == -1).all()
+
+
+def test_fof_makes_no_list_of_pairs(rng):
+    """5,000 particles in one spot are 12 million pairs, of 16 bytes each in SciPy's list."""
+    position = np.concatenate([rng.normal(10, 0.01, (5000, 3)), rng.uniform(0, BOXSIZE, (5000, 3))])
+    friends_of_friends(position, BOXSIZE)  # compiled before it is measured
+    tracemalloc.start()
+    assert (friends_of_friends(position, BOXSIZE)[:5000] == 0).all()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    columns = (10000**(1 / 3) / 0.2)**2
+    assert peak < 150 * 10000 + 30 * columns
 
 
 def test_fof_does_not_see_the_box_edge(clumps):

@@ -1,5 +1,8 @@
+import tracemalloc
+
 import numpy as np
 import pytest
+import scipy.fft
 from colossus.cosmology import cosmology as colossus_cosmology
 from colossus.lss.mass_function import massFunction
 from scipy.integrate import solve_ivp
@@ -148,6 +151,37 @@ def test_cola_agrees_with_newtons_equation():
     travelled = end[0] - lattice(particles, BOXSIZE).reshape(-1, 3)
     assert offset.std() < 0.01 * travelled.std()
     assert (run.velocity - 100 * end[1]).std() < 0.03 * run.velocity.std()
+
+
+@pytest.mark.parametrize("n", [7, 12, 30, 64])
+def test_transforms_in_place_are_scipys(n):
+    real = np.random.default_rng(n).standard_normal((n, n, n), dtype=np.float32)
+    expected = scipy.fft.rfftn(real)
+    modes = nbody._modes_into(np.empty_like(expected), real)
+    np.testing.assert_allclose(modes, expected, atol=1e-5 * np.abs(expected).max())
+    back = nbody._real(modes, real.shape)
+    assert back.dtype == np.float32
+    np.testing.assert_allclose(back, real, atol=1e-5)
+
+
+def test_forces_on_a_mesh_are_the_gradient_of_a_plane_wave():
+    """Of many particles that are displaced a little, by the Zel'dovich displacement and its density contrast."""
+    delta, phase, k = plane_wave(32, (1, -2, 1), 0.05)
+    s1 = -0.05 * np.sin(phase)[..., None] * k / (k @ k)
+    position = (lattice(32, BOXSIZE) + s1).reshape(-1, 3).astype(np.float32)
+    force = nbody.gravity(position, 64, BOXSIZE)
+    np.testing.assert_allclose(force, s1.reshape(-1, 3), atol=0.06 * np.abs(s1).max())
+
+
+def test_a_run_takes_memory_for_its_mesh_and_particles_and_no_more():
+    nbody.simulate(8, BOXSIZE, steps=1)  # compiled before it is measured
+    tracemalloc.start()
+    nbody.simulate(48, BOXSIZE, steps=2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # The mesh: 8 cells a particle, one real field and two complex ones that are half as large. Of particles: seven
+    # vectors (s1, s2, displacement, position, momentum, force, and one on the way), density contrast and weight.
+    assert peak < 1.1 * 48**3 * 4 * (8 * 3 * (1 + 2 / 96) + 7 * 3 + 2)
 
 
 def test_large_scales_grow_linearly():
