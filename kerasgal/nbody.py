@@ -184,7 +184,7 @@ def _real(modes, shape):
 def _real_into(real, modes):
     """Write the inverse of a real FFT, without its factor, into `real`; `modes` are overwritten. Returns the factor.
 
-    As scipy.fft.irfftn, bit for bit, in half of the time, which that spends in getting memory for a copy and the result.
+    As scipy.fft.irfftn in half of the time: that one gets memory for a copy and for the result each time.
     """
     modes = scipy.fft.ifftn(modes, axes=(0, 1), norm="forward", overwrite_x=True, workers=-1)
     for some in _slabs(real.shape):
@@ -384,7 +384,7 @@ def gravity(position, gridsize, boxsize):
 
 
 class _Mesh:
-    """The mesh of `gravity`. It keeps its arrays: to get them anew in each step takes as long as a Fourier transform."""
+    """The mesh of `gravity`. It keeps its arrays: to get new ones in each step takes as long as a Fourier transform."""
 
     def __init__(self, gridsize, boxsize):
         self.gridsize, self.boxsize, cell = gridsize, boxsize, boxsize / gridsize

@@ -25,7 +25,10 @@ def _surround(x, cells, half, n):
 
 @njit(cache=True)
 def deposit(position, cells, half, weight, total):
-    """Add particles (p, 3) of weight (p,) to `total`, (n, n, n), both float32; cells: n / boxsize, in position's type."""
+    """Add particles (p, 3) of weight (p,) to `total`, (n, n, n), both float32.
+
+    cells: n / boxsize, in the type of `position`, as `half`, 0.5, is.
+    """
     n, side, flat = len(total), np.uint64(len(total)), total.reshape(-1)
     for particle in range(len(position)):
         x0, x1, share_x0, share_x1 = _surround(position[particle, 0], cells, half, n)
