@@ -239,3 +239,22 @@ def test_the_page_of_files_has_all_formats_that_are_read_and_all_flags():
         stated = {cells[2].strip(): int(cells[1]) for cells in (
             line.split("|") for line in part.split("## ")[0].splitlines() if line[:2] == "| " and line[2].isdigit())}
         assert stated == flags
+
+
+def test_a_table_of_ours_or_of_galaxies_is_described(tmp_path):
+    from astropy import units
+
+    from kerasgal.tables import write_table
+
+    columns = {"mass": [2e13, 1e13] * units.Msun, "position": np.ones((2, 3))}
+    for suffix in ("csv", "ecsv"):
+        write_table(tmp_path / f"haloes.{suffix}", columns, {"app": "protohalo", "boxsize": 50.0})
+        found = describe(tmp_path / f"haloes.{suffix}")
+        assert found["kind"] == "table" and found["rows"] == 2 and found["convert"] is None
+        assert any("mass" in name for name in found["columns"])
+    assert "mass [solMass]" in found["columns"]
+    (tmp_path / "sersic.csv").write_text("n,r_e,mag\n1.0,5.0,17.2\n")
+    assert describe(tmp_path / "sersic.csv")["columns"] == ["n", "r_e", "mag"]
+    (tmp_path / "noise.csv").write_bytes(bytes(range(1, 200)))
+    with pytest.raises(DataError, match="no format that is known"):
+        describe(tmp_path / "noise.csv")

@@ -2,6 +2,7 @@
 
 import math
 import shlex
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def describe(path):
     -------
     dict
         `path`, `format` and `kind` ("snapshot", "catalogue", "table of members", "table of parameters", "field",
-        "arrays" or "not read") in words; `convert`, the line of the command that uses it, None where it cannot be; and
+        "arrays", "table" or "not read") in words; `convert`, the line of the command that uses it, None where it cannot be; and
         of what is known `files`, `particles` {type in words: number}, `boxsize` [Mpc/h, or in the file's own unit, as
         `length_unit` says], `redshift`, `cosmology` {name: value}, `haloes`, `galaxies`, `rows`, `columns`, `shape`,
         and `missing`, the arguments of `convert` that say what the file does not.
@@ -177,6 +178,25 @@ def _table(path):
                              "ROW")}
 
 
+def _any_table(path):
+    """A table in text with named columns, such as those that kerasgal writes or makes galaxies from, or None."""
+    from astropy.table import Table
+
+    kinds = {".csv": ("CSV", {"format": "ascii.csv", "comment": "#"}), ".ecsv": ("ECSV", {"format": "ascii.ecsv"})}
+    if path.suffix not in kinds:
+        return None
+    name, options = kinds[path.suffix]
+    try:
+        with warnings.catch_warnings():  # units that astropy does not know by name stay text
+            warnings.simplefilter("ignore")
+            table = Table.read(path, **options)
+    except Exception:  # what a reader of anybody's text raises
+        return None
+    columns = [f"{column.name} [{column.unit}]" if column.unit else column.name for column in table.itercols()]
+    said = {key: value for key, value in table.meta.items() if isinstance(value, str | int | float)}
+    return {"format": name, "kind": "table", "rows": len(table), "columns": columns, **said} if columns else None
+
+
 def _arrays(path):
     """A density field or several, or any other HDF5 or NumPy file; raises DataError for anything else."""
     if path.is_dir():
@@ -188,6 +208,8 @@ def _arrays(path):
     elif start == b"\x89HDF\r\n\x1a\n":
         with base.opened(path) as file:
             shapes, format = {name: item.shape for name, item in datasets(file).items()}, "HDF5"
+    elif (table := _any_table(path)) is not None:
+        return table
     else:
         raise DataError(f"{path} is of no format that is known; read are {base.accepted('snapshot')}; "
                         f"{base.accepted('groups')}; fields in .npy, HDF5 and FITS; tables of parameters")
