@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from kerasgal import quiet
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of as many workers as there are cores
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+
+quiet.keep_memory()
 
 
 def run_kerasgal(*arguments, check=True, cwd=None, **environment):

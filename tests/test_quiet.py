@@ -5,6 +5,10 @@ import pty
 import subprocess
 import sys
 
+import pytest
+
+from kerasgal import quiet
+
 
 def on_a_terminal(*arguments):
     """Everything that a command writes to a terminal."""
@@ -43,3 +47,19 @@ def test_a_command_imports_of_tensorflow_what_it_needs_and_hides_nothing_afterwa
                "keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]).predict(numpy.ones((1, 1)), verbose=0)\n")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not quiet.keep_memory(), reason="the C library is not glibc")
+def test_memory_that_is_freed_is_there_for_what_comes_next():
+    """Page faults of one array after another, with and without: a count, not a time."""
+    program = ("import resource, sys\n"
+               "import numpy as np\n"
+               "from kerasgal.quiet import keep_memory\n"
+               "keep_memory() if sys.argv[1:] else None\n"
+               "np.ones(2**24)\n"
+               "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+               "for _ in range(4): np.ones(2**24)\n"
+               "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n")
+    plain, kept = (int(subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True,
+                                      env={**os.environ, "NUMPY_MADVISE_HUGEPAGE": "0"}).stdout) for words in ([], ["x"]))
+    assert kept < 100 < 4 * 2**27 // 2**14 < plain

@@ -106,8 +106,9 @@ class NetworkCommand(Command):
     """A command that runs a network: TensorFlow is imported first, without its start-up notices."""
 
     def invoke(self, context):
-        from kerasgal.quiet import import_tensorflow
+        from kerasgal.quiet import import_tensorflow, keep_memory
 
+        keep_memory()
         with passing("loading TensorFlow ..."):  # which takes seconds
             import_tensorflow(sparing=True)
         return super().invoke(context)
