@@ -9,13 +9,68 @@ import itertools
 import logging
 
 import numpy as np
+import psutil
 
 from kerasgal.errors import DataError, SettingError, out_of_memory
 from kerasgal.grid import wrapped_block
 
 HALVINGS = 8
+SHARE = 0.5  # of the free memory that a whole box at once may take
 
 log = logging.getLogger(__name__)
+
+
+def predict_whole(network, field, *, tile, context, radius, multiple=1, progress=None):
+    """Predict a whole periodic box at once where memory is enough, and else tile by tile.
+
+    Parameters
+    ----------
+    network : keras.Model
+        See `kerasgal.periodic.periodic`.
+    field : array
+        (n, n, n, channel).
+    tile, context, multiple, progress : optional
+        See `predict_box`, for where the box is predicted tile by tile.
+    radius : int
+        Cells to either side of an output cell that the network sees. A line is logged where a tile's context is less.
+
+    Returns
+    -------
+    array
+        (n, n, n, channel) float32.
+
+    Examples
+    --------
+    >>> import keras
+    >>> import numpy as np
+    >>> from kerasgal.tiling import predict_whole
+    >>> mean = keras.layers.Conv3D(1, 3, padding="same", kernel_initializer="ones")
+    >>> network = keras.Sequential([keras.Input((None, None, None, 1)), mean])
+    >>> np.unique(predict_whole(network, np.ones((4, 4, 4, 1)), tile=4, context=1, radius=1)).tolist()
+    [27.0]
+    """
+    from kerasgal.periodic import largest, periodic
+
+    cells = int(np.prod(field.shape[:-1]))
+    fits = all(n % multiple == 0 for n in field.shape[:-1]) and largest(network) * cells * 4 < SHARE * free_memory()
+    if fits:
+        try:
+            whole = periodic(network).predict_on_batch(np.asarray(field, np.float32)[None])
+            if progress:
+                progress(1, 1)
+            return np.asarray(whole[0], np.float32)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+    if context < radius:
+        log.info(f"the box is predicted in tiles of {tile} cells, of which {context} at every border are left out; the "
+                 f"network sees {radius}: near borders of tiles it misses a part of that")
+    return predict_box(network, field, tile=tile, context=context, multiple=multiple, progress=progress)
+
+
+def free_memory():
+    """Bytes of memory that are free on this machine."""
+    return psutil.virtual_memory().available
 
 
 def predict_box(model, field, *, tile, context, multiple=1, batch=1, progress=None):

@@ -4,7 +4,7 @@ import numpy as np
 
 from kerasgal.apps.cascade import model
 from kerasgal.apps.cascade.config import POOLINGS
-from kerasgal.tiling import predict_box
+from kerasgal.tiling import predict_box, predict_whole
 
 CLASSIFY, REGRESS = "classify", "regress"  # the phases, and their folders inside a run's
 CONTEXT = 8  # cells of a tile's border that are thrown away
@@ -21,14 +21,23 @@ def build(config, phase):
     return model.scaled(network, config.scaling)
 
 
+def radius(network, config):
+    """Cells to either side of an output cell that a network sees."""
+    inner = network.layers[-1].name
+    return model.INCEPTION_RADIUS if inner == "inception" else model.r2unet_radius(config.recurrences)
+
+
 def predict_field(network, density, config, *, tile=None, context=CONTEXT, progress=None):
     """The output of a network for a whole periodic box, (n, n, n, channels) float32; see `kerasgal.tiling`.
 
     density: (n, n, n) in units of the mean; tile: cells per side that are predicted at once, border of `context`
-    included, by default the training's sub-cube and its border.
+    included. Without one the whole box is where memory is enough, else the training's sub-cube and its border.
     """
-    return predict_box(network, density[..., None], tile=tile or config.patch + 2 * context, context=context,
-                       multiple=POOLINGS, progress=progress)
+    options = {"tile": tile or config.patch + 2 * context, "context": context, "multiple": POOLINGS,
+               "progress": progress}
+    if tile:
+        return predict_box(network, density[..., None], **options)
+    return predict_whole(network, density[..., None], radius=radius(network, config), **options)
 
 
 def draw_galaxies(counts, boxsize, seed=0):
