@@ -10,6 +10,7 @@ import click
 
 from kerasgal import __version__, registry
 from kerasgal.commands.base import Group, printing_logs
+from kerasgal.errors import first_line
 
 VERBS = {name: f"kerasgal.commands.{name}" for name in ("simulate", "convert", "info", "extract")}
 
@@ -23,13 +24,28 @@ class Front(Group):
     def get_command(self, context, name):
         if name in VERBS:
             return getattr(importlib.import_module(VERBS[name]), name)
-        if name in registry.packages():
+        if name not in registry.packages():
+            return None
+        try:
             return registry.group_of(name)
-        return None
+        except Exception as error:
+            if registry.is_ours(name):
+                raise
+            return unusable(name, f"{type(error).__name__}: {first_line(error)}")
 
     def invoke(self, context):
         with printing_logs():
             return super().invoke(context)
+
+
+def unusable(name, why):
+    """A command in the place of an app of another package that cannot be imported."""
+    def refuse(**_):
+        raise click.ClickException(f"the app {name} of {registry.packages()[name]} cannot be imported: {why}")
+
+    return click.Command(name, callback=refuse, help=f"(cannot be imported: {why})", add_help_option=False,
+                         context_settings={"ignore_unknown_options": True},
+                         params=[click.Argument(["words"], nargs=-1, type=click.UNPROCESSED)])
 
 
 @click.group(cls=Front, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

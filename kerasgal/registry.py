@@ -5,13 +5,17 @@ runs it has, ``{"protohalo": "kerasgal.apps.protohalo.run:Protohalo"}``, by the 
 here imports them before they are asked for.
 """
 
+import functools
 import importlib
 import importlib.metadata
+import logging
 import pkgutil
 
-from kerasgal.errors import RunError
+from kerasgal.errors import RunError, first_line
 
 GROUP = "kerasgal.apps"  # of entry points: name of the app = its package
+
+log = logging.getLogger(__name__)
 
 
 def packages():
@@ -24,6 +28,11 @@ def packages():
     return {**others, **ours} if others else ours
 
 
+def is_ours(name):
+    """Whether an app is one of kerasgal's own."""
+    return packages()[name] == f"kerasgal.apps.{name}"
+
+
 def group_of(name):
     """The Click group of an app."""
     return importlib.import_module(f"{packages()[name]}.cli").cli
@@ -33,8 +42,18 @@ def places():
     """{app of a config.json: "module:class"} of all runs."""
     found = {}
     for package in packages().values():
-        found.update(getattr(importlib.import_module(package), "RUNS", {}))
+        found.update(_runs_of(package))
     return found
+
+
+@functools.cache
+def _runs_of(package):
+    """What a package says under RUNS; nothing, with a warning, if it cannot be imported: it may be anybody's."""
+    try:
+        return getattr(importlib.import_module(package), "RUNS", {})
+    except Exception as error:
+        log.warning(f"the app in {package} cannot be imported: {type(error).__name__}: {first_line(error)}")
+        return {}
 
 
 def imported(place):

@@ -17,6 +17,9 @@ def networks():
     yield "unet", unet(levels=2, filters=2, dropout=0.5), receptive_radius(2), 4
     yield "inception", cascade.scaled(cascade.inception(), "log"), cascade.INCEPTION_RADIUS, 1
     yield "r2unet", cascade.r2unet(filters=2, t=0, output_slope=1.0), cascade.r2unet_radius(0), 8
+    classifier = cascade.scaled(cascade.r2unet(outputs=2, filters=2, t=0), "log", "classify")
+    regressor = cascade.scaled(cascade.r2unet(filters=2, t=0, output_slope=1.0), "log", "regress")
+    yield "cascade", cascade.cascade(classifier, regressor, 0.5), cascade.r2unet_radius(0), 8
 
 
 NETWORKS = {name: made for name, *made in networks()}

@@ -2,6 +2,7 @@
 
 import importlib
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,21 @@ def test_an_app_of_ours_goes_before_another_of_its_name(outside, tmp_path):
         "[kerasgal.apps]\nprotohalo = density_outside\n")
     importlib.invalidate_caches()
     assert registry.packages()["protohalo"] == "kerasgal.apps.protohalo"
+
+
+def test_an_app_that_cannot_be_imported_takes_nothing_else_with_it(outside, invoke, caplog, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("density_outside")]:
+        monkeypatch.delitem(sys.modules, name)
+    for path in outside.glob("*.py"):
+        path.write_text("import a_module_that_nobody_has\n")
+    shutil.rmtree(outside / "__pycache__", ignore_errors=True)
+    assert "protohalo" in invoke("--help").stdout and "cannot be imported" in invoke("--help").stdout
+    registry._runs_of.cache_clear()
+    try:
+        assert registry.run_class("protohalo") is kerasgal.Protohalo
+    finally:
+        registry._runs_of.cache_clear()
+    assert any("a_module_that_nobody_has" in message for message in caplog.messages)
+    done = invoke("outside", "train", "box.h5", "--epochs", 2, check=False)
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
+    assert "ModuleNotFoundError: No module named 'a_module_that_nobody_has'" in done.stderr

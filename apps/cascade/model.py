@@ -125,16 +125,16 @@ class Scaling(layers.Layer):
         return {**{key: value for key, value in super().get_config().items() if key != "dtype"}, "kind": self.kind}
 
 
-def scaled(network, kind):
+def scaled(network, kind, name="scaled"):
     """A network that takes the density in units of its mean and scales it first."""
     inputs = keras.Input((None, None, None, 1), name="density")
-    return keras.Model(inputs, network(Scaling(kind, name="scaling")(inputs)), name=f"scaled_{network.name}")
+    return keras.Model(inputs, network(Scaling(kind, name="scaling")(inputs)), name=name)
 
 
 def cascade(classifier, regressor, threshold):
     """Both phases as one network: density to [probability of a galaxy, expected galaxies], (batch, x, y, z, 2).
 
-    There are none where the probability does not exceed the threshold.
+    There are none where the probability does not exceed the threshold. The two must have different names.
     """
     inputs = keras.Input((None, None, None, 1), name="density")
     probability = classifier(inputs)[..., 1:]

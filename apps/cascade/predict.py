@@ -18,7 +18,7 @@ def build(config, phase):
         network = model.inception()
     else:
         network = model.r2unet(outputs=2, filters=config.filters, t=config.recurrences)
-    return model.scaled(network, config.scaling)
+    return model.scaled(network, config.scaling, phase)
 
 
 def radius(network, config):
