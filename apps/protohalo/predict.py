@@ -30,9 +30,9 @@ def predict_distance(network, config, delta, *, tile=None, context=None, progres
 def find_trajectories(distance, config):
     """Trajectories of the native watershed's regions of a map."""
     markers, smooth = watershed.find_markers(distance, config.smoothing, config.marker, config.separation)
-    labels = watershed.flood(smooth, markers, config.floor)
+    labels = watershed.native(smooth, markers, config.floor, out=markers)
     if config.depth:
-        labels = watershed.join_fragments(smooth, labels, config.depth)
+        labels = watershed.join_fragments(smooth, labels, config.depth, out=labels)
     return watershed.trajectories(distance, labels)
 
 

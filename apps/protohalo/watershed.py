@@ -1,8 +1,9 @@
 """From a predicted distance map to haloes: the watershed, and its adaptive cut (Bernardini et al. 2020, Sec. 4).
 
-The native watershed floods from the peaks of the map down to a fixed floor; fragments of one halo can be joined. The
-adaptive one then raises, for each region by itself, the threshold above which cells belong to the halo, to where the
-region's trajectory in volume and mean distance meets a line d(V) that was calibrated on the training simulations.
+The native watershed takes every cell above a fixed floor to the peak that lies uphill of it; fragments of one halo can
+be joined. The adaptive one then raises, for each region by itself, the threshold above which cells belong to the halo,
+to where the region's trajectory in volume and mean distance meets a line d(V) that was calibrated on the training
+simulations. All is periodic. The loops over cells stand in `basins`.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kerasgal.statistics import mass_bins
+
+# `basins` imports Numba, so it is imported where it is called.
 
 BIN_RATIO = 1.4  # upper over lower mass of a bin of the mass function
 SAMPLES_PER_OCTAVE = 16  # at which trajectories are kept for the calibration
@@ -26,89 +29,103 @@ def radius(volume):
 
 
 def find_markers(distance, smoothing, marker, separation):
-    """Peaks of the map, numbered from 1, as (n, n, n) int32, and the smoothed map they are peaks of.
+    """Peaks of the map, numbered from 1, as (n, n, n) int32, and the smoothed map they are peaks of, float32.
 
     A peak is the highest cell of the periodic cube of `separation` cells around it, and at least `marker` high.
     Cells of equal height that touch are one peak.
     """
     from scipy import ndimage
 
-    smooth = ndimage.gaussian_filter(distance, smoothing, mode="wrap") if smoothing else distance
-    peaks = smooth == ndimage.maximum_filter(smooth, 2 * separation + 1, mode="wrap")
-    peaks &= smooth >= marker
-    # Labelled with a rim of one cell that repeats the other side, so that a plateau across a face is one peak, too.
-    rim, count = ndimage.label(np.pad(peaks, 1, mode="wrap"), structure=np.ones((3, 3, 3)))
-    core = (slice(1, -1),) * 3
-    repeated = np.pad(rim[core], 1, mode="wrap")
-    inside = rim > 0
-    return _joined(rim[inside], repeated[inside], count + 1)[rim[core]], smooth
+    from kerasgal.apps.protohalo import basins
+
+    smooth = np.ascontiguousarray(distance, np.float32)
+    if smoothing:
+        smooth = ndimage.gaussian_filter(smooth, smoothing, mode="wrap")
+    markers = np.empty(smooth.shape, np.int32)
+    reach = min(separation, max(smooth.shape) // 2)
+    basins.in_threads(basins.mark_peaks, len(smooth), smooth, marker, reach, markers, cells=smooth.size)
+    basins.number_markers(markers, np.flatnonzero(markers))
+    return markers, smooth
 
 
-def flood(smooth, markers, floor):
+def native(smooth, markers, floor, out=None):
     """Marker-based watershed of a periodic map: (n, n, n) int32, the marker of every cell above `floor`, 0 elsewhere.
 
-    scikit-image floods a box with walls, so the map is continued periodically at its faces. The result is periodic
-    when the first layer beyond each face equals the layer it repeats; until it does, it is continued farther.
+    Nothing is flooded. Every cell points to the highest of its six neighbours; the cells whose ways uphill end on one
+    peak are its basin; and a basin whose peak is no marker joins the neighbour, marked or not, to which it has the
+    highest saddle. So does what has then been joined, until it holds a marker; cells that no marker can reach get 0.
+    This is what flooding finds where every peak is a marker and no two cells are equally high (with markers of several
+    cells, those of a plateau). Of a basin without a marker, flooding gives cells that lie below its highest saddle and
+    beside two floods to the one that is there first. Ties go to the cell with the larger index.
+
+    markers: at the peaks of `smooth`, from `find_markers`.  out: where the labels are written, which may be `markers`.
     """
-    from skimage.segmentation import watershed
+    from kerasgal.apps.protohalo import basins
 
-    n = smooth.shape[0]
-    pad = min(32, n)  # 16 cells rarely suffice, and flooding again costs more than a wider rim
-    while True:
-        image = np.pad(smooth, pad, mode="wrap")
-        mask = image > floor
-        np.negative(image, out=image)
-        labels = watershed(image, np.pad(markers, pad, mode="wrap"), mask=mask)
-        del image, mask
-        if pad == n or _wraps(labels, pad, n):
-            core = slice(pad, pad + n)
-            return np.ascontiguousarray(labels[core, core, core])
-        pad = min(2 * pad, n)
-
-
-def _wraps(labels, pad, n):
-    """Whether the layers just outside the six faces of the core repeat the layers inside the opposite faces."""
-    core = slice(pad, pad + n)
-    for axis in range(3):
-        for outside, inside in ((pad - 1, pad + n - 1), (pad + n, pad)):
-            layers = [np.take(labels, layer, axis=axis)[core, core] for layer in (outside, inside)]
-            if not np.array_equal(*layers):
-                return False
-    return True
+    smooth = np.ascontiguousarray(smooth, np.float32)
+    marked = np.flatnonzero(markers)
+    number = markers.reshape(-1)[marked]
+    labels = np.empty(smooth.shape, np.int32) if out is None else out
+    basins.in_threads(basins.point_uphill, len(smooth), smooth, floor, labels, cells=smooth.size)
+    count = basins.number_peaks(labels)
+    basins.in_threads(basins.follow_pointers, len(smooth), labels, cells=smooth.size)
+    marker = np.zeros(count + 1, np.int32)
+    marker[labels.reshape(-1)[marked]] = number
+    marker[0] = 0  # a marker that is not above the floor
+    one, other, height = saddles(smooth, labels)
+    order = np.argsort(-height, kind="stable")
+    basins.join_unmarked(one[order], other[order], marker)
+    basins.in_threads(basins.renumber, len(labels), labels, marker, cells=labels.size)
+    return labels
 
 
-def join_fragments(smooth, labels, depth):
+def saddles(smooth, labels):
+    """The pairs of labels > 0 that touch in the periodic box and how high the highest saddle of each is.
+
+    A saddle is the lower one of two neighbouring cells. Returns three arrays, (pairs,), in the order of the labels.
+    """
+    from kerasgal.apps.protohalo import basins
+
+    tables = basins.in_threads(basins.highest_saddles, len(labels), smooth, labels, cells=labels.size)
+    pairs = np.concatenate([keys[keys > 0] for keys, _ in tables])
+    heights = np.concatenate([values[keys > 0] for keys, values in tables])
+    pair, where = np.unique(pairs, return_inverse=True)
+    height = np.zeros(len(pair), np.float32)
+    np.maximum.at(height, where, heights)
+    return (pair >> np.uint64(32)).astype(np.int64), (pair & np.uint64(0xFFFFFFFF)).astype(np.int64), height
+
+
+def join_fragments(smooth, labels, depth, out=None):
     """Join neighbouring regions whose common border lies deep inside them; returns labels of the same shape.
 
     Two haloes that touch do so at their borders, where the map is low: about one cell over their radius. Where a
     saddle's height times the radius of the smaller region's sphere exceeds `depth` cells, the border runs through
     the inside of one halo that has several peaks: without this, the largest haloes of a noisy map come in pieces.
     The paper does not do this.
+
+    out: where the labels are written, which may be `labels`.
     """
-    regions = labels.max() + 1
-    size = np.bincount(labels.ravel(), minlength=regions)
-    pairs = []
-    for axis in range(3):
-        beside = np.roll(labels, -1, axis)
-        touching = np.flatnonzero((labels != beside) & (labels > 0) & (beside > 0))
-        height = np.minimum(smooth.ravel()[touching], np.roll(smooth, -1, axis).ravel()[touching])
-        one, other = labels.ravel()[touching], beside.ravel()[touching]
-        deep = height * radius(np.minimum(size[one], size[other])) > depth
-        pairs.append(np.stack([one[deep], other[deep]]))
-    one, other = np.concatenate(pairs, axis=1)
-    return _joined(one, other, regions)[labels]
+    from kerasgal.apps.protohalo import basins
+
+    size = label_sizes(labels)
+    one, other, height = saddles(np.ascontiguousarray(smooth, np.float32), labels)
+    deep = height * radius(np.minimum(size[one], size[other])) > depth
+    number = basins.components(one[deep], other[deep], len(size))
+    if out is None:
+        out = labels.copy()
+    elif out is not labels:
+        out[...] = labels
+    basins.in_threads(basins.renumber, len(out), out, number, cells=out.size)
+    return out
 
 
-def _joined(one, other, count):
-    """New numbers for `count` labels of which those in `one` are the same as those beside them in `other`.
+def label_sizes(labels):
+    """Cells of each label from 0 to the largest, (labels,) int64; those below 0 are not counted."""
+    from kerasgal.apps.protohalo import basins
 
-    Label 0, the background, is in neither and stays 0, the first component.
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    graph = coo_array((np.ones(len(one), bool), (one, other)), shape=(count, count))
-    return connected_components(graph, directed=False)[1].astype(np.int32)
+    count = np.zeros(basins.largest_label(labels) + 1, np.int64)
+    basins.count_cells(labels, count)
+    return count
 
 
 @dataclass
@@ -132,24 +149,22 @@ class Trajectories:
 def trajectories(distance, labels):
     """The trajectory of every region in (V, d) as its threshold falls from its peak to the floor.
 
-    One sort over all cells: region and inverted bits of the value make one 64-bit key (a non-negative float32 sorts
-    like its bits).
+    Cells are gathered region by region, and each region is sorted by itself.
     """
-    cell = np.flatnonzero(labels)
-    label = labels.ravel()[cell]
-    value = np.maximum(distance.ravel()[cell], 0).astype(np.float32)
-    order = np.argsort((label.astype(np.uint64) << np.uint64(32)) | (np.uint32(0xFFFFFFFF) - value.view(np.uint32)))
-    cell, label, value = cell[order], label[order], value[order]
-    del order
-    start = np.flatnonzero(np.diff(label, prepend=0))
-    size = np.diff(start, append=len(label))
-    total = np.cumsum(value, dtype=np.float64)
-    before = np.where(start > 0, total[start - 1], 0.0)
-    total -= np.repeat(before, size)
-    result = Trajectories(cell, start, size, None)
-    volume = result.volume()
-    result.distance = (total / volume * radius(volume)).astype(np.float32)
-    return result
+    from kerasgal.apps.protohalo import basins
+
+    size = label_sizes(labels)
+    size[0] = 0
+    position = np.cumsum(size) - size
+    start, inside = position[size > 0], size.sum()
+    size = size[size > 0]
+    cell = np.empty(inside, np.int32 if labels.size < 2**31 else np.int64)
+    value = np.empty(inside, np.float32)
+    basins.gather_cells(np.ascontiguousarray(distance, np.float32), labels, position, cell, value)
+    spheres = radius(np.arange(1, size.max(initial=0) + 1))
+    basins.in_threads(basins.sort_regions, len(size), cell, value, value.view(np.uint32), start, size, spheres,
+                      cells=inside)
+    return Trajectories(cell, start, size, value)
 
 
 @dataclass(frozen=True)
@@ -169,10 +184,12 @@ def cut_sizes(paths, line):
     A trajectory rises with the volume of its first cells, and falls when the flanks dilute its mean. It is cut where
     it last meets the line.
     """
-    volume = paths.volume()
+    from kerasgal.apps.protohalo import basins
+
     table = line(np.arange(1, paths.size.max(initial=1) + 1)).astype(np.float32)
-    reached = np.where(paths.distance >= table[volume - 1], volume, 0)
-    return np.maximum.reduceat(reached, paths.start) if len(paths.start) else np.zeros(0, int)
+    cut = np.zeros(len(paths.size), np.int64)
+    basins.last_above(paths.distance, paths.start, paths.size, table, cut)
+    return cut
 
 
 def label_haloes(paths, sizes, shape, minimum):
@@ -180,13 +197,13 @@ def label_haloes(paths, sizes, shape, minimum):
 
     `sizes` is the number of cells to keep of each region, from `cut_sizes`, or `paths.size` for the native watershed.
     """
+    from kerasgal.apps.protohalo import basins
+
     kept = np.where(sizes >= minimum, sizes, 0)
-    order = np.argsort(-kept, kind="stable")
-    number = np.empty(len(order), np.int32)
-    number[order] = np.arange(len(order))
-    inside = paths.volume() <= np.repeat(kept, paths.size)
+    number = np.empty(len(kept), np.int32)
+    number[np.argsort(-kept, kind="stable")] = np.arange(len(kept))
     halo_id = np.full(shape, -1, np.int32)
-    halo_id.ravel()[paths.cell[inside]] = np.repeat(number, paths.size)[inside]
+    basins.write_labels(paths.cell, paths.start, kept, number, halo_id)
     return halo_id
 
 
@@ -196,18 +213,15 @@ def catalogue(halo_id, distance, boxsize, cell_mass):
     halo_id: row number, equal to the label.  cells.  mass: cells times mean mass of a cell [Msun/h].
     position: Lagrangian centre of mass in the periodic box [Mpc/h].  peak: highest value of the map.
     """
-    cell = np.flatnonzero(halo_id >= 0)
-    label = halo_id.ravel()[cell]
-    cells = np.bincount(label)
-    n = halo_id.shape[0]
-    position = np.empty((len(cells), 3))
-    for axis, index in enumerate(np.unravel_index(cell, halo_id.shape)):
-        angle = 2 * np.pi * (index + 0.5) / n
-        sine, cosine = (np.bincount(label, weights=part(angle)) for part in (np.sin, np.cos))
-        position[:, axis] = np.arctan2(sine, cosine) / (2 * np.pi) % 1 * boxsize
-    peak = np.zeros(len(cells), np.float32)
-    np.maximum.at(peak, label, distance.ravel()[cell])
-    return {"halo_id": np.arange(len(cells)), "cells": cells, "mass": cells * cell_mass, "position": position,
+    from kerasgal.apps.protohalo import basins
+
+    rows = max(int(halo_id.max()) + 1, 0)
+    cells, centre, peak = np.zeros(rows, np.int64), np.zeros((rows, 3, 2)), np.zeros(rows, np.float32)
+    phase = 2 * np.pi * (np.arange(len(halo_id)) + 0.5) / len(halo_id)
+    wave = np.tile(np.stack([np.cos(phase), np.sin(phase)], axis=1), (3, 1, 1))
+    basins.measure(halo_id, np.ascontiguousarray(distance, np.float32), wave, cells, centre, peak)
+    position = np.arctan2(centre[..., 1], centre[..., 0]) / (2 * np.pi) % 1 * boxsize
+    return {"halo_id": np.arange(rows), "cells": cells, "mass": cells * cell_mass, "position": position,
             "peak": peak}
 
 

@@ -37,7 +37,7 @@ def ours(distance):
     from kerasgal.apps.protohalo import watershed
 
     markers, smooth = watershed.find_markers(distance, 0.0, MARKER, SEPARATION)
-    labels = watershed.flood(smooth, markers, FLOOR)
+    labels = watershed.native(smooth, markers, FLOOR)
     labels = watershed.join_fragments(smooth, labels, 2.5)
     del markers, smooth
     paths = watershed.trajectories(distance, labels)

@@ -30,7 +30,7 @@ def balls(n, centres, radii):
 
 def native(distance, smoothing=0.5, floor=0.02):
     markers, smooth = watershed.find_markers(distance, smoothing, 0.15, 2)
-    return watershed.flood(smooth, markers, floor)
+    return watershed.native(smooth, markers, floor)
 
 
 def same_partition(one, other):
@@ -42,7 +42,7 @@ def same_partition(one, other):
 def test_without_a_periodic_face_it_is_the_librarys_watershed():
     distance, _ = balls(40, [(12, 12, 12), (22, 12, 12), (14, 25, 20)], [7, 6, 5])
     markers, smooth = watershed.find_markers(distance, 0.0, 0.15, 2)
-    np.testing.assert_array_equal(watershed.flood(smooth, markers, 0.02),
+    np.testing.assert_array_equal(watershed.native(smooth, markers, 0.02),
                                   skimage_watershed(-smooth, markers, mask=smooth > 0.02))
 
 
