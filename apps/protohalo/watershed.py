@@ -42,23 +42,53 @@ def find_markers(distance, smoothing, marker, separation):
     if smoothing:
         smooth = ndimage.gaussian_filter(smooth, smoothing, mode="wrap")
     markers = np.empty(smooth.shape, np.int32)
+    basins.in_threads(basins.mark_peaks, len(smooth), smooth, marker, markers, cells=smooth.size)
+    peaks = np.flatnonzero(markers)
+    height = smooth.reshape(-1)
     reach = min(separation, max(smooth.shape) // 2)
-    basins.in_threads(basins.mark_peaks, len(smooth), smooth, marker, reach, markers, cells=smooth.size)
-    basins.number_markers(markers, np.flatnonzero(markers))
+    for step in np.ndindex((2 * reach + 1,) * 3):
+        lower = height[peaks] < height[_moved(peaks, np.subtract(step, reach), smooth.shape)]
+        markers.reshape(-1)[peaks[lower]] = 0
+        peaks = peaks[~lower]
+    markers.reshape(-1)[peaks] = np.arange(1, len(peaks) + 1)
+    number = np.arange(len(peaks) + 1)
+    for step in list(np.ndindex(3, 3, 3))[14:]:  # one half of the neighbours, the others see them from there
+        beside = markers.reshape(-1)[_moved(peaks, np.subtract(step, 1), smooth.shape)]
+        number = _joined(number[1:][beside > 0], number[beside[beside > 0]], len(number))[number]
+    markers.reshape(-1)[peaks] = number[1:]
     return markers, smooth
+
+
+def _moved(cells, step, shape):
+    """Flat indices of the cells a step away from others, in the periodic box."""
+    return np.ravel_multi_index([index + by for index, by in zip(np.unravel_index(cells, shape), step)], shape,
+                                mode="wrap")
+
+
+def _joined(one, other, count):
+    """New numbers for `count` labels of which those in `one` are the same as those beside them in `other`, int32.
+
+    Label 0, the background, is in neither and stays 0.
+    """
+    from kerasgal.apps.protohalo import basins
+
+    number = np.empty(count, np.int32)
+    basins.components(one.astype(np.int64), other.astype(np.int64), np.arange(count), number)
+    return number
 
 
 def native(smooth, markers, floor, out=None):
     """Marker-based watershed of a periodic map: (n, n, n) int32, the marker of every cell above `floor`, 0 elsewhere.
 
-    Nothing is flooded. Every cell points to the highest of its six neighbours; the cells whose ways uphill end on one
-    peak are its basin; and a basin whose peak is no marker joins the neighbour, marked or not, to which it has the
-    highest saddle. So does what has then been joined, until it holds a marker; cells that no marker can reach get 0.
-    This is what flooding finds where every peak is a marker and no two cells are equally high (with markers of several
-    cells, those of a plateau). Of a basin without a marker, flooding gives cells that lie below its highest saddle and
-    beside two floods to the one that is there first. Ties go to the cell with the larger index.
+    Nothing is flooded. Every cell points to the highest of its six neighbours, of equal ones to that with the largest
+    index; the cells from which the way uphill ends on one peak are its basin; and a basin without a marker joins that
+    beside it to which it has the highest saddle, and with it the next, until there is a marker. Cells that cannot reach
+    one get 0. Where every peak has a marker and no two cells are equally high, this is what flooding finds. In a basin
+    without a marker flooding goes on from cell to cell: what lies below its highest saddle may be reached from another
+    flood first, where here it stays with its basin.
 
-    markers: at the peaks of `smooth`, from `find_markers`.  out: where the labels are written, which may be `markers`.
+    markers: on peaks of `smooth`, as from `find_markers`.  out: int32 and contiguous, where the labels are written; may
+    be `markers`.
     """
     from kerasgal.apps.protohalo import basins
 
@@ -67,32 +97,42 @@ def native(smooth, markers, floor, out=None):
     number = markers.reshape(-1)[marked]
     labels = np.empty(smooth.shape, np.int32) if out is None else out
     basins.in_threads(basins.point_uphill, len(smooth), smooth, floor, labels, cells=smooth.size)
-    count = basins.number_peaks(labels)
+    count = basins.number_peaks(labels.reshape(-1))
     basins.in_threads(basins.follow_pointers, len(smooth), labels, cells=smooth.size)
     marker = np.zeros(count + 1, np.int32)
     marker[labels.reshape(-1)[marked]] = number
     marker[0] = 0  # a marker that is not above the floor
-    one, other, height = saddles(smooth, labels)
-    order = np.argsort(-height, kind="stable")
-    basins.join_unmarked(one[order], other[order], marker)
-    basins.in_threads(basins.renumber, len(labels), labels, marker, cells=labels.size)
+    one, other, _ = saddles(smooth, labels)
+    basins.join_unmarked(one, other, np.arange(count + 1), marker)
+    basins.in_threads(basins.renumber, labels.size, labels.reshape(-1), marker, cells=labels.size)
     return labels
 
 
 def saddles(smooth, labels):
-    """The pairs of labels > 0 that touch in the periodic box and how high the highest saddle of each is.
+    """The pairs of labels > 0 that touch in the periodic box, by falling height of their highest saddles.
 
-    A saddle is the lower one of two neighbouring cells. Returns three arrays, (pairs,), in the order of the labels.
+    A saddle is two neighbouring cells, and as high as the lower one; of two of one height that with the higher other
+    cell comes first. Returns two labels, the smaller one first, and the height, three arrays (pairs,).
     """
     from kerasgal.apps.protohalo import basins
 
-    tables = basins.in_threads(basins.highest_saddles, len(labels), smooth, labels, cells=labels.size)
-    pairs = np.concatenate([keys[keys > 0] for keys, _ in tables])
-    heights = np.concatenate([values[keys > 0] for keys, values in tables])
-    pair, where = np.unique(pairs, return_inverse=True)
-    height = np.zeros(len(pair), np.float32)
-    np.maximum.at(height, where, heights)
-    return (pair >> np.uint64(32)).astype(np.int64), (pair & np.uint64(0xFFFFFFFF)).astype(np.int64), height
+    size = 1 << max(12 * labels.shape[2], min(labels.size // 512, 2**19)).bit_length()
+
+    def noted(first, last):
+        found = [(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32))]
+        while first < last:  # a full table is put aside, and another begun
+            keys, low, high = np.zeros(size, np.int64), np.empty(size, np.float32), np.empty(size, np.float32)
+            first = basins.highest_saddles(smooth, labels, keys, low, high, first, last)
+            used = keys > 0
+            found.append((keys[used], low[used], high[used]))
+        return [np.concatenate(part) for part in zip(*found)]
+
+    rows = labels.shape[0] * labels.shape[1]
+    pair, low, high = map(np.concatenate, zip(*basins.in_threads(noted, rows, cells=labels.size)))
+    order = np.lexsort((high, low, pair))
+    highest = order[np.diff(pair[order], append=-1) != 0]  # the last one of each pair
+    falling = highest[np.lexsort((-high[highest], -low[highest]))]
+    return pair[falling] >> 32, pair[falling] & 0xFFFFFFFF, low[falling]
 
 
 def join_fragments(smooth, labels, depth, out=None):
@@ -103,19 +143,19 @@ def join_fragments(smooth, labels, depth, out=None):
     the inside of one halo that has several peaks: without this, the largest haloes of a noisy map come in pieces.
     The paper does not do this.
 
-    out: where the labels are written, which may be `labels`.
+    out: int32 and contiguous, where the labels are written; may be `labels`.
     """
     from kerasgal.apps.protohalo import basins
 
     size = label_sizes(labels)
     one, other, height = saddles(np.ascontiguousarray(smooth, np.float32), labels)
     deep = height * radius(np.minimum(size[one], size[other])) > depth
-    number = basins.components(one[deep], other[deep], len(size))
+    number = _joined(one[deep], other[deep], len(size))
     if out is None:
         out = labels.copy()
     elif out is not labels:
         out[...] = labels
-    basins.in_threads(basins.renumber, len(out), out, number, cells=out.size)
+    basins.in_threads(basins.renumber, out.size, out.reshape(-1), number, cells=out.size)
     return out
 
 
@@ -123,8 +163,8 @@ def label_sizes(labels):
     """Cells of each label from 0 to the largest, (labels,) int64; those below 0 are not counted."""
     from kerasgal.apps.protohalo import basins
 
-    count = np.zeros(basins.largest_label(labels) + 1, np.int64)
-    basins.count_cells(labels, count)
+    count = np.zeros(max(int(labels.max(initial=0)), 0) + 1, np.int64)
+    basins.count_cells(labels.reshape(-1), count)
     return count
 
 
@@ -160,7 +200,8 @@ def trajectories(distance, labels):
     size = size[size > 0]
     cell = np.empty(inside, np.int32 if labels.size < 2**31 else np.int64)
     value = np.empty(inside, np.float32)
-    basins.gather_cells(np.ascontiguousarray(distance, np.float32), labels, position, cell, value)
+    basins.gather_cells(np.ascontiguousarray(distance, np.float32).reshape(-1), labels.reshape(-1), position, cell,
+                        value)
     spheres = radius(np.arange(1, size.max(initial=0) + 1))
     basins.in_threads(basins.sort_regions, len(size), cell, value, value.view(np.uint32), start, size, spheres,
                       cells=inside)
@@ -203,7 +244,7 @@ def label_haloes(paths, sizes, shape, minimum):
     number = np.empty(len(kept), np.int32)
     number[np.argsort(-kept, kind="stable")] = np.arange(len(kept))
     halo_id = np.full(shape, -1, np.int32)
-    basins.write_labels(paths.cell, paths.start, kept, number, halo_id)
+    basins.write_labels(paths.cell, paths.start, kept, number, halo_id.reshape(-1))
     return halo_id
 
 

@@ -1,10 +1,15 @@
+import heapq
+import subprocess
+import sys
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import ndimage
 from skimage.measure import regionprops
 from skimage.segmentation import watershed as skimage_watershed
 
-from kerasgal.apps.protohalo import watershed
+from kerasgal.apps.protohalo import basins, data, watershed
 from kerasgal.apps.protohalo.watershed import Line
 
 
@@ -53,6 +58,235 @@ def test_touching_spheres_are_separated_with_their_volumes():
     for label in (1, 2, 3):
         found = np.bincount(labels[true == label]).max()
         assert found > 0.97 * (true == label).sum()
+
+
+def neighbours(cell, shape):
+    """The six cells beside a cell of a periodic box."""
+    for axis in range(3):
+        for step in (-1, 1):
+            yield tuple((index + step * (axis == along)) % shape[along] for along, index in enumerate(cell))
+
+
+def flooded(image, markers, floor):
+    """The marker watershed as it is defined: cells are taken from a queue by falling value (Meyer's flooding).
+
+    Returns the labels, and for every cell through which one the flood came to it: itself if the flood came at the
+    cell's own height, or the cell over which it fell into a basin that had been dry until then.
+    """
+    labels, through = np.where(image > floor, markers, 0), {}
+    queue = [(-image[cell], cell, cell) for cell in zip(*np.nonzero(labels))]
+    heapq.heapify(queue)
+    level = np.inf
+    while queue:
+        negative, cell, before = heapq.heappop(queue)
+        level = min(level, -negative)
+        through[cell] = cell if -negative == level else through[before]
+        for other in neighbours(cell, image.shape):
+            if labels[other] == 0 and image[other] > floor:
+                labels[other] = labels[cell]
+                heapq.heappush(queue, (-image[other], other, cell))
+    return labels, through
+
+
+def peak_uphill(image, cell):
+    """The peak to which steps to the highest neighbour lead from a cell."""
+    while True:
+        highest = max([cell, *neighbours(cell, image.shape)], key=lambda other: image[other])
+        if highest == cell:
+            return cell
+        cell = highest
+
+
+def distinct(shape, seed, rough):
+    """A random map with no two equal values, between 0 and 1: white noise, or smooth."""
+    noise = np.random.default_rng(seed).normal(size=shape)
+    order = np.argsort((noise if rough else ndimage.gaussian_filter(noise, 1.2, mode="wrap")).ravel())
+    image = np.empty(noise.size, np.float32)
+    image[order] = (np.arange(noise.size) + 1) / (noise.size + 1)
+    return image.reshape(shape)
+
+
+SHAPES = [(7, 7, 7), (9, 8, 10), (12, 12, 12), (2, 3, 5), (1, 4, 4)]
+
+
+@pytest.mark.parametrize("seed, shape", enumerate(SHAPES))
+@pytest.mark.parametrize("rough", [True, False])
+@pytest.mark.parametrize("floor", [0.0, 0.4])
+def test_with_a_marker_on_every_peak_it_is_flooding(seed, shape, rough, floor):
+    """Cell by cell, against a queue, in a periodic box."""
+    image = distinct(shape, seed, rough)
+    peaks = [cell for cell in np.ndindex(shape) if peak_uphill(image, cell) == cell]
+    markers = np.zeros(shape, np.int32)
+    for label, cell in enumerate(peaks, 1):
+        markers[cell] = label
+    np.testing.assert_array_equal(watershed.native(image, markers, floor), flooded(image, markers, floor)[0])
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("rough", [True, False])
+def test_without_some_markers_it_differs_from_flooding_only_at_the_shores_of_filled_basins(seed, rough):
+    """Where a basin has no marker, cells that the flood comes to at their own height may be another's.
+
+    Flooding gives such a cell to the highest neighbour with a label, also where that is in another basin; steepest
+    ascent leaves it with its basin, whose label is that of the highest saddle. Else they differ only where a basin is
+    filled over such a cell, which takes white noise: basins with a marker, and others above their saddles, are equal.
+    """
+    image = distinct((12, 12, 12), seed, rough)
+    rng = np.random.default_rng(seed)
+    markers = np.zeros(image.shape, np.int32)
+    peaks = [cell for cell in np.ndindex(image.shape) if peak_uphill(image, cell) == cell]
+    for label, cell in enumerate(rng.permutation(peaks)[:max(2, len(peaks) // 2)], 1):
+        markers[tuple(cell)] = label
+    expected, through = flooded(image, markers, 0.2)
+    labels = watershed.native(image, markers, 0.2)
+    np.testing.assert_array_equal(labels > 0, expected > 0)
+    differ = [tuple(map(int, cell)) for cell in np.argwhere(labels != expected)]
+    assert len(differ) < (0.15 if rough else 0.03) * (labels > 0).sum()
+    for cell in differ:
+        assert not markers[peak_uphill(image, cell)]
+        assert labels[through[cell]] != expected[through[cell]] and (rough or through[cell] == cell)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("rough", [True, False])
+def test_rolling_a_map_rolls_its_labels(seed, rough):
+    """To the cell, with many peaks unmarked: where no values are equal nothing is left to the numbering."""
+    image = distinct((16, 16, 16), seed, rough)
+    shift = tuple(np.random.default_rng(seed).integers(1, 16, 3))
+    both = []
+    for one in (image, np.roll(image, shift, axis=(0, 1, 2))):
+        markers, smooth = watershed.find_markers(one, 0.0, 0.5, 2)
+        labels = watershed.native(smooth, markers, 0.2)
+        both.append((labels, watershed.join_fragments(smooth, labels, 2.0 if rough else 3.0)))
+    assert 1 < both[0][1].max() < both[0][0].max()
+    for one, other in zip(*both):
+        assert same_partition(np.roll(one, shift, axis=(0, 1, 2)), other)
+
+
+def test_peaks_are_those_of_a_maximum_filter():
+    for separation in (1, 2, 3, 20):
+        image = distinct((18, 18, 18), separation, True)
+        markers, _ = watershed.find_markers(image, 0.0, 0.3, separation)
+        highest = ndimage.maximum_filter(image, 2 * separation + 1, mode="wrap")
+        np.testing.assert_array_equal(markers > 0, (image == highest) & (image >= 0.3))
+        assert markers.max() == (markers > 0).sum()  # none touch
+
+
+def test_well_separated_haloes_are_those_of_scikit_image_wherever_the_faces_are():
+    """Gaussian peaks away from the walls for scikit-image, and rolled onto them for ours."""
+    axes = np.meshgrid(*[np.arange(40)] * 3, indexing="ij")
+    distance = np.zeros((40, 40, 40), np.float32)
+    for centre, width in zip([(10, 10, 10), (10, 28, 12), (28, 12, 26), (26, 28, 28)], (2.0, 3.0, 2.5, 3.5)):
+        offset = sum((axis - at) ** 2 for axis, at in zip(axes, centre))
+        distance = np.maximum(distance, np.exp(-offset / (2 * width**2)).astype(np.float32))
+    markers, _ = watershed.find_markers(distance, 0.0, 0.15, 2)
+    expected = skimage_watershed(-distance, markers, mask=distance > 0.02)
+    assert expected.max() == 4
+    for shift in ((0, 0, 0), (25, 11, 30), (-12, -12, -12)):
+        rolled = np.roll(distance, shift, axis=(0, 1, 2))
+        labels = watershed.native(rolled, watershed.find_markers(rolled, 0.0, 0.15, 2)[0], 0.02)
+        assert same_partition(np.roll(expected, shift, axis=(0, 1, 2)), labels)
+
+
+@pytest.mark.parametrize("shift", [(0, 0, 0), (20, 14, 9)])
+def test_a_perfect_map_comes_back_exactly(shift):
+    """The regression target itself, of haloes that touch, also across the faces of the box."""
+    halo_id = np.full((40, 40, 40), -1, np.int32)
+    axes = np.meshgrid(*[np.arange(40)] * 3, indexing="ij")
+    for label, (centre, size) in enumerate([((10, 10, 10), 8), ((25, 10, 10), 7), ((10, 25, 12), 7), ((20, 20, 28), 9)]):
+        ball = sum((axis - at) ** 2 for axis, at in zip(axes, centre)) < (size + 0.4) ** 2
+        halo_id[ball & (halo_id < 0)] = label
+    assert any((halo_id[:-1] != halo_id[1:]).ravel() & (np.minimum(halo_id[:-1], halo_id[1:]) >= 0).ravel())
+    halo_id = np.roll(halo_id, shift, axis=(0, 1, 2))
+    labels = native(data.distance_map(halo_id), smoothing=0.0, floor=0.0)
+    assert labels.max() == 4 and same_partition(labels, halo_id)
+
+
+def test_saddles_are_the_highest_of_all_pairs_of_cells(monkeypatch):
+    """Against a loop over pairs of cells; small tables are put aside when they are full, and threads share the rows."""
+    monkeypatch.setattr(basins, "FEWEST", 0)
+    monkeypatch.setattr(basins.os, "cpu_count", lambda: 3)
+    image = distinct((14, 14, 14), 0, True)
+    labels = np.random.default_rng(1).integers(0, 200, image.shape, dtype=np.int32)
+    expected = {}
+    for cell in np.ndindex(image.shape):
+        for other in neighbours(cell, image.shape):
+            pair = tuple(sorted((int(labels[cell]), int(labels[other]))))
+            if pair[0] and pair[0] != pair[1]:
+                expected[pair] = max(expected.get(pair, 0), min(image[cell], image[other]))
+    one, other, height = watershed.saddles(image, labels)
+    assert dict(zip(zip(one.tolist(), other.tolist()), height)) == expected
+    assert np.all(np.diff(height) <= 0)
+
+
+def test_threads_do_not_change_the_result(monkeypatch):
+    distance, line = bumps(), Line((1.0, 1000.0), (0.3, 0.9))
+    found = []
+    for cores in (1, 3):
+        monkeypatch.setattr(basins, "FEWEST", 0)
+        monkeypatch.setattr(basins.os, "cpu_count", lambda cores=cores: cores)
+        labels = watershed.join_fragments(distance, native(distance), 0.5)
+        paths = watershed.trajectories(distance, labels)
+        found.append((labels, paths.cell, paths.distance, watershed.cut_sizes(paths, line)))
+    for one, other in zip(*found):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_labels_need_no_memory_beside_the_markers():
+    """A box of 1024^3 cells has 4 GiB of labels: they are written over the markers, and indices have 32 bits."""
+    distance = bumps(n=64)
+    markers, smooth = watershed.find_markers(distance, 0.0, 0.15, 2)
+    expected = watershed.native(smooth, markers, 0.02)
+    tracemalloc.start()
+    labels = watershed.native(smooth, markers, 0.02, out=markers)
+    joined = watershed.join_fragments(smooth, labels, 2.5, out=labels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert joined is labels is markers and labels.dtype == np.int32 and same_partition(labels > 0, expected > 0)
+    assert peak < labels.nbytes
+    paths = watershed.trajectories(distance, labels)
+    assert (paths.cell.dtype, paths.distance.dtype) == (np.int32, np.float32)
+
+
+def test_catalogues_are_those_of_sums_over_the_cells():
+    distance, _ = balls(48, [(12, 12, 12), (32, 14, 12), (30, 34, 30)], [7, 8, 4])
+    paths = watershed.trajectories(distance, native(distance))
+    halo_id = watershed.label_haloes(paths, paths.size, distance.shape, 1)
+    found = watershed.catalogue(halo_id, distance, 96.0, 3.0)
+    for region in regionprops(halo_id + 1, intensity_image=distance):
+        row = region.label - 1
+        assert found["cells"][row] == region.num_pixels and found["mass"][row] == 3 * region.num_pixels
+        assert found["peak"][row] == pytest.approx(region.intensity_max)
+        np.testing.assert_allclose(found["position"][row], 2 * (np.array(region.centroid) + 0.5), atol=0.02)
+
+
+def test_the_watershed_is_compiled_only_when_it_runs():
+    done = subprocess.run([sys.executable, "-c", "import sys, kerasgal.apps.protohalo.watershed, kerasgal.cli\n"
+                           "assert 'numba' not in sys.modules"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("height, count", [(0.1, 0), (0.15, 1), (1.0, 1)])
+def test_a_map_that_is_the_same_everywhere_is_one_peak_or_none(height, count):
+    flat = np.full((12, 12, 12), height, np.float32)
+    labels = native(flat, smoothing=0.0)
+    assert np.all(labels == count)
+    assert not native(np.zeros_like(flat), smoothing=0.0).any()
+
+
+def test_one_peak_has_all_cells_above_the_floor():
+    distance, _ = balls(24, [(1, 22, 12)], [9])
+    np.testing.assert_array_equal(native(distance, smoothing=0.0, floor=0.1) == 1, distance > 0.1)
+
+
+def test_plateaus_belong_to_what_they_touch():
+    """A broad top is one peak, whose shape has several cells of locally largest index, and a terrace is none."""
+    distance = np.zeros((20, 20, 20), np.float32)
+    distance[4:16, 4:16, 9:12] = 0.3
+    distance[6:8, 6:14, 10] = distance[6:14, 6:8, 10] = distance[6:14, 12:14, 10] = 0.8  # a horseshoe
+    for shift in ((0, 0, 0), (10, 10, 10), (7, 13, 3)):
+        labels = native(np.roll(distance, shift, axis=(0, 1, 2)), smoothing=0.0)
+        np.testing.assert_array_equal(labels, np.roll(distance, shift, axis=(0, 1, 2)) > 0.02)
 
 
 @pytest.mark.parametrize("shift", [(20, 20, 20), (3, -11, 17), (1, 0, 0)])
