@@ -1,10 +1,9 @@
 """What the watershed does cell by cell in a periodic box, compiled by Numba.
 
-Importing this imports Numba; the compiled code is kept beside this file, or in the user's cache where that cannot be
-written. Volumes are (n, n, n) and contiguous, maps float32, labels int32. Every function lets go of Python's lock. Those
-that take `first` and `last` work on these layers, or regions, alone, so that threads share the work (`in_threads`) and
-the result is the same however it is shared. None looks farther than one layer of neighbours beyond its own, except
-`follow_pointers`.
+Importing this imports Numba. Volumes are (n, n, n) and contiguous, maps float32, labels int32; `flat` is a label
+volume seen as (n^3,). Every function lets go of Python's lock. Those that take `first` and `last` work on these layers,
+rows or regions alone, so that threads share the work (`in_threads`); the result is the same however it is shared. None
+looks farther than one layer beyond its own, except `follow_pointers` along a pointer.
 """
 
 import os
@@ -13,11 +12,22 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import numpy as np
 
-compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
+FEWEST = 2**21  # cells, below which starting threads does not pay
 
 # What a cell holds before it has a label: where its highest neighbour is, or that none is higher.
 X_BELOW, Y_BELOW, Z_BELOW, X_ABOVE, Y_ABOVE, Z_ABOVE, PEAK = range(-1, -8, -1)
-FEWEST = 2**21  # cells, below which starting threads does not pay
+
+
+def compiled(function):
+    """Compile a function when it is first called, and keep the code for later processes.
+
+    Numba keeps it in `__pycache__` beside this file, or in the user's cache where that cannot be written. Where neither
+    can be, each process compiles anew.
+    """
+    try:
+        return numba.njit(nogil=True, error_model="numpy", cache=True)(function)
+    except RuntimeError:
+        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 def in_threads(kernel, length, *arguments, cells):
@@ -25,7 +35,6 @@ def in_threads(kernel, length, *arguments, cells):
     pieces = min(length, os.cpu_count() or 1)
     if pieces < 2 or cells < FEWEST:
         return [kernel(*arguments, 0, length)]
-    kernel(*arguments, 0, 0)  # compiled, or read from the cache, before threads ask for it
     edges = [length * piece // pieces for piece in range(pieces + 1)]
     with ThreadPoolExecutor(pieces) as pool:
         return list(pool.map(lambda piece: kernel(*arguments, edges[piece], edges[piece + 1]), range(pieces)))

@@ -4,9 +4,9 @@
 
 At `--compare` cells a side our functions stand beside the plain library pipeline: scikit-image's peak_local_max and
 watershed, then a loop over regionprops that cuts region by region. At `--large` ours runs alone, and at `--largest`, if
-it is given. Each runs in a process of its own, whose CPU seconds and peak memory are printed, and whether they hold what
-they are to hold. They count the import of the libraries, but not the compilation of ours, which happens once: the first
-line is what it costs.
+it is given. Each runs in a process of its own, whose CPU seconds and peak memory are printed, and whether they hold
+what they are to hold. They count the import of the libraries, but not the compilation of ours, which happens once: the
+first line is what it costs.
 """
 
 import argparse

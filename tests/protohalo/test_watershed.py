@@ -1,4 +1,6 @@
 import heapq
+import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -190,10 +192,15 @@ def test_well_separated_haloes_are_those_of_scikit_image_wherever_the_faces_are(
 
 @pytest.mark.parametrize("shift", [(0, 0, 0), (20, 14, 9)])
 def test_a_perfect_map_comes_back_exactly(shift):
-    """The regression target itself, of haloes that touch, also across the faces of the box."""
+    """The regression target itself, of haloes that touch, also across the faces of the box.
+
+    Their radii are alike. At the border of one less than some 0.7 times as wide as its neighbour the map is higher than
+    a cell farther inside the neighbour, and some cells of the border go to the wrong side; flooding does the same.
+    """
     halo_id = np.full((40, 40, 40), -1, np.int32)
     axes = np.meshgrid(*[np.arange(40)] * 3, indexing="ij")
-    for label, (centre, size) in enumerate([((10, 10, 10), 8), ((25, 10, 10), 7), ((10, 25, 12), 7), ((20, 20, 28), 9)]):
+    spheres = [((10, 10, 10), 8), ((25, 10, 10), 7), ((10, 25, 12), 7), ((20, 20, 28), 9)]
+    for label, (centre, size) in enumerate(spheres):
         ball = sum((axis - at) ** 2 for axis, at in zip(axes, centre)) < (size + 0.4) ** 2
         halo_id[ball & (halo_id < 0)] = label
     assert any((halo_id[:-1] != halo_id[1:]).ravel() & (np.minimum(halo_id[:-1], halo_id[1:]) >= 0).ravel())
@@ -264,6 +271,25 @@ def test_the_watershed_is_compiled_only_when_it_runs():
     done = subprocess.run([sys.executable, "-c", "import sys, kerasgal.apps.protohalo.watershed, kerasgal.cli\n"
                            "assert 'numba' not in sys.modules"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_where_the_package_cannot_be_written_compiled_code_goes_to_the_users_cache_or_nowhere(writable, tmp_path):
+    """A file stands where the package's `__pycache__` would be, and, to be refused there too, where the home would."""
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__pycache__").touch()
+    shutil.copy(basins.__file__, tmp_path / "package" / "basins.py")
+    home = tmp_path / "home"
+    home.mkdir() if writable else home.touch()
+    program = ("import numpy as np, basins\n"
+               "labels = np.full(3, basins.PEAK, np.int32)\n"
+               "assert basins.number_peaks(labels) == 3 and labels.tolist() == [1, 2, 3]")
+    unset = ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path / "package",
+                          env={**environment, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"})
+    assert done.returncode == 0 and done.stderr == ""
+    assert bool(list(home.rglob("*.nbi"))) == writable
 
 
 @pytest.mark.parametrize("height, count", [(0.1, 0), (0.15, 1), (1.0, 1)])
