@@ -28,7 +28,8 @@ def test_every_help_is_fast_and_imports_no_tensorflow(path):
     program = ("import sys, time\n"
                "from kerasgal.cli import main\n"
                f"main({[*path, '--help']!r}, standalone_mode=False)\n"
-               "heavy = {'tensorflow', 'keras', 'matplotlib', 'scipy', 'skimage', 'astropy', 'numba'} & set(sys.modules)\n"
+               "heavy = {'tensorflow', 'keras', 'matplotlib', 'numba', 'scipy', 'skimage', 'astropy'}\n"
+               "heavy &= set(sys.modules)\n"
                "assert not heavy, heavy\n"
                "assert time.process_time() < 0.5, time.process_time()\n")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

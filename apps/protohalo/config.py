@@ -44,8 +44,8 @@ class TrainConfig(TrainingConfig):
     marker: float = setting(0.15, "Lowest peak of the map that becomes a marker.", minimum=0.0, maximum=1.0,
                             resumable=True)
     separation: int = setting(1, "Fewest cells between markers.", minimum=1, resumable=True)
-    floor: float = setting(0.02, "Value of the map down to which the watershed floods.", minimum=0.0, maximum=1.0,
-                           resumable=True)
+    floor: float = setting(0.02, "Value of the map above which a cell belongs to a region of the watershed.",
+                           minimum=0.0, maximum=1.0, resumable=True)
     depth: float = setting(0.0, "Regions are one halo if the saddle between them lies deeper inside the smaller one "
                                 "than so many cells; 0 joins none, as in the paper.", demo=2.5, minimum=0.0,
                            resumable=True)
