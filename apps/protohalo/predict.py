@@ -33,6 +33,7 @@ def find_trajectories(distance, config):
     labels = watershed.native(smooth, markers, config.floor, out=markers)
     if config.depth:
         labels = watershed.join_fragments(smooth, labels, config.depth, out=labels)
+    del smooth  # as large as the map: memory for the trajectories
     return watershed.trajectories(distance, labels)
 
 
