@@ -238,8 +238,8 @@ def train(build, dataset, validation, config, folder, *, app, data, domain=None,
             fit(state, dataset, validation, strategy, tensorboard)
     if chief:
         provenance.end(state.seconds)
-        # Built anew, outside the strategy: a network of several workers would wait for them in every prediction.
-        return run_folder.load_weights(build(), folder)
+        # A network of several workers would wait for them in every prediction: it is built anew, outside the strategy.
+        return run_folder.load_weights(build() if strategy else model, folder)
     return None
 
 

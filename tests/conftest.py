@@ -1,6 +1,8 @@
 """Shared fixtures: small simulations made once by the command line, and a way to call it in a fresh process."""
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -99,11 +101,76 @@ def spoil():
 
 
 @pytest.fixture(scope="session")
-def boxes(tmp_path_factory):
+def once(tmp_path_factory):
+    """A function that has a folder filled once for all workers of the tests: once(name, fill) returns the folder."""
+    base = tmp_path_factory.getbasetemp()
+    base = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "once"
+    base.mkdir(exist_ok=True)
+
+    def find(name, fill):
+        folder, done = base / name, base / f"{name}.done"
+        with open(base / f"{name}.lock", "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def boxes(once):
     """Three simulations of 32^3 particles in 25 Mpc/h, made by `kerasgal simulate`."""
-    folder = tmp_path_factory.mktemp("boxes")
-    run_kerasgal("simulate", folder / "box.h5", "--particles", 32, "--boxsize", 25, "--realisations", 3, "--seed", 7)
+    folder = once("boxes", lambda folder: run_kerasgal(
+        "simulate", folder / "box.h5", "--particles", 32, "--boxsize", 25, "--realisations", 3, "--seed", 7))
     return [folder / f"box_{number}.h5" for number in range(3)]
+
+
+@pytest.fixture(scope="session")
+def painted(once):
+    """Three simulations of 32^3 particles in 12.5 Mpc/h with painted galaxies."""
+    folder = once("painted", lambda folder: run_kerasgal(
+        "simulate", folder / "box.h5", "--particles", 32, "--boxsize", 12.5, "--realisations", 3, "--seed", 5,
+        "--galaxies"))
+    return [folder / f"box_{number}.h5" for number in range(3)]
+
+
+@pytest.fixture(scope="session")
+def galaxies(once):
+    """A folder with made-up galaxies and their archetypes, real.h5 and archetypes.h5, and unseen_... to test on."""
+    pytest.importorskip("galsim")
+
+    def fill(folder):
+        for prefix, number, seed in (("", 40, 3), ("unseen_", 20, 4)):
+            real = folder / f"{prefix}real.h5"
+            said = invoke_kerasgal("morph", "simulate", real, "--number", number, "--seed", seed).stdout
+            assert f"{number} made-up galaxies" in said
+            invoke_kerasgal("morph", "archetypes", folder / f"{prefix}archetypes.h5", "--table", real)
+
+    return once("galaxies", fill)
+
+
+@pytest.fixture(scope="session")
+def trained(request, once):
+    """A function from an app to the run folder of its recipe in harness.py, trained once by its command.
+
+    What the command printed stands beside it, in said.txt.
+    """
+    import harness
+
+    def find(app):
+        data = request.getfixturevalue(harness.RECIPES[app].data)
+
+        def fill(folder):
+            command = [*app.split(), "train", *harness.arguments(app, data), "--run", folder / "run"]
+            (folder / "said.txt").write_text(invoke_kerasgal(*command).stdout, encoding="utf-8")
+
+        return once(app.replace(" ", "_"), fill) / "run"
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -19,27 +19,31 @@ SIDE = 16  # cells of the inputs where a network leaves them free
 
 @dataclasses.dataclass
 class Recipe:
-    """How to train an app on little: its data, of the fixtures' names, its settings, and variants of its networks."""
+    """How to train an app on little: settings, the fixture of its data, variants of its networks, options of export."""
 
     settings: dict
-    data: str = "galaxy_boxes"
+    data: str = "boxes"
     variants: tuple = ({},)
+    export: dict = dataclasses.field(default_factory=dict)
 
 
 RECIPES = {
-    "protohalo": Recipe({"minimum": 20, "patch": 16, "margin": 4, "levels": 1, "filters": 4}),
-    "halomass": Recipe({"low": 11.5, "samples": 200, "validation_samples": 40, "patch": 9, "convolutions": 3,
-                        "filters": 2, "dense": 8, "batch": 20},
-                       variants=({}, {"input": "averaged"}, {"padding": "none"}, {"likelihood": "student_t"})),
-    "cascade": Recipe({"cell": 0.78125, "patch": 16, "filters": 4},
-                      variants=({}, {"classifier": "r2unet", "scaling": "asinh"})),
-    "cascade diffusion": Recipe({"patch": 16, "levels": 1, "filters": 8, "norm_groups": 4},
-                                variants=({}, {"dimensions": 3, "patch": 8},
-                                          {"attention": True, "schedule": "learned"})),
-    "morph": Recipe({"filters": 8, "mixtures": 2, "crop": 64, "size": 16, "batch": 8, "rotate": False},
-                    data="galaxies"),
+    "protohalo": Recipe({"minimum": 20, "patch": 16, "stride": 4, "margin": 4, "levels": 1, "filters": 8, "batch": 4,
+                         "epochs": 2, "steps_per_epoch": 80}),
+    "halomass": Recipe({"low": 11.9, "high": 13.8, "samples": 400, "validation_samples": 60, "patch": 7,
+                        "convolutions": 3, "filters": 3, "dense": 12, "batch": 20, "padding": "none", "epochs": 1,
+                        "steps_per_epoch": 20},
+                       variants=({}, {"padding": "same", "patch": 9}, {"input": "averaged", "padding": "same"},
+                                 {"likelihood": "student_t"})),
+    "cascade": Recipe({"patch": 16, "filters": 2, "recurrences": 1, "batch": 4, "epochs": 1, "steps_per_epoch": 3},
+                      data="painted", variants=({}, {"classifier": "r2unet", "scaling": "asinh", "filters": 4})),
+    "cascade diffusion": Recipe({"cell": 0.390625, "patch": 16, "depth": 8, "filters": 4, "levels": 1, "norm_groups": 0,
+                                 "batch": 4, "epochs": 1, "steps_per_epoch": 3}, data="painted",
+                                variants=({"filters": 8, "norm_groups": 4}, {"dimensions": 3, "patch": 8},
+                                          {"attention": True, "schedule": "learned"}), export={"steps": 2}),
+    "morph": Recipe({"crop": 64, "size": 8, "filters": 4, "mixtures": 2, "batch": 8, "epochs": 1, "steps_per_epoch": 3},
+                    data="galaxies", variants=({"filters": 8, "size": 16},)),
 }
-TRAINING = {"preset": "demo", "epochs": 1, "steps_per_epoch": 2}
 
 
 def apps():
@@ -97,11 +101,28 @@ def in_another_process(program, *arguments, backend="tensorflow"):
 
 
 def sources(app, data):
-    """What `Run.train` takes first, of data of the recipe: boxes, or images and archetypes."""
-    return data if isinstance(data, dict) else {"training": data}
+    """What `Run.train` takes first, of the data of a recipe: a box and one to validate on, or images and archetypes."""
+    if app == "morph":
+        return {"training": [data / "real.h5"], "archetypes": [data / "archetypes.h5"]}
+    return {"training": data[:1], "validation": data[1:2]}
 
 
-def train(app, data, folder, **settings):
-    """Train an app by its recipe, a step or two."""
-    return registry.run_class(app).train(run=folder, **sources(app, data),
-                                         **{**TRAINING, **RECIPES[app].settings, **settings})
+def arguments(app, data):
+    """The same as arguments of the command, with the settings of the recipe."""
+    given = {name: places[0] for name, places in sources(app, data).items()}
+    words = [given.pop("training")]
+    for name, place in given.items():
+        words += [f"--{name}", place]
+    return words + flags(app)
+
+
+def flags(app):
+    """The settings of a recipe as flags."""
+    return [word for name, value in {"preset": "demo", **RECIPES[app].settings}.items()
+            for word in (f"--{name.replace('_', '-')}", value)]
+
+
+def train(app, data, folder, **options):
+    """Train an app by its recipe from Python."""
+    options = {**sources(app, data), "preset": "demo", **RECIPES[app].settings, **options}
+    return registry.run_class(app).train(run=folder, **options)

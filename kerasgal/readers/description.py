@@ -31,10 +31,10 @@ def describe(path):
     -------
     dict
         `path`, `format` and `kind` ("snapshot", "catalogue", "table of members", "table of parameters", "field",
-        "arrays", "table" or "not read") in words; `convert`, the line of the command that uses it, None where it cannot be; and
-        of what is known `files`, `particles` {type in words: number}, `boxsize` [Mpc/h, or in the file's own unit, as
-        `length_unit` says], `redshift`, `cosmology` {name: value}, `haloes`, `galaxies`, `rows`, `columns`, `shape`,
-        and `missing`, the arguments of `convert` that say what the file does not.
+        "arrays", "table" or "not read") in words; `convert`, the line of the command that uses it, None where it
+        cannot be; and of what is known `files`, `particles` {type in words: number}, `boxsize` [Mpc/h, or in the
+        file's own unit, as `length_unit` says], `redshift`, `cosmology` {name: value}, `haloes`, `galaxies`, `rows`,
+        `columns`, `shape`, and `missing`, the arguments of `convert` that say what the file does not.
 
     Raises
     ------

@@ -58,8 +58,8 @@ def memory(n=128, patch=75, batch=1, boxes=8):
     stream = iter(patches(volumes, [tiles(n, 3)] * boxes, patch, batch, seed=0, symmetries="rotations"))
     for _ in range(20):
         next(stream)
-    print(f"patches of {patch}^3 from {boxes} boxes of {n}^3: {1 + (resident() - before) / data:.2f} times the memory of "
-          "the fields")
+    times = 1 + (resident() - before) / data
+    print(f"patches of {patch}^3 from {boxes} boxes of {n}^3: {times:.2f} times the memory of the fields")
 
 
 def against_training(steps=30):

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import h5py
+import harness
 import numpy as np
 import pytest
 
@@ -12,15 +13,14 @@ from kerasgal.apps.cascade import data, evaluate, predict
 from kerasgal.apps.cascade.figures import TRUTH
 from kerasgal.simulation import Simulation
 
-TINY = ["--preset", "demo", "--patch", "16", "--filters", "2", "--recurrences", "1", "--batch", "4", "--epochs", "1",
-        "--steps-per-epoch", "3"]
+TINY = harness.flags("cascade")
 
 
 @pytest.fixture(scope="module")
-def run(painted, tmp_path_factory, invoke):
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    said = invoke("cascade", "train", painted[0], painted[1], *TINY, "--run", folder).stdout
-    for words in ("phase 1", "phase 2", "validating on", str(folder)):
+def run(trained):
+    folder = trained("cascade")
+    said = (folder.parent / "said.txt").read_text()
+    for words in ("phase 1", "phase 2", str(folder)):
         assert words in said
     return folder
 

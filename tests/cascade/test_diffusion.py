@@ -389,3 +389,14 @@ def test_spectra_and_correlations_are_those_of_known_fields():
     assert abs(r[SHUFFLED].mean()) < 0.1 < r[RUN].mean()
     found = evaluate.occupation([item], HALO_MODEL)
     assert found["recall"] == found["precision"] == found["accuracy"] == 1
+
+
+def test_draws_without_a_galaxy_can_be_drawn(tmp_path):
+    """A run of which nothing comes out still has its figure, with empty lines."""
+    from kerasgal.apps.cascade.diffusion import figures
+
+    k, nothing = np.geomspace(0.1, 5, 6), {"power": [0.0] * 6, "galaxies": 0, "value": 0.3}
+    with np.errstate(invalid="ignore"):
+        drawing = figures.response(k, {"Om0": {"low": nothing, "high": nothing}})
+    drawing.savefig(tmp_path / "response.png")
+    assert (tmp_path / "response.png").stat().st_size > 1000

@@ -4,14 +4,14 @@ import json
 import shutil
 
 import h5py
+import harness
 import numpy as np
 import pytest
 
 import kerasgal as kg
 from kerasgal.apps.cascade.diffusion import data, sample
 
-TINY = ["--preset", "demo", "--cell", "0.390625", "--patch", "16", "--depth", "8", "--filters", "4", "--levels", "1",
-        "--norm-groups", "0", "--batch", "4", "--epochs", "1", "--steps-per-epoch", "3"]
+TINY = harness.flags("cascade diffusion")
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +114,12 @@ def test_boxes_are_trained_on_and_drawn_from(painted, tmp_path, invoke):
     folder = tmp_path / "run"
     invoke("cascade", "diffusion", "train", painted[0], *TINY, "--dimensions", 3, "--parameters", "Om0,sigma8",
            "--run", folder)
-    said = invoke("cascade", "diffusion", "predict", folder, painted[2], "--draws", 2, "--steps", 2, "--output",
-                  tmp_path / "out.h5").stdout
+    said = invoke("cascade", "diffusion", "predict", folder, painted[2], "--draws", 2, "--steps", 2, "--tile", 64,
+                  "--output", tmp_path / "out.h5").stdout
     assert "2 draws for a box of 32^3 cells" in said
     with h5py.File(tmp_path / "out.h5") as file:
         assert file["count"].shape == (2, 32, 32, 32) and "axis" not in file.attrs
-    invoke("cascade", "diffusion", "evaluate", folder, painted[2], "--draws", 2, "--steps", 2,
+    invoke("cascade", "diffusion", "evaluate", folder, painted[2], "--draws", 2, "--steps", 1, "--tile", 64,
            "--output", tmp_path / "evaluation")
     assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["maps"] == 1
 

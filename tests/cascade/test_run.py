@@ -4,6 +4,7 @@ import json
 import shutil
 
 import h5py
+import harness
 import numpy as np
 import pytest
 from astropy.table import Table
@@ -14,20 +15,17 @@ from kerasgal.errors import DomainError, RunError, SettingError, UnseenError
 from kerasgal.grid import density_contrast
 from kerasgal.tables import unit
 
-TINY = {"preset": "demo", "patch": 16, "filters": 2, "recurrences": 1, "batch": 4, "epochs": 1, "steps_per_epoch": 3}
-TINY_DIFFUSION = {"preset": "demo", "cell": 0.390625, "patch": 16, "depth": 8, "filters": 4, "levels": 1,
-                  "norm_groups": 0, "batch": 4, "epochs": 1, "steps_per_epoch": 3}
+TINY = {"preset": "demo", **harness.RECIPES["cascade"].settings}
 
 
 @pytest.fixture(scope="module")
-def cascade(painted, tmp_path_factory):
-    return kg.train("cascade", painted[0], painted[1], run=str(tmp_path_factory.mktemp("python") / "run"), **TINY)
+def cascade(trained):
+    return kg.load(trained("cascade"))
 
 
 @pytest.fixture(scope="module")
-def diffusion(painted, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("python") / "drawn"
-    return kg.train("cascade diffusion", painted[:2], run=folder, **TINY_DIFFUSION)
+def diffusion(trained):
+    return kg.load(trained("cascade diffusion"))
 
 
 def contrast(path):
@@ -105,8 +103,8 @@ def test_a_diffusion_from_training_to_export(diffusion, cascade, painted, tmp_pa
         assert file.attrs["axis"] == "z" and file.attrs["sampler"] == "deterministic"
     assert len(draws.plot().axes) == 2
     judged = run.evaluate([painted[2]], regressor=cascade.folder, draws=2, steps=1, maps=1)
-    assert "undefined" in repr(judged) or judged["runs"]["drawn"]["galaxies"] > 0  # this short a training draws few
-    assert list(judged["runs"]) == ["drawn"] and set(judged.figures()) == {"draws", "power_spectrum", "ranks"}
+    assert "undefined" in repr(judged) or judged["runs"]["run"]["galaxies"] > 0  # this short a training draws few
+    assert list(judged["runs"]) == ["run"] and set(judged.figures()) == {"draws", "power_spectrum", "ranks"}
     assert run.export(tmp_path / "served", steps=2) == tmp_path / "served"
     for wrong in ({"steps": 0}, {"draws": 1.5}, {"sampler": "quick"}, {"axis": "xy"}, {"parameters": {"Om0": 0.3}}):
         with pytest.raises(SettingError):

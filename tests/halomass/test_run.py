@@ -5,6 +5,7 @@ import shutil
 
 import astropy.units as u
 import h5py
+import harness
 import numpy as np
 import pytest
 from astropy.cosmology.units import littleh
@@ -14,14 +15,12 @@ import kerasgal as kg
 from kerasgal.apps.halomass.run import HaloMass
 from kerasgal.errors import DataError, DomainError, SettingError, UnseenError
 
-TINY = {"preset": "demo", "low": 11.9, "high": 13.8, "samples": 400, "validation_samples": 60, "patch": 7,
-        "convolutions": 3, "filters": 3, "dense": 12, "batch": 20, "epochs": 1, "steps_per_epoch": 20}
+TINY = {"preset": "demo", **harness.RECIPES["halomass"].settings, "padding": "same"}
 
 
 @pytest.fixture(scope="module")
-def run(boxes, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    return kg.train("halomass", boxes[:1], boxes[1:2], run=folder, padding="none", **TINY)
+def run(trained):
+    return kg.load(trained("halomass"))
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,10 @@ import json
 import shutil
 
 import h5py
+import harness
 import numpy as np
 import pytest
+import tensorflow as tf
 from astropy.io import fits
 from astropy.table import Table
 from skimage.io import imsave
@@ -19,34 +21,13 @@ from kerasgal.readers import images as readers
 
 pytest.importorskip("galsim")
 
-TINY = ["--preset", "demo", "--crop", "64", "--size", "8", "--filters", "4", "--mixtures", "2", "--batch", "8",
-        "--epochs", "1", "--steps-per-epoch", "3"]
+TINY = harness.flags("morph")
 
 
 @pytest.fixture(scope="module")
-def galaxies(tmp_path_factory, invoke):
-    folder = tmp_path_factory.mktemp("galaxies")
-    said = invoke("morph", "simulate", folder / "real.h5", "--number", 40, "--seed", 3).stdout
-    assert "40 made-up galaxies" in said
-    invoke("morph", "archetypes", folder / "archetypes.h5", "--table", folder / "real.h5")
-    assert "40 of 128 x 128 pixels" in invoke("info", folder / "archetypes.h5").stdout
-    return folder
-
-
-@pytest.fixture(scope="module")
-def unseen(tmp_path_factory, invoke):
-    """Galaxies and archetypes that no run was trained on."""
-    folder = tmp_path_factory.mktemp("unseen")
-    invoke("morph", "simulate", folder / "real.h5", "--number", 20, "--seed", 4)
-    invoke("morph", "archetypes", folder / "archetypes.h5", "--table", folder / "real.h5")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def run(galaxies, tmp_path_factory, invoke):
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    said = invoke("morph", "train", "--images", galaxies / "real.h5", "--archetypes", galaxies / "archetypes.h5", *TINY,
-                  "--run", folder).stdout
+def run(trained):
+    folder = trained("morph")
+    said = (folder.parent / "said.txt").read_text()
     assert "36 training images, 4 validation images" in said and "network of archetype images" in said
     return folder
 
@@ -169,9 +150,9 @@ def test_no_more_than_a_batch_is_held(run, galaxies):
         assert len(read) == 8 * (number + 1) and len(rows) == 8
 
 
-def test_evaluate_compares_sets(run, unseen, tmp_path, invoke):
-    said = invoke("morph", "evaluate", run, f"observed={unseen / 'real.h5'}", f"smooth={unseen / 'archetypes.h5'}",
-                  "--output", tmp_path / "evaluation").stdout
+def test_evaluate_compares_sets(run, galaxies, tmp_path, invoke):
+    said = invoke("morph", "evaluate", run, f"observed={galaxies / 'unseen_real.h5'}",
+                  f"smooth={galaxies / 'unseen_archetypes.h5'}", "--output", tmp_path / "evaluation").stdout
     assert "median LLR" in said and "noise added to the sky" in said
     result = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
     assert result["reference"] == "observed" and 0 <= result["sets"]["smooth"]["area_under_curve"] <= 1
@@ -207,7 +188,16 @@ def test_what_is_exported_is_both_networks_likelihoods(run, galaxies):
     np.testing.assert_allclose(served(images), np.stack(score.likelihood_maps(trained, images), axis=-1), atol=1e-4)
 
 
-def test_a_run_resumes_from_its_folder_alone(galaxies, tmp_path, invoke):
+@pytest.fixture
+def eager():
+    """TensorFlow without graphs: of networks this deep a few steps are sooner done than compiled."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
+def test_a_run_resumes_from_its_folder_alone(galaxies, tmp_path, invoke, eager):
     folder = tmp_path / "run"
     invoke("morph", "train", "--images", galaxies / "real.h5", *TINY, "--run", folder)
     done = invoke("morph", "score", "--run", folder, "--images", galaxies / "real.h5", check=False)

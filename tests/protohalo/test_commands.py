@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 import h5py
+import harness
 import numpy as np
 import pytest
 from astropy.table import Table
@@ -14,15 +15,14 @@ from skimage.segmentation import relabel_sequential
 
 from kerasgal.simulation import Simulation
 
-TINY = ["--preset", "demo", "--minimum", "20", "--patch", "16", "--stride", "4", "--margin", "4", "--levels", "1",
-        "--filters", "8", "--epochs", "2", "--steps-per-epoch", "80", "--batch", "4"]
+TINY = harness.flags("protohalo")
 
 
 @pytest.fixture(scope="module")
-def run(boxes, tmp_path_factory, invoke):
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    said = invoke("protohalo", "train", boxes[0], boxes[1], *TINY, "--run", folder).stdout
-    assert "validating on" in said and str(folder) in said
+def run(trained):
+    folder = trained("protohalo")
+    said = (folder.parent / "said.txt").read_text()
+    assert "epoch 2/2" in said and str(folder) in said
     return folder
 
 

@@ -5,24 +5,24 @@ import logging
 import shutil
 
 import h5py
+import harness
 import numpy as np
 import pytest
 
 import kerasgal as kg
 from kerasgal.simulation import Simulation, write
 
-TINY = {"preset": "demo", "minimum": 20, "patch": 16, "stride": 4, "margin": 4, "levels": 1, "filters": 8, "epochs": 2,
-        "steps_per_epoch": 80, "batch": 4}
+TINY = {"preset": "demo", **harness.RECIPES["protohalo"].settings}
 
 
 @pytest.fixture(scope="module")
-def trained(boxes, tmp_path_factory):
-    return kg.train("protohalo", boxes[:2], run=str(tmp_path_factory.mktemp("runs") / "run"), **TINY)
+def run(trained):
+    return kg.load(trained("protohalo"))
 
 
-def test_a_notebook_trains_predicts_and_evaluates(trained, boxes, tmp_path):
-    run = kg.load(str(trained.folder))
-    assert isinstance(run, kg.Protohalo) and run.config == trained.config and run.history[0]["epoch"] == 1
+def test_a_notebook_loads_predicts_and_evaluates(trained, boxes, tmp_path):
+    run = kg.load(str(trained("protohalo")))
+    assert isinstance(run, kg.Protohalo) and run.history[0]["epoch"] == 1
     assert len(repr(run).splitlines()) == 3 and "cells of 0.7812 Mpc/h" in repr(run)
     with Simulation(boxes[2]) as box:
         haloes = run.predict(box)
@@ -75,27 +75,27 @@ def noise(mean=0.0):
     (noise(), {"boxsize": 25, "watershed": "deep"}, "watershed='deep': accepted are adaptive, native"),
     (None, {}, "expected a path, a Simulation or an array, received None"),
 ])
-def test_arrays_that_cannot_be_right_are_refused(trained, delta, options, message):
+def test_arrays_that_cannot_be_right_are_refused(run, delta, options, message):
     with pytest.raises(kg.DataError, match=message):
-        trained.predict(delta, **options)
+        run.predict(delta, **options)
 
 
-def test_a_box_of_other_cells_is_refused_and_nothing_is_written(trained, tmp_path, invoke):
+def test_a_box_of_other_cells_is_refused_and_nothing_is_written(run, tmp_path, invoke):
     kg.simulate(tmp_path / "wide.h5", particles=16, boxsize=25, seed=3).close()
     output = tmp_path / "out.h5"
     for verb in ("predict", "evaluate"):
-        done = invoke("protohalo", verb, trained.folder, tmp_path / "wide.h5", "--output", output, check=False)
+        done = invoke("protohalo", verb, run.folder, tmp_path / "wide.h5", "--output", output, check=False)
         assert done.returncode == 1 and not output.exists()
         line, = done.stderr.strip().splitlines()
         assert "has cells of 1.562 Mpc/h, and the run was trained on cells of 0.7812 Mpc/h" in line
         assert "--outside-domain" in line
-    done = invoke("protohalo", "predict", trained.folder, tmp_path / "wide.h5", "--output", output, "--outside-domain")
+    done = invoke("protohalo", "predict", run.folder, tmp_path / "wide.h5", "--output", output, "--outside-domain")
     assert "warning: outside the domain of the run" in done.stderr
     with h5py.File(output) as file:
         assert "cells of 1.562 Mpc/h" in file.attrs["notes"]
 
 
-def test_another_redshift_is_refused_and_another_cosmology_noted(trained, boxes, tmp_path, caplog):
+def test_another_redshift_is_refused_and_another_cosmology_noted(run, boxes, tmp_path, caplog):
     for name, change in (("early", {"redshift_final": 1.0}), ("other", {})):
         with Simulation(boxes[2]) as box:
             cosmology = kg.Cosmology(Om0=0.2) if name == "other" else box.cosmology
@@ -103,42 +103,42 @@ def test_another_redshift_is_refused_and_another_cosmology_noted(trained, boxes,
                   **{"redshift_initial": 19, "redshift_final": 0, "particle_mass": box.particle_mass, **change},
                   datasets={"initial/delta": box.delta()})
     with pytest.raises(kg.DomainError, match="has redshift 1, and the run was trained on redshift 0"):
-        trained.predict(tmp_path / "early.h5")
+        run.predict(tmp_path / "early.h5")
     with caplog.at_level(logging.WARNING):
-        notes = trained.predict(tmp_path / "other.h5").notes
+        notes = run.predict(tmp_path / "other.h5").notes
     assert "has Om0 = 0.2, and the run was trained on Om0 = 0.3111" in notes[0] and caplog.messages == notes
 
 
-def test_a_run_folder_of_version_1_loads_and_says_that_it_has_no_domain(trained, boxes, tmp_path, caplog):
+def test_a_run_folder_of_version_1_loads_and_says_that_it_has_no_domain(run, boxes, tmp_path, caplog):
     old = tmp_path / "old"
-    shutil.copytree(trained.folder, old)
+    shutil.copytree(run.folder, old)
     (old / "domain.json").unlink()
     stored = json.loads((old / "config.json").read_text())
     del stored["version"]
     for name in ("decay_factor", "decay_epochs", "averaging", "accumulation"):
         del stored["config"][name]
     (old / "config.json").write_text(json.dumps(stored))
-    run = kg.load(old)
-    assert run.config == trained.config
+    again = kg.load(old)
+    assert again.config == run.config
     with caplog.at_level(logging.WARNING):
-        haloes = [run.predict(boxes[2]) for _ in range(2)]
+        haloes = [again.predict(boxes[2]) for _ in range(2)]
     assert len(caplog.messages) == 1 and "does not say what it was trained on" in caplog.messages[0]
-    np.testing.assert_array_equal(haloes[0].halo_id, trained.predict(boxes[2]).halo_id)
+    np.testing.assert_array_equal(haloes[0].halo_id, run.predict(boxes[2]).halo_id)
 
 
-def test_several_boxes_are_predicted_in_one_command_and_one_that_fails_does_not_stop_it(trained, boxes, tmp_path,
+def test_several_boxes_are_predicted_in_one_command_and_one_that_fails_does_not_stop_it(run, boxes, tmp_path,
                                                                                          invoke):
     (tmp_path / "bad.h5").write_text("no")
-    done = invoke("protohalo", "predict", trained.folder, boxes[2], tmp_path / "bad.h5", boxes[1], "--output",
+    done = invoke("protohalo", "predict", run.folder, boxes[2], tmp_path / "bad.h5", boxes[1], "--output",
                   tmp_path / "out", check=False)
     assert done.returncode == 1 and "1 of 3 inputs failed" in done.stderr and "is not an HDF5 file" in done.stderr
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["box_1_protohalo.h5", "box_2_protohalo.h5"]
 
 
-def test_old_spellings_work_and_say_the_new_one(trained, boxes, tmp_path, invoke):
-    done = invoke("protohalo", "predict", trained.folder, boxes[2], "--halo", 8, "--output", tmp_path / "a.h5")
+def test_old_spellings_work_and_say_the_new_one(run, boxes, tmp_path, invoke):
+    done = invoke("protohalo", "predict", run.folder, boxes[2], "--halo", 8, "--output", tmp_path / "a.h5")
     assert "--halo is an old spelling: write --context" in done.stderr
-    done = invoke("protohalo", "evaluate", trained.folder, "--simulation", boxes[2], "--output", tmp_path / "b")
-    assert f"write main protohalo evaluate {trained.folder} {boxes[2]}" in done.stderr
-    done = invoke("protohalo", "export", trained.folder, tmp_path / "c")
+    done = invoke("protohalo", "evaluate", run.folder, "--simulation", boxes[2], "--output", tmp_path / "b")
+    assert f"write main protohalo evaluate {run.folder} {boxes[2]}" in done.stderr
+    done = invoke("protohalo", "export", run.folder, tmp_path / "c")
     assert f"write --output {tmp_path / 'c'}" in done.stderr and (tmp_path / "c" / "kerasgal.json").exists()

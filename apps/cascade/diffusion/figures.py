@@ -68,9 +68,10 @@ def spectra(k, mean, run, scatter, correlation):
     for key, values in correlation.items():
         right.plot(k, values, color=colour(key), label=label(key))
     left.set(xlabel="k [h/Mpc]", ylabel="P(k), shot noise included")
-    middle.set(xlabel="k [h/Mpc]", ylabel="ratio to the truth", ylim=(0, 2), xscale="log")
+    middle.set(xlabel="k [h/Mpc]", ylabel="ratio to the truth", ylim=(0, 2), xscale="log", xlim=(k[0], k[-1]))
     middle.axhspan(0.75, 1.25, color="0.93", zorder=0)
-    right.set(xlabel="k [h/Mpc]", ylabel="correlation with the truth, r(k)", ylim=(-0.2, 1.02), xscale="log")
+    right.set(xlabel="k [h/Mpc]", ylabel="correlation with the truth, r(k)", ylim=(-0.2, 1.02), xscale="log",
+              xlim=(k[0], k[-1]))
     for axis in (left, middle, right):
         axis.xaxis.set_minor_formatter("")
     for axis in (left, right):
@@ -99,7 +100,7 @@ def study(result):
         for number, row in enumerate(result[sampler]):
             axis.plot(k, row["power"] / longest, label=f"{row['steps']} steps", color=f"C{number}")
         axis.set(title=sampler, xlabel="k [h/Mpc]", ylabel="P(k) / P(k) of the longest ancestral", ylim=(0, 2),
-                 xscale="log")
+                 xscale="log", xlim=(k[0], k[-1]))
         axis.axhspan(0.9, 1.1, color="0.93", zorder=0)
         axis.xaxis.set_minor_formatter("")
         others = [row for row in result[sampler] if row["residual"] > 0]  # all but the longest
@@ -121,7 +122,8 @@ def response(k, result):
                   label=f"{name} {low['value']:.3g} to {high['value']:.3g}: galaxies x "
                         f"{high['galaxies'] / max(low['galaxies'], 1):.3g}")
     axis.axhline(1, color="0.6", linewidth=0.8)
-    axis.set(xlabel="k [h/Mpc]", ylabel="P(k), high over low", xscale="log")
+    # Draws without a galaxy have no ratio, and an axis without data no limits that a logarithm could take.
+    axis.set(xlabel="k [h/Mpc]", ylabel="P(k), high over low", xscale="log", xlim=(k[0], k[-1]))
     axis.xaxis.set_minor_formatter("")
     axis.legend(frameon=False, fontsize=8)
     return drawing
