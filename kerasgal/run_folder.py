@@ -408,7 +408,7 @@ class Provenance:
     """provenance.json: what one needs to know to make a run again, with one entry per session that trained it."""
 
     def __init__(self, folder, config, data, model, init=None):
-        libraries = ("tensorflow", "keras", "numpy", "scipy", "scikit-image", "edt", "h5py")
+        libraries = ("tensorflow", "keras", "numpy", "numba", "scipy", "scikit-image", "edt", "h5py")
         self.path = Path(folder) / PROVENANCE
         before = read_json(self.path)
         session = {
