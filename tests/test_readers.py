@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from kerasgal.cli import main
 from kerasgal.errors import DataError
-from kerasgal.readers import base
+from kerasgal.readers import base, yt
 from kerasgal.readers.convert import write as convert
 from kerasgal.readers.lagrangian import lagrangian_order, linear_density
 from kerasgal.simulation import Simulation
@@ -593,8 +593,9 @@ def test_error(tmp_path, name):
     damage(tmp_path)
     with pytest.raises(DataError) as error:
         convert(tmp_path / "run.h5", **files)
-    assert str(error.value) == message.format(folder=tmp_path, snapshots=base.accepted("snapshot"),
-                                              groups=base.accepted("groups"))
+    # Of a file that nobody knows the line also says, where yt is not installed, that yt may read it.
+    said = str(error.value).removesuffix(f"; {yt.INSTALL}")
+    assert said == message.format(folder=tmp_path, snapshots=base.accepted("snapshot"), groups=base.accepted("groups"))
     assert not (tmp_path / "run.h5").exists()
 
 
