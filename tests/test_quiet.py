@@ -63,4 +63,4 @@ def test_memory_that_is_freed_is_there_for_what_comes_next():
     small_pages = {**os.environ, "NUMPY_MADVISE_HUGEPAGE": "0"}
     plain, kept = (int(subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True,
                                       env=small_pages).stdout) for words in ([], ["x"]))
-    assert kept < 100 < 4 * 2**27 // 2**14 < plain
+    assert kept < plain / 10
