@@ -6,10 +6,11 @@ rearranged: the loops round as the same arithmetic by NumPy and SciPy does.
 """
 
 import numpy as np
-from numba import njit
+
+from kerasgal.compiled import compiled, root
 
 
-@njit(cache=True)
+@compiled
 def _surround(x, cells, half, n):
     """The two cells along an axis of `n` whose centres surround x, and x's shares of them; half: 0.5, of x's type."""
     scaled = x * cells - half
@@ -23,7 +24,7 @@ def _surround(x, cells, half, n):
     return np.uint64(lower), np.uint64(upper), np.float32(1) - share, share
 
 
-@njit(cache=True)
+@compiled
 def deposit(position, cells, half, weight, total):
     """Add particles (p, 3) of weight (p,) to `total`, (n, n, n), both float32.
 
@@ -48,7 +49,7 @@ def deposit(position, cells, half, weight, total):
         flat[row + z1] += share * share_z1 * weight[particle]
 
 
-@njit(cache=True)
+@compiled
 def read_out(field, factor, position, cells, half, value, channel):
     """Interpolate factor * field, (n, n, n) float32, to particles (p, 3): into column `channel` of `value`."""
     n, side, flat = len(field), np.uint64(len(field)), field.reshape(-1)
@@ -71,7 +72,7 @@ def read_out(field, factor, position, cells, half, value, channel):
         value[particle, channel] = total
 
 
-@njit(cache=True, error_model="numpy")  # the first mode is divided by zero on the way
+@compiled  # the first mode is divided by zero on the way
 def solve_poisson(modes, kx, ky, kz, sharpen):
     """Divide by -k^2 and multiply by the factors `sharpen` of each axis, (n,), all float32.
 
@@ -87,21 +88,21 @@ def solve_poisson(modes, kx, ky, kz, sharpen):
     modes[0, 0, 0] = modes[0, 0, 1] = 0  # no force from the mean density
 
 
-@njit(cache=True)
+@compiled
 def drift(position, s1, s2, residual, first, second, third):
     """position += first * s1 + second * s2, then += third * residual; flat arrays, all float32."""
     for i in range(len(position)):
         position[i] = position[i] + (first * s1[i] + second * s2[i]) + third * residual[i]
 
 
-@njit(cache=True)
+@compiled
 def kick(residual, force, s1, s2, first, second, third):
     """residual += third * (force - (first * s1 + second * s2)); flat arrays, all float32."""
     for i in range(len(residual)):
         residual[i] += third * (force[i] - (first * s1[i] + second * s2[i]))
 
 
-@njit(cache=True)
+@compiled
 def counting_sort(key, order, start, result):
     """Write the numbers `order`, (p,), into `result` in the order of key[order]; equal ones keep their order.
 
@@ -113,16 +114,7 @@ def counting_sort(key, order, start, result):
         start[key[particle]] += 1
 
 
-@njit(cache=True)
-def _root(parent, i):
-    """The root of i's tree; every second link on the way is shortened."""
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = parent[i]
-    return i
-
-
-@njit(cache=True)
+@compiled
 def _distance(x, boxsize):
     """The length of a difference along an axis that is periodic."""
     if x > boxsize / 2:
@@ -132,16 +124,16 @@ def _distance(x, boxsize):
     return x
 
 
-@njit(cache=True)
+@compiled
 def _link(position, i, start, end, boxsize, square, parent):
     """Join the tree of particle i with those of its friends among the particles from `start` to `end`."""
-    one = _root(parent, i)
+    one = root(parent, i)
     for j in range(start, end):
         x = _distance(position[i, 0] - position[j, 0], boxsize)
         y = _distance(position[i, 1] - position[j, 1], boxsize)
         z = _distance(position[i, 2] - position[j, 2], boxsize)
         if x * x + y * y + z * z <= square:
-            other = _root(parent, j)
+            other = root(parent, j)
             if one < other:
                 parent[other] = one
             else:
@@ -149,7 +141,7 @@ def _link(position, i, start, end, boxsize, square, parent):
                 one = other
 
 
-@njit(cache=True)
+@compiled
 def _cell(height, start, end, wanted):
     """Where the particles of cell `wanted` of a column stand: `height` is in order from `start` to `end`."""
     stop = end
@@ -164,7 +156,7 @@ def _cell(height, start, end, wanted):
     return start, stop
 
 
-@njit(cache=True)
+@compiled
 def friends(position, column, height, first, cells, boxsize, length, parent):
     """Group particles with their friends, friends of friends and so on: particles of a group get one `parent`, (p,).
 
@@ -191,4 +183,4 @@ def friends(position, column, height, first, cells, boxsize, length, parent):
                 _link(position, i, low, high, boxsize, square, parent)
         start = end
     for i in range(particles):
-        parent[i] = _root(parent, i)
+        parent[i] = root(parent, i)

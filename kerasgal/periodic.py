@@ -10,6 +10,7 @@ TRANSPOSED = (layers.Conv2DTranspose, layers.Conv3DTranspose)
 PADDINGS = (layers.ZeroPadding2D, layers.ZeroPadding3D)
 
 _made = weakref.WeakKeyDictionary()  # from networks to what `periodic` made of them, which has been compiled
+_counted = weakref.WeakKeyDictionary()  # from networks to {side: `largest`}
 
 
 def wrapped(x, cells):
@@ -119,6 +120,13 @@ def largest(network, side=64):
     >>> largest(keras.Sequential([keras.Input((None, None, 1)), keras.layers.Conv2D(3, 1)]))
     4.0
     """
+    known = _counted.setdefault(network, {})
+    if side not in known:
+        known[side] = _largest(network, side)
+    return known[side]
+
+
+def _largest(network, side):
     axes = len(network.input_shape) - 2
     shape = (side,) * axes + (network.input_shape[-1],)
     counted = keras.models.clone_model(network, input_tensors=keras.Input(shape))

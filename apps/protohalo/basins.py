@@ -9,25 +9,14 @@ looks farther than one layer beyond its own, except `follow_pointers` along a po
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
+
+from kerasgal.compiled import compiled, root
 
 FEWEST = 2**21  # cells, below which starting threads does not pay
 
 # What a cell holds before it has a label: where its highest neighbour is, or that none is higher.
 X_BELOW, Y_BELOW, Z_BELOW, X_ABOVE, Y_ABOVE, Z_ABOVE, PEAK = range(-1, -8, -1)
-
-
-def compiled(function):
-    """Compile a function when it is first called, and keep the code for later processes.
-
-    Numba keeps it in `__pycache__` beside this file, or in the user's cache where that cannot be written. Where neither
-    can be, each process compiles anew.
-    """
-    try:
-        return numba.njit(nogil=True, error_model="numpy", cache=True)(function)
-    except RuntimeError:
-        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 def in_threads(kernel, length, *arguments, cells):
@@ -56,15 +45,6 @@ def beside(x, y, z, pointer, shape):
     elif pointer == Z_ABOVE:
         z = z + 1 if z + 1 < shape[2] else 0
     return x, y, z
-
-
-@compiled
-def root(up, member):
-    """The one that stands for a member's set (union-find, with the ways halved)."""
-    while up[member] != member:
-        up[member] = up[up[member]]
-        member = up[member]
-    return member
 
 
 @compiled
