@@ -148,7 +148,9 @@ def galaxies(once):
             real = folder / f"{prefix}real.h5"
             said = invoke_kerasgal("morph", "simulate", real, "--number", number, "--seed", seed).stdout
             assert f"{number} made-up galaxies" in said
-            invoke_kerasgal("morph", "archetypes", folder / f"{prefix}archetypes.h5", "--table", real)
+            smooth = folder / f"{prefix}archetypes.h5"
+            invoke_kerasgal("morph", "archetypes", smooth, "--table", real)
+            assert f"{number} of 128 x 128 pixels" in invoke_kerasgal("info", smooth).stdout
 
     return once("galaxies", fill)
 

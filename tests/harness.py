@@ -101,19 +101,17 @@ def in_another_process(program, *arguments, backend="tensorflow"):
 
 
 def sources(app, data):
-    """What `Run.train` takes first, of the data of a recipe: a box and one to validate on, or images and archetypes."""
+    """What `Run.train` takes first, of the data of a recipe: two boxes, of which one validates, or images."""
     if app == "morph":
         return {"training": [data / "real.h5"], "archetypes": [data / "archetypes.h5"]}
-    return {"training": data[:1], "validation": data[1:2]}
+    return {"training": data[:2]}
 
 
 def arguments(app, data):
     """The same as arguments of the command, with the settings of the recipe."""
-    given = {name: places[0] for name, places in sources(app, data).items()}
-    words = [given.pop("training")]
-    for name, place in given.items():
-        words += [f"--{name}", place]
-    return words + flags(app)
+    given = sources(app, data)
+    return given["training"] + [word for place in given.get("archetypes", []) for word in ("--archetypes", place)] \
+        + flags(app)
 
 
 def flags(app):

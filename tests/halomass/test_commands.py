@@ -19,7 +19,7 @@ TINY = [*harness.flags("halomass"), "--padding", "same"]
 def run(trained):
     folder = trained("halomass")
     said = (folder.parent / "said.txt").read_text()
-    for words in ("400 training particles", "input neurons", str(folder)):
+    for words in ("400 training particles", "validating on", "input neurons", str(folder)):
         assert words in said
     return folder
 

@@ -22,7 +22,7 @@ TINY = harness.flags("protohalo")
 def run(trained):
     folder = trained("protohalo")
     said = (folder.parent / "said.txt").read_text()
-    assert "epoch 2/2" in said and str(folder) in said
+    assert "validating on" in said and "epoch 2/2" in said and str(folder) in said
     return folder
 
 
