@@ -12,6 +12,7 @@ from kerasgal.cosmology import Cosmology, mean_density
 from kerasgal.errors import SettingError
 from kerasgal.files import check_room, refuse_existing
 from kerasgal.plotting import progress_bar
+from kerasgal.twins import shared_field
 
 BOXES, PARTICLES, BOXSIZE = 5, 64, 50.0  # simulations that are made where a training is given none
 FINDERS = {"fof": finders.friends_of_friends, "hop": finders.hop}
@@ -19,8 +20,8 @@ FINDERS = {"fof": finders.friends_of_friends, "hop": finders.hop}
 log = logging.getLogger(__name__)
 
 
-def simulate(output=None, *, particles=64, boxsize=50.0, seed=0, steps=20, finder="fof", minimum=20, galaxies=False,
-             cosmology=None, overwrite=False):
+def simulate(output=None, *, particles=None, boxsize=None, seed=0, steps=20, finder="fof", minimum=20, galaxies=False,
+             cosmology=None, twin_of=None, share=None, overwrite=False):
     """Run an N-body simulation.
 
     Gaussian initial conditions, second-order Lagrangian displacement, COLA time steps to redshift zero and a halo
@@ -30,10 +31,10 @@ def simulate(output=None, *, particles=64, boxsize=50.0, seed=0, steps=20, finde
     ----------
     output : str or Path, optional
         Simulation file to write, .h5 or .hdf5. Without one the simulation is in memory alone.
-    particles : int
-        Particles per side of the box.
-    boxsize : float
-        Side of the periodic box, comoving Mpc/h.
+    particles : int, optional
+        Particles per side of the box: 64 without a number, or twice the cells of the box that this one is a twin of.
+    boxsize : float, optional
+        Side of the periodic box, comoving Mpc/h: 50 without a number.
     seed : int
         Seed of the initial conditions.
     steps : int
@@ -47,6 +48,11 @@ def simulate(output=None, *, particles=64, boxsize=50.0, seed=0, steps=20, finde
         fine as 128^3 particles in 50 Mpc/h.
     cosmology : Cosmology, optional
         Planck 2018 without one.
+    twin_of : str, Path or Simulation, optional
+        Make a twin of this box: the large waves of its initial density are kept, the small ones drawn anew. The twin
+        has its side and cosmology.
+    share : float, optional
+        Waves of less than this wavenumber, h/Mpc, are kept; all of the box's grid without one.
     overwrite : bool
         Replace `output` if it exists.
 
@@ -58,9 +64,9 @@ def simulate(output=None, *, particles=64, boxsize=50.0, seed=0, steps=20, finde
     Raises
     ------
     SettingError
-        For an argument that is not accepted.
+        For an argument that is not accepted, or contradicts the box of a twin.
     DataError
-        If `output` exists, or does not fit on the disk.
+        If `output` exists or does not fit on the disk, or the box of a twin has no initial density.
 
     Examples
     --------
@@ -69,8 +75,17 @@ def simulate(output=None, *, particles=64, boxsize=50.0, seed=0, steps=20, finde
     >>> box["final/position"].shape
     (4096, 3)
     """
-    _check(particles, boxsize, seed, steps, finder, minimum)
+    if twin_of is not None:
+        if boxsize is not None or cosmology is not None:
+            raise SettingError("a twin has the side and the cosmology of its box: give neither with `twin_of`")
+        large, boxsize, cosmology = _initial_today(twin_of)
+        particles = particles or 2 * len(large)
+    elif share is not None:
+        raise SettingError("`share` says what a twin keeps: give the box as `twin_of`")
+    particles = PARTICLES if particles is None else particles
+    boxsize = BOXSIZE if boxsize is None else boxsize
     cosmology = cosmology or Cosmology()
+    _check(particles, boxsize, seed, steps, finder, minimum)
     if output is not None:
         output = simulation.check_suffix(output)
         refuse_existing(output, overwrite)
@@ -81,8 +96,11 @@ def simulate(output=None, *, particles=64, boxsize=50.0, seed=0, steps=20, finde
         warn_of_coarse_haloes(minimum * particle_mass)
     with progress_bar() as progress:
         task = progress.add_task(f"{name}: N-body", total=steps)
-        run = nbody.simulate(particles, boxsize, cosmology, seed=seed, steps=steps,
-                             progress=lambda step, steps: progress.update(task, completed=step))
+        delta = nbody.gaussian_field(particles, boxsize, cosmology, seed)
+        if twin_of is not None:
+            delta = shared_field(large, delta, boxsize, share)
+        run = nbody.evolve(delta, boxsize, cosmology, steps=steps,
+                           progress=lambda step, steps: progress.update(task, completed=step))
         progress.update(task, description=f"{name}: haloes")
         halo_id = FINDERS[finder](run.position, boxsize, minimum=minimum)
         catalogue = finders.catalogue(halo_id, run.position, boxsize, particle_mass)
@@ -93,6 +111,9 @@ def simulate(output=None, *, particles=64, boxsize=50.0, seed=0, steps=20, finde
     words = f"{steps} steps, seed {seed}, {finder} haloes of at least {minimum}"
     source = (f"kerasgal simulate: {particles}^3 particles in {boxsize:g} Mpc/h, 2LPT and COLA, {words}"
               + ("; galaxies painted into them, not simulated" if galaxies else ""))
+    if twin_of is not None:
+        source += f"; a twin of {getattr(twin_of, 'path', twin_of)}, with all of its waves" + (
+            f" below {share:g} h/Mpc" if share else "")
     made = simulation.write(
         output, boxsize=boxsize, cosmology=cosmology, redshift_initial=run.redshift_initial, redshift_final=0.0,
         particle_mass=particle_mass, overwrite=overwrite, source=source, finder=finder, minimum=minimum,
@@ -103,6 +124,13 @@ def simulate(output=None, *, particles=64, boxsize=50.0, seed=0, steps=20, finde
                   **{f"halos/{name}": values for name, values in catalogue.items()},
                   **{f"galaxies/{name}": values for name, values in painted.items()}})
     return made if output is None else simulation.Simulation(output)
+
+
+def _initial_today(box):
+    """The linear density contrast of a Simulation or its path at redshift 0, the box's side and its cosmology."""
+    with simulation.opened(box) as box:
+        growth = nbody.growth_history(box.cosmology)(1 / (1 + box.redshift_initial)).D1
+        return box.delta() / np.float32(growth), box.boxsize, box.cosmology
 
 
 def _check(particles, boxsize, seed, steps, finder, minimum):

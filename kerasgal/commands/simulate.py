@@ -18,15 +18,20 @@ def output_paths(output, realisations):
 @click.command(cls=Command)
 @click.argument("output", type=click.Path(dir_okay=False))
 @section("Simulation",
-         click.option("--particles", type=click.IntRange(8), default=64, show_default=True,
-                      help="Particles per side of the box."),
-         click.option("--boxsize", type=click.FloatRange(0, 1e6, min_open=True), default=50.0, show_default=True,
-                      callback=finite, help="Side of the periodic box in comoving Mpc/h."),
+         click.option("--particles", type=click.IntRange(8),
+                      help="Particles per side of the box.  [default: 64; of a twin, twice the cells of its box]"),
+         click.option("--boxsize", type=click.FloatRange(0, 1e6, min_open=True), callback=finite,
+                      help="Side of the periodic box in comoving Mpc/h.  [default: 50, or that of a twin's box]"),
          click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
                       help="Seed of the initial conditions; realisation i takes seed + i."),
          click.option("--realisations", type=click.IntRange(1), default=1, show_default=True,
                       help="Number of boxes; several are written as OUTPUT_0, OUTPUT_1, ..."),
          click.option("--steps", type=click.IntRange(2), default=20, show_default=True, help="COLA time steps."))
+@section("Twins",
+         click.option("--twin-of", type=click.Path(exists=True, dir_okay=False),
+                      help="Keep the large waves of this box's initial density and draw the small ones anew."),
+         click.option("--share", type=click.FloatRange(0, min_open=True), callback=finite,
+                      help="Keep waves of less than this wavenumber in h/Mpc.  [default: all of the box's grid]"))
 @section("Haloes and galaxies",
          click.option("--finder", type=click.Choice(["fof", "hop"]), default="fof", show_default=True,
                       help="Friends of friends with linking length 0.2, or HOP (needs kerasgal[hop])."),
@@ -51,6 +56,9 @@ def simulate(output, seed, realisations, overwrite, Om0, Ob0, h, ns, sigma8, **o
 
     The galaxies of --galaxies follow the mass, the environment and the shape of their haloes. To have all of them takes
     a simulation as fine as 128^3 particles in 50 Mpc/h.
+
+    A twin shows how much of the haloes the large waves determine: `kerasgal protohalo evaluate RUN box.h5 --ceiling
+    twin.h5` takes its haloes for a prediction of the box's.
     """
     from kerasgal import simulations
     from kerasgal.cosmology import Cosmology
@@ -58,7 +66,8 @@ def simulate(output, seed, realisations, overwrite, Om0, Ob0, h, ns, sigma8, **o
     from kerasgal.simulation import check_suffix
 
     given = {"Om0": Om0, "Ob0": Ob0, "h": h, "ns": ns, "sigma8": sigma8}
-    cosmology = Cosmology(**{name: value for name, value in given.items() if value is not None})
+    given = {name: value for name, value in given.items() if value is not None}
+    cosmology = Cosmology(**given) if given else None
     paths = output_paths(output, realisations)
     for path in paths:
         check_suffix(path)
@@ -69,5 +78,6 @@ def simulate(output, seed, realisations, overwrite, Om0, Ob0, h, ns, sigma8, **o
             galaxies = ""
             if "galaxies/position" in made:
                 galaxies = f", {len(made['galaxies/position'])} galaxies (painted, not simulated)"
-            click.echo(f"{path}: {options['particles']}^3 particles in {made.boxsize:g} Mpc/h, seed {seed + number}, "
+            particles = len(made["halo_id"])
+            click.echo(f"{path}: {particles}^3 particles in {made.boxsize:g} Mpc/h, seed {seed + number}, "
                        f"{len(made['halos/mass'])} haloes{galaxies}")

@@ -1,0 +1,209 @@
+"""Twins: simulations that share the large waves of another one and differ in the small ones.
+
+A network knows of a halo at most what the waves that it sees determine. How much that is, another simulation with these
+waves and other small ones says: it is what the unseen waves may change (López-Cano et al. 2024, A&A 685, A37).
+"""
+
+import numpy as np
+import scipy.fft
+
+from kerasgal.errors import DataError, SettingError
+
+ALIKE = 0.999  # correlation from which on waves are called shared; of those that are, rounding leaves 1e-6
+FEWEST = 2  # fundamental wavenumbers that a twin must share to be called one
+
+
+def shared_field(field, fine, boxsize, share=None):
+    """A field with the large waves of one on a grid and the small ones of another.
+
+    Parameters
+    ----------
+    field : array
+        (n, n, n), whose waves are kept: along each axis those longer than two cells.
+    fine : array
+        (m, m, m), whose waves take the place of all others; m is n or larger.
+    boxsize : float
+        Mpc/h, of both.
+    share : float, optional
+        Keep only waves of less than this wavenumber, h/Mpc.
+
+    Returns
+    -------
+    array
+        (m, m, m), in the type of `fine`.
+
+    Raises
+    ------
+    SettingError
+        If `fine` has fewer cells, or the fields would differ in nothing or in everything.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.twins import shared_field
+    >>> wave = np.sin(2 * np.pi * (np.arange(8) + 0.5) / 8)[:, None, None] * np.ones((8, 8, 8))
+    >>> finer = np.sin(2 * np.pi * (np.arange(16) + 0.5) / 16)[:, None, None] * np.ones((16, 16, 16))
+    >>> bool(np.allclose(shared_field(wave, np.zeros((16, 16, 16)), 10.0), finer))
+    True
+    """
+    coarse, finer = len(field), len(fine)
+    if finer < coarse:
+        raise SettingError(f"particles={finer}: a twin needs at least the {coarse} cells a side of the box", value=finer,
+                           accepted=(coarse, None))
+    if finer == coarse and share is None:
+        raise SettingError(f"particles={finer}: the box has as many cells, so its twin would be itself: give more "
+                           "`particles`, or the wavenumber to `share`", value=finer)
+    wavenumber = _wavenumber(coarse, boxsize)
+    kept = wavenumber < (np.inf if share is None else share)
+    if share is not None and not kept[wavenumber > 0].any():
+        raise SettingError(f"share={share:g}: no wave in a box of {boxsize:g} Mpc/h is below that wavenumber; the "
+                           f"longest has {2 * np.pi / boxsize:.3g} h/Mpc", value=share)
+    if finer == coarse and kept.all():
+        raise SettingError(f"share={share:g}: with as many particles as the box has cells nothing would be left to "
+                           f"differ; its waves reach {wavenumber.max():.3g} h/Mpc", value=share)
+    modes = scipy.fft.rfftn(fine, workers=-1)
+    place = _place(coarse, finer)
+    modes[place] = np.where(kept, _waves(field)[_place(coarse, coarse)] * (finer / coarse)**3 * _shift(coarse, finer),
+                            modes[place])
+    return scipy.fft.irfftn(modes, fine.shape, workers=-1).astype(fine.dtype)
+
+
+def shared_wavenumber(field, other, boxsize):
+    """Up to which wavenumber two fields have the same waves.
+
+    Parameters
+    ----------
+    field, other : array
+        (n, n, n) and (m, m, m), of any amplitude.
+    boxsize : float
+        Mpc/h, of both.
+
+    Returns
+    -------
+    float
+        h/Mpc: from the longest waves on, in shells one fundamental wide, they correlate by more than 0.999 up to here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.twins import shared_field, shared_wavenumber
+    >>> rng = np.random.default_rng(0)
+    >>> one, other = rng.normal(size=(16, 16, 16)), rng.normal(size=(16, 16, 16))
+    >>> round(shared_wavenumber(one, shared_field(one, other, 10.0, share=3.0), 10.0), 2)
+    2.35
+    >>> shared_wavenumber(one, other, 10.0)
+    0.0
+    """
+    coarse = min(len(field), len(other))
+    one, two = (_waves(values)[_place(coarse, len(values))] / _shift(coarse, len(values)) for values in (field, other))
+    fundamental = 2 * np.pi / boxsize
+    wavenumber = _wavenumber(coarse, boxsize) / fundamental
+    shell = np.floor(wavenumber).astype(int).ravel()
+    cross = np.bincount(shell, (one * two.conj()).real.ravel())
+    power = np.bincount(shell, (abs(one)**2).ravel()) * np.bincount(shell, (abs(two)**2).ravel())
+    alike = cross[1:] >= ALIKE * np.sqrt(power[1:])
+    shells = len(alike) if alike.all() else int(np.argmin(alike))
+    # Only the last shell that is shared whole counts; that of the wave itself is the first.
+    return float(wavenumber[wavenumber < shells + 1].max() * fundamental) if shells else 0.0
+
+
+def twin_labels(simulation, twin, minimum):
+    """The haloes of a twin on the grid of a simulation.
+
+    Parameters
+    ----------
+    simulation, twin : Simulation
+        Open ones, with initial density; the twin with haloes.
+    minimum : int
+        Cells of the simulation's grid that make a halo.
+
+    Returns
+    -------
+    halo_id : array of int
+        (n, n, n), the halo in which most of a cell's matter ends in the twin, -1 for none.
+    mass : array
+        (haloes,), Msun/h, of all haloes of the twin.
+    wavenumber : float
+        Up to which they share their waves, h/Mpc.
+
+    Raises
+    ------
+    DataError
+        If it is no twin of the simulation.
+    """
+    if not np.isclose(twin.boxsize, simulation.boxsize, rtol=1e-6):
+        raise DataError(f"{twin.path} is no twin of {simulation.path}: its box has {twin.boxsize:g} Mpc/h, not "
+                        f"{simulation.boxsize:g}")
+    wavenumber = shared_wavenumber(simulation.delta(), twin.delta(), simulation.boxsize)
+    if wavenumber < FEWEST * 2 * np.pi / simulation.boxsize:
+        raise DataError(f"{twin.path} is no twin of {simulation.path}: their initial densities have no waves in common")
+    n = simulation.gridsize
+    fine = twin["halo_id"][...]
+    if len(fine) % n:
+        raise DataError(f"{twin.path}: its {len(fine)} particles a side are no multiple of the {n} cells of "
+                        f"{simulation.path}")
+    count = twin["halos/count"][...]
+    large = np.append(count * (n / len(fine))**3 >= minimum, False)  # the last one stands for id -1
+    return majority(np.where(large[fine], fine, -1), len(fine) // n), twin["halos/mass"][...], wavenumber
+
+
+def majority(halo_id, factor):
+    """The label that most of the cells in each block of `factor` a side have; of two as frequent a halo, the first.
+
+    Parameters
+    ----------
+    halo_id : array of int
+        (n, n, n), -1 for no halo.
+    factor : int
+        Cells of a block a side.
+
+    Returns
+    -------
+    array of int32
+        (n / factor,) * 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.twins import majority
+    >>> majority(np.array([[[3, -1], [3, -1]], [[3, -1], [5, -1]]]), 2).tolist()
+    [[[-1]]]
+    """
+    n = len(halo_id) // factor
+    blocks = halo_id.reshape(n, factor, n, factor, n, factor).transpose(0, 2, 4, 1, 3, 5).reshape(n, n, n, -1)
+    blocks = np.where(blocks < 0, np.iinfo(np.int32).max, blocks)  # that there is no halo counts last
+    counts = np.stack([(blocks == blocks[..., [i]]).sum(-1) for i in range(blocks.shape[-1])], -1)
+    # The first label in order among the most frequent
+    best = np.where(counts == counts.max(-1, keepdims=True), blocks, np.iinfo(np.int32).max).min(-1)
+    return np.where(best == np.iinfo(np.int32).max, -1, best).astype(np.int32)
+
+
+def _waves(field):
+    """The real FFT of a field."""
+    return scipy.fft.rfftn(np.asarray(field), workers=-1)
+
+
+def _frequencies(gridsize):
+    """Whole frequencies below that of two cells: of a full axis, in the order of an FFT, and of the halved one."""
+    full = np.rint(scipy.fft.fftfreq(gridsize, 1 / gridsize)).astype(int)
+    full = full[abs(full) < gridsize / 2]
+    return full, full[full >= 0]
+
+
+def _wavenumber(gridsize, boxsize):
+    """The wavenumbers of these waves, h/Mpc."""
+    full, half = _frequencies(gridsize)
+    return 2 * np.pi / boxsize * np.sqrt(full[:, None, None]**2 + full[:, None]**2 + half**2)
+
+
+def _place(coarse, finer):
+    """Where the waves of a coarse grid stand in the FFT of a finer one, to index with."""
+    full, half = _frequencies(coarse)
+    return np.ix_(full % finer, full % finer, half)
+
+
+def _shift(coarse, finer):
+    """What turns the phases of those waves, for the centres of a coarse grid's cells, into those for a finer one's."""
+    full, half = _frequencies(coarse)
+    phase = -np.pi * (1 / coarse - 1 / finer)
+    return np.exp(1j * phase * (full[:, None, None] + full[:, None] + half))

@@ -1,0 +1,91 @@
+"""Twins: the waves that they share, against sums of waves that are written out, and what is refused."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import kerasgal as kg
+from kerasgal.twins import majority, shared_field, shared_wavenumber, twin_labels
+
+
+def waves(gridsize, boxsize, count, largest, seed=0):
+    """A sum of a few plane waves of whole frequencies up to `largest` along each axis, at the cells' centres."""
+    rng = np.random.default_rng(seed)
+    x = (np.arange(gridsize) + 0.5) / gridsize * boxsize
+    total = np.zeros((gridsize,) * 3)
+    for _ in range(count):
+        kx, ky, kz = 2 * np.pi / boxsize * rng.integers(-largest, largest + 1, 3)
+        total += np.cos(kx * x[:, None, None] + ky * x[:, None] + kz * x + rng.uniform(0, 2 * np.pi))
+    return total
+
+
+@pytest.mark.parametrize("coarse, finer", [(8, 16), (8, 12), (7, 9), (9, 27)])
+def test_a_field_is_continued_to_a_finer_grid(coarse, finer):
+    largest = (coarse - 1) // 2
+    found = shared_field(waves(coarse, 10, 20, largest), np.zeros((finer,) * 3), 10.0)
+    np.testing.assert_allclose(found, waves(finer, 10, 20, largest), atol=1e-12)
+
+
+def test_small_waves_are_those_of_the_other_field():
+    fine = np.random.default_rng(1).normal(size=(16, 16, 16))
+    made = shared_field(np.random.default_rng(2).normal(size=(8, 8, 8)), fine, 10.0)
+    frequency = abs(np.fft.fftfreq(16, 1 / 16))
+    small = np.maximum.reduce(np.meshgrid(*[frequency] * 3, indexing="ij")) >= 4
+    np.testing.assert_allclose(np.fft.fftn(made)[small], np.fft.fftn(fine)[small], atol=1e-10)
+
+
+def test_the_shared_wavenumber_is_found():
+    rng = np.random.default_rng(3)
+    one, other = (rng.normal(size=(16, 16, 16)) for _ in range(2))
+    twin = shared_field(one, other, 20.0, share=1.9)
+    frequency = np.fft.fftfreq(16, 1 / 16)
+    k = 2 * np.pi / 20 * np.sqrt(frequency[:, None, None]**2 + frequency[:, None]**2 + frequency**2)
+    equal = np.isclose(np.fft.fftn(one), np.fft.fftn(twin), atol=1e-9) & (k > 0)
+    assert equal[(k > 0) & (k < 1.9)].all() and not equal[k >= 1.9].any()
+    assert 1.9 - 2 * np.pi / 20 < shared_wavenumber(one, 5 * twin, 20.0) < 1.9
+    assert shared_wavenumber(one, one, 20.0) == pytest.approx(2 * np.pi / 20 * np.sqrt(3) * 7)
+
+
+def test_a_simulated_twin_shares_its_boxs_waves_and_most_of_its_haloes(boxes):
+    with kg.Simulation(boxes[0]) as box:
+        twin = kg.simulate(twin_of=box, seed=77)
+        assert twin.gridsize == 2 * box.gridsize and twin.boxsize == box.boxsize and twin.cosmology == box.cosmology
+        assert "twin of" in twin.file.attrs["source"]
+        halo_id, mass, wavenumber = twin_labels(box, twin, minimum=50)
+        nyquist = np.pi * box.gridsize / box.boxsize
+        assert nyquist < wavenumber < np.sqrt(3) * nyquist
+        there = box["halo_id"][...] >= 0
+        assert halo_id.shape == there.shape and halo_id.max() < len(mass)
+        # Of the cells that the twin puts into haloes of at least 50 cells most are in haloes of the box.
+        assert there[halo_id >= 0].mean() > 1.5 * there.mean()
+
+
+def test_a_twin_is_made_and_refused_on_the_command_line(boxes, invoke, tmp_path):
+    made = invoke("simulate", tmp_path / "twin.h5", "--twin-of", boxes[0], "--particles", 32, "--share", 2, "--seed", 5)
+    assert "32^3 particles in 25 Mpc/h" in made.stdout
+    with kg.Simulation(boxes[0]) as box, kg.Simulation(tmp_path / "twin.h5") as twin:
+        assert 1.7 < shared_wavenumber(box.delta(), twin.delta(), 25.0) < 2
+    for flags, words in (((), "as many cells"), (("--share", "0.1"), "no wave"), (("--share", "99"), "nothing"),
+                         (("--share", "2", "--boxsize", "25"), "neither"), (("--particles", "16"), "at least")):
+        given = ["--particles", 32, *flags] if "--particles" not in flags else flags
+        refused = invoke("simulate", tmp_path / "no.h5", "--twin-of", boxes[0], *given, check=False)
+        assert refused.returncode == 2 and words in refused.stderr and len(refused.stderr.splitlines()) <= 4
+    refused = invoke("simulate", tmp_path / "no.h5", "--share", "2", check=False)
+    assert refused.returncode == 2 and "--twin-of" in refused.stderr and not (tmp_path / "no.h5").exists()
+
+
+def test_another_box_is_no_twin(boxes):
+    with kg.Simulation(boxes[0]) as box, kg.Simulation(boxes[1]) as other:
+        with pytest.raises(kg.DataError, match="no twin of .* no waves in common"):
+            twin_labels(box, other, minimum=50)
+
+
+def test_the_label_of_most_cells_is_that_of_a_count():
+    halo_id = np.random.default_rng(4).integers(-1, 3, (8, 8, 8))
+    found = majority(halo_id, 2)
+    for x, y, z in np.ndindex(4, 4, 4):
+        counts = Counter(halo_id[2 * x:2 * x + 2, 2 * y:2 * y + 2, 2 * z:2 * z + 2].ravel().tolist())
+        most = max(counts.values())
+        frequent = sorted(label for label, count in counts.items() if count == most)
+        assert found[x, y, z] == next((label for label in frequent if label >= 0), -1)
