@@ -1,6 +1,7 @@
 """The arrows between the rooms of the house, by reading imports: nothing here is run."""
 
 import ast
+import configparser
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,13 @@ def ours(names):
 def app_of(name):
     parts = name.split(".")
     return parts[2] if parts[:2] == ["kerasgal", "apps"] and len(parts) > 2 else None
+
+
+def test_every_package_is_in_the_wheel():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    packages = {name.rsplit(".", 1)[0] if path.name != "__init__.py" else name for name, path in FILES.items()}
+    assert set(setup["options"]["packages"].split()) == packages
 
 
 def test_the_files_are_found():
