@@ -657,6 +657,8 @@ class Evaluation(Mapping):
         All numbers, as metrics.json has them. The evaluation itself is a mapping of them.
     lines : list of str
         The most important ones as a table.
+    run : Run or None
+        What was evaluated.
 
     Examples
     --------
@@ -664,13 +666,13 @@ class Evaluation(Mapping):
     >>> found = Evaluation({"loss": 0.57}, ["loss 0.570; 995 true haloes"])
     >>> found
     loss 0.570; 995 true haloes
-    >>> found.save("evaluation")                        # metrics.json, and a PNG of each figure
+    >>> found.save("evaluation")                        # report.html, metrics.json, a PNG of each figure
     >>> found["loss"]
     0.57
     """
 
-    def __init__(self, metrics, lines, draw=dict):
-        self.metrics, self.lines, self._draw = metrics, list(lines), draw
+    def __init__(self, metrics, lines, draw=dict, run=None):
+        self.metrics, self.lines, self._draw, self.run = metrics, list(lines), draw, run
 
     def __getitem__(self, name):
         return self.metrics[name]
@@ -688,8 +690,8 @@ class Evaluation(Mapping):
         """All figures, {name: Matplotlib figure}."""
         return self._draw()
 
-    def save(self, folder, overwrite=False):
-        """Write metrics.json and a PNG of every figure into a folder.
+    def save(self, folder, overwrite=False, command=None):
+        """Write report.html, metrics.json, metrics.csv and a PNG of every figure into a folder.
 
         Parameters
         ----------
@@ -697,20 +699,27 @@ class Evaluation(Mapping):
             Made if it is not there.
         overwrite : bool
             Replace what is in it.
+        command : str, optional
+            The command that evaluated, for the report.
 
         Raises
         ------
         ExistsError
             If the folder has a metrics.json.
         """
+        from kerasgal import report
         from kerasgal.plotting import save
 
         folder = Path(folder)
         refuse_existing(folder / "metrics.json", overwrite)
         folder.mkdir(parents=True, exist_ok=True)
         run_folder.write_json(self.metrics, folder / "metrics.json")
-        for name, figure in self.figures().items():
-            save(figure, folder / f"{name}.png")
+        (folder / "metrics.csv").write_text(report.as_csv(self.metrics))
+        pictures = {name: folder / f"{name}.png" for name in self.figures()}
+        for name, path in pictures.items():
+            save(self.figures()[name], path)
+        page = report.html(self, {name: path.read_bytes() for name, path in pictures.items()}, command=command)
+        (folder / "report.html").write_text(page, encoding="utf-8")
 
 
 def comparable(runs, name, words):

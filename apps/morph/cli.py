@@ -7,7 +7,7 @@ import click
 from kerasgal.apps.morph.config import TrainConfig
 from kerasgal.commands import App, section, standard_commands, together
 from kerasgal.commands.base import NetworkCommand, check_suffix, finite
-from kerasgal.commands.frame import OUTSIDE, OVERWRITE
+from kerasgal.commands.frame import OUTSIDE, OVERWRITE, write_evaluation
 from kerasgal.errors import DataError
 
 KINDS = click.Choice(["real", "archetype"])
@@ -144,7 +144,7 @@ def scored(name, **about):
 @READING
 @section("Output",
          click.option("--output", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
-                      help="Folder for metrics.json and the figures.  [default: evaluation/ in RUN]"),
+                      help="Folder for the report, its numbers and figures.  [default: evaluation/ in RUN]"),
          OUTSIDE, OVERWRITE)
 def evaluate(run, given, old_run, old_sets, output, overwrite, **options):
     """Compare sets of images by their likelihood ratios: medians, separation, planes of size and mass, maps.
@@ -171,11 +171,7 @@ def evaluate(run, given, old_run, old_sets, output, overwrite, **options):
     refuse_existing(folder / "metrics.json", overwrite)
     for paths in sets.values():
         find(paths, options["masks"])  # a missing one is said before hours of scoring
-    made = Morph.load(run).evaluate(sets, **options)
-    made.save(folder, overwrite=overwrite)
-    for line in made.lines:
-        click.echo(line)
-    click.echo(f"{folder / 'metrics.json'}: all numbers, and figures beside it")
+    write_evaluation(Morph.load(run).evaluate(sets, **options), folder, overwrite)
 
 
 def export(run, directory, **options):

@@ -51,7 +51,7 @@ def evaluate(run, sets, notes=()):
                 drawn[f"{vertical}_{horizontal}"] = figures.plane(known, horizontal, vertical)
         return drawn
 
-    return Evaluation(result, table(result), functools.cache(draw))
+    return Evaluation(result, table(result), functools.cache(draw), run)
 
 
 def collect(run, images):

@@ -14,6 +14,8 @@ function with Click's decorators and a docstring, whose body is that call:
     standard_commands(cli, "kerasgal.apps.protohalo.run:Protohalo", TrainConfig, predict=predict)
 """
 
+import shlex
+import sys
 from pathlib import Path
 
 import click
@@ -224,6 +226,14 @@ def _predict(run_class, metavar, body):
     return _command("predict", predict, places)
 
 
+def write_evaluation(evaluation, folder, overwrite):
+    """Write an `Evaluation` into a folder and print what is most important."""
+    evaluation.save(folder, overwrite=overwrite, command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+    for line in evaluation.lines:
+        click.echo(line)
+    click.echo(f"{folder / 'metrics.json'}: all numbers; {folder / 'report.html'}: they and the figures on one page")
+
+
 def _evaluate(run_class, metavar, body, name="evaluate", place="evaluation"):
     def evaluate(run, sources, output, overwrite, **options):
         from kerasgal.files import refuse_existing
@@ -242,11 +252,7 @@ def _evaluate(run_class, metavar, body, name="evaluate", place="evaluation"):
             raise click.UsageError(f"Missing argument '{metavar}'.")
         folder = Path(output) if output else Path(run) / place
         refuse_existing(folder / "metrics.json", overwrite)
-        made = body(run_class().load(run), list(sources), **options)
-        made.save(folder, overwrite=overwrite)
-        for line in made.lines:
-            click.echo(line)
-        click.echo(f"{folder / 'metrics.json'}: all numbers, and figures beside it")
+        write_evaluation(body(run_class().load(run), list(sources), **options), folder, overwrite)
 
     def keep(context, parameter, value):
         context.meta["kerasgal.simulations"] = value
@@ -257,7 +263,7 @@ def _evaluate(run_class, metavar, body, name="evaluate", place="evaluation"):
         click.option("--simulation", multiple=True, type=click.Path(), hidden=True, expose_value=False, callback=keep),
         section(OUTPUT,
                 click.option("--output", type=click.Path(file_okay=False), metavar="FOLDER",
-                             help=f"Folder for metrics.json and the figures.  [default: {place}/ in RUN]"),
+                             help=f"Folder for the report, its numbers and figures.  [default: {place}/ in RUN]"),
                 OUTSIDE, OVERWRITE),
     ]
     return _command(name, evaluate, places)

@@ -1,0 +1,106 @@
+"""The report of an evaluation: read back with the standard library's parser, and by a browser where there is one."""
+
+import csv
+import html.parser
+import io
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from kerasgal import report
+from kerasgal.plotting import figure
+from kerasgal.run import Evaluation
+
+METRICS = {
+    "simulations": ["a.h5", "<b>.h5"], "loss": 0.57123456, "loss_per_simulation": [0.5, 0.64], "notes": ["a & b"],
+    "adaptive": {"dice": 0.74, "residual": [0.1, None, -0.2]}, "native": {"dice": 0.73, "residual": [0.3, 0.1, 0.0]},
+    "runs": {"raw": {"r": 0.75, "coverage": {"0.68": 0.7}, "rows": [{"n": 3, "median": 0.1}, {"n": 4}]}},
+    "k": [0.5, 1.0, 2.0], "empty": [], "nothing": {},
+}
+
+
+class Page(html.parser.HTMLParser):
+    """Tables, images and text of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tables, self.images, self.scripts, self.outside, self.inside = [], [], 0, [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.outside += [attributes[name] for name in ("src", "href") if name in attributes
+                         and not attributes[name].startswith("data:")]
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        if tag == "img":
+            self.images.append(attributes["src"])
+        self.inside = tag
+
+    def handle_data(self, data):
+        if self.inside in ("td", "button"):
+            self.tables[-1][-1][-1] += data
+
+    def handle_endtag(self, tag):
+        self.inside = None
+
+
+def drawn():
+    drawing, axes = figure()
+    axes.plot([0, 1])
+    return {"mass_function": drawing}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    Evaluation(METRICS, ["loss 0.571"], drawn).save(tmp_path / "e", command="kerasgal protohalo evaluate run <b>.h5")
+    return tmp_path / "e"
+
+
+def test_the_page_has_every_table_and_figure_and_needs_nothing_else(folder):
+    text = (folder / "report.html").read_text()
+    page = Page(text)
+    assert not page.outside and len(page.images) == 1 and page.images[0].startswith("data:image/png;base64,")
+    assert ["loss", "0.5712"] in page.tables[0]
+    methods = next(table for table in page.tables if table[0] == ["name", "dice"])
+    assert methods[1:] == [["adaptive", "0.74"], ["native", "0.73"]]
+    runs = next(table for table in page.tables if "coverage 0.68" in table[0])
+    assert runs == [["name", "r", "coverage 0.68"], ["raw", "0.75", "0.7"]]
+    assert [["n", "median"], ["3", "0.1"], ["4", "–"]] in page.tables
+    assert [["simulations", "loss per simulation"], ["a.h5", "0.5"], ["<b>.h5", "0.64"]] in page.tables
+    assert "&lt;b&gt;.h5" in text and "<b>" not in text and "<li>a &amp; b</li>" in text
+
+
+def test_every_number_is_in_the_csv(folder):
+    rows = list(csv.reader(io.StringIO((folder / "metrics.csv").read_text())))
+    assert rows[0] == ["name", "value"] and ["adaptive.residual.1", ""] in rows and ["k.2", "2.0"] in rows
+
+    def count(value):
+        if isinstance(value, dict | list):
+            return sum(count(inner) for inner in (value.values() if isinstance(value, dict) else value))
+        return 1
+
+    assert len(rows) - 1 == count(json.loads((folder / "metrics.json").read_text()))
+
+
+def test_a_browser_sorts_the_tables_and_finds_no_error(folder):
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not browser:
+        pytest.skip("no Chromium here")
+    page = folder / "report.html"
+    click = "<script>document.querySelectorAll('th button').forEach(b => { b.click(); b.click(); }); " \
+        "document.title = 'sorted ' + [...document.images].every(i => i.naturalWidth > 0);</script></body>"
+    page.write_text(page.read_text().replace("</body>", click))
+    seen = subprocess.run([browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", page.as_uri()],
+                          capture_output=True, text=True, timeout=120)
+    assert "<title>sorted true</title>" in seen.stdout and "Uncaught" not in seen.stderr
+
+
+def test_names_of_numbers_are_read_from_within():
+    assert dict(report.flat({"a": [{"b": 1}, 2]})) == {"a.0.b": 1, "a.1": 2}
