@@ -8,7 +8,7 @@
     haloes.plot()
     haloes.save("haloes.h5")
 
-`load` opens a trained run, `train` makes one; both are one of the run classes (Protohalo, HaloMass, Cascade, Diffusion,
+`load` opens a trained run, or a network that comes with kerasgal and is listed by `models`; `train` makes one; both are one of the run classes (Protohalo, HaloMass, Cascade, Diffusion,
 Morph), whose `predict` and `evaluate` take paths, opened files or arrays. `simulate` and `convert` make Simulation
 files, `open` opens any file of ours. All errors that a user can mend are `DataError`s.
 """
@@ -19,6 +19,7 @@ __version__ = "0.2.0"
 _PLACES = {
     "load": "kerasgal.run", "train": "kerasgal.run", "Run": "kerasgal.run", "Prediction": "kerasgal.run",
     "Evaluation": "kerasgal.run",
+    "models": "kerasgal.networks",
     "open": "kerasgal.opening",
     "simulate": "kerasgal.simulations",
     "convert": "kerasgal.readers.convert",

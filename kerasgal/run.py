@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasgal import __version__, quiet, registry, run_folder
+from kerasgal import __version__, networks, quiet, registry, run_folder
 from kerasgal import config as configuration
 from kerasgal import domain as domains
 from kerasgal.errors import DataError, RunError, SettingError
@@ -30,7 +30,7 @@ def load(run):
     Parameters
     ----------
     run : str or Path
-        A run folder, of any app.
+        A run folder, of any app, or the name of a network; see `kerasgal.models`.
 
     Returns
     -------
@@ -48,7 +48,8 @@ def load(run):
     >>> run = kg.load("RUN")                # doctest: +SKIP
     >>> run.predict("box.h5").table         # doctest: +SKIP
     """
-    return registry.run_class(run_folder.app_of(run)).load(run)
+    folder = networks.folder_of(run)
+    return registry.run_class(run_folder.app_of(folder)).load(folder)
 
 
 def train(app, training=None, validation=None, *, run=None, **options):
@@ -195,7 +196,7 @@ class Run:
         Parameters
         ----------
         run : str or Path
-            The folder.
+            The folder, or the name of a network.
 
         Returns
         -------
@@ -207,16 +208,16 @@ class Run:
             If the folder is no run folder of the app, or its training did not come to an end.
         """
         quiet.import_tensorflow()
-        folder = Path(run)
+        folder = networks.folder_of(run)
         if not folder.is_dir():
-            raise RunError(f"no such run folder: {folder}")
-        networks = {}
+            raise RunError(f"{folder} is a file, no run folder")
+        restored = {}
         for phase in cls.phases:
             cls.check_phase(folder, phase)
             config = run_folder.load_config(folder / phase, cls.Config, cls.app)
-            networks[phase] = cls.restored(config, phase, folder / phase)
+            restored[phase] = cls.restored(config, phase, folder / phase)
         domain = run_folder.read_json(folder / cls.phases[-1] / run_folder.DOMAIN)
-        return cls(config, networks, folder=folder, domain=domain)
+        return cls(config, restored, folder=folder, domain=domain)
 
     @classmethod
     def restored(cls, config, phase, folder):
@@ -309,7 +310,7 @@ class Run:
         data = {"training": names_of(training), "validation": names_of(validation)}
         with run_folder.locked(folder, config):
             done = cls.fit(training, validation, config, folder, data=data, resume=resume, overwrite=overwrite,
-                           tensorboard=tensorboard, **({"init": Path(init)} if init else {}))
+                           tensorboard=tensorboard, **({"init": networks.folder_of(init)} if init else {}))
         return None if done is None else cls.load(folder)
 
     @classmethod
@@ -405,6 +406,8 @@ class Run:
 
         if directory is None and self.folder is None:
             raise SettingError("`directory` is missing: this run has no folder to write into")
+        if directory is None and networks.is_shipped(self.folder):
+            raise SettingError("`directory` is missing: nothing is written beside a network that has a name")
         directory = Path(directory) if directory is not None else self.folder / "saved_model"
         network, description = self.served(**options)
         export(network, directory, {"app": self.app, **description, "domain": self.domain}, overwrite)

@@ -8,6 +8,7 @@ import numpy as np
 from kerasgal import quiet, run_folder
 from kerasgal.apps.cascade.config import APP, POOLINGS, TrainConfig
 from kerasgal.errors import RunError
+from kerasgal.networks import folder_of
 from kerasgal.run import Prediction, Run, as_list, display_name, names_of
 from kerasgal.simulation import opened
 
@@ -86,7 +87,7 @@ class Cascade(Run):
     @classmethod
     def first(cls, run):
         """Phase 1 of a run folder alone: a run that cannot predict yet."""
-        folder = Path(run)
+        folder = folder_of(run)
         cls.check_phase(folder, CLASSIFY)
         place = folder / CLASSIFY
         config = run_folder.load_config(place, cls.Config, cls.app)
@@ -146,7 +147,7 @@ class Cascade(Run):
         with run_folder.locked(folder, config):
             done = train.fit(cls, training, validation, config, folder, phase=phase, sweep=sweep, data=data,
                              resume=resume, overwrite=overwrite, tensorboard=tensorboard,
-                             **({"init": Path(init)} if init else {}))
+                             **({"init": folder_of(init)} if init else {}))
         if done is None:
             return None
         return cls.first(folder) if phase == CLASSIFY else cls.load(folder)

@@ -7,7 +7,7 @@ import click
 from kerasgal.apps.morph.config import TrainConfig
 from kerasgal.commands import App, section, standard_commands, together
 from kerasgal.commands.base import NetworkCommand, check_suffix, finite
-from kerasgal.commands.frame import OUTSIDE, OVERWRITE, write_evaluation
+from kerasgal.commands.frame import OUTSIDE, OVERWRITE, beside, write_evaluation
 from kerasgal.errors import DataError
 
 KINDS = click.Choice(["real", "archetype"])
@@ -167,7 +167,7 @@ def evaluate(run, given, old_run, old_sets, output, overwrite, **options):
     for text in given:
         name, path = pair_of(text, "NAME=PATH")
         sets.setdefault(name, []).append(path)
-    folder = output or Path(run) / "evaluation"
+    folder = Path(output) if output else beside(run, "evaluation")
     refuse_existing(folder / "metrics.json", overwrite)
     for paths in sets.values():
         find(paths, options["masks"])  # a missing one is said before hours of scoring

@@ -9,6 +9,7 @@ import numpy as np
 from kerasgal import run_folder
 from kerasgal.apps.morph.config import APP, TrainConfig
 from kerasgal.errors import DataError, DomainError, RunError, SettingError, UnseenError
+from kerasgal.networks import folder_of
 from kerasgal.run import Prediction, Run, as_list, display_name
 from kerasgal.tables import SUFFIXES
 
@@ -193,7 +194,7 @@ class Morph(Run):
                 data = {"training": [str(Path(path).resolve()) for path in paths], "validation": []}
                 train_network(readers.stream(paths, **options), chosen, place, data=data,
                               resume=resume and phase in begun, overwrite=overwrite, tensorboard=tensorboard,
-                              init=Path(init) / phase if init else None)
+                              init=folder_of(init) / phase if init else None)
         if all((folder / phase / run_folder.BEST).exists() for phase in cls.phases):
             return cls.load(folder)
         log.info(f"{folder}: the other network is still to be trained, with on={ARCHETYPE if on == REAL else REAL}")

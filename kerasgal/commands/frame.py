@@ -226,6 +226,13 @@ def _predict(run_class, metavar, body):
     return _command("predict", predict, places)
 
 
+def beside(run, place):
+    """Where what is made of a run goes if nobody says: into its folder, or here for a network that has a name."""
+    from kerasgal.networks import is_name
+
+    return Path(f"{run}_{place}") if is_name(run) else Path(run) / place
+
+
 def write_evaluation(evaluation, folder, overwrite):
     """Write an `Evaluation` into a folder and print what is most important."""
     evaluation.save(folder, overwrite=overwrite, command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
@@ -250,7 +257,7 @@ def _evaluate(run_class, metavar, body, name="evaluate", place="evaluation"):
             click.echo(f"--simulation is an old spelling: write {context.command_path} {words}", err=True)
         if not sources:
             raise click.UsageError(f"Missing argument '{metavar}'.")
-        folder = Path(output) if output else Path(run) / place
+        folder = Path(output) if output else beside(run, place)
         refuse_existing(folder / "metrics.json", overwrite)
         write_evaluation(body(run_class().load(run), list(sources), **options), folder, overwrite)
 

@@ -1,0 +1,258 @@
+"""Trained networks that come with the package, or from where the registry says, under names.
+
+A name stands wherever a run folder can. The registry, shipped/registry.json, has for each name the app, what the network
+is and was measured to be, and the SHA-256 of every file: a changed byte is refused. Nothing is ever unpickled: weights
+are HDF5.
+"""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from kerasgal import run_folder
+from kerasgal.errors import DamagedError, DataError, MissingError, RunError
+from kerasgal.files import replacing
+
+SHIPPED = Path(__file__).parent / "shipped"
+REGISTRY = "registry.json"
+CARD = "README.md"
+LEFT_OUT = {run_folder.LAST, "log.txt", "loss.png"}  # of a run folder what only its training needs
+
+
+def registry():
+    """What networks there are.
+
+    Returns
+    -------
+    dict
+        {name: entry}. An entry has `app`, `summary`, `licence`, `figures` measured on data it never saw, {file:
+        SHA-256} in `files`, `bytes`, and, where they do not come with the package, `url` and `sha256` of an archive.
+
+    Examples
+    --------
+    >>> from kerasgal import networks
+    >>> all("app" in entry for entry in networks.registry().values())
+    True
+    """
+    return run_folder.read_json(SHIPPED / REGISTRY)
+
+
+def models():
+    """The networks that can be loaded by name.
+
+    Returns
+    -------
+    astropy.table.Table
+        A row for each: name, app, summary, figures, MB, licence.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> kg.models().colnames
+    ['name', 'app', 'summary', 'figures', 'MB', 'licence']
+    """
+    from astropy.table import Table
+
+    rows = [(name, entry["app"], entry["summary"],
+             ", ".join(f"{what} {value}" for what, value in entry["figures"].items()), round(entry["bytes"] / 1e6, 2),
+             entry["licence"]) for name, entry in registry().items()]
+    names = ("name", "app", "summary", "figures", "MB", "licence")
+    return Table(rows=rows or None, names=names, dtype=("U64", "U32", "U256", "U256", "f8", "U32"))
+
+
+def card(name):
+    """What a network is, was trained on and was measured to do, as Markdown.
+
+    Parameters
+    ----------
+    name : str
+        Of the network.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    MissingError
+        If there is none of that name.
+
+    Examples
+    --------
+    >>> from kerasgal.networks import card
+    >>> print(card("NAME"))                            # doctest: +SKIP
+    """
+    return (folder_of(known(name)) / CARD).read_text(encoding="utf-8")
+
+
+def known(name):
+    """The name itself, if there is such a network; raises MissingError."""
+    names = list(registry())
+    if name not in names:
+        raise MissingError(f"no network called {name}; there are: {', '.join(names) or 'none'}", value=name,
+                           accepted=names)
+    return name
+
+
+def folder_of(run):
+    """The run folder of a path or a name; a path that exists goes before a name.
+
+    Parameters
+    ----------
+    run : str or Path
+        A run folder, or the name of a network.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    MissingError
+        If there is neither.
+    DamagedError
+        If a file of the network is not what was published.
+
+    Examples
+    --------
+    >>> from kerasgal.networks import folder_of
+    >>> folder_of("a/run").name                        # doctest: +SKIP
+    'run'
+    """
+    path = Path(run)
+    if path.exists():
+        return path
+    entry = registry().get(str(run))
+    if entry is None:
+        names = ", ".join(registry())
+        raise MissingError(f"no such run folder: {run}" + (f"; networks that have a name: {names}" if names else ""))
+    folder = fetched(str(run), entry) if entry.get("url") else SHIPPED / str(run)
+    for name, digest in entry["files"].items():
+        file = folder / name
+        if not file.is_file() or sha256(file) != digest:
+            raise DamagedError(f"{file} is not the file of the network {run} that was published: install kerasgal anew"
+                               + (", or remove the folder" if entry.get("url") else ""))
+    return folder
+
+
+def is_name(run):
+    """Whether a network is meant, and no folder."""
+    return not Path(run).exists() and str(run) in registry()
+
+
+def is_shipped(folder):
+    """Whether a run folder is that of a network with a name, into which nothing is written."""
+    folder = Path(folder).resolve()
+    return any(folder.is_relative_to(place.resolve()) for place in (SHIPPED, cache()))
+
+
+def cache():
+    """Where networks are kept that are downloaded: KERASGAL_CACHE, or the user's cache."""
+    import pooch
+
+    return Path(os.environ.get("KERASGAL_CACHE") or pooch.os_cache("kerasgal"))
+
+
+def fetched(name, entry):
+    """The folder of a network that does not come with the package; downloaded where it is not there yet."""
+    import pooch
+
+    try:
+        pooch.retrieve(entry["url"], known_hash=f"sha256:{entry['sha256']}", path=cache(), fname=f"{name}.zip",
+                       processor=pooch.Unzip(extract_dir=name))
+    except ValueError as error:
+        raise DamagedError(f"{entry['url']} is not the archive of the network {name} that was published") from error
+    except OSError as error:  # of requests, too
+        raise DataError(f"the network {name} cannot be fetched from {entry['url']}: {error}") from error
+    return cache() / name
+
+
+def sha256(path):
+    """The SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pack(run, name, *, summary, figures, card, licence="MIT", place=None, half=True):
+    """Put a trained run among the networks that come with the package.
+
+    Parameters
+    ----------
+    run : str or Path
+        Run folder.
+    name : str
+        To be loaded by.
+    summary : str
+        One line: cells, cosmology, what it was trained on.
+    figures : dict
+        {what: text} that was measured on data it never saw.
+    card : str
+        Markdown: what it is, how it was measured, with which commands, and what not to conclude.
+    licence : str
+        SPDX name.
+    place : str or Path, optional
+        Folder of the registry; that of the package without one.
+    half : bool
+        Keep weights in half precision.
+
+    Returns
+    -------
+    Path
+        Its folder.
+
+    Examples
+    --------
+    >>> from kerasgal.networks import pack
+    >>> pack("run", "protohalo-demo", summary="64^3 cells of 0.78 Mpc/h", figures={"loss": "0.57"},
+    ...      card="# protohalo-demo")                  # doctest: +SKIP
+    """
+    run, place = Path(run), Path(place or SHIPPED)
+    app = run_folder.app_of(run)
+    folder = place / name
+    with replacing(folder) as temporary:
+        for path in sorted(run.rglob("*")):
+            relative = path.relative_to(run)
+            if path.is_file() and path.name not in LEFT_OUT and _belongs(run, relative):
+                target = temporary / relative
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if half and path.name == run_folder.BEST:
+                    _halve(path, target)
+                else:
+                    shutil.copyfile(path, target)
+        if not temporary.is_dir():
+            raise RunError(f"{run} has nothing to pack")
+        (temporary / CARD).write_text(card, encoding="utf-8")
+    entries = run_folder.read_json(place / REGISTRY)
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    entries[name] = {"app": app, "summary": summary, "figures": figures, "licence": licence,
+                     "bytes": sum(path.stat().st_size for path in files.values()),
+                     "files": {key: sha256(path) for key, path in files.items()}}
+    run_folder.write_json(dict(sorted(entries.items())), place / REGISTRY)
+    return folder
+
+
+def _belongs(run, relative):
+    """Whether a file is of the run itself or of one of its phases, not of what was made from it."""
+    return len(relative.parts) == 1 or (run / relative.parts[0] / run_folder.CONFIG).exists() and len(
+        relative.parts) == 2 and relative.parts[0] != "compressed"
+
+
+def _halve(path, target):
+    """Copy a file of weights with its numbers in half precision."""
+    import h5py
+    import numpy as np
+
+    with h5py.File(path) as source, h5py.File(target, "w") as file:
+        file.attrs.update(source.attrs)
+
+        def copy(name, item):
+            if isinstance(item, h5py.Dataset):
+                values = item[...]
+                small = values.dtype == np.float32 and np.abs(values).max(initial=0) < np.finfo(np.float16).max
+                made = file.create_dataset(name, data=values.astype(np.float16) if small else values)
+            else:
+                made = file.require_group(name)
+            made.attrs.update(item.attrs)
+
+        source.visititems(copy)
