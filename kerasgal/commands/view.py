@@ -1,0 +1,59 @@
+"""The commands `kerasgal view` and `kerasgal plot`."""
+
+import click
+
+from kerasgal.commands.base import Command
+
+
+@click.command(cls=Command)
+@click.argument("path", metavar="FILE", type=click.Path())
+@click.option("--with", "beside", type=click.Path(), metavar="FILE",
+              help="A second file of the same box, such as its predicted haloes: it stands beside, and its haloes are "
+                   "drawn over both. Of an image set, the table of its scores.")
+@click.option("--output", type=click.Path(dir_okay=False), metavar="PAGE.html",
+              help="Write one page that needs no server, of boxes of at most 160 cells a side.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default="any free one", help="Of the server.")
+@click.option("--no-browser", is_flag=True, help="Print the address only.")
+@click.option("--overwrite", is_flag=True, help="Replace PAGE.html if it exists.")
+def view(path, beside, output, port, no_browser, overwrite):
+    """Look at FILE in a browser: slices of a box with its haloes or galaxies, or a sheet of images.
+
+    The page is served on this machine alone, until Ctrl-C; of large boxes only the slices that are looked at are read.
+    Needs kerasgal[view].
+    """
+    from kerasgal import view as looking
+
+    if output:
+        looking.page(path, output, beside, overwrite)
+        click.echo(f"{output}: open it in a browser")
+        return
+    looking.serve(path, beside, port, not no_browser,
+                  started=lambda server, address: click.echo(f"{address}  (Ctrl-C ends it)"))
+
+
+@click.command(cls=Command)
+@click.argument("path", metavar="FILE", type=click.Path())
+@click.argument("name", metavar="NAME")
+@click.argument("output", metavar="OUTPUT", type=click.Path(dir_okay=False))
+@click.option("--axis", type=click.Choice(["x", "y", "z"]), default="z", show_default=True,
+              help="That the slice is perpendicular to.")
+@click.option("--place", type=click.IntRange(0), help="Cell of the slice along it.  [default: the middle]")
+@click.option("--log", is_flag=True, help="Show the logarithm; of a density contrast that of 1 + delta.")
+@click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
+def plot(path, name, output, axis, place, log, overwrite):
+    """Draw one figure into OUTPUT (.png or .pdf): a slice of the field NAME of FILE, or of an image set the image NAME.
+
+    `kerasgal info FILE` lists the fields.
+    """
+    from pathlib import Path
+
+    from kerasgal import view as looking
+    from kerasgal.errors import SettingError
+    from kerasgal.files import refuse_existing
+    from kerasgal.plotting import save
+
+    if Path(output).suffix not in (".png", ".pdf"):
+        raise SettingError(f"{output}: accepted suffixes are .png, .pdf", value=output, accepted=[".png", ".pdf"])
+    refuse_existing(output, overwrite)
+    save(looking.figure_of(path, name, axis=axis, place=place, log=log), output)
+    click.echo(f"{output}: {name} of {path}")

@@ -1,0 +1,94 @@
+"""Pages and figures of files: what is shown is what NumPy slices, through the server, too."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import kerasgal as kg
+from kerasgal import imageset, view
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_layer_is_read_alone_and_stands_upright(axis, boxes):
+    with kg.Simulation(boxes[0]) as box:
+        whole = box["initial/delta"][...]
+        found = view.cut(box["initial/delta"], axis, 5)
+    assert found[7, 3] == {0: whole[5, 3, 7], 1: whole[3, 5, 7], 2: whole[3, 7, 5]}[axis]  # row up, column across
+
+
+def test_figures_are_drawn_on_the_command_line(boxes, invoke, tmp_path):
+    for name, flags in (("initial/delta", ("--log",)), ("halo_id", ("--axis", "x", "--place", "3"))):
+        made = invoke("plot", boxes[0], name, tmp_path / f"{name.replace('/', '_')}.png", *flags)
+        assert name in made.stdout
+    assert len(list(tmp_path.iterdir())) == 2
+    for name, flags, words in (("density", (), "initial/delta"), ("initial/delta", ("--place", "32"), "0 to 31")):
+        refused = invoke("plot", boxes[0], name, tmp_path / "no.png", *flags, check=False)
+        assert refused.returncode == 2 and words in refused.stderr and not (tmp_path / "no.png").exists()
+    assert invoke("plot", boxes[0], "halo_id", tmp_path / "no.txt", check=False).returncode == 2
+
+
+def test_a_page_needs_nothing_else(boxes, invoke, tmp_path):
+    pytest.importorskip("bokeh")
+    made = invoke("view", boxes[0], "--with", boxes[0], "--output", tmp_path / "box.html")
+    text = (tmp_path / "box.html").read_text(encoding="utf-8")
+    assert "box.html" in made.stdout and "<script src" not in text and "mass function" in text
+    again = invoke("view", boxes[0], "--output", tmp_path / "box.html", check=False)
+    assert again.returncode == 1 and "--overwrite" in again.stderr
+    other = tmp_path / "other.h5"
+    kg.simulate(other, particles=16, boxsize=12.5, seed=1).close()
+    refused = invoke("view", boxes[0], "--with", other, "--output", tmp_path / "no.html", check=False)
+    assert refused.returncode == 1 and "12.5 Mpc/h" in refused.stderr and not (tmp_path / "no.html").exists()
+
+
+def test_slices_are_served_as_they_are_asked_for(boxes):
+    pytest.importorskip("bokeh")
+    from bokeh.client import pull_session
+    from bokeh.models import ColumnDataSource, RadioButtonGroup, Slider
+
+    seen = {}
+
+    def ask(server, address):
+        try:
+            session = pull_session(url=address)
+            document = session.document
+            slider = next(iter(document.select({"type": Slider})))
+            across = next(group for group in document.select({"type": RadioButtonGroup}) if "across x" in group.labels)
+            across.active = 0
+            slider.value = 10.0
+            session.force_roundtrip()
+            session.pull()
+            document = session.document
+            seen["images"] = [np.array(source.data["image"][0]) for source in document.select(
+                {"type": ColumnDataSource}) if "image" in source.data]
+            session.close()
+        finally:
+            server.io_loop.add_callback(server.io_loop.stop)
+
+    view.serve(boxes[0], browser=False,
+               started=lambda *given: threading.Thread(target=ask, args=given, daemon=True).start())
+    with kg.Simulation(boxes[0]) as box:
+        np.testing.assert_allclose(seen["images"][0], box["initial/delta"][int(10 / 25 * 32)].T)
+
+
+def test_a_sheet_goes_by_the_likelihood_ratio(tmp_path, invoke):
+    pytest.importorskip("bokeh")
+    from astropy.table import Table
+    from bokeh.models import Title
+
+    rng = np.random.default_rng(0)
+    names = [f"galaxy {i}" for i in range(5)]
+    imageset.write(tmp_path / "set.h5", id=names, image=rng.normal(size=(5, 8, 8)).astype("float32"), source="made up",
+                   unit="nanomaggies")
+    ratio = [3.0, -1.0, 9.0, 0.5, 2.0]
+    Table({"id": names, "llr": ratio}).write(tmp_path / "scores.ecsv")
+    sheet = view._document(tmp_path / "set.h5", tmp_path / "scores.ecsv", live=True)
+    titles = [title.text for title in sheet.select({"type": Title}) if title.text]
+    assert sorted(titles) == sorted(f"{name} {value:.1f} nats" for name, value in zip(names, ratio))
+    drawn = [picture.title.text for picture, *_ in sheet.children[1].children]
+    assert drawn == [f"{names[i]} {ratio[i]:.1f} nats" for i in np.argsort(ratio)]
+    Table({"id": names[1:], "llr": ratio[1:]}).write(tmp_path / "few.ecsv")
+    refused = invoke("view", tmp_path / "set.h5", "--with", tmp_path / "few.ecsv", "--output", tmp_path / "no.html",
+                     check=False)
+    assert refused.returncode == 1 and "galaxy 0" in refused.stderr
+    assert view.figure_of(tmp_path / "set.h5", "galaxy 3").axes[0].get_title() == "galaxy 3"
