@@ -17,9 +17,21 @@ os.environ["TTY_COMPATIBLE"] = "0"  # no colours and progress bars, which Jupyte
 project = "kerasgal"
 author = "The kerasgal authors"
 release = __version__
-extensions = ["myst_nb", "sphinx_click", "sphinx.ext.autodoc", "numpydoc"]
-html_theme = "alabaster"
-html_theme_options = {"description": "Deep learning for cosmic structure and galaxies", "page_width": "1000px"}
+copyright = "2026, The kerasgal authors. MIT licence"
+extensions = ["myst_nb", "sphinx_click", "sphinx_design", "sphinx.ext.autodoc", "numpydoc"]
+html_theme = "pydata_sphinx_theme"
+html_title = f"kerasgal {release}"
+html_theme_options = {
+    "logo": {"text": "kerasgal"},
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": ["theme-version"],
+    "show_prev_next": False,
+}
+html_sidebars = {"index": []}
+html_show_sourcelink = False
+myst_enable_extensions = ["colon_fence"]
 exclude_patterns = ["_build", "example"]
 myst_heading_anchors = 3
 default_role = "py:obj"  # a name in backticks in a docstring is a link where it stands in the reference
