@@ -69,7 +69,9 @@ def run_and_images(run, given, old_run, images):
         if len(words) < 2:
             raise click.UsageError("Missing argument 'IMAGES...'." if words else "Missing argument 'RUN'.")
         return words[0], words[1:]
-    is_run = words and (Path(words[0]) / "real" / "config.json").exists()
+    from kerasgal.networks import is_name
+
+    is_run = words and ((Path(words[0]) / "real" / "config.json").exists() or is_name(words[0]))
     folder = old_run or (words.pop(0) if is_run else "morph-run")
     found = [*images, *words]
     if not found:
@@ -174,6 +176,38 @@ def evaluate(run, given, old_run, old_sets, output, overwrite, **options):
     write_evaluation(Morph.load(run).evaluate(sets, **options), folder, overwrite)
 
 
+@click.command(cls=NetworkCommand)
+@click.argument("run", metavar="RUN")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGES...")
+@click.option("--against", multiple=True, required=True, metavar="PATH",
+              help="Images of observed galaxies that RUN was not trained on; may be given again.")
+@READING
+@section("Output",
+         click.option("--output", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
+                      help="Folder for the report, ranks.ecsv and the figures.  [default: ranking/ in RUN]"),
+         OUTSIDE, OVERWRITE)
+def rank(run, images, against, output, overwrite, **options):
+    """Rank IMAGES by how real they look: the likelihood ratio of each among those of observed galaxies.
+
+    The table has rank, ratio, percentile among the observed with its error, flags, and place and name of the header;
+    the report has the set as a whole and the images at both ends.
+    """
+    from kerasgal.apps.morph.run import Morph
+    from kerasgal.files import refuse_existing
+    from kerasgal.readers.images import find
+
+    folder = output or beside(run, "ranking")
+    refuse_existing(folder / "metrics.json", overwrite)
+    for paths in (images, against):
+        find(list(paths), options["masks"])  # a missing one is said before hours of scoring
+    made = Morph.load(run).rank(list(images), list(against), **options)
+    write_evaluation(made, folder, overwrite)
+    click.echo(f"{folder / 'ranks.ecsv'}: {len(made.table)} rows")
+    failed = made["not_scored"]
+    if failed:
+        raise DataError(f"{failed} of {len(made.table)} images could not be scored: see the column `error`")
+
+
 def export(run, directory, **options):
     """Write the trained RUN, both networks in one, as a TensorFlow SavedModel.
 
@@ -186,6 +220,7 @@ def export(run, directory, **options):
 standard_commands(cli, "kerasgal.apps.morph.run:Morph", TrainConfig, inputs="IMAGES", train=train,
                   predict=scored("predict", hidden=True), evaluate=evaluate, export=export)
 cli.add_command(scored("score"))
+cli.add_command(rank)
 
 
 @cli.command()

@@ -70,6 +70,20 @@ def plane(scored, horizontal, vertical):
     return drawing
 
 
+def ends(best, worst):
+    """A contact sheet of the images at both ends of an order: two lists of (ratio, id, (y, x))."""
+    columns = max(len(best), 1)
+    drawing, axes = figure(columns, 2, width=1.3, height=1.6, squeeze=False)
+    for row, shown, words in zip(axes, (best, worst), ("most real", "least real")):
+        for cell in row:
+            cell.set(xticks=[], yticks=[], frame_on=False)
+        for cell, (ratio, name, image) in zip(row, shown):
+            cell.imshow(image, origin="lower", cmap="gray", vmin=0, vmax=max(image.max(), 1e-3))
+            cell.set_title(f"{str(name)[-18:]}\n{ratio:.1f} nats", fontsize=6)
+        row[0].set_ylabel(words)
+    return drawing
+
+
 def sheet(images):
     """A contact sheet of images, (n, y, x)."""
     columns = int(np.ceil(np.sqrt(len(images))))

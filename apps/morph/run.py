@@ -290,6 +290,39 @@ class Morph(Run):
             streams[name] = lambda stream=stream: stream
         return evaluate(self, streams, notes)
 
+    def rank(self, images, against, *, outside_domain=False, **options):
+        """Rank images by how real they look: their likelihood ratios among those of observed galaxies.
+
+        Parameters
+        ----------
+        images : path, list of paths, ImageSet, or array
+            As `predict` takes them.
+        against : path, list of paths, ImageSet, or array
+            Observed galaxies that the run was not trained on.
+        outside_domain : bool
+            Go on where images are not like those of the training, with a note.
+        **options
+            masks, extension, unit, zero_point and flux_scale of `predict`, for both.
+
+        Returns
+        -------
+        Ranking
+            An Evaluation with a `table`, the most real first.
+
+        Raises
+        ------
+        UnseenError
+            If the run was trained on one of the files.
+        DataError
+            If fewer than 20 of the observed can be scored.
+        """
+        from kerasgal.apps.morph.rank import rank
+
+        self.check_unseen([images, against])
+        given, notes = self.stream(images, outside_domain=outside_domain, **options)
+        observed, more = self.stream(against, outside_domain=outside_domain, **options)
+        return rank(self, given, observed, list(dict.fromkeys([*notes, *more])))
+
     def sample(self, number, *, on=REAL, seed=0):
         """Images drawn from one of the networks, (number, y, x), stretched as it sees them."""
         from kerasgal.apps.morph.sample import sample
