@@ -1,4 +1,4 @@
-"""Evaluation on simulations that the network never saw: metrics and the figures of Bernardini et al. 2020, Sec. 5."""
+"""Evaluation on simulations that the network never saw: metrics and the figures of Bernardini et al. 2020, Sec. 4.1."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""The figures of Bernardini et al. 2020, Sec. 5."""
+"""The figures of Bernardini et al. 2020, Sec. 4."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Training the U-Net and calibrating the watershed, Secs. 3 and 4 of Bernardini et al. 2020."""
+"""Training the U-Net and calibrating the watershed, Secs. 3.2 and 4.1 of Bernardini et al. 2020."""
 
 from dataclasses import asdict
 
@@ -20,7 +20,7 @@ def compiled(config):
     """The U-Net with the paper's loss and Adam."""
     network = predict.build(config)
     power = {"l1": 1, "l2": 2}[config.loss]
-    network.compile(training.optimizer(config), loss=NormalisedDistance(config.margin, power))
+    network.compile(training.optimizer(config), loss=NormalisedDistance(config.margin, power, config.normalisation))
     return network
 
 
