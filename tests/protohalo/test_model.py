@@ -45,6 +45,17 @@ def test_networks_of_earlier_versions_have_their_layers_and_the_same_weights():
                                                                     unet(3, 2).trainable_weights]
 
 
+def test_networks_of_earlier_versions_predict_what_they_predicted():
+    """Numbers are those of the code of then, before the ReLU."""
+    model = unet(levels=2, filters=2, dropout=0.3, output_slope=0.05, arrangement="inner")
+    for number, weight in enumerate(model.trainable_weights):
+        weight.assign(0.4 * np.sin(np.arange(np.prod(weight.shape)) + number).reshape(weight.shape))
+    box = np.cos(np.arange(512, dtype="f4")).reshape(1, 8, 8, 8, 1)
+    found = np.asarray(keras.Model(model.input, model.layers[-2].output)(box))[0, ..., 0]
+    np.testing.assert_allclose([found.mean(), found.max(), found[0, 0, 1], found[4, 3, 2]],
+                               [-0.16797355, 0.013227861, -0.21068497, -0.025246019], rtol=1e-4)
+
+
 def test_shapes_stay_and_predictions_are_never_negative():
     model = unet(levels=2, filters=4, dropout=0.5, output_slope=0.05)
     box = np.random.default_rng(0).normal(size=(2, 8, 12, 16, 1))
