@@ -214,10 +214,15 @@ def trajectories(distance, labels, volume="native"):
 
 @dataclass(frozen=True)
 class Line:
-    """d(V): the distance at which trajectories are cut, linear in log V between knots and constant beyond them."""
+    """d(V): the distance at which trajectories are cut, linear in log V between knots and constant beyond them.
+
+    points: (volume, distance) of each mass bin by itself, from `calibration_points` of the training; runs of earlier
+    versions do not have them.
+    """
 
     volume: tuple
     distance: tuple
+    points: tuple = ()
 
     def __call__(self, volume):
         return np.interp(np.log(volume), np.log(self.volume), self.distance)
@@ -328,22 +333,16 @@ def calibrate(all_paths, true_sizes, minimum, method="residual"):
     """
     sampled = sample(all_paths)
     fine = mass_bins(minimum, max(true_sizes.max(), 2 * minimum), BIN_RATIO ** (1 / SHIFTS))
-    edges = fine[::SHIFTS]
     knots = tuple(np.geomspace(fine[0], fine[-1], KNOTS))
     if not len(sampled.size):  # a network that has learned nothing yet has no peaks: there is nothing to cut
         return Line(knots, (0.0,) * KNOTS)
 
     highest = float(np.nanmax(sampled.distance))
-    distances = np.linspace(0, highest, 81)
-    true_count = np.histogram(true_sizes, edges)[0]
-    difference = np.abs(histogram(sampled, edges, distances) - true_count)
-    # Several distances may match a bin; the one nearest to the best distance for all bins is meant.
-    overall = distances[np.argmin((difference**2 / np.maximum(true_count, 1)).sum(axis=1))]
-    nearest = np.abs(distances - overall)[:, None] / highest
-    chosen = distances[np.argmin(difference + 0.5 * nearest, axis=0)]
-    first = np.clip(_fit(np.sqrt(edges[1:] * edges[:-1]), chosen, np.sqrt(true_count), knots), 0, highest)
+    centre, chosen, true_count = calibration_points(sampled, true_sizes, fine[::SHIFTS])
+    points = tuple(zip(centre[true_count > 0].tolist(), chosen[true_count > 0].tolist()))
+    first = np.clip(_fit(centre, chosen, np.sqrt(true_count), knots), 0, highest)
     if method == "histogram":
-        return Line(knots, tuple(first))
+        return Line(knots, tuple(first), points)
 
     from scipy.optimize import minimize
 
@@ -364,7 +363,22 @@ def calibrate(all_paths, true_sizes, minimum, method="residual"):
     found = min((minimize(residual, start, method="Powell", bounds=[(0.0, highest)] * KNOTS,
                           options={"xtol": 1e-3, "ftol": 1e-4})
                  for start in sorted(starts, key=residual)[:3]), key=lambda result: result.fun)
-    return Line(knots, tuple(found.x))
+    return Line(knots, tuple(found.x), points)
+
+
+def calibration_points(sampled, true_sizes, edges):
+    """The distance in each bin of volume whose count of trajectories is nearest to that of true haloes (Fig. 7).
+
+    Returns the bins' centres, the distances and the numbers of true haloes, three arrays (bins,).
+    """
+    distances = np.linspace(0, float(np.nanmax(sampled.distance)), 81)
+    true_count = np.histogram(true_sizes, edges)[0]
+    difference = np.abs(histogram(sampled, edges, distances) - true_count)
+    # Several distances may match a bin; the one nearest to the best distance for all bins is meant.
+    overall = distances[np.argmin((difference**2 / np.maximum(true_count, 1)).sum(axis=1))]
+    nearest = np.abs(distances - overall)[:, None] / distances[-1]
+    chosen = distances[np.argmin(difference + 0.5 * nearest, axis=0)]
+    return np.sqrt(edges[1:] * edges[:-1]), chosen, true_count
 
 
 def _fit(volume, distance, weight, knots):
