@@ -231,11 +231,12 @@ def gather_cells(distance, flat, position, cells, values):
 
 
 @compiled
-def sort_regions(cells, values, bits, start, size, radius, first, last):
+def sort_regions(cells, values, bits, start, size, radius, whole, first, last):
     """Sort the cells of each region by falling value, and replace values by mean value so far times radius, in place.
 
     bits: the same memory as `values`, seen as uint32, since a float that is not negative sorts like its bits. The sort
     goes byte by byte from the lowest, so that cells of one value stay in order. radius: of spheres of 1, 2, ... cells.
+    whole: times the radius of all cells of the region, and not of those so far.
     """
     largest = 0
     for region in range(first, last):
@@ -261,7 +262,7 @@ def sort_regions(cells, values, bits, start, size, radius, first, last):
         total = 0.0
         for k in range(count):
             total += values[begin + k]
-            values[begin + k] = total / (k + 1) * radius[k]
+            values[begin + k] = total / (k + 1) * radius[count - 1 if whole else k]
 
 
 @compiled

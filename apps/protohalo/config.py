@@ -7,6 +7,10 @@ from kerasgal.errors import SettingError
 from kerasgal.training import TrainingConfig
 
 APP = "protohalo"
+ARRANGEMENTS = ("paper", "inner")
+NORMALISATIONS = ("batch", "patch")
+FLOODED = ("map", "smoothed")
+VOLUMES = ("native", "current")
 
 
 @dataclass(frozen=True)
@@ -15,9 +19,11 @@ class TrainConfig(TrainingConfig):
 
     groups = {
         "Target and patches": ("minimum", "patch", "stride", "margin", "symmetries"),
-        "Network and loss": ("levels", "filters", "dropout", "output_slope", "loss"),
-        "Watershed": ("smoothing", "marker", "separation", "floor", "depth", "calibration"),
+        "Network and loss": ("levels", "filters", "dropout", "arrangement", "output_slope", "loss", "normalisation"),
+        "Watershed": ("smoothing", "marker", "separation", "flooded", "floor", "depth", "volume", "calibration"),
     }
+    # Before version 3 there was no other choice.
+    meant = {3: {"arrangement": "inner", "flooded": "smoothed", "volume": "current"}}
 
     minimum: int = setting(4525, "Fewest cells of a halo; smaller ones are background. The paper's smallest halo has "
                                  "4,525.", demo=200, minimum=1)
@@ -28,30 +34,42 @@ class TrainConfig(TrainingConfig):
                                            "rotations, or all 48.", choices=("none", "rotations", "reflections"))
     levels: int = setting(5, "Levels of the U-Net above its bottleneck.", demo=3, minimum=1)
     filters: int = setting(12, "Filters of the first level; they double at each level.", demo=16, minimum=1)
-    dropout: float = setting(0.5, "Dropout between the two convolutions of a block.", demo=0.0, minimum=0.0,
+    dropout: float = setting(0.5, "Dropout of each level, on the way down and on the way up.", demo=0.0, minimum=0.0,
                              maximum=0.95)
-    output_slope: float = setting(0.05, "Slope of the output below zero while training; predictions are clipped at "
-                                        "zero. 0 is the paper's ReLU, which can die.", minimum=0.0, maximum=1.0)
+    arrangement: str = setting("paper", "Where dropouts and activations stand: `paper` as in its Table 1; `inner` as in "
+                                        "runs of earlier versions: dropout within the blocks of convolutions, no "
+                                        "activation behind transposed ones.", choices=ARRANGEMENTS)
+    output_slope: float = setting(0.0, "Slope of the output below zero while training; predictions are clipped at "
+                                       "zero. 0 is the paper's ReLU, which can die.", demo=0.05, minimum=0.0,
+                                  maximum=1.0)
     loss: str = setting("l1", "Normalised distance of the maps: l1 as in the paper's text, l2 as its Eq. 3 prints.",
                         choices=("l1", "l2"))
+    normalisation: str = setting("batch", "Whose true maps the loss is divided by: those of the whole batch, or of each "
+                                          "patch by itself.", choices=NORMALISATIONS)
     learning_rate: float = default(1e-4, demo=1e-3)
     decay: str = default("none", demo="cosine")
     gradient_norm: float = default(0.0, demo=1.0)
     batch: int = default(16, demo=1)
     epochs: int = default(40, demo=16)
-    smoothing: float = setting(0.5, "Gaussian smoothing of the predicted map before its peaks are sought, in cells.",
-                               minimum=0.0, resumable=True)
-    marker: float = setting(0.15, "Lowest peak of the map that becomes a marker.", minimum=0.0, maximum=1.0,
-                            resumable=True)
+    smoothing: float = setting(0.0, "Gaussian smoothing of the predicted map before its peaks are sought, in cells.",
+                               demo=0.5, minimum=0.0, resumable=True)
+    marker: float = setting(0.0, "Lowest peak of the map that becomes a marker; 0 takes all that are above zero.",
+                            demo=0.15, minimum=0.0, maximum=1.0, resumable=True)
     separation: int = setting(1, "Fewest cells between markers.", minimum=1, resumable=True)
-    floor: float = setting(0.02, "Value of the map above which a cell belongs to a region of the watershed.",
-                           minimum=0.0, maximum=1.0, resumable=True)
+    flooded: str = setting("map", "What is flooded from the markers: the `map` itself, or the `smoothed` one, as in runs "
+                                  "of earlier versions.", choices=FLOODED, resumable=True)
+    floor: float = setting(0.0, "Value of the map above which a cell belongs to a region of the watershed.",
+                           demo=0.02, minimum=0.0, maximum=1.0, resumable=True)
     depth: float = setting(0.0, "Regions are one halo if the saddle between them lies deeper inside the smaller one "
                                 "than so many cells; 0 joins none, as in the paper.", demo=2.5, minimum=0.0,
                            resumable=True)
-    calibration: str = setting("residual", "How the adaptive cut is found: `histogram` matches each mass bin's count, "
-                                           "as in the paper; `residual` then minimises the residual of the whole mass "
-                                           "function.", choices=("histogram", "residual"), resumable=True)
+    volume: str = setting("native", "Volume whose sphere turns the normalised distance into cells: `native`, that of "
+                                    "the whole region, as in the paper's Eq. 4; `current`, that of the part above the "
+                                    "threshold, as in runs of earlier versions.", choices=VOLUMES, resumable=True)
+    calibration: str = setting("histogram", "How the adaptive cut is found: `histogram` matches each mass bin's count, "
+                                            "as in the paper; `residual` then minimises the residual of the whole mass "
+                                            "function.", demo="residual", choices=("histogram", "residual"),
+                               resumable=True)
 
     def check(self):
         if self.patch <= 2 * self.margin:

@@ -1,4 +1,4 @@
-"""Input and target of protohalo from a Simulation file (Bernardini et al. 2020, Sec. 2)."""
+"""Input and target of protohalo from a Simulation file (Bernardini et al. 2020, Sec. 2.2)."""
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def distance_map(halo_id):
     """The regression target: the distance of each cell from its halo's border, 1 at every halo's centre.
 
     halo_id: (n, n, n), -1 for background. Returns (n, n, n) float32 between 0 (background) and 1. The Euclidean
-    distance transform of the multi-label map (Sec. 2.3), in the periodic box, divided by each halo's maximum.
+    distance transform of the multi-label map (Sec. 2.2), in the periodic box, divided by each halo's maximum.
     """
     import edt
 

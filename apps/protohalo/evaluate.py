@@ -1,4 +1,4 @@
-"""Evaluation on simulations that the network never saw: metrics and the figures of Bernardini et al. 2020, Sec. 5."""
+"""Evaluation on simulations that the network never saw: metrics and the figures of Bernardini et al. 2020, Sec. 4.1."""
 
 import functools
 
@@ -39,7 +39,7 @@ def evaluate(run, sources, outside_domain=False):
     mass = {method: [] for method in ("true", *METHODS)}
     cells = {method: [] for method in METHODS}
     members = {method: np.zeros(3, int) for method in METHODS}
-    losses, trajectories, cell_mass, first, notes = [], [], 0.0, None, []
+    losses, trajectories, true_sizes, cell_mass, first, notes = [], [], [], 0.0, None, []
     for source in track(sources, "predicting"):
         with opened(source, require=("initial/delta", "halo_id", "halos/count")) as simulation:
             notes += run.check_domain(source, outside_domain=outside_domain)
@@ -55,6 +55,7 @@ def evaluate(run, sources, outside_domain=False):
                 cells[method].append(metrics.cell_masses(halo_id["true"], halo_id[method], masses["true"],
                                                          masses[method]))
             masses["true"] = masses["true"][true_size >= run.config.minimum]
+            true_sizes.append(true_size[true_size >= run.config.minimum])
         for method, values in masses.items():
             mass[method].append(values)
         losses.append(metrics.normalised_l1(true, predicted))
@@ -78,10 +79,13 @@ def evaluate(run, sources, outside_domain=False):
     delta, true, predicted, halo_id, boxsize = first
 
     def draw():
-        drawn = {"distance_maps": figures.distance_maps(delta, true, predicted, boxsize),
+        drawn = {"distance_maps": figures.distance_maps(delta, true, predicted, boxsize, halo_id["true"]),
                  "halo_slices": figures.halo_slices(halo_id, boxsize),
-                 "trajectories": figures.trajectories(watershed.sample(trajectories), run.line, run.config.minimum),
-                 "cell_masses": figures.cell_masses(cells), "mass_function": figures.mass_function(result)}
+                 "close_up": figures.close_up(predicted, halo_id, boxsize),
+                 "trajectories": figures.trajectories(watershed.sample(trajectories), run.line, run.config.minimum,
+                                                      np.concatenate(true_sizes)),
+                 "cell_masses": figures.cell_masses(cells), "mass_function": figures.mass_function(result),
+                 "cumulative_mass_function": figures.cumulative_mass_function(mass, len(sources))}
         return {name: figure for name, figure in drawn.items() if figure is not None}
 
     return Evaluation(result, lines(result), functools.cache(draw))

@@ -1,16 +1,22 @@
-"""The figures of Bernardini et al. 2020, Sec. 5."""
+"""The figures of Bernardini et al. 2020, Sec. 4."""
 
 import numpy as np
 
+from kerasgal.apps.protohalo import watershed
 from kerasgal.plotting import figure
+from kerasgal.statistics import mass_bins
 
 NAMES = {"adaptive": "U-Net + adaptive watershed", "native": "U-Net + native watershed",
          "excursion_set": "peaks above the collapse barrier"}
 COLOURS = {"adaptive": "C0", "native": "C1", "excursion_set": "C2"}
 
 
-def distance_maps(delta, true, predicted, boxsize):
-    """Slices through the initial density, the true distance map if there is one, and the predicted one."""
+def distance_maps(delta, true, predicted, boxsize, true_id=None):
+    """Slices through the initial density, the true distance map if there is one, and the predicted one (Fig. 5).
+
+    With the true haloes, two windows of the maps are shown closer, under the borders of these: A where the predicted
+    map is farthest from the true one, and B where it is nearest among those with as much in haloes.
+    """
     drawing, axes = figure(2 if true is None else 3, sharey=True)
     layer = predicted.shape[2] // 2
     panels = (("initial density contrast", delta / delta.std(), {"cmap": "RdBu_r", "vmin": -3, "vmax": 3}),
@@ -22,6 +28,83 @@ def distance_maps(delta, true, predicted, boxsize):
         drawing.colorbar(image, ax=axis, shrink=0.8)
         axis.set(title=title, xlabel="x [Mpc/h]")
     axes[0].set_ylabel("y [Mpc/h]")
+    if true_id is None:
+        return drawing
+    cell, side = boxsize / len(true), max(len(true) // INSET, 2)
+    for name, (i, j), place in zip("AB", windows(true[:, :, layer], predicted[:, :, layer], side), INSETS):
+        extent = (i * cell, (i + side) * cell, j * cell, (j + side) * cell)
+        for axis, (_, volume, options) in zip(axes[1:], shown[1:]):
+            inset = axis.inset_axes(place, xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
+            inset.imshow(volume[i:i + side, j:j + side, layer].T, origin="lower", extent=extent, **options)
+            draw_borders(inset, true_id[i:i + side, j:j + side, layer], extent)
+            inset.text(0.05, 0.95, name, color="w", va="top", transform=inset.transAxes)
+            axis.indicate_inset_zoom(inset, edgecolor="w")
+            inset.spines[:].set_color("w")
+    return drawing
+
+
+INSET = 5  # windows in a side of the box
+INSETS = ((0.02, 0.60, 0.38, 0.38), (0.60, 0.02, 0.38, 0.38))  # where the insets A and B stand in their panel
+
+
+def windows(true, predicted, side):
+    """First cells (i, j) of two windows of two maps, (n, n): where they differ most, and where least, by sum |g - p|.
+
+    The second one is among windows with at least as much of the true map in them as the upper half of all.
+    """
+    n = len(true)
+    corners = np.array([(i, j) for i in range(0, n - side + 1, side) for j in range(0, n - side + 1, side)])
+
+    def sums(field):
+        return np.array([field[i:i + side, j:j + side].sum() for i, j in corners])
+
+    difference, content = sums(np.abs(true - predicted)), sums(true)
+    rich = np.flatnonzero(content >= np.median(content))
+    share = difference[rich] / np.maximum(content[rich], 1e-6)
+    return [tuple(corners[np.argmax(difference)].tolist()), tuple(corners[rich[np.argmin(share)]].tolist())]
+
+
+def draw_borders(axis, labels, extent, colour="lime"):
+    """Draw the borders between the labels of a slice, (n, m), along the faces of the cells."""
+    from matplotlib.collections import LineCollection
+
+    (n, m), (left, right, bottom, top) = labels.shape, extent
+    dx, dy = (right - left) / n, (top - bottom) / m
+    i, j = np.nonzero(labels[1:] != labels[:-1])
+    upright = [((left + (a + 1) * dx, bottom + b * dy), (left + (a + 1) * dx, bottom + (b + 1) * dy))
+               for a, b in zip(i, j)]
+    i, j = np.nonzero(labels[:, 1:] != labels[:, :-1])
+    level = [((left + a * dx, bottom + (b + 1) * dy), (left + (a + 1) * dx, bottom + (b + 1) * dy))
+             for a, b in zip(i, j)]
+    axis.add_collection(LineCollection(upright + level, colors=colour, linewidths=0.8))
+
+
+def close_up(predicted, halo_id, boxsize):
+    """The largest true halo and what is around it: the predicted map and both watersheds, under true borders (Fig. 6).
+
+    The slice goes through the cell of the halo in which the predicted map is highest, in the middle of the window.
+    """
+    n, true = len(predicted), halo_id["true"]
+    side = min(n, 2 * int(2 * (3 * (true == true[true >= 0].min()).sum() / (4 * np.pi)) ** (1 / 3)) + 2)
+    inside = np.where(true == true[true >= 0].min(), predicted, -1)
+    centre = np.unravel_index(np.argmax(inside), inside.shape)
+    around = [(np.arange(side) - side // 2 + at) % n for at in centre[:2]]
+    window = np.ix_(*around, [centre[2]])
+    drawing, axes = figure(3, sharey=True)
+    half = side / 2 * boxsize / n
+    extent = (-half, half, -half, half)
+    image = axes[0].imshow(predicted[window][..., 0].T, origin="lower", extent=extent, cmap="magma", vmin=0, vmax=1)
+    drawing.colorbar(image, ax=axes[0], shrink=0.8)
+    shuffled = shuffle(max(volume.max() for volume in halo_id.values()))
+    axes[0].set_title("predicted distance map")
+    for axis, name in zip(axes[1:], ("native", "adaptive")):
+        show_haloes(axis, halo_id[name][window][..., 0], extent, shuffled)
+        axis.set(title=NAMES[name], facecolor="0.92")
+    for axis in axes:
+        draw_borders(axis, true[window][..., 0], extent)
+        axis.set(xlabel="x [Mpc/h]", xlim=extent[:2], ylim=extent[2:])
+    axes[0].set_ylabel("y [Mpc/h]")
+    drawing.supxlabel("green: borders of the true haloes", fontsize="small")
     return drawing
 
 
@@ -32,7 +115,7 @@ def halo_slices(halo_id, boxsize):
     shuffled = shuffle(max(volume.max() for volume in halo_id.values()))
     layer = halo_id["true"].shape[2] // 2
     for axis, name in zip(axes, names):
-        show_haloes(axis, halo_id[name][:, :, layer], boxsize, shuffled)
+        show_haloes(axis, halo_id[name][:, :, layer], (0, boxsize, 0, boxsize), shuffled)
         axis.set(title=NAMES.get(name, "true haloes"), xlabel="x [Mpc/h]", facecolor="0.92")
     axes[0].set_ylabel("y [Mpc/h]")
     return drawing
@@ -43,10 +126,10 @@ def shuffle(last):
     return np.random.default_rng(0).permutation(last + 2)
 
 
-def show_haloes(axis, labels, boxsize, shuffled):
+def show_haloes(axis, labels, extent, shuffled):
     """Draw a slice of labels, (n, n), -1 for none."""
-    axis.imshow(np.ma.masked_where(labels < 0, shuffled[labels]).T, origin="lower", cmap="prism",
-                extent=(0, boxsize, 0, boxsize), interpolation="nearest")
+    axis.imshow(np.ma.masked_where(labels < 0, shuffled[labels]).T, origin="lower", cmap="prism", extent=extent,
+                interpolation="nearest", vmin=0, vmax=len(shuffled))
 
 
 def prediction(distance, halo_id, boxsize, layer):
@@ -55,7 +138,7 @@ def prediction(distance, halo_id, boxsize, layer):
     image = axes[0].imshow(distance[:, :, layer].T, origin="lower", extent=(0, boxsize, 0, boxsize), cmap="magma",
                            vmin=0, vmax=1)
     drawing.colorbar(image, ax=axes[0], shrink=0.8, label="distance from the border")
-    show_haloes(axes[1], halo_id[:, :, layer], boxsize, shuffle(halo_id.max()))
+    show_haloes(axes[1], halo_id[:, :, layer], (0, boxsize, 0, boxsize), shuffle(halo_id.max()))
     height = (layer + 0.5) * boxsize / len(distance)
     for axis, title in zip(axes, ("predicted distance map", "haloes")):
         axis.set(title=f"{title}, z = {height:.3g} Mpc/h", xlabel="x [Mpc/h]")
@@ -64,8 +147,12 @@ def prediction(distance, halo_id, boxsize, layer):
     return drawing
 
 
-def trajectories(sampled, line, minimum):
-    """All trajectories in the plane of volume and mean distance, and the line on which they are cut."""
+def trajectories(sampled, line, minimum, true_sizes):
+    """All trajectories in the plane of volume and mean distance, and the line on which they are cut (Fig. 7).
+
+    Two of them are drawn: the largest region's, and that of the median region among those of at least the minimum.
+    Points are the calibration by itself of each mass bin, of the training (with the run) and of these boxes.
+    """
     finite = np.isfinite(sampled.distance)
     if not finite.any():  # a network that has learned nothing has no peaks
         return None
@@ -74,15 +161,49 @@ def trajectories(sampled, line, minimum):
     _, _, _, image = axis.hist2d(volume, sampled.distance[finite], cmap="Greys", norm="log",
                                  bins=(np.geomspace(1, sampled.volume[-1] * 1.01, 60), 60))
     drawing.colorbar(image, ax=axis, label="regions")
+    for region in examples(sampled.size, minimum):
+        axis.plot(sampled.volume, sampled.distance[region], color="k", linewidth=1)
     axis.plot(sampled.volume, line(sampled.volume), color="C3", label="calibrated cut d(V)")
+    if line.points:
+        axis.plot(*np.transpose(line.points), "o", color="C0", label="mass bins, training")
+    edges = mass_bins(minimum, max(true_sizes.max(), 2 * minimum), watershed.BIN_RATIO)
+    centre, chosen, count = watershed.calibration_points(sampled, true_sizes, edges)
+    axis.plot(centre[count > 0], chosen[count > 0], "o", mfc="none", color="C1", label="mass bins, these boxes")
     axis.axvline(minimum, color="C0", linestyle=":", label=f"smallest halo, {minimum} cells")
     axis.set(xscale="log", xlabel="volume V [cells]", ylabel="mean distance d [cells]")
-    axis.legend(frameon=False, loc="upper left")
+    axis.legend(frameon=False, loc="upper left", fontsize="small")
     return drawing
 
 
+def examples(size, minimum):
+    """The regions that stand for all: of the largest, and of the median size among those of at least the minimum."""
+    order = np.argsort(size)
+    large = order[size[order] >= minimum]
+    return {order[-1]} | ({large[len(large) // 2]} if len(large) else set())
+
+
+SIGMAS = ((1, "-"), (2, "-."), (3, ":"))
+
+
+def spread(true, predicted, edges, sigma):
+    """Lower and upper percentile of the predicted values at so many sigma, in bins of the true ones: two (bins,).
+
+    NaN in bins whose values are too few for one of them to lie outside.
+    """
+    from scipy.stats import norm
+
+    tail = norm.cdf(-sigma)
+    found = np.full((2, len(edges) - 1), np.nan)
+    place = np.digitize(true, edges) - 1
+    for number in range(len(edges) - 1):
+        values = predicted[place == number]
+        if len(values) * tail >= 1:
+            found[:, number] = np.quantile(values, (tail, 1 - tail))
+    return found
+
+
 def cell_masses(cells):
-    """Halo mass of each cell, predicted against true (Fig. 8 of the paper), for both watersheds."""
+    """Halo mass of each cell, predicted against true, and the 1, 2 and 3 sigma in bins of true mass (Fig. 8)."""
     drawing, axes = figure(2, sharex=True, sharey=True)
     together = np.concatenate([cells[name].ravel() for name in ("native", "adaptive")])
     if not len(together):
@@ -92,8 +213,42 @@ def cell_masses(cells):
         true, predicted = cells[name]
         axis.hist2d(true, predicted, bins=(edges, edges), cmap="viridis", norm="log")
         axis.plot(edges, edges, color="C3", linewidth=1)
+        wide = edges[::3]  # bins of one halo or two would show these
+        for sigma, style in SIGMAS:
+            for part, bound in enumerate(spread(true, predicted, wide, sigma)):
+                axis.plot(np.sqrt(wide[1:] * wide[:-1]), bound, color="turquoise", linestyle=style, linewidth=1,
+                          label=None if part else rf"{sigma} $\sigma$")
         axis.set(xscale="log", yscale="log", title=NAMES[name], xlabel="true halo mass of a cell [Msun/h]")
     axes[0].set_ylabel("predicted halo mass of a cell [Msun/h]")
+    axes[0].legend(frameon=False, loc="upper left", labelcolor="turquoise")
+    return drawing
+
+
+def cumulative_mass_function(mass, boxes):
+    """Number of haloes above each mass, predicted and true with its Poisson error, and the deviation below (Fig. 9).
+
+    mass: {method: masses of the haloes of all boxes [Msun/h]}, true ones under "true".
+    """
+    drawing, (top, bottom) = figure(1, 2, width=6, height=3, sharex=True, height_ratios=(2, 1))
+    true = np.sort(mass["true"])
+    levels = np.geomspace(true[0], true[-1], 100)
+
+    def above(values):
+        return len(values) - np.searchsorted(np.sort(values), levels)
+
+    count = above(true)
+    error = np.sqrt(count)
+    top.plot(levels, count, color="k", label="N-body simulation")
+    top.fill_between(levels, count - error, count + error, color="0.85", label="Poisson error")
+    bottom.fill_between(levels, -100 / error, 100 / error, color="0.85")
+    for name in ("excursion_set", "native", "adaptive"):
+        found = above(mass[name])
+        top.plot(levels, np.where(found > 0, found, np.nan), color=COLOURS[name], label=NAMES[name])
+        bottom.plot(levels, 100 * (found / count - 1), color=COLOURS[name])
+    bottom.axhline(0, color="k", linewidth=0.5)
+    top.set(xscale="log", yscale="log", ylabel="N(> M)", title=f"{boxes} unseen boxes")
+    top.legend(frameon=False)
+    bottom.set(xlabel="halo mass M [Msun/h]", ylabel="deviation [%]", ylim=(-100, 100))
     return drawing
 
 

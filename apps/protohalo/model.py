@@ -1,4 +1,4 @@
-"""The three-dimensional U-Net of Bernardini et al. 2020, Sec. 3."""
+"""The three-dimensional U-Net of Bernardini et al. 2020, Sec. 3.1."""
 
 import keras
 from keras import layers
@@ -25,34 +25,46 @@ class NonNegative(layers.Layer):
         return {**super().get_config(), "slope": self.slope}
 
 
-def block(x, filters, dropout):
-    """Two 3^3 convolutions with LeakyReLU; dropout between them."""
+def dropped(x, rate):
+    """Dropout, if there is any."""
+    return layers.Dropout(rate)(x) if rate else x
+
+
+def block(x, filters, dropout=0.0):
+    """Two 3^3 convolutions with LeakyReLU, and dropout between them, which the paper does not have."""
     x = layers.Conv3D(filters, 3, padding="same")(x)
-    x = layers.LeakyReLU(SLOPE)(x)
-    if dropout:
-        x = layers.Dropout(dropout)(x)
+    x = dropped(layers.LeakyReLU(SLOPE)(x), dropout)
     x = layers.Conv3D(filters, 3, padding="same")(x)
     return layers.LeakyReLU(SLOPE)(x)
 
 
-def unet(levels=5, filters=12, dropout=0.5, output_slope=0.05):
+def unet(levels=5, filters=12, dropout=0.5, output_slope=0.0, arrangement="paper"):
     """The U-Net: (batch, x, y, z, 1) normalised density contrast to (batch, x, y, z, 1) normalised distance.
 
-    x, y and z may have any size that is a multiple of 2^levels. With the defaults it has 14,590,741 parameters, the
-    paper's 14.5 million: filters 12 to 192 and 384 in the bottleneck, 3^3 transposed convolutions of stride 2 that
-    halve the channels, concatenated skips.
+    x, y and z may have any size that is a multiple of 2^levels. With the defaults it is that of the paper's Table 1: 27
+    LeakyReLU, 10 dropouts, 5 poolings, and 14,590,741 parameters, its 14.5 million. Filters are 12 to 192 and 384 in
+    the bottleneck; 3^3 transposed convolutions of stride 2 halve the channels; skips are concatenated. On the way down
+    dropout stands between the skip, which it leaves alone, and the pooling (Sec. 3.1); on the way up, of which the
+    text says only that there is one on each level, in the mirrored place: between the transposed convolution and the
+    skip. Table 1 prints a stride of 1 for the pooling, which would halve nothing: it is 2.
+
+    arrangement: "inner" for the layers of earlier versions, which have the same weights: dropout in every block, and no
+    activation behind transposed convolutions.
     """
+    between, within = (dropout, 0.0) if arrangement == "paper" else (0.0, dropout)
     x = inputs = keras.Input((None, None, None, 1), name="delta")
     skips = []
     for level in range(levels):
-        x = block(x, filters * 2**level, dropout)
+        x = block(x, filters * 2**level, within)
         skips.append(x)
-        x = layers.MaxPooling3D(2)(x)
-    x = block(x, filters * 2**levels, dropout)
+        x = layers.MaxPooling3D(2)(dropped(x, between))
+    x = block(x, filters * 2**levels, within)
     for level in reversed(range(levels)):
         x = layers.Conv3DTranspose(filters * 2**level, 3, strides=2, padding="same")(x)
-        x = layers.Concatenate()([skips[level], x])
-        x = block(x, filters * 2**level, dropout)
+        if arrangement == "paper":
+            x = layers.LeakyReLU(SLOPE)(x)
+        x = layers.Concatenate()([skips[level], dropped(x, between)])
+        x = block(x, filters * 2**level, within)
     x = layers.Conv3D(1, 1, dtype="float32")(x)
     outputs = NonNegative(output_slope, dtype="float32", name="distance")(x)
     return keras.Model(inputs, outputs, name="protohalo")

@@ -7,7 +7,7 @@ from kerasgal.tiling import predict_box, predict_whole
 
 def build(config):
     """The U-Net of a configuration, not compiled."""
-    return unet(config.levels, config.filters, config.dropout, config.output_slope)
+    return unet(config.levels, config.filters, config.dropout, config.output_slope, config.arrangement)
 
 
 def predict_distance(network, config, delta, *, tile=None, context=None, progress=None):
@@ -28,13 +28,19 @@ def predict_distance(network, config, delta, *, tile=None, context=None, progres
 
 
 def find_trajectories(distance, config):
-    """Trajectories of the native watershed's regions of a map."""
+    """Trajectories of the native watershed's regions of a map.
+
+    Smoothing finds markers. The map that is flooded is the predicted one: flooded smooth, regions of a perfect map
+    would be wider than its haloes.
+    """
     markers, smooth = watershed.find_markers(distance, config.smoothing, config.marker, config.separation)
-    labels = watershed.native(smooth, markers, config.floor, out=markers)
+    flooded = smooth if config.flooded == "smoothed" else distance
+    del smooth  # as large as the map: memory for what follows
+    labels = watershed.native(flooded, markers, config.floor, out=markers)
     if config.depth:
-        labels = watershed.join_fragments(smooth, labels, config.depth, out=labels)
-    del smooth  # as large as the map: memory for the trajectories
-    return watershed.trajectories(distance, labels)
+        labels = watershed.join_fragments(flooded, labels, config.depth, out=labels)
+    del flooded
+    return watershed.trajectories(distance, labels, config.volume)
 
 
 def find_haloes(distance, config, line=None):

@@ -1,4 +1,4 @@
-"""Training the U-Net and calibrating the watershed, Secs. 3 and 4 of Bernardini et al. 2020."""
+"""Training the U-Net and calibrating the watershed, Secs. 3.2 and 4.1 of Bernardini et al. 2020."""
 
 from dataclasses import asdict
 
@@ -20,7 +20,7 @@ def compiled(config):
     """The U-Net with the paper's loss and Adam."""
     network = predict.build(config)
     power = {"l1": 1, "l2": 2}[config.loss]
-    network.compile(training.optimizer(config), loss=NormalisedDistance(config.margin, power))
+    network.compile(training.optimizer(config), loss=NormalisedDistance(config.margin, power, config.normalisation))
     return network
 
 
@@ -71,7 +71,7 @@ def fit(simulations, held_out, config, folder, **options):
 
 
 def calibrate(network, config, simulations):
-    """The line of the adaptive cut, from the predicted maps of the training simulations and their true haloes."""
+    """The line of the adaptive cut (Sec. 4.1), from the predicted maps of the training simulations and their true haloes."""
     found, sizes = [], []
     for source in track(simulations, "calibration of the watershed"):
         with opened(source, require=("initial/delta", "halo_id", "halos/count")) as simulation:

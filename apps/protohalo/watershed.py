@@ -1,9 +1,9 @@
 """From a predicted distance map to haloes: the watershed, and its adaptive cut (Bernardini et al. 2020, Sec. 4).
 
 The native watershed takes every cell above a fixed floor to the peak that lies uphill of it; fragments of one halo can
-be joined. The adaptive one then raises, for each region by itself, the threshold above which cells belong to the halo,
-to where the region's trajectory in volume and mean distance meets a line d(V) that was calibrated on the training
-simulations. All is periodic. The loops over cells stand in `basins`.
+be joined. The adaptive one (Sec. 4.1) then raises, for each region by itself, the threshold above which cells belong to
+the halo, to where the region's trajectory in volume and mean distance meets a line d(V) that was calibrated on the
+training simulations. All is periodic. The loops over cells stand in `basins`.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ SHIFTS = 4  # positions of the mass bins, a fraction of a bin apart, that the ca
 def radius(volume):
     """Radius of the sphere of a volume.
 
-    The paper's Sec. 4.1 prints 3 / (4 pi) V^(1/3) but speaks of the sphere; (3 V / 4 pi)^(1/3) is the sphere.
+    The paper's Eq. 4 prints 3 / (4 pi) V^(1/3) but speaks of the sphere; (3 V / 4 pi)^(1/3) is the sphere.
     """
     return (3 * np.asarray(volume) / (4 * np.pi)) ** (1 / 3)
 
@@ -31,8 +31,8 @@ def radius(volume):
 def find_markers(distance, smoothing, marker, separation):
     """Peaks of the map, numbered from 1, as (n, n, n) int32, and the smoothed map they are peaks of, float32.
 
-    A peak is the highest cell of the periodic cube of `separation` cells around it, and at least `marker` high.
-    Cells of equal height that touch are one peak.
+    A peak is the highest cell of the periodic cube of `separation` cells around it, above zero and at least `marker`
+    high. Cells of equal height that touch are one peak.
     """
     from scipy import ndimage
 
@@ -42,7 +42,8 @@ def find_markers(distance, smoothing, marker, separation):
     if smoothing:
         smooth = ndimage.gaussian_filter(smooth, smoothing, mode="wrap")
     markers = np.empty(smooth.shape, np.int32)
-    basins.in_threads(basins.mark_peaks, len(smooth), smooth, marker, markers, cells=smooth.size)
+    least = max(marker, float(np.finfo(np.float32).tiny))  # where there is nothing, there is no peak
+    basins.in_threads(basins.mark_peaks, len(smooth), smooth, least, markers, cells=smooth.size)
     peaks = np.flatnonzero(markers)
     height = smooth.reshape(-1)
     reach = min(separation, max(smooth.shape) // 2)
@@ -87,7 +88,8 @@ def native(smooth, markers, floor, out=None):
     without a marker flooding goes on from cell to cell: what lies below its highest saddle may be reached from another
     flood first, where here it stays with its basin.
 
-    markers: on peaks of `smooth`, as from `find_markers`.  out: int32 and contiguous, where the labels are written; may
+    markers: as from `find_markers`. Each is its whole basin's, and of several in one basin the last is; so they may be
+    peaks of a smoothed map and `smooth` the map itself.  out: int32 and contiguous, where the labels are written; may
     be `markers`.
     """
     from kerasgal.apps.protohalo import basins
@@ -173,7 +175,7 @@ class Trajectories:
     """The cells of all regions in one sorted list: by region, and within it by falling value of the map.
 
     cell: flat indices of the cells.  start, size: where each region begins and how many cells it has, (r,).
-    distance: mean normalised distance of the cells so far times the radius of their sphere, at each cell.
+    distance: mean normalised distance of the cells so far, at each cell, times a radius: see `trajectories`.
     """
 
     cell: np.ndarray
@@ -186,9 +188,11 @@ class Trajectories:
         return np.arange(1, len(self.cell) + 1) - np.repeat(self.start, self.size)
 
 
-def trajectories(distance, labels):
+def trajectories(distance, labels, volume="native"):
     """The trajectory of every region in (V, d) as its threshold falls from its peak to the floor.
 
+    d is the mean normalised distance of the V cells times the radius of a sphere: of the whole region's volume, as in
+    the paper's Eq. 4, where it falls all the way; or with volume="current" of V itself, where it first rises.
     Cells are gathered region by region, and each region is sorted by itself.
     """
     from kerasgal.apps.protohalo import basins
@@ -204,16 +208,21 @@ def trajectories(distance, labels):
                         value)
     spheres = radius(np.arange(1, size.max(initial=0) + 1))
     basins.in_threads(basins.sort_regions, len(size), cell, value, value.view(np.uint32), start, size, spheres,
-                      cells=inside)
+                      volume == "native", cells=inside)
     return Trajectories(cell, start, size, value)
 
 
 @dataclass(frozen=True)
 class Line:
-    """d(V): the distance at which trajectories are cut, linear in log V between knots and constant beyond them."""
+    """d(V): the distance at which trajectories are cut, linear in log V between knots and constant beyond them.
+
+    points: (volume, distance) of each mass bin by itself, from `calibration_points` of the training; runs of earlier
+    versions do not have them.
+    """
 
     volume: tuple
     distance: tuple
+    points: tuple = ()
 
     def __call__(self, volume):
         return np.interp(np.log(volume), np.log(self.volume), self.distance)
@@ -222,8 +231,8 @@ class Line:
 def cut_sizes(paths, line):
     """Cells of each region once it is cut by the line, (r,); 0 where its trajectory never reaches the line.
 
-    A trajectory rises with the volume of its first cells, and falls when the flanks dilute its mean. It is cut where
-    it last meets the line.
+    A trajectory falls as the flanks dilute its mean; it is cut where it last meets the line, and so keeps as many cells
+    as it can.
     """
     from kerasgal.apps.protohalo import basins
 
@@ -324,22 +333,16 @@ def calibrate(all_paths, true_sizes, minimum, method="residual"):
     """
     sampled = sample(all_paths)
     fine = mass_bins(minimum, max(true_sizes.max(), 2 * minimum), BIN_RATIO ** (1 / SHIFTS))
-    edges = fine[::SHIFTS]
     knots = tuple(np.geomspace(fine[0], fine[-1], KNOTS))
     if not len(sampled.size):  # a network that has learned nothing yet has no peaks: there is nothing to cut
         return Line(knots, (0.0,) * KNOTS)
 
     highest = float(np.nanmax(sampled.distance))
-    distances = np.linspace(0, highest, 81)
-    true_count = np.histogram(true_sizes, edges)[0]
-    difference = np.abs(histogram(sampled, edges, distances) - true_count)
-    # Several distances may match a bin; the one nearest to the best distance for all bins is meant.
-    overall = distances[np.argmin((difference**2 / np.maximum(true_count, 1)).sum(axis=1))]
-    nearest = np.abs(distances - overall)[:, None] / highest
-    chosen = distances[np.argmin(difference + 0.5 * nearest, axis=0)]
-    first = np.clip(_fit(np.sqrt(edges[1:] * edges[:-1]), chosen, np.sqrt(true_count), knots), 0, highest)
+    centre, chosen, true_count = calibration_points(sampled, true_sizes, fine[::SHIFTS])
+    points = tuple(zip(centre[true_count > 0].tolist(), chosen[true_count > 0].tolist()))
+    first = np.clip(_fit(centre, chosen, np.sqrt(true_count), knots), 0, highest)
     if method == "histogram":
-        return Line(knots, tuple(first))
+        return Line(knots, tuple(first), points)
 
     from scipy.optimize import minimize
 
@@ -360,7 +363,22 @@ def calibrate(all_paths, true_sizes, minimum, method="residual"):
     found = min((minimize(residual, start, method="Powell", bounds=[(0.0, highest)] * KNOTS,
                           options={"xtol": 1e-3, "ftol": 1e-4})
                  for start in sorted(starts, key=residual)[:3]), key=lambda result: result.fun)
-    return Line(knots, tuple(found.x))
+    return Line(knots, tuple(found.x), points)
+
+
+def calibration_points(sampled, true_sizes, edges):
+    """The distance in each bin of volume whose count of trajectories is nearest to that of true haloes (Fig. 7).
+
+    Returns the bins' centres, the distances and the numbers of true haloes, three arrays (bins,).
+    """
+    distances = np.linspace(0, float(np.nanmax(sampled.distance)), 81)
+    true_count = np.histogram(true_sizes, edges)[0]
+    difference = np.abs(histogram(sampled, edges, distances) - true_count)
+    # Several distances may match a bin; the one nearest to the best distance for all bins is meant.
+    overall = distances[np.argmin((difference**2 / np.maximum(true_count, 1)).sum(axis=1))]
+    nearest = np.abs(distances - overall)[:, None] / distances[-1]
+    chosen = distances[np.argmin(difference + 0.5 * nearest, axis=0)]
+    return np.sqrt(edges[1:] * edges[:-1]), chosen, true_count
 
 
 def _fit(volume, distance, weight, knots):

@@ -6,6 +6,7 @@ import shutil
 
 import h5py
 import harness
+import keras
 import numpy as np
 import pytest
 
@@ -124,6 +125,22 @@ def test_a_run_folder_of_version_1_loads_and_says_that_it_has_no_domain(run, box
         haloes = [again.predict(boxes[2]) for _ in range(2)]
     assert len(caplog.messages) == 1 and "does not say what it was trained on" in caplog.messages[0]
     np.testing.assert_array_equal(haloes[0].halo_id, run.predict(boxes[2]).halo_id)
+
+
+def test_settings_that_a_run_folder_is_older_than_are_what_they_were(run, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(run.folder, old)
+    stored = json.loads((old / "config.json").read_text())
+    for name in ("arrangement", "normalisation", "flooded", "volume"):
+        del stored["config"][name]
+    for version in (1, 2):
+        (old / "config.json").write_text(json.dumps({**stored, "version": version}))
+        again = kg.load(old)
+        assert (again.config.arrangement, again.config.normalisation) == ("inner", "batch")
+        assert (again.config.flooded, again.config.volume) == ("smoothed", "current")
+        activations = [layer for layer in again.network.layers if isinstance(layer, keras.layers.LeakyReLU)]
+        assert len(activations) == 6 * run.config.levels and again.network.count_params() == run.network.count_params()
+    assert (run.config.arrangement, run.config.flooded, run.config.volume) == ("paper", "map", "native")
 
 
 def test_several_boxes_are_predicted_in_one_command_and_one_that_fails_does_not_stop_it(run, boxes, tmp_path,

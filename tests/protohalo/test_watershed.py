@@ -11,8 +11,11 @@ from scipy import ndimage
 from skimage.measure import regionprops
 from skimage.segmentation import watershed as skimage_watershed
 
-from kerasgal.apps.protohalo import basins, data, watershed
+from kerasgal import config
+from kerasgal.apps.protohalo import basins, data, predict, watershed
+from kerasgal.apps.protohalo.config import VOLUMES, TrainConfig
 from kerasgal.apps.protohalo.watershed import Line
+from kerasgal.simulation import Simulation
 
 
 def bumps(n=40, count=25, seed=0):
@@ -36,8 +39,8 @@ def balls(n, centres, radii):
 
 
 def native(distance, smoothing=0.5, floor=0.02):
-    markers, smooth = watershed.find_markers(distance, smoothing, 0.15, 2)
-    return watershed.native(smooth, markers, floor)
+    markers, _ = watershed.find_markers(distance, smoothing, 0.15, 2)
+    return watershed.native(distance, markers, floor)
 
 
 def same_partition(one, other):
@@ -191,7 +194,8 @@ def test_well_separated_haloes_are_those_of_scikit_image_wherever_the_faces_are(
 
 
 @pytest.mark.parametrize("shift", [(0, 0, 0), (20, 14, 9)])
-def test_a_perfect_map_comes_back_exactly(shift):
+@pytest.mark.parametrize("smoothing", [0.0, 0.5])
+def test_a_perfect_map_comes_back_exactly(shift, smoothing):
     """The regression target itself, of haloes that touch, also across the faces of the box.
 
     Their radii are alike. At the border of one less than some 0.7 times as wide as its neighbour the map is higher than
@@ -205,8 +209,38 @@ def test_a_perfect_map_comes_back_exactly(shift):
         halo_id[ball & (halo_id < 0)] = label
     assert any((halo_id[:-1] != halo_id[1:]).ravel() & (np.minimum(halo_id[:-1], halo_id[1:]) >= 0).ravel())
     halo_id = np.roll(halo_id, shift, axis=(0, 1, 2))
-    labels = native(data.distance_map(halo_id), smoothing=0.0, floor=0.0)
+    labels = native(data.distance_map(halo_id), smoothing=smoothing, floor=0.0)
     assert labels.max() == 4 and same_partition(labels, halo_id)
+
+
+@pytest.mark.parametrize("preset_name", config.PRESETS)
+def test_haloes_of_a_perfect_map_have_the_cells_of_the_true_ones(preset_name, boxes):
+    """Haloes of a simulation, and balls. What is missing are crumbs without a peak, which touch no other cell."""
+    with Simulation(boxes[0]) as box:
+        true = data.lagrangian_halo_id(box, 20)
+    settings = config.replace(config.preset(TrainConfig, preset_name), {"minimum": 1})
+    found = predict.find_haloes(data.distance_map(true), settings)
+    missing = (found < 0) & (true >= 0)
+    assert not ((found >= 0) & (true < 0)).any() and missing.sum() < 0.01 * (true >= 0).sum()
+    for axis in range(3):
+        for step in (-1, 1):
+            assert not (missing & np.roll(found >= 0, step, axis)).any()
+    _, true = balls(64, [(12, 12, 12), (40, 12, 12), (12, 40, 14), (40, 40, 40)], [7, 6, 5, 4])
+    found = predict.find_haloes(data.distance_map(true - 1), settings)
+    np.testing.assert_array_equal(found, true - 1)
+
+
+def test_runs_of_earlier_versions_flood_the_smoothed_map():
+    distance, _ = balls(40, [(12, 12, 12), (28, 28, 28)], [7, 5])
+    old = config.replace(config.preset(TrainConfig, "demo"), {"minimum": 1, "flooded": "smoothed", "depth": 0.0})
+    smooth = ndimage.gaussian_filter(distance, 0.5, mode="wrap")
+    np.testing.assert_array_equal(predict.find_haloes(distance, old) >= 0, smooth > old.floor)
+
+
+def test_where_nothing_is_there_is_no_peak():
+    distance, _ = balls(32, [(12, 12, 12)], [6])
+    markers, _ = watershed.find_markers(distance, 0.0, 0.0, 1)
+    assert (markers > 0).sum() == markers.max() == 1
 
 
 def test_saddles_are_the_highest_of_all_pairs_of_cells(monkeypatch):
@@ -360,16 +394,18 @@ def test_fragments_of_one_halo_are_joined_and_touching_haloes_are_not():
     np.testing.assert_array_equal(watershed.join_fragments(distance, labels, 100.0), labels)
 
 
-def test_trajectories_are_those_of_a_loop_over_regions():
+@pytest.mark.parametrize("chosen", VOLUMES)
+def test_trajectories_are_those_of_a_loop_over_regions(chosen):
     distance = bumps()
     labels = native(distance)
-    paths = watershed.trajectories(distance, labels)
+    paths = watershed.trajectories(distance, labels, chosen)
     regions = regionprops(labels, intensity_image=distance)
     assert len(paths.size) == len(regions)
     for region, start, size in zip(regions, paths.start, paths.size):
         value = np.sort(distance[labels == region.label])[::-1].astype(float)
         volume = np.arange(1, len(value) + 1)
-        expected = value.cumsum() / volume * (3 * volume / (4 * np.pi)) ** (1 / 3)
+        sphere = len(value) if chosen == "native" else volume
+        expected = value.cumsum() / volume * (3 * sphere / (4 * np.pi)) ** (1 / 3)
         assert size == region.num_pixels
         np.testing.assert_allclose(paths.distance[start:start + size], expected, rtol=1e-5)
         np.testing.assert_array_equal(paths.volume()[start:start + size], volume)
