@@ -21,7 +21,7 @@ from typing import ClassVar
 from kerasgal.errors import DataError, MissingError, SettingError
 
 PRESETS = ("paper", "demo")
-VERSION = 2  # of config.json; 1 is that without a version, of kerasgal 0.1 before it had one
+VERSION = 3  # of config.json; 1 is that without a version, of kerasgal 0.1 before it had one
 
 
 def setting(paper, help, *, demo=None, choices=None, minimum=None, maximum=None, resumable=False):
@@ -111,7 +111,10 @@ class Config:
     groups : dict
         Of the class: headings under which its settings stand in help, and their names.
     renamed : dict
-        Of the class: settings that had another name in earlier versions, {old: new}.
+        Of the class: settings that had another name in version 1 of config.json, {old: new}.
+    meant : dict
+        Of the class: what a config.json means that is older than a setting and leaves it out, where that is not the
+        paper's value, {first version with the setting: {name: value}}.
 
     Raises
     ------
@@ -128,6 +131,7 @@ class Config:
 
     groups: ClassVar[dict] = {}
     renamed: ClassVar[dict] = {}
+    meant: ClassVar[dict] = {}
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
@@ -295,7 +299,10 @@ def read_values(config_class, path):
     if not isinstance(version, int) or version > VERSION:
         raise DataError(f"{path} has version {version}; this kerasgal reads up to {VERSION}: it was written by a "
                         "newer one", value=version, accepted=VERSION)
-    values = config_class.migrate(stored) if version < VERSION else stored
+    values = config_class.migrate(stored) if version < 2 else stored
+    for first, meant in config_class.meant.items():
+        if version < first:
+            values = {**meant, **values}
     check_names(config_class, values, path)
     return values, start
 
