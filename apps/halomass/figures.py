@@ -202,10 +202,12 @@ def mass_map(log_mass, boxsize, layer):
 
 def ladder(rows):
     """Correlation, scatter, and what each rung has more than the one below, with errors. rows: of `ladder.Ladder`."""
-    drawing, axes = figure(3, width=3.4, height=3.2)
+    panels = [("r", "correlation r"), ("rms", "scatter [dex]")]
+    if any(row["r_gain"] is not None for row in rows):  # a ladder may have one rung only
+        panels.append(("r_gain", "r more than on the rung below"))
+    drawing, axes = figure(len(panels), width=3.4, height=3.2)
     rungs = list(dict.fromkeys(row["rung"] for row in rows))
     models = list(dict.fromkeys(row["model"] for row in rows))
-    panels = (("r", "correlation r"), ("rms", "scatter [dex]"), ("r_gain", "r more than on the rung below"))
     for axis, (name, words) in zip(axes, panels):
         for number, model in enumerate(models):
             shown = [row for row in rows if row["model"] == model and row[name] is not None]
@@ -217,6 +219,7 @@ def ladder(rows):
         places = [rungs.index(rung) for rung in shown]
         axis.set(xlim=(places[0] - 0.5, places[-1] + 0.5), ylabel=words)
         axis.set_xticks(places, [rung.replace("l <=", "$\\ell \\leq$").replace("l =", "$\\ell =$") for rung in shown])
-    axes[2].axhline(0, color="k", linewidth=0.6, linestyle=":")
+        if name == "r_gain":
+            axis.axhline(0, color="k", linewidth=0.6, linestyle=":")
     axes[0].legend(frameon=False)
     return drawing

@@ -24,7 +24,7 @@ def made_up(rungs, true):
 
 def test_errors_and_differences_are_those_of_predictions_of_which_they_are_known():
     rng = np.random.default_rng(0)
-    m, trainings = 3000, 20
+    m, trainings = 1500, 8
     true, common = rng.normal(size=(2, m))
     worse = true + common + 0.1 * rng.normal(size=(trainings, m))
     better = true + 0.8 * common + 0.1 * rng.normal(size=(trainings, m))
@@ -32,12 +32,12 @@ def test_errors_and_differences_are_those_of_predictions_of_which_they_are_known
     low, high = rows["trees", "l = 0"], rows["trees", "l <= 1"]
     # The error of a correlation of independent pairs is (1 - r^2) / sqrt(m).
     r = 1 / np.sqrt(2.01)
-    assert low["r"] == pytest.approx(r, abs=0.02) and low["r_haloes"] == pytest.approx((1 - r**2) / m**0.5, rel=0.25)
+    assert low["r"] == pytest.approx(r, abs=0.04) and low["r_haloes"] == pytest.approx((1 - r**2) / m**0.5, rel=0.25)
     assert low["r_seeds"] == pytest.approx(np.std([np.corrcoef(true, one)[0, 1] for one in worse], ddof=1))
     assert low["r_error"] == pytest.approx(np.hypot(low["r_haloes"], low["r_seeds"] / trainings**0.5))
-    assert low["rms"] == pytest.approx(np.sqrt(1.01), rel=0.03)
+    assert low["rms"] == pytest.approx(np.sqrt(1.01), rel=0.05)
     # They share most of what is wrong in them, so their difference is known better than either.
-    assert high["rms_gain"] == pytest.approx(np.sqrt(0.65) - np.sqrt(1.01), abs=0.02)
+    assert high["rms_gain"] == pytest.approx(np.sqrt(0.65) - np.sqrt(1.01), abs=0.03)
     assert high["rms_gain_error"] < 0.4 * low["rms_error"] and high["r_gain"] == high["r_total"] > 0
     assert high["rms_ratio"] == pytest.approx(np.sqrt(0.65 / 1.01), rel=0.02)
     assert high["divergence_ratio"] == pytest.approx(high["rms_ratio"], abs=0.03)
