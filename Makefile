@@ -9,11 +9,12 @@ HALOMASS = $(DEMO)-halomass
 HALOMASS_TRAIN = $(foreach i,0 1 2 3 4 5 6 7 8 9 10 11,$(HALOMASS)/train_$(i).h5)
 HALOMASS_VALIDATION = $(foreach i,0 1,--validation $(HALOMASS)/validation_$(i).h5)
 HALOMASS_TEST = $(foreach i,0 1 2 3,$(HALOMASS)/test_$(i).h5)
+LADDER = $(DEMO)-ladder
 CASCADE = $(DEMO)-cascade
 DIFFUSION = $(DEMO)-diffusion
 MORPH = $(DEMO)-morph
 
-.PHONY: demo demo-halomass demo-cascade demo-diffusion demo-morph test lint docs notebooks bench clean
+.PHONY: demo demo-halomass ladder demo-cascade demo-diffusion demo-morph test lint docs notebooks bench clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -42,6 +43,25 @@ demo-halomass: $(VENV)/.installed
 	  --preset demo --input $$input --run $(HALOMASS)/$$input || exit 1; done
 	$(BIN)/kerasgal halomass evaluate $(HALOMASS)/raw $(HALOMASS_TEST) \
 	  $(foreach input,averaged final,--compare $(HALOMASS)/$(input)) --sample 2000 --baseline --output $(HALOMASS)/evaluation
+
+# Multipoles in the demo's boxes, and in boxes of the paper's cells and range of masses. RAW="RUN..." are trained runs of
+# `make demo-halomass` or like it, to stand beside the former.
+ladder: $(VENV)/.installed
+	rm -rf $(LADDER)
+	mkdir -p $(LADDER)
+	$(BIN)/kerasgal simulate $(LADDER)/train.h5 --realisations 12 --seed 1
+	$(BIN)/kerasgal simulate $(LADDER)/validation.h5 --realisations 2 --seed 501
+	$(BIN)/kerasgal simulate $(LADDER)/test.h5 --realisations 4 --seed 1001
+	$(BIN)/kerasgal halomass ladder $(foreach i,0 1 2 3 4 5 6 7 8 9 10 11,$(LADDER)/train_$(i).h5) \
+	  $(foreach i,0 1,--validation $(LADDER)/validation_$(i).h5) $(foreach i,0 1 2 3,--test $(LADDER)/test_$(i).h5) \
+	  $(foreach run,$(RAW),--raw $(run)) --output $(LADDER)/coarse
+	$(BIN)/kerasgal simulate $(LADDER)/fine_train.h5 --particles 128 --boxsize 25 --realisations 4 --seed 1
+	$(BIN)/kerasgal simulate $(LADDER)/fine_validation.h5 --particles 128 --boxsize 25 --realisations 2 --seed 501
+	$(BIN)/kerasgal simulate $(LADDER)/fine_test.h5 --particles 128 --boxsize 25 --realisations 3 --seed 1001
+	$(BIN)/kerasgal halomass ladder $(foreach i,0 1 2 3,$(LADDER)/fine_train_$(i).h5) \
+	  $(foreach i,0 1,--validation $(LADDER)/fine_validation_$(i).h5) $(foreach i,0 1 2,--test $(LADDER)/fine_test_$(i).h5) \
+	  --low 10.846 --high 13.246 --patch 75 --shells 12 --samples 20000 --validation-samples 4000 --sample 3000 \
+	  --networks 2 --output $(LADDER)/fine
 
 # Four simulations with painted galaxies to train on, one to validate on and two to test on.
 demo-cascade: $(VENV)/.installed
@@ -112,4 +132,4 @@ bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/morph.py
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(HALOMASS) $(CASCADE) $(DIFFUSION) $(MORPH) docs/_build build dist *.egg-info
+	rm -rf $(VENV) $(DEMO) $(HALOMASS) $(LADDER) $(CASCADE) $(DIFFUSION) $(MORPH) docs/_build build dist *.egg-info

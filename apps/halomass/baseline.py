@@ -1,10 +1,13 @@
 """What the network has to beat: gradient-boosted trees on the initial density averaged over spheres.
 
 The inputs of Lucie-Smith, Peiris & Pontzen 2019 (arXiv:1906.06339): the density contrast at a particle's Lagrangian
-cell, smoothed with top-hats of many radii, evenly spaced in the logarithm up to the sphere of 1e15 Msun.
+cell, smoothed with top-hats of many radii, evenly spaced in the logarithm up to the sphere of 1e15 Msun. Beside a
+network that sees multipoles in shells the trees read the same numbers.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -21,14 +24,15 @@ TREES = 500  # at most; fewer where the validation error stops falling
 
 @dataclass(frozen=True)
 class Trees:
-    """Fitted trees and the radii of the spheres [Mpc/h] whose densities they read."""
+    """Fitted trees, and the function of a Simulation or its path and particles, (m,), to what they read, (m, numbers).
+    """
 
     model: object
-    radii: np.ndarray
+    read: Callable
 
     def predict(self, source, particles):
         """log10 halo mass [Msun/h] of particles, flat indices (m,), of a Simulation or its path."""
-        return self.model.predict(sphere_densities(source, particles, self.radii))
+        return self.model.predict(self.read(source, particles))
 
 
 def sphere_densities(source, particles, radii):
@@ -42,34 +46,52 @@ def sphere_densities(source, particles, radii):
         return np.stack([field[cells] for field in smoothed], axis=1).astype(np.float32)
 
 
-def fit(run):
-    """`Trees` for the particles that a run was trained on; its validation particles end the boosting.
-
-    Raises DataError where scikit-learn is missing, or a simulation of the training.
+def reader(config, source):
+    """The function of a Simulation and particles to what trees read beside a run of that config, trained on `source`.
     """
+    if config.input == "multipoles":
+        return lambda source, particles: data.load(source, config, particles).places
+    with opened(source) as simulation:
+        smallest = simulation.cellsize * np.cbrt(3 / (4 * np.pi))  # a sphere of one cell's volume
+    return partial(sphere_densities, radii=np.geomspace(smallest, LARGEST, RADII))
+
+
+def regressor():
+    """The class of the trees; raises MissingError without scikit-learn."""
     try:
         from sklearn.ensemble import HistGradientBoostingRegressor
     except ImportError as error:
         raise MissingError("the baseline needs the optional package scikit-learn: install kerasgal[baseline]") \
             from error
+    return HistGradientBoostingRegressor
+
+
+def boosted(numbers, log_mass, held_out=None, seed=0):
+    """Trees fitted to numbers, (m, k), and log10 masses, (m,); a pair `held_out` of both ends the boosting."""
+    # Without other simulations there is nothing to stop on: particles of the same haloes would not tell.
+    model = regressor()(max_iter=TREES, early_stopping=held_out is not None, random_state=seed)
+    return model.fit(numbers, log_mass, **dict(zip(("X_val", "y_val"), held_out or ())))
+
+
+def fit(run):
+    """`Trees` for the particles that a run was trained on; its validation particles end the boosting.
+
+    Raises DataError where scikit-learn is missing, or a simulation of the training.
+    """
+    regressor()  # before anything is read
     config = run.config
     training, validation = run_folder.recorded_data(run.folder) if run.folder is not None else ((), ())
     if not training:
         raise RunError(f"{run.folder or 'this run'} does not say which simulations it was trained on: there is nothing "
                        "to fit the baseline to")
-    with opened(training[0]) as simulation:
-        smallest = simulation.cellsize * np.cbrt(3 / (4 * np.pi))  # a sphere of one cell's volume
-    radii = np.geomspace(smallest, LARGEST, RADII)
+    read = reader(config, training[0])
 
-    def densities_and_masses(paths, count, seed):
+    def numbers_and_masses(paths, count, seed):
         samples = train.draw(paths, count, config, seed)
-        densities = [sphere_densities(path, sample.particles, radii) for path, sample in zip(paths, samples)]
-        return np.concatenate(densities), np.concatenate([sample.log_mass for sample in samples])
+        # What trees read beside a run of multipoles is in the samples already.
+        numbers = [sample.places if config.input == "multipoles" else read(path, sample.particles)
+                   for path, sample in zip(paths, samples)]
+        return np.concatenate(numbers), np.concatenate([sample.log_mass for sample in samples])
 
-    held_out = {}
-    if validation:
-        held_out["X_val"], held_out["y_val"] = densities_and_masses(validation, config.validation_samples,
-                                                                    config.seed + 1)
-    # Without other simulations there is nothing to stop on: particles of the same haloes would not tell.
-    model = HistGradientBoostingRegressor(max_iter=TREES, early_stopping=bool(held_out), random_state=config.seed)
-    return Trees(model.fit(*densities_and_masses(training, config.samples, config.seed), **held_out), radii)
+    held_out = numbers_and_masses(validation, config.validation_samples, config.seed + 1) if validation else None
+    return Trees(boosted(*numbers_and_masses(training, config.samples, config.seed), held_out, config.seed), read)

@@ -4,7 +4,8 @@ import click
 
 from kerasgal.apps.halomass.config import TrainConfig
 from kerasgal.commands import App, evaluation_command, standard_commands
-from kerasgal.commands.base import RENAMED
+from kerasgal.commands.base import RENAMED, NetworkCommand
+from kerasgal.commands.settings import settings_options
 from kerasgal.training import PRECISIONS
 
 RUN = "kerasgal.apps.halomass.run:HaloMass"
@@ -34,7 +35,8 @@ def train(cls, simulations, **options):
 @click.option("--sample", type=click.IntRange(1), metavar="NUMBER",
               help="So many particles at random from haloes in the run's range of masses.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of --sample.")
-@click.option("--map", is_flag=True, help="Every cell of the box at once, as a map; for runs of --padding none.")
+@click.option("--map", is_flag=True, help="Every cell of the box at once, as a map; for runs of --padding none or "
+                                          "--input multipoles.")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True,
               help="Arithmetic of the network.")
 def predict(run, source, **options):
@@ -86,6 +88,44 @@ def second(context, parameter, value):
     """The old place of --output."""
     if value:
         context.meta.setdefault(RENAMED, {})["a second argument"] = ("output", value)
+
+
+@cli.command(cls=NetworkCommand)
+@click.argument("training", nargs=-1, required=True, type=click.Path(), metavar="SIMULATIONS...")
+@click.option("--validation", multiple=True, required=True, type=click.Path(), metavar="FILE",
+              help="What to stop the fits on; may be given several times.")
+@click.option("--test", multiple=True, required=True, type=click.Path(), metavar="FILE",
+              help="What to compare on, which nothing was fitted to; may be given several times.")
+@click.option("--raw", multiple=True, type=click.Path(), metavar="RUN", help="A trained run to stand above the ladder, "
+              "such as of --input raw; those of one input are its seeds.")
+@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="Trainings of the trees.")
+@click.option("--networks", type=click.IntRange(0), default=3, show_default=True, help="Trainings of the network.")
+@click.option("--sample", type=click.IntRange(1), default=2000, show_default=True, metavar="NUMBER",
+              help="So many particles at random from each simulation of --test.")
+@click.option("--output", type=click.Path(file_okay=False), default="ladder", show_default=True, metavar="FOLDER",
+              help="Folder for the table, the figure and the networks' run folders.")
+@click.option("--overwrite", is_flag=True, help="Replace what exists.")
+@settings_options(TrainConfig)
+def ladder(training, output, overwrite, settings, **options):
+    """Fit trees and networks to multipoles about particles of SIMULATIONS, up to order after order, and compare them.
+
+    The order 0 is what spherical averages have, 1 adds the dipoles and 2 the quadrupoles: what each adds to the
+    correlation with the true mass, with a bootstrap over haloes that is paired, and over seeds. Needs
+    kerasgal[baseline]. The default preset is the demo's.
+    """
+    from pathlib import Path
+
+    from kerasgal.apps.halomass.ladder import TABLE, ladder
+    from kerasgal.files import refuse_existing
+
+    folder = Path(output)
+    for path in (folder / TABLE, folder / "runs"):
+        refuse_existing(path, overwrite)
+    made = ladder(list(training), runs=folder / "runs", overwrite=overwrite, **options, **settings)
+    made.save(folder, overwrite=True)
+    for line in made.lines:
+        click.echo(line)
+    click.echo(f"{folder / TABLE}: the table, with ladder.png beside it")
 
 
 @cli.command()

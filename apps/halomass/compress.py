@@ -1,4 +1,4 @@
-"""What the group lasso switched off, and the smaller network without it (Lucie-Smith et al. 2020, Sec. 3.3)."""
+"""What the group lasso switched off, and the smaller network without it (Lucie-Smith et al. 2020, Methods, priors)."""
 
 import logging
 from pathlib import Path

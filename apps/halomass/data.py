@@ -1,11 +1,13 @@
-"""Particles, targets and inputs of halomass from Simulation files (Lucie-Smith et al. 2020, Secs. 2 and 3.1)."""
+"""Particles, targets and inputs of halomass from Simulation files (Lucie-Smith et al. 2020, Methods)."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
 
-from kerasgal.apps.halomass.model import shell_index, unpadded_side
+from kerasgal.apps.halomass.config import SHELLS
+from kerasgal.apps.halomass.model import unpadded_side
+from kerasgal.apps.halomass.shells import multipoles, shell_index
 from kerasgal.domain import of_box
 from kerasgal.errors import DataError
 from kerasgal.nbody import displacement_1lpt
@@ -15,6 +17,8 @@ CHANNELS = {"raw": 1, "averaged": 1, "final": 1, "channels": 5}
 INPUT_WORDS = {
     "raw": "initial density contrast in a cube centred on a particle's Lagrangian cell",
     "averaged": "initial density contrast averaged over spherical shells around a particle's Lagrangian cell",
+    "multipoles": "initial density contrast in spherical shells around a particle's Lagrangian cell: its means over "
+                  "the shells, then the magnitudes of its dipoles, then those of its quadrupoles",
     "final": "final density in units of the mean in a cube centred on a particle's final position",
     "channels": "initial density contrast, potential (its Laplacian is the density contrast) and first-order "
                 "displacement (three components), lengths in Mpc/h, in a cube centred on a particle's Lagrangian cell"}
@@ -90,26 +94,6 @@ def cells_of(simulation, particles):
     return np.stack(np.unravel_index(particles, (side,) * 3)) // (side // simulation.gridsize)
 
 
-def shell_averages(delta, cells, side, shells):
-    """Means of a periodic field over spherical shells around cells, (m, shells) float32.
-
-    delta: (n, n, n); cells: (3, m) indices; side, shells: as of `shell_index`. By FFT, for all cells of the box at
-    once, shell by shell; the kernel of a shell is one in its cells and wraps around the box.
-    """
-    modes = scipy.fft.rfftn(delta, workers=-1)
-    index = shell_index(side, shells)
-    offset = np.arange(side) - side // 2
-    averages = np.empty((cells.shape[1], shells), np.float32)
-    for shell in range(shells):
-        x, y, z = np.nonzero(index == shell)
-        kernel = np.zeros_like(delta)
-        # A correlation is a convolution with the mirrored kernel, and shells are their own mirror image.
-        np.add.at(kernel, (offset[x] % len(delta), offset[y] % len(delta), offset[z] % len(delta)), 1 / len(x))
-        averaged = scipy.fft.irfftn(modes * scipy.fft.rfftn(kernel, workers=-1), delta.shape, workers=-1)
-        averages[:, shell] = averaged[tuple(cells)]
-    return averages
-
-
 def initial_channels(delta, boxsize):
     """Density contrast, potential and velocity of linear theory, each up to a constant: (n, n, n, 5) float32.
 
@@ -141,7 +125,7 @@ class Sample:
 
     particles: np.ndarray  # (m,) flat indices
     log_mass: np.ndarray  # (m,) log10 Msun/h, NaN outside haloes
-    places: np.ndarray  # (m, ...): corners of cubes; shell averages; final positions
+    places: np.ndarray  # (m, ...): corners of cubes; numbers of shells; final positions
     source: object  # what cubes are cut from: a field; None; all final positions and the box size
 
 
@@ -184,11 +168,15 @@ def load(source, config, particles):
                             f"{n}: choose a smaller `patch`, or a simulation with more cells", value=n,
                             accepted=(side, None))
         cells = cells_of(simulation, particles)
-        if config.input == "averaged":
-            averages = shell_averages(simulation.delta(), cells, config.patch, config.shells)
-            return Sample(particles, log_mass, averages, None)
+        if config.input in SHELLS:
+            return Sample(particles, log_mass, shell_numbers(simulation.delta(), config, cells), None)
         return Sample(particles, log_mass, centred(np.ravel_multi_index(tuple(cells), (n,) * 3), n, side),
                       field(simulation, config))
+
+
+def shell_numbers(delta, config, cells):
+    """What the inputs `averaged` and `multipoles` have of cells, (3, m), of an initial density: (m, numbers)."""
+    return multipoles(delta, cells, config.patch, config.shells, config.order if config.input == "multipoles" else 0)
 
 
 def odd_side(side):
@@ -199,8 +187,8 @@ def odd_side(side):
 def batches(samples, config, *, batch=None, targets=True, seed=None, first=0, full=False):
     """Inputs, and targets in [-1, 1], (batch, 1), of samples as a tf.data.Dataset; see `kerasgal.pipeline.stream`.
 
-    Inputs are cubes, (batch, x, y, z, channel), or for `averaged` the shells' means, (batch, shells). Symmetries are
-    for the endless stream that a seed gives.
+    Inputs are cubes, (batch, x, y, z, channel), or for `averaged` and `multipoles` numbers, (batch, numbers).
+    Symmetries are those of cubes, for the endless stream that a seed gives.
     """
     from kerasgal import pipeline
 
@@ -208,7 +196,7 @@ def batches(samples, config, *, batch=None, targets=True, seed=None, first=0, fu
     places = [sample.places for sample in samples]
     target = [scale.to_target(sample.log_mass)[:, None] for sample in samples] if targets else None
     options = {"batch": batch or config.batch, "seed": seed, "first": first, "full": full}
-    if config.input == "averaged":
+    if config.input in SHELLS:
         arrays = [np.concatenate(places)] + ([np.concatenate(target)] if targets else [])
         return pipeline.rows(arrays, **options)
     turned = seed is not None and config.symmetries != "none"
@@ -225,7 +213,10 @@ def batches(samples, config, *, batch=None, targets=True, seed=None, first=0, fu
 
 
 def moments(samples, config):
-    """Mean and standard deviation of each channel of the cubes, (channel,) each, over some training particles."""
+    """Mean and standard deviation of each channel of the cubes, (channel,) each, over some training particles.
+
+    Of `multipoles` those of each number, (numbers,).
+    """
     chosen = [sample_of(sample, CHUNK // len(samples) + 1) for sample in samples]
     total, squares, count = 0.0, 0.0, 0
     for (inputs,) in batches(chosen, config, batch=16, targets=False):

@@ -1,4 +1,4 @@
-"""Runs compared on simulations that none of them saw: the figures and numbers of Lucie-Smith et al. 2020, Sec. 4.
+"""Runs compared on simulations that none of them saw: the figures and numbers of Lucie-Smith et al. 2020, Results.
 
 What somebody calls a run, and what we call the baselines, never stand in one namespace: a prediction has the key
 ("runs", name) or ("baselines", name), and metrics.json has the two groups.

@@ -1,4 +1,4 @@
-"""The figures of Lucie-Smith et al. 2020, Sec. 3 and Methods."""
+"""The figures of Lucie-Smith et al. 2020, Results and Methods."""
 
 import numpy as np
 
@@ -197,4 +197,29 @@ def mass_map(log_mass, boxsize, layer):
     drawing.colorbar(image, ax=axis, label=PREDICTED)
     height = (layer + 0.5) * boxsize / len(log_mass)
     axis.set(title=f"z = {height:.3g} Mpc/h", xlabel="x [Mpc/h]", ylabel="y [Mpc/h]")
+    return drawing
+
+
+def ladder(rows):
+    """Correlation, scatter, and what each rung has more than the one below, with errors. rows: of `ladder.Ladder`."""
+    panels = [("r", "correlation r"), ("rms", "scatter [dex]")]
+    if any(row["r_gain"] is not None for row in rows):  # a ladder may have one rung only
+        panels.append(("r_gain", "r more than on the rung below"))
+    drawing, axes = figure(len(panels), width=3.4, height=3.2)
+    rungs = list(dict.fromkeys(row["rung"] for row in rows))
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    for axis, (name, words) in zip(axes, panels):
+        for number, model in enumerate(models):
+            shown = [row for row in rows if row["model"] == model and row[name] is not None]
+            shift = 0.12 * (number - (len(models) - 1) / 2)
+            axis.errorbar([rungs.index(row["rung"]) + shift for row in shown], [row[name] for row in shown],
+                          [row[f"{name}_error"] for row in shown], fmt="os^"[number], color=f"C{number}", markersize=4,
+                          capsize=2, linewidth=1.2, label=model)
+        shown = [rung for rung in rungs if any(row["rung"] == rung and row[name] is not None for row in rows)]
+        places = [rungs.index(rung) for rung in shown]
+        axis.set(xlim=(places[0] - 0.5, places[-1] + 0.5), ylabel=words)
+        axis.set_xticks(places, [rung.replace("l <=", "$\\ell \\leq$").replace("l =", "$\\ell =$") for rung in shown])
+        if name == "r_gain":
+            axis.axhline(0, color="k", linewidth=0.6, linestyle=":")
+    axes[0].legend(frameon=False)
     return drawing

@@ -6,6 +6,7 @@ with replacement, each with all its particles. Predictions are compared on the s
 """
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import rel_entr
 
 BANDWIDTH = 0.1  # standard deviation of the kernel, in dex, as in the authors' code
@@ -122,6 +123,17 @@ def divergences(residuals, halo, bandwidth=BANDWIDTH, draws=DRAWS, seed=0):
     return {p: {q: {"divergence": float(divergence(density[p], density[q], step)),
                     "error": float(divergence(sampled[p], sampled[q], step).std())}
                 for q in residuals if q != p} for p in residuals}
+
+
+def scatter_ratio(divergence, scatter, bandwidth=BANDWIDTH):
+    """The ratio of scatters, at most one, of two Gaussian residuals without bias, of which this is D(narrow || wide).
+
+    scatter: of the wider one in dex, without the kernel, which widens both. What a divergence means: 0.03 is what a
+    scatter gives that is a sixth smaller.
+    """
+    smoothed = brentq(lambda ratio: (ratio**2 - 1) / 2 - np.log(ratio) - max(divergence, 0), 1e-9, 1)
+    squared = smoothed**2 * (scatter**2 + bandwidth**2) - bandwidth**2
+    return float(np.sqrt(max(squared, 0)) / scatter)
 
 
 def coverage(probability, levels=LEVELS):

@@ -1,8 +1,10 @@
-"""The convolutional network of Lucie-Smith et al. 2020, Sec. 3."""
+"""The convolutional network of Lucie-Smith et al. 2020 (Methods, architecture), and one for numbers of shells."""
 
 import keras
 import numpy as np
 from keras import layers, ops
+
+from kerasgal.apps.halomass.shells import shell_index
 
 SLOPE = 0.03  # of every LeakyReLU
 
@@ -83,17 +85,6 @@ class Scales(layers.Layer):
         return {name: value for name, value in config.items() if name != "dtype"}
 
 
-def shell_index(side, shells):
-    """The shell of each cell of a cube, (side, side, side) integers; `shells` for those beyond the last.
-
-    A cell belongs to the first shell whose radius is not less than its distance from the central cell; the radii are
-    evenly spaced from 2 cells to half the cube (Sec. 4.2).
-    """
-    axis = np.arange(side) - side // 2
-    radius = np.sqrt(axis[:, None, None]**2 + axis[:, None]**2 + axis**2)
-    return np.searchsorted(np.linspace(2, side / 2, shells), radius)
-
-
 def pooled_side(side, convolutions):
     """Cells per side that reach the dense layers of a zero-padded network."""
     for _ in range(convolutions - 1):
@@ -118,7 +109,7 @@ def filters_of(filters, convolutions):
 
 
 def cnn(side=75, channels=1, *, convolutions=6, filters=32, dense=(256, 128), padding="same", shells=None, kept=None,
-        initial=(0.2,), least=(0.0,), rate=1.0, convolution_prior=None, dense_prior=None):
+        initial=(0.2,), least=(0.0,), rate=1.0, convolution_prior=None, dense_prior=None, last_prior=None):
     """The network: cubes around particles, (batch, side, side, side, channels), to [y, scales...], (batch, 1 + scales).
 
     y is the log mass, rescaled so that the sample's range is [-1, 1]; the scales are the likelihood's, the same for all
@@ -126,7 +117,8 @@ def cnn(side=75, channels=1, *, convolutions=6, filters=32, dense=(256, 128), pa
     of zero-padded networks are padded too, which is what gives that number.
     padding: "same", or "none" for a network whose prediction at a cell depends on no cube's faces. shells: number of
     spherical averages that are the input instead of cubes, (batch, shells). kept: features that enter the first dense
-    layer, all by default. initial, least, rate: those of `Scales`.
+    layer, all by default. initial, least, rate: those of `Scales`. last_prior: that of the last dense layer, on whose
+    weights the authors' code has none.
     """
     if shells:
         inputs = keras.Input((shells,), name="averages")
@@ -140,11 +132,26 @@ def cnn(side=75, channels=1, *, convolutions=6, filters=32, dense=(256, 128), pa
         x = layers.LeakyReLU(SLOPE)(x)
         if number > 0:
             x = layers.MaxPooling3D(2, padding=mode)(x)
-    x = layers.Flatten()(x)
+    x = dense_layers(layers.Flatten()(x), dense, kept, dense_prior, last_prior)
+    return keras.Model(inputs, Scales(initial, least, rate, name="scales")(x), name="halomass")
+
+
+def perceptron(numbers, *, dense=(256, 128), kept=None, initial=(0.2,), least=(0.0,), rate=1.0, dense_prior=None,
+               last_prior=None):
+    """The dense layers of `cnn` alone, for some numbers of each particle: (batch, numbers) to (batch, 1 + scales).
+
+    Each number is standardised by itself. The arguments are those of `cnn`.
+    """
+    inputs = keras.Input((numbers,), name="multipoles")
+    x = dense_layers(Standardise(dtype="float32")(inputs), dense, kept, dense_prior, last_prior)
+    return keras.Model(inputs, Scales(initial, least, rate, name="scales")(x), name="halomass")
+
+
+def dense_layers(x, dense, kept, prior, last_prior):
+    """From features, (batch, features), to the prediction, (batch, 1)."""
     if kept is not None:
         x = Select(kept)(x)
     for neurons in dense:
-        x = layers.Dense(neurons, kernel_regularizer=dense_prior)(x)
+        x = layers.Dense(neurons, kernel_regularizer=prior)(x)
         x = layers.LeakyReLU(SLOPE)(x)
-    x = layers.Dense(1, kernel_regularizer=dense_prior, dtype="float32", name="prediction")(x)
-    return keras.Model(inputs, Scales(initial, least, rate, name="scales")(x), name="halomass")
+    return layers.Dense(1, kernel_regularizer=last_prior, dtype="float32", name="prediction")(x)

@@ -7,7 +7,7 @@ import numpy as np
 
 from kerasgal.apps.halomass import data
 from kerasgal.apps.halomass.losses import LIKELIHOODS
-from kerasgal.apps.halomass.model import cnn
+from kerasgal.apps.halomass.model import cnn, perceptron
 from kerasgal.apps.halomass.regularizers import convolution_prior, dense_prior
 from kerasgal.errors import DataError, MissingError, SettingError
 from kerasgal.training import PRECISIONS
@@ -18,12 +18,16 @@ QUANTILES = {"log_mass_p025": 0.025, "log_mass_p16": 0.16, "log_mass_p50": 0.5, 
 
 def build(config, kept=None, dense=None):
     """The network of a configuration, not compiled; `kept` and `dense` are those of a compressed one."""
-    law = LIKELIHOODS[config.likelihood]
+    law, alpha = LIKELIHOODS[config.likelihood], config.prior_strength
+    options = {"dense": dense or (config.dense, config.dense // 2), "kept": kept, "initial": law.initial,
+               "least": law.least, "rate": config.scale_rate, "dense_prior": dense_prior(alpha),
+               "last_prior": dense_prior(alpha) if config.last_prior else None}
+    if config.input == "multipoles":
+        return perceptron(config.shells * (config.order + 1), **options)
     return cnn(data.cube_side(config), data.CHANNELS[config.input], convolutions=config.convolutions,
-               filters=config.filters, dense=dense or (config.dense, config.dense // 2), padding=config.padding,
-               shells=config.shells if config.input == "averaged" else None, kept=kept, initial=law.initial,
-               least=law.least, rate=config.scale_rate, convolution_prior=convolution_prior(config.alpha),
-               dense_prior=dense_prior(config.alpha))
+               filters=config.filters, padding=config.padding,
+               shells=config.shells if config.input == "averaged" else None,
+               convolution_prior=convolution_prior(alpha), **options)
 
 
 @contextlib.contextmanager

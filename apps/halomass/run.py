@@ -148,7 +148,7 @@ class HaloMass(Run):
         seed : int
             Of `sample`.
         map : bool
-            Predict every cell of the box at once; for runs of ``padding="none"``.
+            Predict every cell of the box at once; for runs of ``padding="none"`` or ``input="multipoles"``.
         boxsize : float
             Side of the box of an array, Mpc/h.
         cosmology : Cosmology, optional
@@ -171,7 +171,7 @@ class HaloMass(Run):
         DataError
             If what the run sees is missing or not finite, a particle is not there, or the box is too small.
         """
-        from kerasgal.apps.halomass import data, dense
+        from kerasgal.apps.halomass import data, dense, multipoles
         from kerasgal.apps.halomass.predict import choose, predict_particles
         from kerasgal.plotting import progress
 
@@ -180,7 +180,8 @@ class HaloMass(Run):
         check_whole(sample=(sample, 1), seed=(seed, 0))
         if isinstance(source, np.ndarray):
             self.check_array(particles is not None or map)
-        if map:
+        predict_map = multipoles.predict_map if self.config.input == "multipoles" else dense.predict_map
+        if map and self.config.input != "multipoles":
             dense.check_padding(self.config)
         network = self.in_precision(precision)
         require = data.required(self.config)
@@ -192,7 +193,7 @@ class HaloMass(Run):
             header = {"boxsize": simulation.boxsize, "unit": "log10 Msun/h"}
             with progress(display_name(source)) as tick:
                 if map:
-                    log_mass = dense.predict_map(network, self.config, simulation, tick)
+                    log_mass = predict_map(network, self.config, simulation, tick)
                     return MassMap(self, source, {"log_mass": log_mass}, notes, **header)
                 found = predict_particles(network, self.config, simulation, particles, tick)
         return self.masses(source, found, notes, header)

@@ -1,4 +1,4 @@
-"""Training the network, Sec. 3 of Lucie-Smith et al. 2020."""
+"""Training the network (Lucie-Smith et al. 2020, Methods)."""
 
 import logging
 

@@ -51,6 +51,17 @@ def test_trees_know_more_of_an_unseen_box_than_the_mean(boxes, run, config):
     assert np.corrcoef(true, predicted)[0, 1] > 0.3
 
 
+def test_trees_beside_a_run_of_multipoles_read_the_same_numbers_as_its_network(boxes, run, config):
+    config = replace(config, {"input": "multipoles", "shells": 4, "samples": 1000})
+    fitted = baseline.fit(types.SimpleNamespace(folder=run.folder, config=config))
+    with Simulation(boxes[2]) as simulation:
+        particles, true = data.sample_particles(simulation, 1000, config.low, config.high, 0)
+    numbers = data.load(boxes[2], config, particles).places
+    assert numbers.shape == (1000, 12)
+    np.testing.assert_array_equal(fitted.predict(boxes[2], particles), fitted.model.predict(numbers))
+    assert np.corrcoef(true, fitted.predict(boxes[2], particles))[0, 1] > 0.3
+
+
 def test_scikit_learn_is_optional(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
     with pytest.raises(DataError, match=r"install kerasgal\[baseline\]"):

@@ -4,7 +4,7 @@ import pytest
 
 from kerasgal.apps.halomass import data
 from kerasgal.apps.halomass.config import TrainConfig
-from kerasgal.apps.halomass.model import shell_index
+from kerasgal.apps.halomass.shells import shell_index
 from kerasgal.errors import DataError
 from kerasgal.grid import density_contrast
 from kerasgal.pipeline import deposits

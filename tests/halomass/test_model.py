@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasgal.apps.halomass.model import Scales, cnn, filters_of, shell_index
+from kerasgal.apps.halomass.model import Scales, cnn, filters_of
+from kerasgal.apps.halomass.shells import shell_index
 
 
 def trainable(model):

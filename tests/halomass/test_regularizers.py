@@ -30,16 +30,18 @@ def test_configurations_come_back():
     assert keras.regularizers.deserialize(keras.regularizers.serialize(prior)).alpha == 0.25
 
 
-def test_only_kernels_have_priors_each_its_own():
+@pytest.mark.parametrize("last", [False, True])
+def test_only_kernels_have_priors_each_its_own(last):
+    """The last layer, as in the authors' code, has none unless it is asked for."""
     model = cnn(9, convolutions=2, filters=2, dense=(4, 2), convolution_prior=convolution_prior(0.5),
-                dense_prior=dense_prior(0.5))
+                dense_prior=dense_prior(0.5), last_prior=dense_prior(0.5) if last else None)
     expected = 0.0
     for layer in model.layers:
         if hasattr(layer, "kernel"):
             kernel = np.asarray(layer.kernel, np.float64)
             if kernel.ndim == 5:
                 expected += 0.5 * (kernel**2).sum()
-            else:
+            elif last or layer.name != "prediction":
                 expected += 0.5 * (np.abs(kernel).sum() + np.sqrt((kernel**2).sum(axis=1)).sum())
             layer.bias.assign(np.full(layer.bias.shape, 7.0))  # free
     assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-5)

@@ -50,7 +50,7 @@ def test_every_likelihood_trains(boxes, tmp_path, likelihood):
     assert len(columns) == len(scales)
 
 
-@pytest.mark.parametrize("settings", [{"input": "averaged"}, {"input": "final"},
+@pytest.mark.parametrize("settings", [{"input": "averaged"}, {"input": "multipoles"}, {"input": "final"},
                                       {"input": "channels", "padding": "none", "patch": 7}])
 def test_every_input_trains_and_predicts(boxes, tmp_path, settings):
     run = trained(boxes, tmp_path / "run", small(steps_per_epoch=5, **settings))
