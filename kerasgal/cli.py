@@ -12,7 +12,7 @@ from kerasgal import __version__, registry
 from kerasgal.commands.base import Group, printing_logs
 from kerasgal.errors import first_line
 
-VERBS = {name: f"kerasgal.commands.{name}" for name in ("simulate", "convert", "info", "extract")}
+VERBS = {name: f"kerasgal.commands.{name}" for name in ("simulate", "convert", "info", "extract", "doctor")}
 
 
 class Front(Group):
