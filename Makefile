@@ -102,6 +102,7 @@ notebooks: $(VENV)/.installed
 	$(BIN)/python docs/notebooks.py docs/_build/notebooks
 
 bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python tests/benchmarks/pipeline.py
 	$(BIN)/python tests/benchmarks/memory.py
 	$(BIN)/python tests/benchmarks/nbody.py
@@ -110,6 +111,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/cascade.py
 	$(BIN)/python tests/benchmarks/diffusion.py
 	$(BIN)/python tests/benchmarks/morph.py
+	$(BIN)/python tests/benchmarks/peers.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) $(HALOMASS) $(CASCADE) $(DIFFUSION) $(MORPH) docs/_build build dist *.egg-info
