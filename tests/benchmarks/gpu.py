@@ -30,10 +30,11 @@ PEERS = {"protohalo": "protohalo", "halomass": "halomass", "cascade classify": "
          "cascade regress": "r2unet", "morph": "pixelcnn"}  # what `peers.py` calls them
 WAYS = {"keras": "auto", "no XLA": False, "XLA": True, "torch": False, "torch.compile": True}
 TINY = {  # sizes that only show whether everything runs
-    "protohalo": {"patch": 16, "margin": 4, "levels": 1, "filters": 2}, "halomass": {"patch": 7, "convolutions": 3,
-    "filters": 2, "dense": 4}, "cascade": {"patch": 8, "filters": 2, "recurrences": 1},
-    "diffusion": {"patch": 8, "filters": 4, "levels": 1, "norm_groups": 0}, "morph": {"size": 8, "filters": 2,
-    "mixtures": 2, "blocks": 1},
+    "protohalo": {"patch": 16, "margin": 4, "levels": 1, "filters": 2},
+    "halomass": {"patch": 7, "convolutions": 3, "filters": 2, "dense": 4},
+    "cascade": {"patch": 8, "filters": 2, "recurrences": 1},
+    "diffusion": {"patch": 8, "filters": 4, "levels": 1, "norm_groups": 0},
+    "morph": {"size": 8, "filters": 2, "mixtures": 2, "blocks": 1},
 }
 
 

@@ -10,8 +10,8 @@ is compared is CPU seconds of a step over all rounds, the median of the rounds' 
 layouts. `--keep` lets PyTorch, too, keep freed memory (`kerasgal.quiet.keep_memory`). `--agree` gives both the same
 weights and compares numbers of parameters, outputs and losses.
 
-The tools: from a map to a catalogue beside scikit-image (see `watershed.py`), the power spectrum beside NumPy's
-transform and histograms and, where it is there, Pylians; `kerasgal.simulate` beside PySCo, where it is there.
+The tools: from a map to a catalogue beside scikit-image (see `watershed.py`), and the power spectrum beside NumPy's
+transform and histograms.
 """
 
 import argparse
@@ -31,7 +31,7 @@ import numpy as np  # noqa: E402
 AIMS = {"protohalo": 0.6, "halomass": 0.6, "r2unet": 0.8, "inception": 0.7, "pixelcnn": 0.8}
 KINDS = ("ours", "torch", "torch channels-last")
 SECONDS = 2  # of CPU time, about, in which a process takes steps in its turn
-TOOLS = ("watershed", "spectrum", "nbody")
+TOOLS = ("watershed", "spectrum")
 
 
 def config_of(name):
@@ -145,7 +145,7 @@ def peer_step(name, config, last):
     average = [part.detach().clone() for part in network.parameters()] if config.averaging else None
 
     def step():
-        inputs, true = (torch.from_numpy(part) for part in batch)
+        inputs, true = map(torch.from_numpy, batch)
         if last:
             inputs = inputs.contiguous(memory_format=layout)
         optimizer.zero_grad()
@@ -281,7 +281,7 @@ def watershed_beside_scikit_image():
 
 
 def spectrum_beside_numpy(n=256, boxsize=100.0):
-    """The power spectrum of a field, and its cloud-in-cell window, beside the plain way, and Pylians'."""
+    """The power spectrum of a field beside the plain way."""
     from kerasgal.statistics import power_spectrum
 
     delta = np.random.default_rng(0).normal(size=(n, n, n)).astype(np.float32)
@@ -296,36 +296,14 @@ def spectrum_beside_numpy(n=256, boxsize=100.0):
         number, _ = np.histogram(k, edges, weights=weight)
         return np.histogram(k, edges, weights=weight * modes)[0] / number
 
-    ways = {"ours": lambda: power_spectrum(delta, boxsize, bins=edges), "NumPy": plain}
-    try:
-        import Pk_library
-
-        ways["Pylians"] = lambda: Pk_library.Pk(delta, boxsize, axis=0, MAS="None", threads=1, verbose=False)
-    except ImportError:
-        print("Pylians is not there: pip install Pylians")
-    took = {}
+    ways = {"ours": lambda: power_spectrum(delta, boxsize, bins=edges)[1], "NumPy": plain}
+    took, spectra = {}, []
     for name, way in ways.items():
-        way()
+        spectra.append(way())
         took[name] = statistics.median(timed(way, 1)["cpu"] for _ in range(3))
         print(f"  power spectrum of {n}^3 cells: {name} {took[name]:.2f} CPU s", flush=True)
-    for name in list(ways)[1:]:
-        verdict(f"power spectrum, CPU time, ours / {name}", took["ours"] / took[name], 1)
-
-
-def nbody_beside_pysco(particles=64, boxsize=50.0):
-    """The same number of particles, mesh and steps in PySCo, which takes a minute to compile first."""
-    from kerasgal import nbody
-
-    if find_spec("pysco") is None:
-        print("PySCo is not there: pip install pysco-nbody")
-        return
-    nbody.simulate(8, boxsize, steps=1)
-    own = timed(lambda: nbody.simulate(particles, boxsize, seed=1), 1)["cpu"]
-    print(f"  {particles}^3 particles: ours {own:.2f} CPU s", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        theirs = pysco_seconds(particles, boxsize, folder)
-    print(f"  {particles}^3 particles: PySCo {theirs:.2f} CPU s", flush=True)
-    verdict("N-body, CPU time, ours / PySCo", own / theirs, 0.5)
+    np.testing.assert_allclose(*spectra, rtol=1e-4)
+    verdict("power spectrum, CPU time, ours / NumPy", took["ours"] / took["NumPy"], 1)
 
 
 def main(chosen):
@@ -339,8 +317,7 @@ def main(chosen):
         for cores in chosen.cores:
             compare(name, cores, chosen.rounds, chosen.keep)
     for name in chosen.tools:
-        {"watershed": watershed_beside_scikit_image, "spectrum": spectrum_beside_numpy,
-         "nbody": nbody_beside_pysco}[name]()
+        {"watershed": watershed_beside_scikit_image, "spectrum": spectrum_beside_numpy}[name]()
 
 
 if __name__ == "__main__":
