@@ -122,6 +122,7 @@ notebooks: $(VENV)/.installed
 	$(BIN)/python docs/notebooks.py docs/_build/notebooks
 
 bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python tests/benchmarks/pipeline.py
 	$(BIN)/python tests/benchmarks/memory.py
 	$(BIN)/python tests/benchmarks/nbody.py
@@ -130,6 +131,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/cascade.py
 	$(BIN)/python tests/benchmarks/diffusion.py
 	$(BIN)/python tests/benchmarks/morph.py
+	$(BIN)/python tests/benchmarks/peers.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) $(HALOMASS) $(LADDER) $(CASCADE) $(DIFFUSION) $(MORPH) docs/_build build dist *.egg-info

@@ -12,8 +12,8 @@ from kerasgal import __version__, registry
 from kerasgal.commands.base import Group, printing_logs
 from kerasgal.errors import first_line
 
-VERBS = {name: f"kerasgal.commands.{name}" for name in ("simulate", "convert", "info", "extract", "view", "models")}
-VERBS["plot"] = "kerasgal.commands.view"
+VERBS = {name: f"kerasgal.commands.{name}"
+         for name in ("simulate", "convert", "info", "extract", "view", "models", "doctor")}
 
 
 class Front(Group):

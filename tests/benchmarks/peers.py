@@ -1,0 +1,336 @@
+"""kerasgal beside its peers: training steps and PyTorch's, and what stands in for our tools, in one run.
+
+    python tests/benchmarks/peers.py [--networks NAME...] [--cores 1 2] [--rounds 5] [--keep] [--tools NAME...]
+    python tests/benchmarks/peers.py --agree
+
+It needs PyTorch: pip install '.[bench]'. Each network trains in three processes that take turns: ours as the command
+line trains, with the pipeline of its app; PyTorch eager, channels first; and PyTorch with channels last. PyTorch gets
+one batch that lies in memory as a NumPy array. The processes are pinned to the same cores, with as many threads. What
+is compared is CPU seconds of a step over all rounds, the median of the rounds' ratios to the faster of PyTorch's
+layouts. `--keep` lets PyTorch, too, keep freed memory (`kerasgal.quiet.keep_memory`). `--agree` gives both the same
+weights and compares numbers of parameters, outputs and losses.
+
+The tools: from a map to a catalogue beside scikit-image (see `watershed.py`), and the power spectrum beside NumPy's
+transform and histograms.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np  # noqa: E402
+
+AIMS = {"protohalo": 0.6, "halomass": 0.6, "r2unet": 0.8, "inception": 0.7, "pixelcnn": 0.8}
+KINDS = ("ours", "torch", "torch channels-last")
+SECONDS = 2  # of CPU time, about, in which a process takes steps in its turn
+TOOLS = ("watershed", "spectrum")
+
+
+def config_of(name):
+    """Settings: the demo's of protohalo and halomass, else the paper's, with batches that two cores can take."""
+    from kerasgal import registry
+
+    app, preset, settings = {
+        "protohalo": ("protohalo", "demo", {}), "halomass": ("halomass", "demo", {}),
+        "r2unet": ("cascade", "paper", {"batch": 4}), "inception": ("cascade", "paper", {}),
+        "pixelcnn": ("morph", "paper", {"batch": 8}),
+    }[name]
+    return registry.run_class(app).configure(preset=preset, **settings)
+
+
+def ours(name, config):
+    """Our compiled network and its stream of batches, from made-up data."""
+    rng = np.random.default_rng(0)
+    if name == "protohalo":
+        from kerasgal.apps.protohalo import train
+
+        volumes = [tuple(rng.uniform(size=(64, 64, 64, 1)).astype(np.float32) for _ in range(2)) for _ in range(4)]
+        return train.compiled(config), train.streams(volumes, [], config)[0](0)
+    if name == "halomass":
+        from kerasgal.apps.halomass import data, train
+
+        particles, log_mass = rng.integers(0, 64**3, 5000), rng.uniform(config.low, config.high, 5000)
+        field = rng.normal(size=(64, 64, 64, 1)).astype(np.float32)
+        return (train.compiled(config, np.zeros(1), np.ones(1)),
+                data.batches([data.Sample(particles, log_mass, particles, field)], config, seed=0))
+    if name in ("r2unet", "inception"):
+        from kerasgal.apps.cascade import train
+        from kerasgal.pipeline import patches, tiles
+
+        density = rng.lognormal(size=(128, 128, 128, 1)).astype(np.float32)
+        target = (rng.uniform(size=(128, 128, 128, 2 if name == "r2unet" else 1)) < 0.1).astype(np.float32)
+        stream = patches([(density, target)], [tiles(128, config.stride)], config.patch, config.batch, seed=0,
+                         symmetries=config.symmetries)
+        return train.compiled(config, "regress" if name == "r2unet" else "classify"), stream
+    from kerasgal import training
+    from kerasgal.apps.morph.losses import LogisticMixture
+    from kerasgal.apps.morph.model import initialise
+    from kerasgal.apps.morph.score import build
+    from kerasgal.pipeline import rows
+
+    images = rng.uniform(size=(256, config.size, config.size, 1)).astype(np.float32)
+    model = build(config)
+    initialise(model, images[:config.batch])
+    model.compile(training.optimizer(config), loss=LogisticMixture(config.bits))
+    return model, rows([images], config.batch, seed=0).map(lambda image: (image, image))
+
+
+def peer(name, config):
+    """PyTorch's network, and its loss of a batch: a function of true values and outputs."""
+    import torch_networks as networks
+
+    if name == "protohalo":
+        return (networks.UNet(config.levels, config.filters, config.dropout, config.output_slope),
+                lambda true, output: networks.normalised_distance(true, output, config.margin))
+    if name == "halomass":
+        from kerasgal.apps.halomass.model import filters_of
+
+        network = networks.HalomassNet(config.patch, filters_of(config.filters, config.convolutions),
+                                       (config.dense, config.dense // 2), 0.2, config.scale_rate)
+        return network, lambda true, output: (networks.selection_likelihood(true, output)
+                                              + network.prior(config.alpha))
+    if name == "inception":
+        return networks.Inception(), lambda true, output: networks.weighted_cross_entropy(true, output, config.w1)
+    if name == "r2unet":
+        return (networks.R2UNet(config.filters, config.recurrences, config.output_slope),
+                lambda true, output: networks.weighted_squared_error(true, output, config.w2))
+    return (networks.PixelCNN(config.blocks, config.filters, config.mixtures, config.dropout),
+            networks.logistic_mixture)
+
+
+def batch_in_memory(name, config):
+    """Made-up inputs and true values as PyTorch has them, channels first; TensorFlow is not needed for them."""
+    rng, cube = np.random.default_rng(0), (config.batch, 1, *(getattr(config, "patch", 0),) * 3)
+    if name == "protohalo":
+        made = rng.uniform(size=cube), rng.uniform(size=cube)
+    elif name == "halomass":
+        made = rng.normal(size=cube), rng.uniform(-1, 1, (config.batch, 1))
+    elif name == "pixelcnn":
+        made = (rng.uniform(size=(config.batch, 1, config.size, config.size)),) * 2
+    else:
+        channels = 2 if name == "r2unet" else 1
+        made = rng.lognormal(size=cube), rng.uniform(size=(config.batch, channels, *cube[2:])) < 0.1
+    return [part.astype(np.float32) for part in made]
+
+
+def our_step(name, config):
+    model, stream = ours(name, config)
+    batches = iter(stream)
+    return lambda: model.train_on_batch(*next(batches)), trainable(model)
+
+
+def trainable(model):
+    return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+
+
+def peer_step(name, config, last):
+    """A function that takes a step of training in PyTorch; `last`: channels last."""
+    import torch
+
+    network, loss_of = peer(name, config)
+    batch = batch_in_memory(name, config)
+    layout = torch.contiguous_format
+    if last:
+        layout = torch.channels_last if name == "pixelcnn" else torch.channels_last_3d
+        network = network.to(memory_format=layout)
+    optimizer = torch.optim.Adam(network.parameters(), config.learning_rate, amsgrad=name == "halomass", eps=1e-7)
+    average = [part.detach().clone() for part in network.parameters()] if config.averaging else None
+
+    def step():
+        inputs, true = map(torch.from_numpy, batch)
+        if last:
+            inputs = inputs.contiguous(memory_format=layout)
+        optimizer.zero_grad()
+        loss = loss_of(true, network(inputs))
+        loss.backward()
+        if config.gradient_norm:
+            torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_norm)
+        optimizer.step()
+        if average:
+            torch._foreach_lerp_(average, [part.detach() for part in network.parameters()], 1 - config.averaging)
+        return loss.item()
+
+    return step, sum(part.numel() for part in network.parameters())
+
+
+def work(name, kind, cores, keep):
+    """What a process does: two steps, then as many as each line of its input says."""
+    cores = int(cores)
+    pin(cores)
+    from kerasgal.quiet import import_tensorflow, keep_memory
+
+    if kind == "ours" or keep:
+        keep_memory()
+    config = config_of(name)
+    if kind == "ours":
+        import_tensorflow(sparing=True)
+        step, parameters = our_step(name, config)
+    else:
+        import torch
+
+        torch.set_num_threads(cores)
+        step, parameters = peer_step(name, config, kind.endswith("last"))
+    step()
+    took = timed(step, 1)
+    print(json.dumps({"parameters": parameters, "batch": config.batch, **took}), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(timed(step, int(line))), flush=True)
+
+
+def pin(cores):
+    """Keep this process on so many cores, with as many threads of TensorFlow."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(cores)
+
+
+def timed(step, times):
+    """CPU and wall seconds of a step."""
+    cpu, wall = time.process_time(), time.monotonic()
+    for _ in range(times):
+        step()
+    return {"cpu": (time.process_time() - cpu) / times, "wall": (time.monotonic() - wall) / times}
+
+
+def compare(name, cores, rounds, keep):
+    """Let the three processes take turns; print their medians, and the ratio with its aim."""
+    workers = {kind: subprocess.Popen([sys.executable, __file__, "--work", name, kind, str(cores),
+                                       *(["--keep"] if keep else [])],
+                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for kind in KINDS}
+    answers = {kind: [] for kind in KINDS}
+    try:
+        begun = {kind: json.loads(worker.stdout.readline() or fail(name, kind)) for kind, worker in workers.items()}
+        if len({found["parameters"] for found in begun.values()}) > 1:
+            raise SystemExit(f"{name}: the networks have other numbers of parameters: {begun}")
+        steps = max(1, round(SECONDS / max(found["cpu"] for found in begun.values())))
+        for _ in range(rounds):
+            for kind, worker in workers.items():
+                print(steps, file=worker.stdin, flush=True)
+                answers[kind].append(json.loads(worker.stdout.readline() or fail(name, kind)))
+    finally:
+        for worker in workers.values():
+            worker.stdin.close()
+            worker.wait()
+    batch = begun["ours"]["batch"]
+    print(f"{name}, {begun['ours']['parameters']:,} parameters, batch {batch}, {cores} core{'s' * (cores > 1)}")
+    for kind, found in answers.items():
+        cpu, wall = (statistics.median(one[key] for one in found) / batch * 1000 for key in ("cpu", "wall"))
+        print(f"  {kind:20s}{cpu:10.2f} CPU ms per sample{wall:10.2f} ms wall")
+    for key in ("cpu", "wall"):
+        ratios = [own[key] / min(one[key], other[key]) for own, one, other in zip(*answers.values())]
+        verdict(f"{name}, {cores} core{'s' * (cores > 1)}, {key} time, ours / torch of the faster layout",
+                statistics.median(ratios), AIMS[name])
+
+
+def fail(name, kind):
+    raise SystemExit(f"{name}: {kind} ended without an answer")
+
+
+def verdict(what, value, aim):
+    print(f"  {what}: {value:.2f}, aim at most {aim:g}: {'holds' if value <= aim else 'does not hold'}", flush=True)
+
+
+def agree(name):
+    """Give both networks the same weights; compare parameters, outputs and losses."""
+    import torch
+    import torch_networks as networks
+
+    from kerasgal.quiet import import_tensorflow
+
+    import_tensorflow()
+    config = config_of(name)
+    model, stream = ours(name, config)
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:  # what begins at zero would hide what comes before it
+        noise = rng.normal(size=variable.shape).astype(np.float32)
+        variable.assign(np.asarray(variable) + 0.02 * noise)
+    inputs, true = (np.asarray(part) for part in next(iter(stream)))
+    inputs, true = inputs[:2], true[:2]
+    network, loss_of = peer(name, config)
+    networks.copy(model, network)
+    network.eval()
+    with torch.no_grad():
+        theirs = network(torch.from_numpy(np.moveaxis(inputs, -1, 1).copy()))
+        loss = loss_of(torch.from_numpy(np.moveaxis(true, -1, 1).copy()), theirs).item()
+    own = model(inputs, training=False)
+    own_loss = float(model.compute_loss(inputs, true, own))
+    own, theirs = np.asarray(own), np.moveaxis(theirs.numpy(), 1, -1)
+    counts = trainable(model), sum(part.numel() for part in network.parameters())
+    off = np.abs(own - theirs).max() / own.std()
+    print(f"{name}: {counts[0]:,} and {counts[1]:,} parameters; outputs differ by at most {off:.1e} of their standard "
+          f"deviation; losses {own_loss:.6g} and {loss:.6g}", flush=True)
+    if counts[0] != counts[1] or off > 1e-3 or abs(loss - own_loss) > 1e-3 * abs(own_loss):
+        raise SystemExit(f"{name}: the two networks are not the same")
+
+
+def watershed_beside_scikit_image():
+    """A periodic map of 256^3 cells to a catalogue, in processes of their own."""
+    import watershed
+
+    with tempfile.TemporaryDirectory() as os.environ["NUMBA_CACHE_DIR"]:
+        watershed.measure("ours", 32)  # compiled
+        own, plain = watershed.measure("ours", 256), watershed.measure("plain", 256)
+    verdict("watershed to catalogue, CPU time, ours / scikit-image", own["cpu"] / plain["cpu"], 0.35)
+
+
+def spectrum_beside_numpy(n=256, boxsize=100.0):
+    """The power spectrum of a field beside the plain way."""
+    from kerasgal.statistics import power_spectrum
+
+    delta = np.random.default_rng(0).normal(size=(n, n, n)).astype(np.float32)
+    edges = np.arange(0.5, n // 2) * 2 * np.pi / boxsize
+
+    def plain():
+        modes = np.abs(np.fft.rfftn(delta))**2 * boxsize**3 / float(n)**6
+        k = 2 * np.pi / boxsize * n * np.sqrt(sum(axis**2 for axis in np.meshgrid(
+            np.fft.fftfreq(n), np.fft.fftfreq(n), np.fft.rfftfreq(n), indexing="ij", sparse=True)))
+        weight = np.full(modes.shape, 2.0)
+        weight[..., 0] = weight[..., -1] = 1
+        number, _ = np.histogram(k, edges, weights=weight)
+        return np.histogram(k, edges, weights=weight * modes)[0] / number
+
+    ways = {"ours": lambda: power_spectrum(delta, boxsize, bins=edges)[1], "NumPy": plain}
+    took, spectra = {}, []
+    for name, way in ways.items():
+        spectra.append(way())
+        took[name] = statistics.median(timed(way, 1)["cpu"] for _ in range(3))
+        print(f"  power spectrum of {n}^3 cells: {name} {took[name]:.2f} CPU s", flush=True)
+    np.testing.assert_allclose(*spectra, rtol=1e-4)
+    verdict("power spectrum, CPU time, ours / NumPy", took["ours"] / took["NumPy"], 1)
+
+
+def main(chosen):
+    if find_spec("torch") is None and (chosen.networks or chosen.agree):
+        raise SystemExit("the networks need PyTorch: pip install '.[bench]', or give --networks without a name")
+    if chosen.agree:
+        for name in chosen.networks:
+            agree(name)
+        return
+    for name in chosen.networks:
+        for cores in chosen.cores:
+            compare(name, cores, chosen.rounds, chosen.keep)
+    for name in chosen.tools:
+        {"watershed": watershed_beside_scikit_image, "spectrum": spectrum_beside_numpy}[name]()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="*", default=list(AIMS), choices=list(AIMS))
+    parser.add_argument("--cores", nargs="*", type=int, default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--agree", action="store_true")
+    parser.add_argument("--tools", nargs="*", default=list(TOOLS), choices=list(TOOLS))
+    parser.add_argument("--work", nargs=3, metavar=("NAME", "KIND", "CORES"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work:
+        work(*arguments.work, arguments.keep)
+    else:
+        main(arguments)

@@ -1,0 +1,81 @@
+"""That the benchmarks which are for other machines run at all, and count rightly."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from harness import in_another_process
+
+FOLDER = Path(__file__).parent / "benchmarks"
+
+
+def benchmark(name):
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+WITHOUT = """
+import sys
+
+class Blocker:
+    names = {"tensorflow", "tf_keras", "tensorflow_probability", "numba", "astropy", "skimage", "hdf5plugin", "click",
+             "matplotlib", "galsim", "psutil"}
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in self.names:
+            raise ImportError(f"{name} is not there")
+
+sys.meta_path.insert(0, Blocker())
+sys.path.insert(0, sys.argv[1])
+import gpu
+import importlib
+
+for name in ("protohalo", "cascade", "cascade.diffusion", "morph"):
+    for part in ("config", "network" if name.endswith("diffusion") else "model", "losses"):
+        if (name, part) != ("cascade.diffusion", "losses"):
+            importlib.import_module(f"kerasgal.apps.{name}.{part}")
+gpu.STEPS = 1
+row = gpu.measure("halomass", "tiny", "float32", 2, "keras")
+assert row["training"] > 0 and row["prediction"] > 0 and row["device"].startswith("JAX"), row
+"""
+
+
+def test_the_gpu_benchmark_runs_on_jax_without_tensorflow_and_all_else():
+    in_another_process(WITHOUT, FOLDER, backend="jax")
+
+
+def test_operations_are_counted_as_the_papers_network_has_them():
+    """halomass's network has 17.08 thousand million multiplications and additions per cube of 75^3."""
+    from kerasgal.apps.halomass.model import cnn
+
+    gpu = benchmark("gpu")
+    counted = gpu.operations_of(cnn(), [np.zeros((1, 75, 75, 75, 1), np.float32)])
+    assert counted == pytest.approx(2 * 17.08e9, rel=1e-3)
+    assert keras.layers.Layer.__call__.__name__ == "__call__"
+
+
+@pytest.mark.parametrize("layer, size, multiplications", [
+    (keras.layers.Conv2D(3, 3, padding="valid"), (6, 5, 2), 3 * 3 * 2 * 3 * (4 * 3)),
+    (keras.layers.Conv2DTranspose(3, 2, strides=2), (6, 5, 2), 2 * 2 * 2 * 3 * (6 * 5)),
+    (keras.layers.Dense(7), (4,), 28),
+], ids=["convolution", "transposed", "dense"])
+def test_operations_of_a_layer_are_those_of_its_definition(layer, size, multiplications):
+    network = keras.Sequential([keras.Input(size), layer, keras.layers.ReLU()])
+    assert benchmark("gpu").operations_of(network, [np.zeros((2, *size), np.float32)]) == 2 * multiplications
+
+
+def test_the_comparison_with_pytorch_says_what_it_needs(monkeypatch):
+    peers = benchmark("peers")
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["peers.py"])
+
+    class Chosen:
+        networks, agree, tools, cores = ["halomass"], False, [], [1]
+
+    with pytest.raises(SystemExit, match=r"pip install '\.\[bench\]'"):
+        peers.main(Chosen)
