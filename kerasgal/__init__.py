@@ -17,8 +17,7 @@ __version__ = "0.2.0"
 
 # Imported where they are first asked for: `import kerasgal` and `kerasgal --help` must not wait for TensorFlow.
 _PLACES = {
-    "load": "kerasgal.run", "train": "kerasgal.run", "Run": "kerasgal.run", "Prediction": "kerasgal.run",
-    "Evaluation": "kerasgal.run",
+    **dict.fromkeys(("load", "train", "plan", "Run", "Prediction", "Evaluation"), "kerasgal.run"),
     "open": "kerasgal.opening",
     "simulate": "kerasgal.simulations",
     "convert": "kerasgal.readers.convert",

@@ -30,9 +30,21 @@ def compiled(config, parameters):
     return model
 
 
-def fit(sources, validation, config, folder, **options):
-    """Train on simulations with galaxies into the run folder `folder`; options: of `kerasgal.training.train`."""
-    inside, outside = ([data.load(source, config) for source in track(sources, "densities and galaxies")]
+def fit(sources, validation, config, folder, *, store, **options):
+    """Train on simulations with galaxies into the run folder `folder`.
+
+    store: a `kerasgal.scratch.Store`, which keeps boxes; maps are few beside the boxes, and joined as one. options: of
+    `kerasgal.training.train`.
+    """
+    def load(source):
+        density, parameters, counts = data.load(source, config)
+        if config.dimensions == 2:
+            store.hold(2 * density.nbytes + 2 * counts.nbytes, "maps")
+            return density, parameters, counts
+        density, field = store.keep([density[..., None], field_of(counts, config.field)[..., None]])
+        return density, parameters, field
+
+    inside, outside = ([load(source) for source in track(sources, "densities and galaxies")]
                        for sources in (sources, validation))
     for density, *_ in (*inside, *outside):
         check_patch(len(density), config.patch)
