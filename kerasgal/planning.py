@@ -330,11 +330,12 @@ def choose(cls, config, said, training, validation, folder):
     precision = "mixed_bfloat16" if device and device.bfloat16 else "float32"
     if "precision" not in fixed:
         config = configuration.replace(config, {"precision": precision})
+    held_out = validation[:1] or training[1:2]
     grids = [cls.grid(source, config) for source in (*training, *validation)]
     for candidate in [config] if "patch" in fixed else patches(cls, config, grids):
         one = configuration.replace(candidate, {"batch": fixed.get("batch", 1), "accumulation": 1})
         try:
-            found = plan(lambda place: cls.train(training[:1], validation[:1], run=place, config=one), folder)
+            found = plan(lambda place: cls.train(training[:1], held_out, run=place, config=one), folder)
         except Greedy:
             continue
         sample = found.step_memory * heaviest(cls, one) / one.batch

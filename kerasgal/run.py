@@ -74,7 +74,7 @@ def train(app, training=None, validation=None, *, run=None, **options):
     return registry.run_class(app).train(training, validation, run=run, **options)
 
 
-def plan(app, training, validation=None, *, run=None, **options):
+def plan(app, training=None, validation=None, *, run=None, **options):
     """What a training would take: it is prepared as it would be, a few steps are measured, and nothing is written.
 
     Parameters
@@ -356,7 +356,7 @@ class Run:
         return None if done is None else cls.load(folder)
 
     @classmethod
-    def plan(cls, training, validation=None, *, run=None, **options):
+    def plan(cls, training=None, validation=None, *, run=None, **options):
         """What a training would take: see `kerasgal.plan`.
 
         Parameters
@@ -413,6 +413,7 @@ class Run:
         said = cls.said(config, settings) if auto else ()
         config = cls.configure(config, planning.start() if auto else preset, "paper" if training else "demo",
                                **settings)
+        planning.check_config(config)
         run_folder.check_folder(stored, cls.app, resume, overwrite)
         if not training:
             planning.check_data()
