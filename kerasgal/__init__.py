@@ -23,8 +23,7 @@ _os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # Imported where they are first asked for: `import kerasgal` and `kerasgal --help` must not wait for TensorFlow.
 _PLACES = {
-    "load": "kerasgal.run", "train": "kerasgal.run", "Run": "kerasgal.run", "Prediction": "kerasgal.run",
-    "Evaluation": "kerasgal.run",
+    **dict.fromkeys(("load", "train", "plan", "Run", "Prediction", "Evaluation"), "kerasgal.run"),
     "models": "kerasgal.networks",
     "open": "kerasgal.opening",
     "simulate": "kerasgal.simulations",

@@ -20,7 +20,7 @@ def cut(array, corner, sides):
 
     Parameters
     ----------
-    array : array
+    array : array or kerasgal.scratch.Stored
         (x, y, z, channel).
     corner : array of int
         (3,), its lowest cell.
@@ -40,6 +40,8 @@ def cut(array, corner, sides):
     >>> cut(array, [0, 0, 1], (1, 1, 3)).ravel().tolist()
     [1, 2, 0]
     """
+    if hasattr(array, "rows"):  # in a file
+        array, corner = array.rows(corner, sides)
     parts = []
     for n, first, side in zip(array.shape, corner, sides):
         inside = min(side, n - first)

@@ -7,12 +7,16 @@ its number and the seed alone, so a data set that starts at sample i is the one 
 """
 
 import itertools
+import weakref
 
 import numpy as np
 import tensorflow as tf
 
+from kerasgal import planning
 from kerasgal.cutting import cut, empty, turn
 from kerasgal.errors import DataError
+
+_tiles = weakref.WeakValueDictionary()  # one for every box would be twice its field, with a stride of 1
 
 
 def tiles(shape, stride):
@@ -31,7 +35,7 @@ def tiles(shape, stride):
     Returns
     -------
     array of int
-        (patches,), C order.
+        (patches,), C order; not to be written to, as boxes of one grid share it.
 
     Examples
     --------
@@ -39,9 +43,14 @@ def tiles(shape, stride):
     >>> tiles(4, 2).tolist()
     [0, 2, 8, 10, 32, 34, 40, 42]
     """
-    shape, stride = np.broadcast_to(shape, 3), np.broadcast_to(stride, 3)
-    corners = np.meshgrid(*(np.arange(0, side, step) for side, step in zip(shape, stride)), indexing="ij")
-    return np.ravel_multi_index([corner.ravel() for corner in corners], shape)
+    key = (*np.broadcast_to(shape, 3).tolist(), *np.broadcast_to(stride, 3).tolist())
+    made = _tiles.get(key)
+    if made is None:
+        corners = np.meshgrid(*(np.arange(0, side, step) for side, step in zip(key[:3], key[3:])), indexing="ij")
+        made = np.ravel_multi_index([corner.ravel() for corner in corners], key[:3])
+        made.flags.writeable = False
+        _tiles[key] = made
+    return made
 
 
 def centred(cells, gridsize, patch):
@@ -174,6 +183,7 @@ def _numbers(samples, seed, first):
     """Numbers of samples in the order of `stream`, a dataset of int64 scalars."""
     if seed is None:
         return tf.data.Dataset.range(samples)
+    planning.note(samples)
 
     def shuffled(place):
         turn = tf.cast(place // samples, tf.int32)
@@ -252,7 +262,7 @@ def patches(volumes, corners, patch, batch, *, targets=None, seed=None, first=0,
 
     Parameters
     ----------
-    volumes : list of tuple of array
+    volumes : list of tuple of array or kerasgal.scratch.Stored
         For each volume its arrays, (x, y, z, channel); grids may differ between volumes.
     corners : list of array of int
         For each volume the flat indices of its patches' lowest cells; see `tiles` and `centred`.
@@ -299,10 +309,12 @@ def patches(volumes, corners, patch, batch, *, targets=None, seed=None, first=0,
         for gridsize, side in zip(arrays[0].shape, sides):
             check_patch(gridsize, side)
     # What is float32 already, and contiguous, is cut from where it lies.
-    volumes = [tuple(np.ascontiguousarray(array, np.float32) for array in arrays) for arrays in volumes]
+    volumes = [tuple(array if hasattr(array, "rows") else np.ascontiguousarray(array, np.float32) for array in arrays)
+               for arrays in volumes]
     grids = [arrays[0].shape[:3] for arrays in volumes]
+    corners = [np.asarray(indices) for indices in corners]
     ends = np.cumsum([len(indices) for indices in corners])
-    corner = np.concatenate(corners)
+    begins = ends - [len(indices) for indices in corners]
     target = None if targets is None else np.concatenate(targets).astype(np.float32)
     permutations, reversals = _symmetries(symmetries)
     ways = len(permutations)
@@ -312,13 +324,13 @@ def patches(volumes, corners, patch, batch, *, targets=None, seed=None, first=0,
         made = [empty((len(numbers), *shape)) for shape in shapes]
         place = numbers // ways
         for row, (way, volume) in enumerate(zip(numbers % ways, np.searchsorted(ends, place, side="right"))):
-            lowest = np.unravel_index(corner[place[row]], grids[volume])
+            lowest = np.unravel_index(corners[volume][place[row] - begins[volume]], grids[volume])
             for array, out in zip(volumes[volume], made):
                 turn(cut(array, lowest, sides), permutations[way], reversals[way], out[row], vector)
         return made if target is None else [*made, target[place]]
 
     shapes_of_all = shapes if target is None else [*shapes, target.shape[1:]]
-    samples = len(corner) * ways
+    samples = int(ends[-1]) * ways
     numbers = _numbers(samples, seed, first).batch(batch, drop_remainder=full or seed is not None)
 
     def sample(numbers):

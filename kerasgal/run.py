@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasgal import __version__, networks, quiet, registry, run_folder
+from kerasgal import __version__, networks, planning, quiet, registry, run_folder
 from kerasgal import config as configuration
 from kerasgal import domain as domains
 from kerasgal.errors import DataError, RunError, SettingError
 from kerasgal.files import CheckedFile, check_room, refuse_existing, replacing
+from kerasgal.scratch import Store
 from kerasgal.simulation import Simulation, from_array, opened
 from kerasgal.tables import quantities, write_table
 
@@ -74,6 +75,29 @@ def train(app, training=None, validation=None, *, run=None, **options):
     return registry.run_class(app).train(training, validation, run=run, **options)
 
 
+def plan(app, training=None, validation=None, *, run=None, **options):
+    """What a training would take: it is prepared as it would be, a few steps are measured, and nothing is written.
+
+    Parameters
+    ----------
+    app : str
+        See `train`.
+    training, validation, run, **options
+        See `Run.train`.
+
+    Returns
+    -------
+    kerasgal.planning.Plan
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> plan = kg.plan("protohalo", ["a.h5", "b.h5"], preset="auto")        # doctest: +SKIP
+    >>> plan.config.patch, plan.seconds / 3600                              # doctest: +SKIP
+    """
+    return registry.run_class(app).plan(training, validation, run=run, **options)
+
+
 class Run:
     """A trained run: configuration, domain, networks with their best weights.
 
@@ -108,6 +132,7 @@ class Run:
     checked = ("cellsize", "redshift_final")  # features of the domain that must be alike
     suffixes = (".h5", ".hdf5")  # of the files that predictions are saved as
     label = None  # in the names of these files, where it is not the app's last word
+    stores = False  # whether `fit` takes a `store`, which holds volumes beyond memory: see `kerasgal.scratch`
 
     def __init__(self, config, networks=None, *, folder=None, domain=None):
         quiet.import_tensorflow()
@@ -125,8 +150,9 @@ class Run:
     def fit(cls, training, validation, config, folder, **options):
         """Train the networks into `folder`; returns something, or None in all workers but the first.
 
-        options: of `kerasgal.training.train`. This is for an app of one network, whose class says what `loss` it has
-        and how `batches` are made of simulations; others say all of it themselves.
+        options: of `kerasgal.training.train`, and of an app that `stores` the `kerasgal.scratch.Store` `store`. This
+        is for an app of one network, whose class says what `loss` it has and how `batches` are made of simulations;
+        others say all of it themselves.
         """
         from kerasgal.training import optimizer, train
 
@@ -150,6 +176,17 @@ class Run:
         """What the domain knows of a simulation; see `kerasgal.domain.of_box`."""
         with opened(source, (cls.field,)) as simulation:
             return domains.of_box(simulation, cls.field)
+
+    @classmethod
+    def grid(cls, source, config):
+        """Cells a side of the grid that patches are cut from, of a simulation; for the preset "auto"."""
+        with opened(source, (cls.field,)) as simulation:
+            return simulation[cls.field].shape[0]
+
+    @classmethod
+    def fits(cls, grids, config):
+        """Whether patches can be cut from simulations of such `grid`s, a list; for the preset "auto"."""
+        return config.patch <= min(grids)
 
     def served(self, **options):
         """The network that is exported, and what a caller must know of it, a dictionary."""
@@ -262,7 +299,7 @@ class Run:
 
     @classmethod
     def train(cls, training=None, validation=None, *, run=None, config=None, preset=None, resume=False,
-              overwrite=False, init=None, tensorboard=False, **settings):
+              overwrite=False, init=None, tensorboard=False, memory=None, **settings):
         """Train a run.
 
         Parameters
@@ -275,8 +312,9 @@ class Run:
             Run folder to write.
         config : Config, str or Path, optional
             A config, or a file of one, JSON or TOML, which need not have all settings.
-        preset : {"paper", "demo"}, optional
-            Where values come from that nothing else gives.
+        preset : {"paper", "demo", "auto"}, optional
+            Where values come from that nothing else gives. "auto" is the paper's with a GPU and the demo's without, but
+            chooses patch, batch, accumulation and precision by the boxes and the free memory: see `kerasgal.planning`.
         resume : bool
             Go on with the run in the folder; needs nothing else.
         overwrite : bool
@@ -285,6 +323,9 @@ class Run:
             Run folder of the same kind of network, whose weights training starts from.
         tensorboard : bool
             Write TensorBoard logs into the run folder.
+        memory : int or str, optional
+            What the volumes that are trained and validated on may take of memory, in bytes or as "4GB". What goes
+            beyond lies in a scratch file beside the run folder while the training lasts; the run is the same.
         **settings
             Single settings, such as ``epochs=5``.
 
@@ -305,13 +346,45 @@ class Run:
         """
         quiet.import_tensorflow()
         folder = Path(run if run is not None else cls.default_folder())
+        store = cls.store(memory, folder)
         config, training, validation = cls.prepare(training, validation, folder, config, preset, resume, overwrite,
                                                    settings)
         data = {"training": names_of(training), "validation": names_of(validation)}
-        with run_folder.locked(folder, config):
+        with run_folder.locked(folder, config), store.passing(len(training) + len(validation)):
             done = cls.fit(training, validation, config, folder, data=data, resume=resume, overwrite=overwrite,
-                           tensorboard=tensorboard, **({"init": networks.folder_of(init)} if init else {}))
+                           tensorboard=tensorboard, **({"init": networks.folder_of(init)} if init else {}),
+                           **({"store": store} if cls.stores else {}))
         return None if done is None else cls.load(folder)
+
+    @classmethod
+    def plan(cls, training=None, validation=None, *, run=None, **options):
+        """What a training would take: see `kerasgal.plan`.
+
+        Parameters
+        ----------
+        training, validation, run, **options
+            See `train`.
+
+        Returns
+        -------
+        kerasgal.planning.Plan
+
+        Raises
+        ------
+        DataError
+            As `train` does before its first epoch.
+        """
+        quiet.import_tensorflow()
+        folder = run if run is not None else cls.default_folder()
+        return planning.plan(lambda place: cls.train(training, validation, run=place, **options), folder)
+
+    @classmethod
+    def store(cls, memory, folder):
+        """The `kerasgal.scratch.Store` of a training; raises SettingError where the app cannot keep to `memory`."""
+        if memory is not None and not cls.stores:
+            raise SettingError(f"memory={memory}: {cls.app} holds all that it trains on in memory: leave `memory` out",
+                               value=memory)
+        return Store(memory, folder)
 
     @classmethod
     def default_folder(cls):
@@ -326,6 +399,9 @@ class Run:
         """
         if resume and overwrite:
             raise SettingError("resume=True and overwrite=True contradict each other: give one of them")
+        auto = preset == planning.AUTO
+        if resume and auto:
+            raise SettingError("resume=True goes on with the settings of the run: leave preset='auto' out")
         training, validation = as_list(training), None if validation is None else as_list(validation)
         stored = folder / (cls.phases[0] if phase is None else phase)
         if resume:
@@ -335,9 +411,13 @@ class Run:
                 training, validation = map(list, run_folder.recorded_data(stored))
         if validation and not training:
             raise SettingError("`validation` needs simulations to train on")
-        config = cls.configure(config, preset, "paper" if training else "demo", **settings)
+        said = cls.said(config, settings) if auto else ()
+        config = cls.configure(config, planning.start() if auto else preset, "paper" if training else "demo",
+                               **settings)
+        planning.check_config(config)
         run_folder.check_folder(stored, cls.app, resume, overwrite)
         if not training:
+            planning.check_data()
             if config.strategy == "workers":
                 raise SettingError("strategy=workers needs simulations to train on: workers must not make them side "
                                    "by side")
@@ -354,7 +434,15 @@ class Run:
                      "on")
         elif not validation:
             log.info(cls.alone)
+        if auto:
+            config = planning.choose(cls, config, said, training, validation or [], folder)
         return config, training, validation or []
+
+    @classmethod
+    def said(cls, config, settings):
+        """Names of the settings that a file or single settings give."""
+        stored = configuration.read_values(cls.Config, config)[0] if isinstance(config, str | os.PathLike) else {}
+        return {*stored, *settings}
 
     alone = "no simulation to validate on: the best epoch is the one with the lowest training loss"
 

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from kerasgal import run_folder, workers
+from kerasgal import planning, run_folder, workers
 from kerasgal.config import Config, setting
 from kerasgal.errors import DataError, RunError, first_line, out_of_memory
 from kerasgal.files import replacing
@@ -214,6 +214,7 @@ def train(build, dataset, validation, config, folder, *, app, data, domain=None,
     2
     """
     folder = Path(folder)
+    planning.check_config(config)
     strategy = workers.prepare(config)
     chief = workers.is_chief(config)
     run_folder.check_folder(folder, app, resume, overwrite)
@@ -228,6 +229,8 @@ def train(build, dataset, validation, config, folder, *, app, data, domain=None,
     state = State(model, config, folder, chief, monitor="val_loss" if validation else "loss")
     if resume:
         state.load()
+    planning.measure(model, dataset, validation, config, strategy, app=app, data=data, folder=folder,
+                     done=state.epoch)
     if chief:
         run_folder.open_folder(folder, config, app, resume, domain)
         provenance = run_folder.Provenance(folder, config, data, model, init)

@@ -66,7 +66,7 @@ class Cascade(Run):
     >>> galaxies.table["x"]                                             # doctest: +SKIP
     """
 
-    app, Config, phases = APP, TrainConfig, PHASES
+    app, Config, phases, stores = APP, TrainConfig, PHASES, True
     own = {"particles": 128, "galaxies": True}
     field = "final/delta"
     checked = ("redshift_final", "density_of", "particles_per_cell")  # cells are always those of the run
@@ -98,7 +98,7 @@ class Cascade(Run):
 
     @classmethod
     def train(cls, training=None, validation=None, *, run=None, config=None, preset=None, phase="both", sweep=None,
-              resume=False, overwrite=False, init=None, tensorboard=False, **settings):
+              resume=False, overwrite=False, init=None, tensorboard=False, memory=None, **settings):
         """Train a run.
 
         Parameters
@@ -109,7 +109,7 @@ class Cascade(Run):
             painted galaxies are made first, and the preset is "demo".
         run : str or Path
             Run folder to write.
-        config, preset, resume, overwrite, init, tensorboard, **settings
+        config, preset, resume, overwrite, init, tensorboard, memory, **settings
             See `kerasgal.run.Run.train`.
         phase : {"both", "classify", "regress"}
             Which network to train. "regress" goes on from the phase 1 in the run folder, by default with its settings
@@ -135,6 +135,7 @@ class Cascade(Run):
 
         train.check_request(phase, sweep, resume)
         folder = Path(run if run is not None else cls.default_folder())
+        store = cls.store(memory, folder)
         if phase == REGRESS and not resume:
             cls.check_phase(folder, CLASSIFY)
             if config is None and preset is None:
@@ -144,13 +145,26 @@ class Cascade(Run):
         config, training, validation = cls.prepare(training, validation, folder, config, preset, resume, overwrite,
                                                    settings, phase=REGRESS if phase == REGRESS else CLASSIFY)
         data = {"training": names_of(training), "validation": names_of(validation)}
-        with run_folder.locked(folder, config):
+        with run_folder.locked(folder, config), store.passing(len(training) + len(validation)):
             done = train.fit(cls, training, validation, config, folder, phase=phase, sweep=sweep, data=data,
-                             resume=resume, overwrite=overwrite, tensorboard=tensorboard,
+                             store=store, resume=resume, overwrite=overwrite, tensorboard=tensorboard,
                              **({"init": folder_of(init)} if init else {}))
         if done is None:
             return None
         return cls.first(folder) if phase == CLASSIFY else cls.load(folder)
+
+    @classmethod
+    def grid(cls, source, config):
+        from kerasgal.apps.cascade import data
+
+        with opened(source, ()) as simulation:
+            return data.gridsize_of(simulation.path, simulation.boxsize, config.cell)
+
+    @classmethod
+    def fits(cls, grids, config):
+        # One simulation alone is split into sub-cubes.
+        return all(config.patch <= n if len(grids) > 1 else n % config.patch == 0 and n >= 2 * config.patch
+                   for n in grids)
 
     @functools.cached_property
     def network(self):

@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 class Boxes:
     """Boxes that are trained or validated on."""
 
-    density: list  # of (n, n, n)
-    counts: list  # of (n, n, n)
+    density: list  # of (n, n, n, 1)
+    counts: list  # of (n, n, n, 1)
     corners: list  # of flat indices of the lowest cells of sub-cubes
 
 
@@ -47,14 +47,15 @@ def check_request(phase, sweep, resume):
         raise SettingError("`sweep` trains both phases from the beginning: it goes with neither `phase` nor `resume`")
 
 
-def load(sources, validation, config):
-    """The `Boxes` of training and of validation.
+def load(sources, validation, config, store):
+    """The `Boxes` of training and of validation; store: a `kerasgal.scratch.Store`, which keeps them.
 
     A single simulation without another to validate on is split by volume, as the paper's. Raises DataError as
     `data.load` and `data.split_by_volume` do.
     """
     def read(sources, stride):
-        fields = [data.load(source, config) for source in track(sources, "densities and galaxies")]
+        fields = [store.keep([field[..., None] for field in data.load(source, config)])
+                  for source in track(sources, "densities and galaxies")]
         for density, _ in fields:
             check_patch(len(density), config.patch)
         return Boxes([density for density, _ in fields], [counts for _, counts in fields],
@@ -84,7 +85,7 @@ def compiled(config, phase):
 def train_phase(phase, train, held_out, targets, config, folder, **options):
     """Train one network on sub-cubes of density and `targets`, (n, n, n, channel) of each box, training's first."""
     def volumes(boxes, targets):
-        return [(density[..., None], target) for density, target in zip(boxes.density, targets)]
+        return list(zip(boxes.density, targets))
 
     inside, outside = targets
     return training.train(
@@ -96,22 +97,22 @@ def train_phase(phase, train, held_out, targets, config, folder, **options):
         config, folder / phase, app=APP, **options)
 
 
-def fit(cls, sources, validation, config, folder, *, phase="both", sweep=None, **options):
+def fit(cls, sources, validation, config, folder, *, store, phase="both", sweep=None, **options):
     """Train one phase or both on simulations with galaxies into the run folder `folder`, or a sweep of runs.
 
-    cls: the class of the run. Returns the network that was trained last, None in all workers but the first. options: of
-    `kerasgal.training.train`.
+    cls: the class of the run. Returns the network that was trained last, None in all workers but the first. store: see
+    `load`; options: of `kerasgal.training.train`.
     """
     if config.strategy == "workers" and phase == "both":
         raise SettingError("strategy=workers trains one phase at a time: give phase='classify', then phase='regress'")
-    boxes = load(sources, validation, config)
+    boxes = load(sources, validation, config, store)
     options["domain"] = domain.of([features(source, config) for source in sources])
     if sweep:
-        return fit_sweep(cls, boxes, config, folder, sweep, **options)
-    return fit_phases(cls, boxes, config, folder, phase, **options)
+        return fit_sweep(cls, boxes, config, folder, sweep, store=store, **options)
+    return fit_phases(cls, boxes, config, folder, phase, store=store, **options)
 
 
-def fit_phases(cls, boxes, config, folder, phase, *, resume=False, overwrite=False, init=None, **options):
+def fit_phases(cls, boxes, config, folder, phase, *, store, resume=False, overwrite=False, init=None, **options):
     """Train one phase or both on `Boxes` of training and of validation; see `fit`."""
     train, held_out = boxes
     network = None
@@ -119,8 +120,7 @@ def fit_phases(cls, boxes, config, folder, phase, *, resume=False, overwrite=Fal
         if overwrite:
             shutil.rmtree(folder / REGRESS, ignore_errors=True)  # it would belong to another phase 1
         log.info("phase 1: which cells hold galaxies")
-        targets = [[counts[..., None] for counts in boxes.counts] for boxes in (train, held_out)]
-        network = train_phase(CLASSIFY, train, held_out, targets, config, folder, resume=resume, overwrite=overwrite,
+        network = train_phase(CLASSIFY, train, held_out, (train.counts, held_out.counts), config, folder, resume=resume, overwrite=overwrite,
                               init=init and init / CLASSIFY, **options)
     if phase != CLASSIFY:
         log.info("phase 2: how many galaxies there are")
@@ -129,21 +129,23 @@ def fit_phases(cls, boxes, config, folder, phase, *, resume=False, overwrite=Fal
             raise RunError(f"{folder}: phase 1 was trained on cells of {first.config.cell:g} Mpc/h; phase 2 needs the "
                            f"same, received cell={config.cell:g}")
         classifier = first.networks[CLASSIFY]
-        masked = [[np.stack([counts, occupied(classifier, density, config)], axis=-1)
-                   for density, counts in zip(boxes.density, boxes.counts)] for boxes in (train, held_out)]
-        network = train_phase(REGRESS, train, held_out, masked, config, folder, overwrite=overwrite,
-                              resume=resume and (folder / REGRESS / run_folder.CONFIG).exists(),
-                              init=init and init / REGRESS, **options)
+        with store.passing():
+            masked = [[masked_counts(classifier, density, counts, config, store)
+                       for density, counts in zip(boxes.density, boxes.counts)] for boxes in (train, held_out)]
+            network = train_phase(REGRESS, train, held_out, masked, config, folder, overwrite=overwrite,
+                                  resume=resume and (folder / REGRESS / run_folder.CONFIG).exists(),
+                                  init=init and init / REGRESS, **options)
     return network
 
 
-def occupied(classifier, density, config):
-    """The mask of cells that phase 1 calls occupied, (n, n, n) float32 of 0 and 1."""
-    probability = predict.predict_field(classifier, density, config)[..., 1]
-    return (probability > config.threshold).astype(np.float32)
+def masked_counts(classifier, density, counts, config, store):
+    """The target of phase 2, kept by `store`: counts, and 1 where phase 1 calls a cell occupied, (n, n, n, 2)."""
+    probability = predict.predict_field(classifier, np.asarray(density)[..., 0], config)[..., 1:]
+    target, = store.keep([np.concatenate([counts, probability > config.threshold], axis=-1)])
+    return target
 
 
-def fit_sweep(cls, boxes, config, folder, values, *, resume=False, **options):
+def fit_sweep(cls, boxes, config, folder, values, *, store, resume=False, **options):
     """Train with every combination of weights `values`, {"w1": [...], "w2": [...]}, and keep the best.
 
     Each is a run in folder/sweep; best is the one with the least MSE_sub on the validation sub-cubes, which becomes
@@ -158,7 +160,7 @@ def fit_sweep(cls, boxes, config, folder, values, *, resume=False, **options):
             if shared and not (place / CLASSIFY).exists():
                 shutil.copytree(shared / CLASSIFY, place / CLASSIFY)
             log.info(f"w1 = {w1:g}, w2 = {w2:g}")
-            network = fit_phases(cls, boxes, weights, place, REGRESS if shared else "both", **options)
+            network = fit_phases(cls, boxes, weights, place, REGRESS if shared else "both", store=store, **options)
             shared = shared or place
             error = validation_error(cls.load(place), boxes[1])
             log.info(f"  MSE_sub {error:.4g}")
@@ -177,6 +179,7 @@ def validation_error(run, boxes):
     """MSE_sub of a run on the sub-cubes of validation."""
     side, squares = run.config.patch, []
     for density, counts, corners in zip(boxes.density, boxes.counts, boxes.corners):
+        density, counts = (np.asarray(field)[..., 0] for field in (density, counts))
         predicted = predict.predict_field(run.network, density, run.config)[..., 1]
         index = np.unravel_index(corners, density.shape)
         inside = np.all([axis + side <= len(density) for axis in index], axis=0)

@@ -88,7 +88,7 @@ class HaloMass(Run):
     >>> masses.table["mass"].max()                        # doctest: +SKIP
     """
 
-    app, Config = APP, TrainConfig
+    app, Config, stores = APP, TrainConfig, True
     suffixes = (".h5", ".ecsv", ".fits", ".csv", ".parquet")
 
     @property
@@ -103,6 +103,12 @@ class HaloMass(Run):
         from kerasgal.apps.halomass.predict import build
 
         return build(config)
+
+    @classmethod
+    def fits(cls, grids, config):
+        from kerasgal.apps.halomass import data
+
+        return config.input == "final" or data.odd_side(data.cube_side(config)) <= min(grids)
 
     @classmethod
     def restored(cls, config, phase, folder):

@@ -2,6 +2,8 @@
 
 import logging
 
+import numpy as np
+
 from kerasgal import domain, training
 from kerasgal.apps.halomass import compress, data, predict
 from kerasgal.apps.halomass.config import APP
@@ -23,24 +25,39 @@ def compiled(config, mean, deviation):
     return network
 
 
-def draw(sources, count, config, seed):
-    """`count` particles over several simulations, as many from each: a list of `data.Sample`."""
+def draw(sources, count, config, seed, store=None):
+    """`count` particles over several simulations, as many from each: a list of `data.Sample`.
+
+    store: a `kerasgal.scratch.Store`, which keeps their fields.
+    """
     samples = []
     for number, source in enumerate(sources):
         share = count // len(sources) + (number < count % len(sources))
         with opened(source, require=("initial/delta", "halo_id", "halos/mass")) as simulation:
             particles, _ = data.sample_particles(simulation, share, config.low, config.high, (seed, number))
             samples.append(data.load(simulation, config, particles))
+        if store:
+            keep(samples[-1], store)
     return samples
 
 
-def fit(simulations, held_out, config, folder, **options):
+def keep(sample, store):
+    """Have `store` keep the field of a `data.Sample`; what is no field stays in memory and is counted."""
+    if isinstance(sample.source, np.ndarray):
+        sample.source, = store.keep([sample.source])
+    elif sample.source is None:
+        store.hold(2 * sample.places.nbytes, "the averages around particles")
+    else:
+        store.hold(2 * sample.source[0].nbytes, "final particles")
+
+
+def fit(simulations, held_out, config, folder, *, store=None, **options):
     """Train on particles of simulations; returns the network (None in all workers but the first).
 
-    options: of `kerasgal.training.train`.
+    store: see `draw`; options: of `kerasgal.training.train`.
     """
-    samples = draw(simulations, config.samples, config, config.seed)
-    validation = draw(held_out, config.validation_samples, config, config.seed + 1)
+    samples = draw(simulations, config.samples, config, config.seed, store)
+    validation = draw(held_out, config.validation_samples, config, config.seed + 1, store)
     for name, drawn in (("training", samples), ("validation", validation)):
         if drawn:
             log.info(f"{sum(len(sample.particles) for sample in drawn):,} {name} particles")

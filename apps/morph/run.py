@@ -127,7 +127,7 @@ class Morph(Run):
     @classmethod
     def train(cls, training=None, validation=None, *, run=None, archetypes=None, on=REAL, config=None, preset=None,
               resume=False, overwrite=False, init=None, tensorboard=False, masks=None, extension=None, unit=None,
-              zero_point=None, flux_scale=None, **settings):
+              zero_point=None, flux_scale=None, memory=None, **settings):
         """Train one network, or with `archetypes` both, on images. Every tenth validates.
 
         Both must see images alike: what sky, softening, crop, size and bits make of them is stored with the run and
@@ -149,6 +149,8 @@ class Morph(Run):
             See `kerasgal.readers.images.stream`.
         config, preset, resume, overwrite, init, tensorboard, **settings
             See `Run.train`.
+        memory : None
+            Not to be given: images are held in memory.
 
         Returns
         -------
@@ -161,6 +163,7 @@ class Morph(Run):
 
         quiet.import_tensorflow()
         folder = Path(run if run is not None else cls.default_folder())
+        cls.store(memory, folder)
         if validation:
             raise SettingError("`validation`: every tenth image validates; others are not taken")
         if on not in cls.phases:

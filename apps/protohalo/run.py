@@ -79,7 +79,7 @@ class Protohalo(Run):
     >>> haloes.table["mass"].max()                        # doctest: +SKIP
     """
 
-    app, Config = APP, TrainConfig
+    app, Config, stores = APP, TrainConfig, True
     checked = ("cellsize", "redshift_final")  # the initial redshift is divided out with the deviation
 
     def __init__(self, config, networks=None, *, line=None, **options):

@@ -24,13 +24,16 @@ def compiled(config):
     return network
 
 
-def load(sources, config):
-    """Input and target of simulations, checked against the patch size, and the features of each."""
+def load(sources, config, store):
+    """Input and target of simulations, checked against the patch size, and the features of each.
+
+    store: a `kerasgal.scratch.Store`, which keeps them.
+    """
     volumes, features = [], []
     for source in track(sources, "distance maps"):
         *arrays, described = data.load(source, config.minimum)
         check_patch(arrays[0].shape[0], config.patch)
-        volumes.append(tuple(arrays))
+        volumes.append(store.keep(arrays))
         features.append(described)
     return volumes, features
 
@@ -55,13 +58,14 @@ def streams(volumes, held_out, config):
     return stream, validation if held_out else None
 
 
-def fit(simulations, held_out, config, folder, **options):
+def fit(simulations, held_out, config, folder, *, store, **options):
     """Train on simulations and calibrate the watershed on them; returns the network.
 
-    Of several workers only the first calibrates, and the others return None. options: of `kerasgal.training.train`.
+    Of several workers only the first calibrates, and the others return None. store: see `load`; options: of
+    `kerasgal.training.train`.
     """
-    volumes, features = load(simulations, config)
-    stream, validation = streams(volumes, load(held_out, config)[0], config)
+    volumes, features = load(simulations, config, store)
+    stream, validation = streams(volumes, load(held_out, config, store)[0], config)
     network = training.train(lambda: compiled(config), stream, validation, config, folder, app=APP,
                              domain=domain.of(features), **options)
     if network is not None:

@@ -123,10 +123,19 @@ def _config(config_class):
 
 
 def _train(run_class, config, metavar, body):
-    def train(inputs, validation, **options):
+    def train(inputs, validation, dry_run, memory, **options):
         cls = run_class()
         settings = options.pop("settings")
         validation = list(validation) or None
+        if memory is not None:
+            options["memory"] = memory
+        if dry_run:
+            from kerasgal.planning import plan
+
+            folder = options.pop("run") or cls.default_folder()
+            click.echo(plan(lambda place: body(cls, list(inputs), validation=validation, run=place, **options,
+                                               **settings), folder))
+            return
         made = body(cls, list(inputs), validation=validation, **options, **settings)
         if made is not None:
             parameters = sum(network.count_params() for network in made.networks.values())
@@ -145,9 +154,15 @@ def _train(run_class, config, metavar, body):
                 click.option("--overwrite", is_flag=True, help="Replace the run in the folder."),
                 click.option("--init", type=click.Path(), metavar="RUN",
                              help="Start from the weights of another run."),
-                click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs into the run folder.")),
+                click.option("--tensorboard", is_flag=True, help="Write TensorBoard logs into the run folder."),
+                click.option("--memory", metavar="SIZE",
+                             help="What boxes may take of memory, e.g. 4GB; those beyond are read from a scratch file "
+                                  "while the training lasts, which gives the same run.  [default: all of them]"),
+                click.option("--dry-run", is_flag=True,
+                             help="Print what would be trained, its memory and time, from some steps, and stop: "
+                                  "nothing is written.")),
     ]
-    return _command("train", settings_options(config)(train), places)
+    return _command("train", settings_options(config, auto=True)(train), places)
 
 
 def outputs_of(sources, output, label, suffixes, default=".h5"):

@@ -5,16 +5,19 @@ import dataclasses
 import click
 
 from kerasgal.config import PRESETS, sections
+from kerasgal.planning import AUTO
 
 SOURCES = "Where settings come from"
 
 
-def settings_options(config_class):
+def settings_options(config_class, auto=False):
     """A decorator that gives a command --preset, --config and one flag per setting, under their headings.
 
     The command receives the settings that were given as one dictionary `settings`, beside `preset` and `config`.
+    auto: whether the preset may be chosen by data, where there are patches to choose.
     """
     names = [field.name for field in dataclasses.fields(config_class)]
+    auto = auto and "patch" in names
 
     def decorate(command):
         def collect(**arguments):
@@ -32,8 +35,10 @@ def settings_options(config_class):
                 click.option("--config", type=click.Path(dir_okay=False), metavar="FILE",
                              help="JSON or TOML file, such as a run folder's config.json or what `config` prints; it "
                                   "need not have all settings. Single flags go before it, it before the preset."),
-                click.option("--preset", type=click.Choice(PRESETS),
-                             help="The paper's values, or a demonstration's sized for two CPU cores.")):
+                click.option("--preset", type=click.Choice((*PRESETS, AUTO) if auto else PRESETS),
+                             help="The paper's values, or a demonstration's sized for two CPU cores"
+                                  + ("; auto: patch, batch, accumulation and precision by boxes and memory."
+                                     if auto else "."))):
             collect = option(collect)
             collect.__click_params__[-1].section = SOURCES
         return collect

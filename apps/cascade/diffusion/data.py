@@ -74,6 +74,7 @@ def parameters_of(simulation, config, known):
 def dataset(samples, config, stride, *, seed=None, first=0, full=False):
     """Batches of ((density, field, parameters),) as a tf.data.Dataset: patches of what `load` gives of simulations.
 
+    Of boxes the samples have, for the galaxies, the field, and both with a channel, (n, n, n, 1).
     With a seed an endless stream from sample `first` on, in all symmetries of the square or cube; without one, every
     patch once. Density and field are (batch, x, y, 1) or (batch, x, y, z, 1), parameters (batch, p).
     """
@@ -82,8 +83,8 @@ def dataset(samples, config, stride, *, seed=None, first=0, full=False):
     flat = config.dimensions == 2
     volumes, corners, rows = [], [], []
     for density, parameters, counts in side_by_side(samples) if flat else samples:
-        volumes.append((density[..., None], field_of(counts, config.field)[..., None]))
-        corners.append(tiles(density.shape, (stride, stride, 1) if flat else stride))
+        volumes.append((density[..., None], field_of(counts, config.field)[..., None]) if flat else (density, counts))
+        corners.append(tiles(density.shape[:3], (stride, stride, 1) if flat else stride))
         owner = corners[-1] % density.shape[2] if flat else np.zeros(len(corners[-1]), int)
         rows.append(np.atleast_2d(parameters)[owner])
     side = (config.patch, config.patch, 1) if flat else config.patch

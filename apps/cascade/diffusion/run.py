@@ -63,7 +63,7 @@ class Diffusion(Run):
     >>> draws["count"].std(axis=1)                                      # doctest: +SKIP
     """
 
-    app, Config = APP, DiffusionConfig
+    app, Config, stores = APP, DiffusionConfig, True
     own = {"particles": 128, "galaxies": True}
     field = "final/delta"
     checked = ("redshift_final", "density_of", "particles_per_cell")  # cells are always those of the run
@@ -80,6 +80,13 @@ class Diffusion(Run):
         from kerasgal.apps.cascade.diffusion.train import fit
 
         return fit(training, validation, config, folder, **options)
+
+    @classmethod
+    def grid(cls, source, config):
+        from kerasgal.apps.cascade import data
+
+        with opened(source, ()) as simulation:
+            return data.gridsize_of(simulation.path, simulation.boxsize, config.cell)
 
     def features(self, source):
         """What the domain knows of a simulation, in cells of the run."""

@@ -9,6 +9,7 @@ from kerasgal import domain, training
 from kerasgal.apps.cascade.data import features
 from kerasgal.apps.cascade.diffusion import data
 from kerasgal.apps.cascade.diffusion.config import APP
+from kerasgal.apps.cascade.diffusion.counts import field_of
 from kerasgal.apps.cascade.diffusion.model import VariationalDiffusion
 from kerasgal.errors import SettingError
 from kerasgal.pipeline import check_patch
@@ -30,9 +31,23 @@ def compiled(config, parameters):
     return model
 
 
-def fit(sources, validation, config, folder, **options):
-    """Train on simulations with galaxies into the run folder `folder`; options: of `kerasgal.training.train`."""
-    inside, outside = ([data.load(source, config) for source in track(sources, "densities and galaxies")]
+def load(source, config, store):
+    """What `data.dataset` takes of a simulation, kept by `store`."""
+    density, parameters, counts = data.load(source, config)
+    if config.dimensions == 2:
+        store.hold(2 * density.nbytes + 2 * counts.nbytes, "maps")
+        return density, parameters, counts
+    density, field = store.keep([density[..., None], field_of(counts, config.field)[..., None]])
+    return density, parameters, field
+
+
+def fit(sources, validation, config, folder, *, store, **options):
+    """Train on simulations with galaxies into the run folder `folder`.
+
+    store: a `kerasgal.scratch.Store`, which keeps boxes; maps are few beside the boxes, and joined as one. options: of
+    `kerasgal.training.train`.
+    """
+    inside, outside = ([load(source, config, store) for source in track(sources, "densities and galaxies")]
                        for sources in (sources, validation))
     for density, *_ in (*inside, *outside):
         check_patch(len(density), config.patch)

@@ -1,0 +1,129 @@
+"""Training from a scratch file: rate of steps beside that from memory, and memory of the process.
+
+    python tests/benchmarks/disk.py [--full] [--steps 15]
+
+The boxes are random numbers, a field and a target each: 20 of 64^3 cells, with --full 200 of 128^3, of which patches of
+32^3 and 48^3 cells are cut for protohalo's demo network (a step of its own 64^3 takes 2.9 GiB by itself). Both trainings take steps in turn in one process, so that both
+see the same machine; memory is that of another one, which trains from the file alone. The scratch file lies in the
+current folder. The goal: at least 0.95 of the rate, and at most 3 GiB.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+MEMORY = {False: "10MB", True: "500MB"}  # that boxes may take
+
+
+def volumes(boxes, n, store):
+    """Fields and targets of boxes, made one after another."""
+    rng = np.random.default_rng(0)
+    return [store.keep([rng.random((n, n, n, 1), np.float32) for _ in range(2)]) for _ in range(boxes)]
+
+
+def setting(arguments):
+    """Config and network of protohalo, and the number of boxes and their cells."""
+    from kerasgal import quiet
+
+    quiet.keep_memory()
+    quiet.import_tensorflow(sparing=True)
+
+    import kerasgal as kg
+    from kerasgal.apps.protohalo.train import compiled
+
+    boxes, n = (200, 128) if arguments.full else (20, 64)
+    config = kg.Protohalo.configure(preset="demo", patch=48 if arguments.full else 32)
+    return config, compiled(config), boxes, n
+
+
+def memory(arguments):
+    """Print, as JSON, GiB of a process that trains from the file: before the boxes, with them, at its peak."""
+    from kerasgal.apps.protohalo.train import streams
+    from kerasgal.scratch import Store
+
+    config, network, boxes, n = setting(arguments)
+    store = Store(MEMORY[arguments.full], "disk-run")  # its file has no name
+    with store.passing(boxes):
+        peaks = [peak()]
+        made = volumes(boxes, n, store)
+        peaks.append(peak())
+        stream = iter(streams(made, [], config)[0](0))
+        for _ in range(5):
+            network.train_on_batch(*next(stream))
+    print(json.dumps([*peaks, peak()]))  # the network's step is a part of the last
+
+
+def peak():
+    """The most memory that the process has had, GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def rates(arguments):
+    """Print, as JSON, milliseconds of batches and of steps, from memory, from the file and from the bare disk."""
+    from kerasgal.apps.protohalo.train import streams
+    from kerasgal.scratch import Store
+
+    config, network, boxes, n = setting(arguments)
+    store = Store(MEMORY[arguments.full], "disk-run")  # its file has no name
+    with store.passing(boxes):
+        made = [volumes(boxes, n, kept) for kept in (Store(), store)]
+        data = [iter(streams(given, [], config)[0](0)) for given in made]
+        batches = []
+        for stream in data:
+            next(stream)
+            begun = time.monotonic()
+            for _ in range(50):
+                batch = next(stream)
+            batches.append((time.monotonic() - begun) / 50)
+        for _ in range(2):
+            network.train_on_batch(*batch)
+        steps = [[], [], []]
+        for _ in range(arguments.steps):
+            for place, stream in enumerate((*data, data[1])):
+                if place == 2:  # nothing of the file is left in the system's memory
+                    os.fsync(store.file.fileno())
+                    os.posix_fadvise(store.file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                begun, used = time.monotonic(), time.process_time()
+                network.train_on_batch(*next(stream))
+                steps[place].append((time.monotonic() - begun, time.process_time() - used))
+    wall, cpu = np.median(steps, axis=1).T
+    print(json.dumps([batches, wall.tolist(), cpu.tolist()]))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--part", choices=["memory", "rates"], help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.part:
+        globals()[arguments.part](arguments)
+        return
+    found = {}
+    for part in ("memory", "rates"):
+        command = [sys.executable, __file__, "--part", part, "--steps", str(arguments.steps)]
+        done = subprocess.run(command + ["--full"] * arguments.full, stdout=subprocess.PIPE, text=True, check=True)
+        found[part] = json.loads(done.stdout.splitlines()[-1])
+    boxes, n = (200, 128) if arguments.full else (20, 64)
+    before, filled, most = found["memory"]
+    batches, wall, cpu = found["rates"]
+    print(f"{boxes} boxes of {n}^3 cells, {boxes * n**3 * 8 / 2**30:.2f} GiB, {MEMORY[arguments.full]} of it in memory")
+    print(f"memory of the process: {before:.2f} GiB before the boxes, {filled:.2f} with them, {most:.2f} at its peak; "
+          f"{'holds' if most <= 3 else 'does not hold'}: at most 3")
+    print(f"a batch alone: {1000 * batches[0]:.1f} ms from memory, {1000 * batches[1]:.1f} from the file")
+    for place, name in ((1, "from the file"), (2, "from the disk, the system's memory of it emptied")):
+        ratio = wall[0] / wall[place]
+        print(f"rate of steps {name}, to that from memory: {ratio:.3f} ({1000 * wall[place]:.0f} and "
+              f"{1000 * wall[0]:.0f} ms; CPU time {cpu[0] / cpu[place]:.3f}); "
+              f"{'holds' if ratio >= 0.95 else 'does not hold'}: at least 0.95")
+
+
+if __name__ == "__main__":
+    main()
