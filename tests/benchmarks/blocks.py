@@ -34,12 +34,12 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def make(folder, n):
+def make(folder, n, block):
     import zarr
     from watershed import distance_map
 
     made = distance_map(n)
-    stored = zarr.create_array(folder / "map.zarr", shape=made.shape, chunks=(min(64, n),) * 3, dtype=made.dtype)
+    stored = zarr.create_array(folder / "map.zarr", shape=made.shape, chunks=(min(64, block),) * 3, dtype=made.dtype)
     stored[...] = made
     np.save(folder / "map.npy", made)
 
@@ -68,7 +68,7 @@ def blocks(folder, block, workers, memory):
 
     distance = zarr.open_array(folder / "map.zarr", mode="r")
     n = distance.shape[0]
-    halo_id = zarr.create_array(folder / "halo_id.zarr", shape=(n, n, n), chunks=(min(64, n),) * 3, dtype=np.int32)
+    halo_id = zarr.create_array(folder / "halo_id.zarr", shape=(n, n, n), chunks=(min(64, block),) * 3, dtype=np.int32)
     cluster = LocalCluster(n_workers=workers, threads_per_worker=1, memory_limit=memory, dashboard_address=None)
     with cluster, Client(cluster) as client:
         idle = max(client.run(peak).values())
@@ -106,7 +106,7 @@ if __name__ == "__main__":
         name, folder, *words = arguments.run
         folder = Path(folder)
         if name == "make":
-            print(json.dumps(make(folder, int(words[0]))))
+            print(json.dumps(make(folder, *map(int, words))))
         elif name == "whole":
             print(json.dumps(whole(folder)))
         else:
@@ -116,7 +116,7 @@ if __name__ == "__main__":
         for n, block in ((32, 16), (arguments.cells, arguments.block)):  # the first one compiles
             folder = Path(place) / str(n)
             folder.mkdir()
-            in_a_process("make", folder, n)
+            in_a_process("make", folder, n, block)
             one = in_a_process("whole", folder)
             many = in_a_process("blocks", folder, block, arguments.workers, arguments.memory)
         print(f"one process, {n}^3: {one['cpu']:.1f} CPU s, {one['wall']:.1f} s, {one['peak']:.2f} GiB")
