@@ -4,13 +4,19 @@ A piece is a call of one function with one argument. Nothing here says what the 
 do, and give `outcomes` or `each` a client of Dask, or None for this process.
 """
 
+import collections
 import contextlib
+import functools
+import itertools
 import logging
 import os
+import uuid
+import warnings
 
 from kerasgal.errors import DataError, MissingError, first_line
 
 LOOK = 2.0  # seconds after which it is looked whether workers are gone
+AHEAD = 3  # pieces for each worker that are handed out before they are needed
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +56,7 @@ def connect(where):
             # A piece that kills its workers again and again is given up early, by whichever process runs it.
             stack.enter_context(config.set({"distributed.scheduler.allowed-failures": 1}))
             where = stack.enter_context(LocalCluster(n_workers=os.cpu_count(), threads_per_worker=1,
-                                                     dashboard_address=None, silence_logs=logging.CRITICAL))
+                                                     dashboard_address="127.0.0.1:0", silence_logs=logging.CRITICAL))
             client = stack.enter_context(Client(where))
         else:
             given = {"scheduler_file": where} if str(where).endswith(".json") else {"address": where}
@@ -76,7 +82,7 @@ def outcomes(function, items, client=None):
     function : callable
         Of one argument; for a client, of a module that workers can import, with a result that can be pickled.
     items : iterable
-        What to call it with.
+        What to call it with; taken as they are needed.
     client : distributed.Client, optional
         From `connect`, or your own. Without one, items are taken and done one by one in this process.
 
@@ -100,29 +106,35 @@ def outcomes(function, items, client=None):
         return
     from distributed import KilledWorker
     from distributed.client import FutureCancelledError
+    from distributed.comm import CommClosedError
 
-    futures = [client.submit(_listened, function, item, pure=False) for item in items]
-    known = set(client.ncores())
+    items, waiting, known, place = iter(items), collections.deque(), client.ncores(), 0
     try:
-        for place, future in enumerate(futures):
+        while True:
+            # Items may be large, and many: never more on their way than keep the workers busy
+            for item in itertools.islice(items, max(AHEAD * len(known), AHEAD) - len(waiting)):
+                with warnings.catch_warnings(action="ignore"):  # of items beyond 10 MB
+                    waiting.append(client.submit(_listened, function, item, pure=False))
+            if not waiting:
+                return
+            place += 1
             try:
-                known = _wait(client, future, known)
-                result, error, heard = future.result()
+                known = _wait(client, waiting[0], known)
+                result, error, heard = waiting[0].result()
             except KilledWorker:
-                yield None, DataError(f"piece {place + 1} of {len(futures)} was given up: the workers that it was "
-                                      "given to died, which is mostly for want of memory")
-                continue
-            except (FutureCancelledError, OSError) as lost:
+                result, error, heard = None, DataError(
+                    f"piece {place} of the work was given up: the workers that it was given to died, which is mostly "
+                    "for want of memory"), []
+            except (FutureCancelledError, CommClosedError) as lost:
                 raise DataError(f"the scheduler of Dask is gone: {first_line(lost)}") from lost
-            finally:
-                futures[place] = None  # lets the workers forget the result
+            waiting.popleft()  # lets the workers forget the result
             for level, words in heard:
                 log.log(level, words)
             if error is not None and not isinstance(error, DataError):
                 raise error
             yield result, error
     finally:
-        client.cancel([future for future in futures if future is not None])
+        client.cancel(list(waiting))
 
 
 def each(function, items, client=None):
@@ -163,11 +175,12 @@ def _wait(client, future, known):
     while True:
         with contextlib.suppress(TimeoutError):
             wait(future, timeout=LOOK)
-        if future.status != "pending" and future.status != "error":
+        if future.status == "finished":
             return known
-        now = set(client.ncores())
-        if known - now:
-            log.warning(f"{len(known - now)} of {len(known)} workers died; what they did is done again")
+        now = client.ncores()
+        gone = known.keys() - now.keys()
+        if gone:
+            log.warning(f"{len(gone)} of {len(known)} workers died; what they did is done again")
         known = now
         if future.status != "pending":
             return known
@@ -193,3 +206,18 @@ def _listened(function, item):
     finally:
         ours.removeHandler(listening)
         ours.level, ours.propagate = before
+
+
+@functools.lru_cache(maxsize=1)
+def run_of(cls, folder, token):
+    """A trained run, loaded once in a process for all pieces of a piece of work; token: of which, see `token`."""
+    from kerasgal.quiet import import_tensorflow, keep_memory
+
+    keep_memory()
+    import_tensorflow(sparing=True)
+    return cls.load(folder)
+
+
+def token():
+    """What tells a piece of work from all others: a worker that lives on loads a run again, which may be another."""
+    return uuid.uuid4().hex

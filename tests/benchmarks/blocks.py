@@ -69,7 +69,8 @@ def blocks(folder, block, workers, memory):
     distance = zarr.open_array(folder / "map.zarr", mode="r")
     n = distance.shape[0]
     halo_id = zarr.create_array(folder / "halo_id.zarr", shape=(n, n, n), chunks=(min(64, block),) * 3, dtype=np.int32)
-    cluster = LocalCluster(n_workers=workers, threads_per_worker=1, memory_limit=memory, dashboard_address=None)
+    cluster = LocalCluster(n_workers=workers, threads_per_worker=1, memory_limit=memory,
+                           dashboard_address="127.0.0.1:0")
     with cluster, Client(cluster) as client:
         idle = max(client.run(peak).values())
         begun, clock = time.process_time() + sum(client.run(time.process_time).values()), time.monotonic()
