@@ -6,7 +6,7 @@ import click
 
 from kerasgal.apps.morph.config import TrainConfig
 from kerasgal.commands import App, section, standard_commands, together
-from kerasgal.commands.base import NetworkCommand, check_suffix, finite
+from kerasgal.commands.base import DASK, NetworkCommand, check_suffix, finite
 from kerasgal.commands.frame import OUTSIDE, OVERWRITE, beside, write_evaluation
 from kerasgal.errors import DataError
 
@@ -108,14 +108,15 @@ def scored(name, **about):
              click.option("--maps", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
                           help="Also write what each pixel adds, as HDF5."),
              click.option("--resume", is_flag=True, help="Go on with a table that was interrupted."),
-             OUTSIDE, OVERWRITE)
-    def score(run, given, old_run, images, output, maps, resume, overwrite, **options):
+             DASK, OUTSIDE, OVERWRITE)
+    def score(run, given, old_run, images, output, maps, resume, dask, overwrite, **options):
         """Score IMAGES with RUN: ln p under both networks, their ratio LLR, and the parts of the galaxy's own pixels.
 
         An image that cannot be read or prepared has its error in the table; the others are scored, and the exit code is
         1. The column `flag` says what is doubtful: 1 blank, 2 saturated, 4 cut, 8 many bad pixels, 16 of unknown unit.
         """
         from kerasgal.apps.morph.run import Morph
+        from kerasgal.cluster import connect
         from kerasgal.files import refuse_existing
         from kerasgal.readers.images import find
 
@@ -127,8 +128,10 @@ def scored(name, **about):
         for path in filter(None, (output, maps)):
             refuse_existing(path, overwrite)
         find(paths, options["masks"])  # a missing one is said before TensorFlow's and the networks' time is spent
-        total, failed = Morph.load(folder).write_scores(paths, output, maps=maps, resume=resume, overwrite=overwrite,
-                                                        **options)
+        trained = Morph.load(folder)
+        with connect(dask) as client:
+            total, failed = trained.write_scores(paths, output, maps=maps, resume=resume, overwrite=overwrite,
+                                                 client=client, **options)
         click.echo(f"{output}: {total} images" + (f", {failed} of which could not be scored" if failed else ""))
         if maps:
             click.echo(f"{maps}: prepared images and maps of ln p under both networks")

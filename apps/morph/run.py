@@ -248,17 +248,20 @@ class Morph(Run):
 
     score = predict
 
-    def write_scores(self, images, path, *, maps=None, resume=False, overwrite=False, outside_domain=False, **options):
+    def write_scores(self, images, path, *, maps=None, resume=False, overwrite=False, outside_domain=False, client=None,
+                     **options):
         """Score any number of images into a table, as they come; returns how many, how many failed, and were flagged.
 
         path: of a table, see `kerasgal.tables.write_table`; maps: HDF5 file for prepared images and maps; resume: go on
-        with a table that was interrupted; options: those of `predict`. Nothing is held but a batch.
+        with a table that was interrupted; client: of Dask, see `kerasgal.cluster.connect`, whose workers score what is
+        read here; options: those of `predict`. Nothing is held but a batch, or with a client some for each worker.
         """
         from kerasgal.apps.morph import tables
 
         stream, notes = self.stream(images, outside_domain=outside_domain, **options)
         header = {"source": display_name(name_of(images)), **({"notes": "; ".join(notes)} if notes else {})}
-        return tables.write(self, stream, Path(path), maps=maps, resume=resume, overwrite=overwrite, **header)
+        return tables.write(self, stream, Path(path), maps=maps, resume=resume, overwrite=overwrite, client=client,
+                            **header)
 
     def evaluate(self, sets, *, outside_domain=False, **options):
         """Compare sets of images by their likelihood ratios: medians, separation, planes of size and mass, maps.

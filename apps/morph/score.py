@@ -20,7 +20,8 @@ from skimage.measure import label
 from kerasgal.apps.morph import prepare
 from kerasgal.apps.morph.losses import PixelLikelihood, log_prob
 from kerasgal.apps.morph.model import pixelcnn
-from kerasgal.errors import DataError, DomainError
+from kerasgal.cluster import each, run_of, token
+from kerasgal.errors import DataError, DomainError, RunError
 from kerasgal.readers.flux import to_unit
 from kerasgal.readers.images import PLACE
 
@@ -161,15 +162,15 @@ def _refuse_blank(run, images, prepared):
                       f"give `unit`, `zero_point` or `flux_scale`", value=largest, accepted=run.config.softening)
 
 
-def score(run, images, batch=None):
+def score(run, images, batch=None, begun=False):
     """Score a stream of `Image`s in batches: yields, for each batch, its rows and (ids, images, maps) or None.
 
     A row is a dictionary with COLUMNS as keys, and "" for what is not known. Images are brought to the unit of the run.
     One that cannot be read, brought to it or prepared has a row with the error and no numbers; nothing is held but a
-    batch. Raises DomainError, before there is a row, if most images of the first batch show no galaxy.
+    batch. Raises DomainError, before there is a row, if most images of the first batch show no galaxy; not if it has
+    begun before.
     """
     images, batch = iter(images), batch or BATCH
-    begun = False
     while group := list(itertools.islice(images, batch)):
         rows, prepared, kept, scaled, known = [], [], [], [], []
         for image in group:
@@ -196,3 +197,28 @@ def score(run, images, batch=None):
             stamp = full[number, ..., 0]
             row["flag"] = flag(scaled[number], stamp, run.config, galaxy_pixels(stamp), known[number])
         yield rows, ([row["id"] for row in kept], full[:count, ..., 0], tuple(values[:count] for values in maps))
+
+
+def score_on(client, run, images, maps=False):
+    """As `score`, with all batches but the first on the workers of a client of Dask; the same, in the same order.
+
+    Images are read here. maps: whether (ids, images, maps) are wanted; else None comes in their place.
+    """
+    if run.folder is None:
+        raise RunError("other processes cannot load a run that was never saved: give one of a folder, or client=None")
+    images = iter(images)
+    for rows, made in score(run, images):
+        yield rows, made
+        if made:  # whether they are galaxies at all has been seen
+            break
+    key = (type(run), str(run.folder), token())
+    key = (type(run), str(run.folder), token())
+    groups = iter(lambda: list(itertools.islice(images, BATCH)), [])
+    yield from each(_score_group, ((key, group, BATCH, maps) for group in groups), client)
+
+
+def _score_group(task):
+    """On a worker: the rows of one batch of images, and the rest where it is wanted."""
+    key, group, batch, maps = task
+    [(rows, made)] = score(run_of(*key), group, batch, begun=True)
+    return rows, made if maps else None

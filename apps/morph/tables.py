@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 
 from kerasgal.apps.morph.config import APP
-from kerasgal.apps.morph.score import COLUMNS, NUMBERS, score
+from kerasgal.apps.morph.score import COLUMNS, NUMBERS, score, score_on
 from kerasgal.readers.images import PLACE
 from kerasgal.errors import DataError
 from kerasgal.files import replacing
@@ -16,16 +16,17 @@ from kerasgal.tables import quantities, write_table
 UNITS = {"ra": "deg", "dec": "deg"}
 
 
-def write(run, images, path, *, maps=None, resume=False, overwrite=False, **header):
+def write(run, images, path, *, maps=None, resume=False, overwrite=False, client=None, **header):
     """Score a stream of images into the table `path`; returns the numbers of images and of those that failed.
 
     Rows are appended to a CSV file beside it, which becomes the table when all are done; with `resume` what stands
-    there is not scored again. maps: path of an HDF5 file for prepared images and maps. header: what the table's says
-    beside the app and the run.
+    there is not scored again. maps: path of an HDF5 file for prepared images and maps. client: of Dask, whose workers
+    score. header: what the table's says beside the app and the run.
     """
     progress = path.with_name(f".{path.name}.partial")
     done = {row["id"] for row in read(progress)} if resume and progress.exists() else set()
-    scored = score(run, (image for image in images if image.id not in done))
+    images = (image for image in images if image.id not in done)
+    scored = score(run, images) if client is None else score_on(client, run, images, maps=bool(maps))
     begun = list(itertools.islice(scored, 1))  # raises an error before there is a file
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -192,6 +192,11 @@ def old_command(group, old, new):
     group.add_command(command)
 
 
+DASK = click.option("--dask", metavar="local|ADDRESS",
+                    help="Share the work among processes of Dask: one for each core of this machine, or those of the "
+                         "scheduler at ADDRESS. Needs kerasgal[dask].")
+
+
 def finite(context, parameter, value):
     """A Click callback that refuses NaN and infinity."""
     import math

@@ -2,7 +2,7 @@
 
 import click
 
-from kerasgal.commands.base import Command, in_flags, section
+from kerasgal.commands.base import DASK, Command, in_flags, section
 from kerasgal.errors import DataError
 
 
@@ -58,12 +58,13 @@ from kerasgal.errors import DataError
                       help="Table in CSV, a row for each simulation, with these options as columns and the name of its "
                            "file as `output`; OUTPUT is a folder then. What is there and sound is skipped."),
          click.option("--jobs", type=click.IntRange(1), default=1, show_default=True,
-                      help="How many of them at a time."))
+                      help="How many of them at a time."),
+         DASK)
 @click.option("--dry-run", is_flag=True,
               help="Write nothing: say all that is missing or wrong, and how much memory and time it takes.")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
 @click.pass_context
-def convert(context, output, overwrite, dry_run, manifest, jobs, **arguments):
+def convert(context, output, overwrite, dry_run, manifest, jobs, dask, **arguments):
     """Make OUTPUT, a Simulation file, from other people's simulations.
 
     \b
@@ -84,8 +85,10 @@ def convert(context, output, overwrite, dry_run, manifest, jobs, **arguments):
 
     if manifest:
         given = {name: value for name, value in arguments.items() if value is not None}
-        convert_many(context.command, manifest, output, given, jobs, overwrite, dry_run)
+        convert_many(context.command, manifest, output, given, jobs, dask, overwrite, dry_run)
         return
+    if dask:
+        raise click.UsageError("--dask shares the rows of a --manifest: give one")
     if Path(output).is_dir():
         raise click.UsageError(f"OUTPUT {output} is a folder: give a file, or --manifest")
     if dry_run:
@@ -114,22 +117,26 @@ def plan(command, output, arguments):
     return not planned["problems"]
 
 
-def convert_many(command, manifest, folder, common, jobs, overwrite, dry_run):
+def convert_many(command, manifest, folder, common, jobs, dask, overwrite, dry_run):
     """Convert every row of a table, or say what it would take; raises DataError in the end if some failed."""
     from collections import Counter
     from pathlib import Path
 
+    from kerasgal.cluster import connect
     from kerasgal.readers import manifest as many
 
+    if dask and jobs > 1:
+        raise click.UsageError("--dask and --jobs contradict each other: give one of them")
     rows = many.read(manifest, common)
     if dry_run:
         failed = [output for output, arguments in rows if not plan(command, Path(folder) / output, arguments)]
         outcomes = Counter(failed=len(failed), done=len(rows) - len(failed))
     else:
         outcomes = Counter()
-        for output, outcome, words in many.run(rows, folder, jobs=jobs, overwrite=overwrite):
-            outcomes[outcome] += 1
-            click.echo(f"{output}: {outcome}: {in_flags(words, command)}", err=outcome == "failed")
+        with connect(dask) as client:
+            for output, outcome, words in many.run(rows, folder, jobs=jobs, overwrite=overwrite, client=client):
+                outcomes[outcome] += 1
+                click.echo(f"{output}: {outcome}: {in_flags(words, command)}", err=outcome == "failed")
         click.echo(f"{folder}: {outcomes['done']} done, {outcomes['skipped']} skipped, {outcomes['failed']} failed")
     if outcomes["failed"]:
         raise DataError(f"{outcomes['failed']} of {len(rows)} rows failed")

@@ -21,7 +21,7 @@ from pathlib import Path
 import click
 
 from kerasgal import config as configuration
-from kerasgal.commands.base import Command, NetworkCommand, in_flags, section, together
+from kerasgal.commands.base import DASK, Command, NetworkCommand, in_flags, section, together
 from kerasgal.commands.settings import settings_options
 from kerasgal.errors import DataError, SettingError
 from kerasgal.registry import imported
@@ -188,46 +188,58 @@ def outputs_of(sources, output, label, suffixes, default=".h5"):
     return paths
 
 
-def each_source(sources, work):
-    """Do the work for every source; what fails of several is said at once, and the exit code is 1 in the end."""
+def say_each(sources, outcomes):
+    """Print the lines made for every source; what fails of several is said at once, and the exit code is 1 in the end.
+
+    outcomes: (lines, error) of each, as from `kerasgal.cluster.outcomes`.
+    """
     failed, command = 0, click.get_current_context().command
-    for source in sources:
-        try:
-            work(source)
-        except SettingError:
-            raise
-        except DataError as error:
-            if len(sources) == 1:
-                raise
-            failed += 1
-            click.echo(f"Error: {in_flags(str(error), command)}", err=True)
+    for lines, error in outcomes:
+        for line in lines or ():
+            click.echo(line)
+        if error is None:
+            continue
+        if len(sources) == 1 or isinstance(error, SettingError):
+            raise error
+        failed += 1
+        click.echo(f"Error: {in_flags(str(error), command)}", err=True)
     if failed:
         raise DataError(f"{failed} of {len(sources)} inputs failed")
 
 
+def predict_one(task):
+    """Predict one source and save its products; returns the lines that say so.
+
+    task: (arguments of `cluster.run_of`, body of the command, source, options, paths, whether to overwrite)
+    """
+    from kerasgal.cluster import run_of
+
+    run, body, source, options, (path, *tables), overwrite = task
+    made = body(run_of(*run), source, **options)
+    made.save(path, overwrite=overwrite)
+    lines = [f"{path}: {made.words()}"]
+    for table in tables:
+        made.save(table, overwrite=overwrite)
+        lines.append(f"{table}: its table")
+    return lines
+
+
 def _predict(run_class, metavar, body):
-    def predict(run, sources, output, overwrite, **options):
+    def predict(run, sources, output, dask, overwrite, **options):
+        from kerasgal import cluster
         from kerasgal.files import refuse_existing
 
         cls = run_class()
         formats = dict.fromkeys(options.pop("formats", ()))
-        paths = dict(zip(sources, outputs_of(sources, output, cls.label or cls.app.split()[-1], cls.suffixes)))
-        products = {source: [path, *(path.with_suffix(f".{name}") for name in formats)]
-                    for source, path in paths.items()}
-        for path in sum(products.values(), []):
+        paths = outputs_of(sources, output, cls.label or cls.app.split()[-1], cls.suffixes)
+        products = [[path, *(path.with_suffix(f".{name}") for name in formats)] for path in paths]
+        for path in sum(products, []):
             refuse_existing(path, overwrite)
-        trained = cls.load(run)
-
-        def work(source):
-            made = body(trained, source, **options)
-            path, *tables = products[source]
-            made.save(path, overwrite=overwrite)
-            click.echo(f"{path}: {made.words()}")
-            for table in tables:
-                made.save(table, overwrite=overwrite)
-                click.echo(f"{table}: its table")
-
-        each_source(sources, work)
+        key = (cls, run, cluster.token())
+        cluster.run_of(*key)  # its faults are said once, and before any work
+        tasks = [(key, body, source, options, made, overwrite) for source, made in zip(sources, products)]
+        with cluster.connect(dask) as client:
+            say_each(sources, cluster.outcomes(predict_one, tasks, client))
 
     predict.__doc__, predict.__click_params__ = body.__doc__, _parameters(body)
     places = [
@@ -236,7 +248,7 @@ def _predict(run_class, metavar, body):
                 click.option("--output", type=click.Path(), metavar="PATH",
                              help="File to write, or of several inputs the folder.  [default: each input's name with "
                                   "that of the app, here]"),
-                OUTSIDE, OVERWRITE),
+                DASK, OUTSIDE, OVERWRITE),
     ]
     return _command("predict", predict, places)
 

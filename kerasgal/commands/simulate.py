@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from kerasgal.commands.base import Command, finite, section
+from kerasgal.commands.base import DASK, Command, finite, section
 
 
 def output_paths(output, realisations):
@@ -47,8 +47,9 @@ def output_paths(output, realisations):
                       help="Spectral index of the initial density.  [default: Planck 2018]"),
          click.option("--sigma8", "sigma8", type=float,
                       help="Linear fluctuation in 8 Mpc/h spheres.  [default: Planck 2018]"))
+@DASK
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
-def simulate(output, seed, realisations, overwrite, Om0, Ob0, h, ns, sigma8, **options):
+def simulate(output, seed, realisations, dask, overwrite, Om0, Ob0, h, ns, sigma8, **options):
     """Run an N-body simulation and write it to OUTPUT, a Simulation file.
 
     Gaussian initial conditions, second-order Lagrangian displacement, COLA time steps to redshift zero and a halo
@@ -60,7 +61,7 @@ def simulate(output, seed, realisations, overwrite, Om0, Ob0, h, ns, sigma8, **o
     A twin shows how much of the haloes the large waves determine: `kerasgal protohalo evaluate RUN box.h5 --ceiling
     twin.h5` takes its haloes for a prediction of the box's.
     """
-    from kerasgal import simulations
+    from kerasgal.cluster import connect, each
     from kerasgal.cosmology import Cosmology
     from kerasgal.files import refuse_existing
     from kerasgal.simulation import check_suffix
@@ -72,12 +73,22 @@ def simulate(output, seed, realisations, overwrite, Om0, Ob0, h, ns, sigma8, **o
     for path in paths:
         check_suffix(path)
         refuse_existing(path, overwrite)
-    for number, path in enumerate(paths):
-        with simulations.simulate(path, seed=seed + number, cosmology=cosmology, overwrite=overwrite,
-                                  **options) as made:
-            galaxies = ""
-            if "galaxies/position" in made:
-                galaxies = f", {len(made['galaxies/position'])} galaxies (painted, not simulated)"
-            particles = len(made["halo_id"])
-            click.echo(f"{path}: {particles}^3 particles in {made.boxsize:g} Mpc/h, seed {seed + number}, "
-                       f"{len(made['halos/mass'])} haloes{galaxies}")
+    tasks = [(path, {"seed": seed + number, "cosmology": cosmology, "overwrite": overwrite, **options})
+             for number, path in enumerate(paths)]
+    with connect(dask) as client:
+        for line in each(simulate_one, tasks, client):
+            click.echo(line)
+
+
+def simulate_one(task):
+    """Write one simulation; returns the line that says so. task: (path, options of `simulations.simulate`)."""
+    from kerasgal import simulations
+
+    path, options = task
+    with simulations.simulate(path, **options) as made:
+        galaxies = ""
+        if "galaxies/position" in made:
+            galaxies = f", {len(made['galaxies/position'])} galaxies (painted, not simulated)"
+        particles = len(made["halo_id"])
+        return (f"{path}: {particles}^3 particles in {made.boxsize:g} Mpc/h, seed {options['seed']}, "
+                f"{len(made['halos/mass'])} haloes{galaxies}")

@@ -6,6 +6,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import fields
 from pathlib import Path
 
+from kerasgal.cluster import outcomes
 from kerasgal.errors import DataError, SettingError
 from kerasgal.files import check_file
 from kerasgal.readers import request
@@ -64,15 +65,20 @@ def _value(path, number, name, word):
         raise DataError(f"{path}: {name} is {word} in row {number}; accepted is a number") from None
 
 
-def run(rows, folder, *, jobs=1, overwrite=False):
+def run(rows, folder, *, jobs=1, overwrite=False, client=None):
     """Convert every row of `read` into `folder`; yields (output, outcome, words) as each is done.
 
     outcome: "done", "skipped" for one that exists and is sound, or "failed"; words: what was made, or why not, and what
-    was warned of. jobs: how many at a time, each in a process of its own. Raises SettingError for jobs below 1.
+    was warned of. jobs: how many at a time, each in a process of its own; or client: of Dask, whose workers do them,
+    see `kerasgal.cluster.connect`. Raises SettingError for jobs below 1.
     """
     if jobs < 1:
         raise SettingError(f"jobs={jobs}: accepted are whole numbers of at least 1", value=jobs, accepted=(1, None))
     tasks = [(str(Path(folder) / output), arguments, overwrite) for output, arguments in rows]
+    if client is not None:
+        for (output, *_), (done, error) in zip(tasks, outcomes(_one, tasks, client)):
+            yield done or (output, "failed", str(error))
+        return
     if jobs == 1:
         yield from map(_one, tasks)
         return

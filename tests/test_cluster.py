@@ -1,0 +1,165 @@
+import filecmp
+import logging
+import os
+from unittest import mock
+
+import numpy as np
+import pytest
+from pieces import dying, squared, who
+
+from kerasgal import cluster
+from kerasgal.errors import DataError, MissingError, SettingError
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Two processes, as `--dask local` has them on two cores."""
+    pytest.importorskip("distributed")
+    with mock.patch("os.cpu_count", return_value=2), cluster.connect("local") as client:
+        client.wait_for_workers(2, timeout=120)
+        yield client
+
+
+def same_files(one, other):
+    names = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert names and names == sorted(path.relative_to(other) for path in other.rglob("*") if path.is_file())
+    assert [name for name in names if not filecmp.cmp(one / name, other / name, shallow=False)] == []
+
+
+def test_results_come_in_order_with_what_was_logged_from_both_processes(client, caplog):
+    assert list(cluster.each(squared, [2, 1, 5], client)) == [4, 1, 25]
+    assert [record.getMessage() for record in caplog.records] == [f"squaring {number}" for number in (2, 1, 5)]
+    found = set(cluster.each(who, range(8), client))
+    assert len(found) == 2 and os.getpid() not in found
+
+
+def test_items_are_taken_as_they_are_needed(client):
+    taken = []
+    results = cluster.each(abs, (taken.append(number) or number for number in range(100)), client)
+    assert next(results) == 0 and len(taken) <= 10
+    results.close()
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_errors_of_the_data_come_back_as_they_are_and_stop_nothing(request, where):
+    client = request.getfixturevalue("client") if where == "there" else None
+    (one, none), (nothing, error), (two, _) = cluster.outcomes(squared, [1, 3, 2], client)
+    assert (one, none, nothing, two) == (1, None, None, 4)
+    assert type(error) is SettingError and str(error) == "number=3: accepted is any other" and error.value == 3
+    with pytest.raises(SettingError, match="number=3"):
+        list(cluster.each(squared, [1, 3, 2], client))
+    with pytest.raises(ZeroDivisionError):  # a fault of ours is not hidden
+        list(cluster.outcomes(squared, [4], client))
+
+
+def test_without_a_scheduler_there_is_one_line():
+    pytest.importorskip("distributed")
+    with pytest.raises(MissingError, match="dask=nowhere.* no scheduler answers"), cluster.connect("nowhere:1"):
+        pass
+    with mock.patch.dict("sys.modules", {"distributed": None}), \
+         pytest.raises(MissingError, match=r"pip install 'kerasgal\[dask\]'"), cluster.connect("local"):
+        pass
+
+
+def test_simulations_are_the_same_bytes(client, invoke, tmp_path):
+    words = ["--particles", 8, "--boxsize", 10, "--realisations", 3, "--minimum", 2, "--steps", 2]
+    said = [invoke("simulate", tmp_path / place / "box.h5", *words, *more).stdout.replace(f"{tmp_path / place}", "")
+            for place, more in (("one", ()), ("two", ("--dask", client.scheduler.address)))
+            if (tmp_path / place).mkdir() is None]
+    assert said[0] == said[1] and "box_2.h5: 8^3 particles" in said[0]
+    same_files(tmp_path / "one", tmp_path / "two")
+
+
+def test_conversions_are_the_same_bytes_and_a_broken_row_is_said(client, invoke, tmp_path):
+    for number in range(3):
+        np.save(tmp_path / f"{number}.npy", np.random.default_rng(number).random((4, 4, 4)).astype(np.float32))
+    (tmp_path / "3.npy").write_bytes(b"nothing")
+    table = tmp_path / "table.csv"
+    table.write_text("output,density\n" + "".join(f"{number}.h5,{tmp_path / f'{number}.npy'}\n" for number in range(4)))
+    words = ["--manifest", table, "--quantity", "rho", "--boxsize", 10, "--redshift", 0, "--omega-matter", 0.3,
+             "--hubble", 0.7]
+    done = [invoke("convert", tmp_path / place, *words, *more, check=False)
+            for place, more in (("one", ()), ("two", ("--dask", client.scheduler.address)))]
+    assert done[0].returncode == done[1].returncode == 1
+    assert done[0].stderr.replace("/one/", "/two/") == done[1].stderr and "3.h5: failed" in done[0].stderr
+    assert "two: 3 done, 0 skipped, 1 failed" in done[1].stdout
+    same_files(tmp_path / "one", tmp_path / "two")
+    again = invoke("convert", tmp_path / "two", *words, "--dask", client.scheduler.address, check=False)
+    assert "two: 0 done, 3 skipped, 1 failed" in again.stdout
+    for more in (("--jobs", 2), ("--manifest", "")):
+        assert invoke("convert", tmp_path / "x", *words, *more, "--dask", "local", check=False).returncode == 2
+
+
+def test_predictions_are_the_same_bytes_and_an_input_that_fails_is_said(client, trained, boxes, invoke, tmp_path):
+    words = ["protohalo", "predict", trained("protohalo"), *boxes[1:], tmp_path / "none.h5", "--format", "csv"]
+    done = [invoke(*words, "--output", f"{tmp_path / place}/", *more, check=False)
+            for place, more in (("one", ()), ("two", ("--dask", client.scheduler.address)))]
+    assert done[0].returncode == done[1].returncode == 1
+    assert done[0].stderr == done[1].stderr and "none.h5" in done[1].stderr
+    assert done[0].stdout.replace("/one/", "/two/") == done[1].stdout
+    same_files(tmp_path / "one", tmp_path / "two")
+
+
+def test_scores_are_the_same_bytes_and_are_gone_on_with(client, trained, galaxies, invoke, tmp_path, monkeypatch):
+    from kerasgal.apps.morph import score
+
+    monkeypatch.setattr(score, "BATCH", 16)
+    (tmp_path / "broken.fits").write_bytes(b"SIMPLE")
+    words = ["morph", "score", trained("morph"), galaxies / "real.h5", tmp_path / "broken.fits"]
+    there = ("--dask", client.scheduler.address)
+    for place, more in (("one", ()), ("two", there)):
+        (tmp_path / place).mkdir()
+        done = invoke(*words, "--output", tmp_path / place / "scores.csv", "--maps", tmp_path / place / "maps.h5",
+                      *more, check=False)
+        assert done.returncode == 1 and "41 images, 1 of which could not be scored" in done.stdout
+    same_files(tmp_path / "one", tmp_path / "two")
+
+    whole = score.score_on
+
+    def stopped(*arguments, **options):
+        for number, rows in enumerate(whole(*arguments, **options)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield rows
+
+    with monkeypatch.context() as patched:
+        patched.setattr("kerasgal.apps.morph.tables.score_on", stopped)
+        done = invoke(*words, "--output", tmp_path / "parts.csv", *there, check=False)
+        assert done.returncode == 130 and "--resume" in done.stderr
+    invoke(*words, "--output", tmp_path / "parts.csv", *there, "--resume", check=False)
+    assert filecmp.cmp(tmp_path / "parts.csv", tmp_path / "one" / "scores.csv", shallow=False)
+
+
+def test_protohaloes_by_blocks_are_those_of_the_whole_box(client, tmp_path):
+    zarr = pytest.importorskip("zarr")
+    from scipy import ndimage
+
+    from kerasgal.apps.protohalo import blocks, watershed
+
+    image = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(16, 16, 16)), 1.5, mode="wrap")
+    image = np.ascontiguousarray(image / image.max(), np.float32)
+    markers, _ = watershed.find_markers(image, 0.0, 0.2, 1)
+    stored = zarr.create_array(tmp_path / "map.zarr", shape=image.shape, chunks=(4, 4, 4), dtype=np.float32)
+    stored[...] = image
+    labels = zarr.create_array(tmp_path / "labels.zarr", shape=image.shape, chunks=(4, 4, 4), dtype=np.int32)
+    options = {"scratch": tmp_path / "scratch", "client": client}
+    blocks.native(stored, markers, 0.0, labels, block=8, **options)
+    np.testing.assert_array_equal(labels[...], watershed.native(image, markers, 0.0))
+    with pytest.raises(SettingError, match="block=6: two blocks would write into one chunk of 4 cells"):
+        blocks.native(stored, markers, 0.0, labels, block=6, **options)
+    with pytest.raises(SettingError, match="in the memory of this one"):
+        blocks.native(image, markers, 0.0, labels, block=8, **options)
+    with pytest.raises(SettingError, match="`scratch` is missing"):
+        blocks.native(stored, markers, 0.0, labels, block=8, client=client)
+
+
+def test_a_worker_that_dies_is_said_and_its_work_done_again(client, tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "kerasgal")
+    assert list(cluster.each(dying, [str(tmp_path / "died"), str(tmp_path)], client)) == ["survived", "survived"]
+    assert any("workers died; what they did is done again" in record.getMessage() for record in caplog.records)
+
+
+def test_work_that_kills_its_workers_is_an_error_and_the_rest_is_done(client, tmp_path):
+    (result, error), (other, none) = cluster.outcomes(dying, [None, str(tmp_path)], client)
+    assert result is None and type(error) is DataError and "piece 1 of the work was given up" in str(error)
+    assert (other, none) == ("survived", None)
