@@ -32,9 +32,9 @@ def train(cls, simulations, **options):
     return cls.train(simulations, **options)
 
 
-TILE = click.option("--tile", type=click.IntRange(24), help="Cells per side predicted at once, 8 on either side of "
-                                                            "which are thrown away; a multiple of 8.  [default: the "
-                                                            "training's patch and 16]")
+TILE = click.option("--tile", type=click.IntRange(24), help="Cells per side predicted at once, a multiple of 8, with as "
+                                                            "many on either side as the networks see, if they leave a "
+                                                            "quarter.  [default: the whole box, or what memory holds]")
 
 
 @click.option("--round", is_flag=True, help="Round the expected numbers of galaxies to whole ones.")

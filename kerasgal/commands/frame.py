@@ -191,6 +191,7 @@ def each_source(sources, work):
 def _predict(run_class, metavar, body):
     def predict(run, sources, output, overwrite, **options):
         from kerasgal.files import refuse_existing
+        from kerasgal.simulation import SUFFIXES
 
         cls = run_class()
         formats = dict.fromkeys(options.pop("formats", ()))
@@ -202,9 +203,12 @@ def _predict(run_class, metavar, body):
         trained = cls.load(run)
 
         def work(source):
-            made = body(trained, source, **options)
             path, *tables = products[source]
-            made.save(path, overwrite=overwrite)
+            # Written while it is predicted where that can be, for what does not fit into memory
+            written = trained.streams and path.suffix in SUFFIXES
+            made = body(trained, source, **options, **({"output": path, "overwrite": overwrite} if written else {}))
+            if not written:
+                made.save(path, overwrite=overwrite)
             click.echo(f"{path}: {made.words()}")
             for table in tables:
                 made.save(table, overwrite=overwrite)
