@@ -107,7 +107,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/nbody.py
 	$(BIN)/python tests/benchmarks/watershed.py
 	$(BIN)/python tests/benchmarks/halomass.py
-	$(BIN)/python tests/benchmarks/cascade.py
+	$(BIN)/python tests/benchmarks/maps.py
 	$(BIN)/python tests/benchmarks/diffusion.py
 	$(BIN)/python tests/benchmarks/morph.py
 

@@ -73,7 +73,8 @@ def choose_tiles(grid, *, numbers, radius, patch, multiple=1, tile=None, context
             tile = max(multiple, min(largest, int(room ** (1 / len(grid))) // multiple * multiple))
         context = field
         if (tile - 2 * field) * EXACT < tile:
-            context = tile * (SHORT - 1) // (2 * SHORT) // multiple * multiple
+            share = tile * (SHORT - 1) // (2 * SHORT) - multiple // 2  # of which the next multiple is the nearest
+            context = max(0, min(_up(share, multiple), (tile - multiple) // 2 // multiple * multiple))
     if context < radius:
         log.info(f"the box is predicted in tiles of {tile} cells, of which {context} at every border are left out; the "
                  f"network sees {radius}: near borders of tiles it misses a part of that")

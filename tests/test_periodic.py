@@ -88,13 +88,14 @@ def test_where_memory_does_not_hold_what_the_network_sees_a_line_says_so(monkeyp
     field = np.random.default_rng(0).normal(size=(16, 16, 16, 1)).astype(np.float32)
     monkeypatch.setattr(tiling, "free_memory", lambda: 16**3 * 4 * largest(network) / tiling.SHARE - 1)
     found = tiling.predict_whole(network, field, radius=radius, patch=8, multiple=multiple)
-    np.testing.assert_array_equal(found, tiling.predict_box(network, field, tile=12, context=0, multiple=multiple))
+    np.testing.assert_array_equal(found, tiling.predict_box(network, field, tile=12, context=4, multiple=multiple))
     line, = caplog.messages
-    assert f"tiles of 12 cells, of which 0 at every border are left out; the network sees {radius}" in line
+    assert f"tiles of 12 cells, of which 4 at every border are left out; the network sees {radius}" in line
 
 
-@pytest.mark.parametrize("given, chosen", [({}, None), ({"tile": 64}, (64, 24)), ({"tile": 48}, (48, 8)),
-                                           ({"context": 8}, (32, 8)), ({"tile": 40, "context": 0}, (40, 0))])
+@pytest.mark.parametrize("given, chosen", [
+    ({}, None), ({"tile": 64}, (64, 24)), ({"tile": 48}, (48, 8)), ({"tile": 24}, (24, 8)), ({"context": 8}, (32, 8)),
+    ({"tile": 40, "context": 0}, (40, 0))])
 def test_tiles_that_are_given_have_the_context_that_leaves_a_core(given, chosen):
     assert tiling.choose_tiles((64,) * 3, numbers=10, radius=20, patch=16, multiple=8, **given) == chosen
     assert tiling.choose_tiles((64, 60, 64), numbers=10, radius=20, patch=16, multiple=8) == (112, 24)  # not at once

@@ -70,13 +70,13 @@ def density(simulation, cell, *, sparse=False):
 
     The field of the file if it has one with such cells, else the mass of the particles, by cloud-in-cell. Raises
     DataError where there is neither, or values that are negative or not finite; DomainError for particles that are
-    sparser than the cells, unless `sparse`: a trained run has its own check, and cells that are not to be chosen.
+    sparser than the cells, unless `sparse`: a trained run has its own check, and cells that cannot be chosen.
     """
     return density_field(simulation, cell, sparse=sparse)[:, :, :][..., 0]
 
 
 def density_field(simulation, cell, *, sparse=False):
-    """The density of `density` as a field that can be sliced, (n, n, n, 1), which of a file's grid is read only then."""
+    """The field of `density` as one that can be sliced, (n, n, n, 1), of which a file's grid is read only then."""
     gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
     if is_gridded(simulation, gridsize):
         delta = simulation["final/delta"]

@@ -38,10 +38,10 @@ def sampling_options(steps):
         click.option("--sampler", type=click.Choice(["ancestral", "deterministic"]), default="ancestral",
                      show_default=True, help="With fresh noise in each step; or none, and fewer steps."),
         click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
-        click.option("--tile", type=click.IntRange(8), help="Cells per side that pass through the network at once, with as "
-                                                            "many on either side as its convolutions see, if they leave "
-                                                            "a quarter.  [default: the whole map or box, or what memory "
-                                                            "holds]"),
+        click.option("--tile", type=click.IntRange(8), help="Cells per side that pass through the network at once. A "
+                                                            "border of them is thrown away, as wide as its "
+                                                            "convolutions see if that leaves a quarter.  [default: the "
+                                                            "whole map or box, or what memory holds]"),
     ])
 
 
