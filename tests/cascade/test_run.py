@@ -190,8 +190,8 @@ def test_a_run_that_does_not_know_its_domain_refuses_sparse_particles_too(cascad
 
 
 def test_a_file_that_is_written_as_the_box_is_predicted_is_that_of_the_box_in_memory(cascade, painted, tmp_path):
-    kept = cascade.predict(painted[2], catalogue=True, tile=24)
-    written = cascade.predict(painted[2], catalogue=True, tile=24, output=tmp_path / "out.h5")
+    kept = cascade.predict(painted[2], catalogue=True, tile=32)
+    written = cascade.predict(painted[2], catalogue=True, tile=32, output=tmp_path / "out.h5")
     assert list(written) == list(kept) and isinstance(written["count"], h5py.Dataset)
     for name in kept:
         np.testing.assert_array_equal(written[name], kept[name])
@@ -234,11 +234,11 @@ def test_a_gridded_density_stands_for_the_particles(cascade, painted, tmp_path, 
     with h5py.File(place, "r+") as file:
         del file["final/position"], file["final/velocity"]
         file["final/delta"] = contrast(painted[2])
-    expected = cascade.predict(painted[2], tile=24)["count"]
+    expected = cascade.predict(painted[2], tile=32)["count"]
     read, sliced = [], tiling.Derived.__getitem__
     monkeypatch.setattr(tiling.Derived, "__getitem__", lambda *given: read.append(sliced(*given)) or read[-1])
-    np.testing.assert_array_equal(cascade.predict(place, tile=24)["count"], expected)
-    assert max(max(part.shape) for part in read) <= 24  # of the file's field no more than a tile
+    np.testing.assert_array_equal(cascade.predict(place, tile=32)["count"], expected)
+    assert max(max(part.shape) for part in read) <= 24  # of a tile no more than is on one side of a face
     with pytest.raises(kg.DataError, match="give the run a field on its own cells, or a file with particles"):
         cascade.predict(contrast(painted[2]), boxsize=25.0)
     with kg.Simulation(place, require=()) as simulation:
