@@ -128,7 +128,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/nbody.py
 	$(BIN)/python tests/benchmarks/watershed.py
 	$(BIN)/python tests/benchmarks/halomass.py
-	$(BIN)/python tests/benchmarks/cascade.py
+	$(BIN)/python tests/benchmarks/maps.py
 	$(BIN)/python tests/benchmarks/diffusion.py
 	$(BIN)/python tests/benchmarks/morph.py
 	$(BIN)/python tests/benchmarks/peers.py

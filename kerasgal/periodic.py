@@ -105,7 +105,7 @@ def largest(network, side=64):
     Parameters
     ----------
     network : keras.Model
-        From (batch, x, y[, z], channel); a functional model.
+        From (batch, x, y[, z], channel), one or several of them; a functional model.
     side : int
         Cells of the box that this is counted in, a multiple of the network's strides.
 
@@ -127,9 +127,12 @@ def largest(network, side=64):
 
 
 def _largest(network, side):
-    axes = len(network.input_shape) - 2
-    shape = (side,) * axes + (network.input_shape[-1],)
-    counted = keras.models.clone_model(network, input_tensors=keras.Input(shape))
+    axes = max(len(item.shape) for item in network.inputs) - 2
+    # Of several inputs some are fields, and the others are numbers that belong to all of it.
+    shapes = [[side if length is None else length for length in item.shape[1:]] for item in network.inputs]
+    tensors = [keras.Input(shape) for shape in shapes]
+    tensors = tensors if isinstance(network.input_shape, list) else tensors[0]
+    counted = keras.models.clone_model(network, input_tensors=tensors)
     inside = [largest(layer, side) * side**axes for layer in counted.layers if isinstance(layer, keras.Model)]
     depths = getattr(counted, "_functional", counted)._nodes_by_depth  # a Sequential keeps its graph inside
     nodes = [node for depth in sorted(depths, reverse=True) for node in depths[depth]]
@@ -138,9 +141,16 @@ def _largest(network, side):
     alive, most = {}, 0
     for place, node in enumerate(nodes):
         alive.update((id(tensor), _size(tensor)) for tensor in node.output_tensors)
-        most = max(most, sum(alive.values()))
+        most = max(most, sum(alive.values()) + _attention(node))
         alive = {key: size for key, size in alive.items() if last.get(key, place) > place}
     return max([most, *inside]) / side**axes
+
+
+def _attention(node):
+    """Numbers of the table that attention makes of every two places, which no layer gives out."""
+    if not isinstance(node.operation, layers.MultiHeadAttention):
+        return 0
+    return node.operation.num_heads * node.outputs[0].shape[1] ** 2
 
 
 def _size(tensor):

@@ -16,10 +16,12 @@ from kerasgal import __version__, networks, planning, quiet, registry, run_folde
 from kerasgal import config as configuration
 from kerasgal import domain as domains
 from kerasgal.errors import DataError, RunError, SettingError
-from kerasgal.files import CheckedFile, check_room, refuse_existing, replacing
+from kerasgal.files import CheckedFile, check_room, datasets, open_hdf5, refuse_existing, replacing
 from kerasgal.scratch import Store
-from kerasgal.simulation import Simulation, from_array, opened
+from kerasgal.simulation import Simulation, check_suffix, from_array, opened
 from kerasgal.tables import quantities, write_table
+
+CHUNK = 32  # cells per side of the chunks of fields that are written as they come
 
 log = logging.getLogger(__name__)
 _said = set()  # folders of earlier versions that were said to be so
@@ -133,6 +135,7 @@ class Run:
     suffixes = (".h5", ".hdf5")  # of the files that predictions are saved as
     label = None  # in the names of these files, where it is not the app's last word
     stores = False  # whether `fit` takes a `store`, which holds volumes beyond memory: see `kerasgal.scratch`
+    streams = False  # whether `predict` takes `output` and `overwrite`, and then writes a file as it goes
 
     def __init__(self, config, networks=None, *, folder=None, domain=None):
         quiet.import_tensorflow()
@@ -672,6 +675,31 @@ class Prediction(Mapping):
         self.header = {"app": run.app, "run": str(run.folder), "source": display_name(source),
                        "kerasgal": __version__, **header}
 
+    @classmethod
+    def filled(cls, run, source, shapes, fill, notes=(), *, output=None, overwrite=False, **header):
+        """The prediction whose fields are filled part by part: in memory, or in an HDF5 file as they come.
+
+        shapes: {name: shape} of the fields, float32; fill: a function that is given {name: array or dataset}, writes
+        into them, and returns further arrays, {name: array}. Raises ExistsError and SettingError as `save`.
+        """
+        if output is None:
+            arrays = {name: np.empty(shape, np.float32) for name, shape in shapes.items()}
+            return cls(run, source, arrays | fill(arrays), notes, **header)
+        import h5py
+
+        output = check_suffix(output)
+        refuse_existing(output, overwrite)
+        check_room(output, sum(4 * int(np.prod(shape)) for shape in shapes.values()) + 2**20)
+        with replacing(output, overwrite) as temporary, h5py.File(temporary, "w") as file:
+            fields = {name: file.create_dataset(name, shape, "f4", chunks=tuple(min(side, CHUNK) for side in shape))
+                      for name, shape in shapes.items()}
+            more = fill(fields)
+            file.attrs.update(cls(run, source, fields | more, notes, **header).attributes())
+            for name, values in more.items():
+                file[name] = values
+        written = datasets(open_hdf5(output))
+        return cls(run, source, {name: written[name] for name in [*shapes, *more]}, notes, **header)
+
     def __getitem__(self, name):
         if name not in self.arrays:
             raise KeyError(f"there is no {name}; accepted are {', '.join(self.arrays)}")
@@ -731,10 +759,13 @@ class Prediction(Mapping):
             return
         import h5py
 
-        check_room(path, sum(np.asarray(values).nbytes for values in self.arrays.values()) + 2**20)
+        check_room(path, sum(values.nbytes for values in self.arrays.values()) + 2**20)
         with replacing(path, overwrite) as temporary, h5py.File(temporary, "w") as file:
             file.attrs.update(self.attributes())
             for name, values in self.arrays.items():
+                if isinstance(values, h5py.Dataset):  # of a file that it was written into
+                    values.file.copy(values, file, name)
+                    continue
                 text = np.asarray(values).dtype.kind == "U"
                 file[name] = values.astype(h5py.string_dtype()) if text else values
 

@@ -32,7 +32,7 @@ def test_the_whole_box_is_what_wide_tiles_make(name):
     field = np.random.default_rng(0).lognormal(size=(16, 16, 16, 1)).astype(np.float32)
     context = -(-radius // multiple) * multiple
     tiled = tiling.predict_box(network, field, tile=8 + 2 * context, context=context, multiple=multiple)
-    whole = tiling.predict_whole(network, field, tile=0, context=0, radius=radius, multiple=multiple)
+    whole = tiling.predict_whole(network, field, radius=radius, patch=8, multiple=multiple)
     assert np.abs(tiled).max() > 0
     np.testing.assert_allclose(whole, tiled, rtol=1e-4, atol=1e-5 * np.abs(tiled).max())
 
@@ -67,13 +67,52 @@ def test_what_is_alive_at_once_is_counted_through_skips():
     assert largest(keras.Sequential([keras.Input((None, None, None, 1)), network]), side=4) == 24
 
 
-def test_without_memory_the_box_is_tiled_and_a_short_context_is_said(monkeypatch, caplog):
+def test_where_memory_does_not_hold_the_box_tiles_reach_as_far_as_the_network_sees(monkeypatch, caplog):
+    caplog.set_level("INFO")
+    layers = [keras.layers.Conv3D(width, 3, padding="same") for width in (2, 1)]
+    network = keras.Sequential([keras.Input((None, None, None, 1)), *layers])
+    field = np.random.default_rng(0).normal(size=(10, 10, 10, 1)).astype(np.float32)
+    options = {"radius": 2, "patch": 4}
+    whole = tiling.predict_whole(network, field, **options)
+    monkeypatch.setattr(tiling, "free_memory", lambda: 8**3 * 4 * largest(network) / tiling.SHARE + 1)
+    assert tiling.choose_tiles((10,) * 3, numbers=largest(network), **options) == (8, 2)
+    tiled, again = tiling.predict_whole(network, field, **options), np.empty_like(field)
+    np.testing.assert_allclose(tiled, whole, rtol=1e-4, atol=1e-5 * np.abs(whole).max())
+    assert tiling.predict_whole(network, field, **options, store=again.__setitem__) is None and not caplog.messages
+    np.testing.assert_array_equal(again, tiled)
+
+
+def test_where_memory_does_not_hold_what_the_network_sees_a_line_says_so(monkeypatch, caplog):
     caplog.set_level("INFO")
     network, radius, multiple = NETWORKS["unet"]
     field = np.random.default_rng(0).normal(size=(16, 16, 16, 1)).astype(np.float32)
-    options = {"tile": 16, "context": 4, "multiple": multiple}
-    monkeypatch.setattr(tiling, "free_memory", lambda: 2**16)
-    found = tiling.predict_whole(network, field, radius=radius, **options)
-    np.testing.assert_array_equal(found, tiling.predict_box(network, field, **options))
+    monkeypatch.setattr(tiling, "free_memory", lambda: 16**3 * 4 * largest(network) / tiling.SHARE - 1)
+    found = tiling.predict_whole(network, field, radius=radius, patch=8, multiple=multiple)
+    np.testing.assert_array_equal(found, tiling.predict_box(network, field, tile=12, context=4, multiple=multiple))
     line, = caplog.messages
-    assert f"tiles of 16 cells, of which 4 at every border are left out; the network sees {radius}" in line
+    assert f"tiles of 12 cells, of which 4 at every border are left out; the network sees {radius}" in line
+
+
+@pytest.mark.parametrize("given, chosen", [
+    ({}, None), ({"tile": 64}, (64, 24)), ({"tile": 48}, (48, 8)), ({"tile": 24}, (24, 8)), ({"context": 8}, (32, 8)),
+    ({"tile": 40, "context": 0}, (40, 0))])
+def test_tiles_that_are_given_have_the_context_that_leaves_a_core(given, chosen):
+    assert tiling.choose_tiles((64,) * 3, numbers=10, radius=20, patch=16, multiple=8, **given) == chosen
+    assert tiling.choose_tiles((64, 60, 64), numbers=10, radius=20, patch=16, multiple=8) == (112, 24)  # not at once
+
+
+def test_a_network_of_several_inputs_is_counted_and_wrapped_too():
+    """The diffusion model's: a map, and a number that belongs to all of it."""
+    from kerasgal.apps.cascade.diffusion.network import score_network
+
+    options = {"filters": 4, "levels": 1, "groups": 2, "dropout": 0.0, "fourier": False, "scaling": "log",
+               "gamma_min": -5.0, "gamma_max": 5.0}
+    plain, attentive = (score_network(2, 1, attention=attention, **options) for attention in (False, True))
+    for network in (plain, attentive):
+        harness.disturbed(network)
+        rng, numbers = np.random.default_rng(0), [np.array([2.0], "f4"), np.array([[0.3]], "f4")]
+        fields = [rng.lognormal(size=(1, 16, 16, 1)).astype("f4") for _ in range(2)]
+        found = np.asarray(periodic(network)([*fields, *numbers]))
+        shifted = np.asarray(periodic(network)([*(np.roll(field, 4, (1, 2)) for field in fields), *numbers]))
+        np.testing.assert_allclose(np.roll(found, 4, (1, 2)), shifted, atol=1e-4 * np.abs(found).max())
+    assert largest(attentive, 64) * 64**2 >= 32**4 > largest(plain, 64) * 64**2

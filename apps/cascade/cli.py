@@ -32,9 +32,10 @@ def train(cls, simulations, **options):
     return cls.train(simulations, **options)
 
 
-TILE = click.option("--tile", type=click.IntRange(24), help="Cells per side predicted at once, 8 on either side of "
-                                                            "which are thrown away; a multiple of 8.  [default: the "
-                                                            "training's patch and 16]")
+TILE = click.option("--tile", type=click.IntRange(24), help="Cells per side predicted at once, a multiple of 8. A "
+                                                            "border of them is thrown away, as wide as the networks "
+                                                            "see if that leaves a quarter.  [default: the whole box, "
+                                                            "or what memory holds]")
 
 
 @click.option("--round", is_flag=True, help="Round the expected numbers of galaxies to whole ones.")

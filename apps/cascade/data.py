@@ -8,6 +8,7 @@ from kerasgal.domain import of_box
 from kerasgal.errors import DataError, DomainError
 from kerasgal.grid import density_contrast, deposit_ngp
 from kerasgal.simulation import opened
+from kerasgal.tiling import Derived, slabs
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +32,14 @@ def is_gridded(simulation, gridsize):
     return "final/delta" in simulation and simulation["final/delta"].shape == (gridsize,) * 3
 
 
-def features(simulation, cell):
-    """What `kerasgal.domain` knows of a simulation whose density is taken in cells of `cell` Mpc/h."""
-    gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
-    found = of_box(simulation, "final/delta", gridsize=gridsize)
-    if is_gridded(simulation, gridsize):
-        found["particles_per_cell"] = None  # the density is not made of them
-    return found
+def features(source, cell):
+    """What `kerasgal.domain` knows of a Simulation, or its path, whose density is taken in cells of `cell` Mpc/h."""
+    with opened(source, ()) as simulation:
+        gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
+        found = of_box(simulation, "final/delta", gridsize=gridsize)
+        if is_gridded(simulation, gridsize):
+            found["particles_per_cell"] = None  # the density is not made of them
+        return found
 
 
 def check_particles(simulation, cell, outside_domain=False):
@@ -68,25 +70,31 @@ def density(simulation, cell, *, sparse=False):
 
     The field of the file if it has one with such cells, else the mass of the particles, by cloud-in-cell. Raises
     DataError where there is neither, or values that are negative or not finite; DomainError for particles that are
-    sparser than the cells, unless `sparse`.
+    sparser than the cells, unless `sparse`: a trained run has its own check, and cells that cannot be chosen.
     """
+    return density_field(simulation, cell, sparse=sparse)[:, :, :][..., 0]
+
+
+def density_field(simulation, cell, *, sparse=False):
+    """The field of `density` as one that can be sliced, (n, n, n, 1), of which a file's grid is read only then."""
     gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
     if is_gridded(simulation, gridsize):
-        field = 1 + simulation["final/delta"][...].astype(np.float32)
+        delta = simulation["final/delta"]
     elif "final/position" in simulation:
         words = None if sparse else sparseness(simulation, cell)
         if words:
             raise DomainError(f"{words}: choose a larger `cell`, or a simulation with more particles")
-        field = 1 + density_contrast(simulation["final/position"][...], gridsize, simulation.boxsize)
+        delta = density_contrast(simulation["final/position"][...], gridsize, simulation.boxsize)
     elif "final/delta" in simulation:
+        way_out = "give the run a field on its own cells" if sparse else "give the field's own `cell`"
         raise DataError(f"{simulation.path}: final/delta has the shape {simulation['final/delta'].shape}; cells of "
-                        f"{cell:g} Mpc/h make {gridsize} a side: give the field's own `cell`, or a file with particles")
+                        f"{cell:g} Mpc/h make {gridsize} a side: {way_out}, or a file with particles")
     else:
         raise DataError(f"{simulation.path} has no final density: it needs final/position or final/delta")
-    bad = np.count_nonzero(~(field > -1e-3) | ~np.isfinite(field))
+    bad = sum(np.count_nonzero(~(1 + slab > -1e-3) | ~np.isfinite(slab)) for slab in slabs(delta))
     if bad:
         raise DataError(f"{simulation.path}: the final density has {bad} values that are negative, NaN or infinite")
-    return np.maximum(field, 0)
+    return Derived(delta, lambda contrast: np.maximum(1 + contrast, 0))
 
 
 def galaxy_counts(simulation, cell):

@@ -4,10 +4,9 @@ import numpy as np
 
 from kerasgal.apps.cascade import model
 from kerasgal.apps.cascade.config import POOLINGS
-from kerasgal.tiling import predict_box, predict_whole
+from kerasgal.tiling import predict_whole, slabs
 
 CLASSIFY, REGRESS = "classify", "regress"  # the phases, and their folders inside a run's
-CONTEXT = 8  # cells of a tile's border that are thrown away
 
 
 def build(config, phase):
@@ -27,25 +26,27 @@ def radius(network, config):
     return model.INCEPTION_RADIUS if inner == "inception" else model.r2unet_radius(config.recurrences)
 
 
-def predict_field(network, density, config, *, tile=None, context=CONTEXT, progress=None):
+def predict_field(network, density, config, *, tile=None, context=None, store=None, progress=None):
     """The output of a network for a whole periodic box, (n, n, n, channels) float32; see `kerasgal.tiling`.
 
-    density: (n, n, n) in units of the mean; tile: cells per side that are predicted at once, border of `context`
-    included. Without one the whole box is where memory is enough, else the training's sub-cube and its border.
+    density: in units of the mean, (n, n, n), or (n, n, n, 1), which may be read as it is needed. tile: cells per side
+    that are predicted at once, border of `context` included; without them the whole box where memory is enough, else
+    tiles whose border is what the network sees, if memory holds that. store: see `kerasgal.tiling.predict_box`.
     """
-    options = {"tile": tile or config.patch + 2 * context, "context": context, "multiple": POOLINGS,
-               "progress": progress}
-    if tile:
-        return predict_box(network, density[..., None], **options)
-    return predict_whole(network, density[..., None], radius=radius(network, config), **options)
+    field = density if len(density.shape) == 4 else density[..., None]
+    return predict_whole(network, field, radius=radius(network, config), patch=config.patch, multiple=POOLINGS,
+                         tile=tile, context=context, store=store, progress=progress)
 
 
 def draw_galaxies(counts, boxsize, seed=0):
     """Positions, (g, 3) in the unit of boxsize, of galaxies drawn from a field of expected numbers, (n, n, n).
 
-    The number in each cell is Poisson, and within the cell galaxies fall evenly.
+    The number in each cell is Poisson, and within the cell galaxies fall evenly. The field may be a dataset; it is read
+    slab by slab.
     """
-    rng = np.random.default_rng(seed)
-    drawn = rng.poisson(counts).ravel()
-    cell = np.stack(np.unravel_index(np.repeat(np.arange(counts.size), drawn), counts.shape), axis=1)
+    rng, cells, first = np.random.default_rng(seed), [], 0
+    for slab in slabs(counts):
+        cells.append(first + np.repeat(np.arange(slab.size), rng.poisson(slab).ravel()))
+        first += slab.size
+    cell = np.stack(np.unravel_index(np.concatenate(cells), counts.shape), axis=1)
     return ((cell + rng.uniform(size=cell.shape)) * (boxsize / len(counts))).astype(np.float32)

@@ -1,5 +1,6 @@
 """A trained run of cascade: galaxies that are expected, from the density of dark matter (Yip et al. 2019)."""
 
+import contextlib
 import functools
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from kerasgal.errors import RunError
 from kerasgal.networks import folder_of
 from kerasgal.run import Prediction, Run, as_list, display_name, names_of
 from kerasgal.simulation import opened
+from kerasgal.tiling import slabs
 
 CLASSIFY, REGRESS = PHASES = "classify", "regress"
 
@@ -35,26 +37,61 @@ class Galaxies(Prediction):
 
     def columns(self):
         if "galaxies/position" in self:
-            return dict(zip("xyz", self["galaxies/position"].T))
-        occupied = np.nonzero(self["count"])
-        centres = (np.array(occupied) + 0.5) * (self.header["boxsize"] / len(self["count"]))
-        return {**dict(zip("xyz", centres.astype(np.float32))), "count": self["count"][occupied],
-                "probability": self["probability"][occupied]}
+            return dict(zip("xyz", self["galaxies/position"][...].T))
+        probability, count = self["probability"][...], self["count"][...]
+        occupied = np.nonzero(count)
+        centres = (np.array(occupied) + 0.5) * (self.header["boxsize"] / len(count))
+        return {**dict(zip("xyz", centres.astype(np.float32))), "count": count[occupied],
+                "probability": probability[occupied]}
 
     def plot(self, layer=None):
         """A slab of the box around a layer along z, by default the one with most galaxies."""
         from kerasgal.apps.cascade import figures
 
-        layer = int(self["count"].sum(axis=(0, 1)).argmax()) if layer is None else layer
-        return figures.prediction(self["probability"], self["count"], self.header["boxsize"], layer)
+        probability, count = self["probability"][...], self["count"][...]
+        layer = int(count.sum(axis=(0, 1)).argmax()) if layer is None else layer
+        return figures.prediction(probability, count, self.header["boxsize"], layer)
 
     def words(self):
         drawn = f", {len(self['galaxies/position'])} drawn" if "galaxies/position" in self else ""
         count = self["count"]
-        return f"probability and number of galaxies in {len(count)}^3 cells, {count.sum():.0f} galaxies in all{drawn}"
+        total = sum(float(slab.sum(dtype=float)) for slab in slabs(count))
+        return f"probability and number of galaxies in {len(count)}^3 cells, {total:.0f} galaxies in all{drawn}"
 
 
-class Cascade(Run):
+class DensityRun(Run):
+    """A run that sees the final density in cells of a size of its own: `Cascade`, and `Diffusion`."""
+
+    own = {"particles": 128, "galaxies": True}
+    field = "final/delta"
+    checked = ("redshift_final", "density_of", "particles_per_cell")  # cells are always those of the run
+    stores, streams = True, True
+
+    @classmethod
+    def grid(cls, source, config):
+        from kerasgal.apps.cascade import data
+
+        with opened(source, ()) as simulation:
+            return data.gridsize_of(simulation.path, simulation.boxsize, config.cell)
+
+    def features(self, source):
+        """What the domain knows of a simulation, in cells of the run."""
+        from kerasgal.apps.cascade import data
+
+        return data.features(source, self.config.cell)
+
+    @contextlib.contextmanager
+    def asked(self, source, outside_domain, **said):
+        """`given` of a source, whose domain and particles are checked, too."""
+        from kerasgal.apps.cascade import data
+
+        with self.given(source, field=self.field, require=(), **said) as (simulation, notes):
+            notes += self.check_domain(source, self.features(simulation), outside_domain=outside_domain)
+            notes += data.check_particles(simulation, self.config.cell, outside_domain)
+            yield simulation, notes
+
+
+class Cascade(DensityRun):
     """A trained run of cascade: two networks, one that says where galaxies are and one that says how many.
 
     Examples
@@ -66,10 +103,7 @@ class Cascade(Run):
     >>> galaxies.table["x"]                                             # doctest: +SKIP
     """
 
-    app, Config, phases, stores = APP, TrainConfig, PHASES, True
-    own = {"particles": 128, "galaxies": True}
-    field = "final/delta"
-    checked = ("redshift_final", "density_of", "particles_per_cell")  # cells are always those of the run
+    app, Config, phases = APP, TrainConfig, PHASES
     alone = "one simulation: split by volume into training, validation and test cubes"
 
     @staticmethod
@@ -154,13 +188,6 @@ class Cascade(Run):
         return cls.first(folder) if phase == CLASSIFY else cls.load(folder)
 
     @classmethod
-    def grid(cls, source, config):
-        from kerasgal.apps.cascade import data
-
-        with opened(source, ()) as simulation:
-            return data.gridsize_of(simulation.path, simulation.boxsize, config.cell)
-
-    @classmethod
     def fits(cls, grids, config):
         # One simulation alone is split into sub-cubes.
         return all(config.patch <= n if len(grids) > 1 else n % config.patch == 0 and n >= 2 * config.patch
@@ -175,15 +202,8 @@ class Cascade(Run):
             self.check_phase(self.folder, REGRESS)
         return cascade(self.networks[CLASSIFY], self.networks[REGRESS], self.config.threshold)
 
-    def features(self, source):
-        """What the domain knows of a simulation, in cells of the run."""
-        from kerasgal.apps.cascade import data
-
-        with opened(source, ()) as simulation:
-            return data.features(simulation, self.config.cell)
-
     def predict(self, source, *, boxsize=None, cosmology=None, redshift=None, round=False, catalogue=False, seed=0,
-                tile=None, outside_domain=False):
+                tile=None, outside_domain=False, output=None, overwrite=False):
         """Predict the galaxies of a simulation from its dark matter.
 
         Parameters
@@ -204,11 +224,17 @@ class Cascade(Run):
         seed : int
             Of that catalogue.
         tile : int, optional
-            Cells per side predicted at once, 8 on either side of which are thrown away; a multiple of 8. The training's
-            patch and 16 without one.
+            Cells per side predicted at once, a multiple of 8. As many on either side as the networks see are thrown
+            away, but at most a quarter of the tile if that would leave less than a quarter of it. Without one the whole
+            box where memory is enough, else the largest tile that memory holds.
         outside_domain : bool
             Go on where the simulation is not like those of the training, or has fewer particles than cells, with a
             note.
+        output : str or Path, optional
+            HDF5 file that is written as the box is predicted, for fields that do not fit into memory; the arrays of the
+            result are then the file's datasets.
+        overwrite : bool
+            Replace `output` if it exists.
 
         Returns
         -------
@@ -224,19 +250,24 @@ class Cascade(Run):
         from kerasgal.apps.cascade import data, predict
         from kerasgal.plotting import progress
 
-        with self.given(source, field=self.field, require=(), boxsize=boxsize, cosmology=cosmology,
+        with self.asked(source, outside_domain, boxsize=boxsize, cosmology=cosmology,
                         redshift=redshift) as (simulation, notes):
-            notes += self.check_domain(source, data.features(simulation, self.config.cell),
-                                       outside_domain=outside_domain)
-            notes += data.check_particles(simulation, self.config.cell, outside_domain)
-            density, boxsize = data.density(simulation, self.config.cell, sparse=True), simulation.boxsize
-        with progress(display_name(source)) as tick:
-            field = predict.predict_field(self.network, density, self.config, tile=tile, progress=tick)
-        counts = np.rint(field[..., 1]) if round else field[..., 1]
-        arrays = {"probability": field[..., 0], "count": counts}
-        if catalogue:
-            arrays["galaxies/position"] = predict.draw_galaxies(counts, boxsize, seed)
-        return Galaxies(self, source, arrays, notes, boxsize=boxsize, threshold=self.config.threshold)
+            density, boxsize = data.density_field(simulation, self.config.cell, sparse=True), simulation.boxsize
+
+            def fill(arrays):
+                def store(place, values):
+                    arrays["probability"][place] = values[..., 0]
+                    arrays["count"][place] = np.rint(values[..., 1]) if round else values[..., 1]
+
+                with progress(display_name(source)) as tick:
+                    predict.predict_field(self.network, density, self.config, tile=tile, store=store, progress=tick)
+                if not catalogue:
+                    return {}
+                return {"galaxies/position": predict.draw_galaxies(arrays["count"], boxsize, seed)}
+
+            shapes = dict.fromkeys(("probability", "count"), density.shape[:3])
+            return Galaxies.filled(self, source, shapes, fill, notes, output=output, overwrite=overwrite,
+                                   boxsize=boxsize, threshold=self.config.threshold)
 
     def evaluate(self, sources, *, compare=(), hod=None, tile=None, outside_domain=False):
         """Hold the run, and others, against galaxies that they never saw, and against the halo model.

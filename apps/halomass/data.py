@@ -12,6 +12,7 @@ from kerasgal.domain import of_box
 from kerasgal.errors import DataError
 from kerasgal.nbody import displacement_1lpt
 from kerasgal.simulation import opened
+from kerasgal.tiling import Derived, deviation, slabs
 
 CHANNELS = {"raw": 1, "averaged": 1, "final": 1, "channels": 5}
 INPUT_WORDS = {
@@ -114,6 +115,20 @@ def field(simulation, config):
     return initial_channels(delta, simulation.boxsize) if config.input == "channels" else delta[..., None]
 
 
+def sliced_field(simulation, config):
+    """`field` as something that can be sliced, of which the input `raw` is read from the file only then.
+
+    Raises DataError for a density that is not finite.
+    """
+    if config.input != "raw":
+        return field(simulation, config)
+    delta = simulation["initial/delta"]
+    bad = sum(np.count_nonzero(~np.isfinite(slab)) for slab in slabs(delta))
+    if bad:
+        raise DataError(f"{simulation.path}: initial/delta has {bad} values that are NaN or infinite")
+    return Derived(delta)
+
+
 def cube_side(config):
     """Cells per side of the cubes that the network takes."""
     return unpadded_side(config.patch, config.convolutions) if config.padding == "none" else config.patch
@@ -142,7 +157,7 @@ def features(source, config):
     """
     with opened(source, require=required(config)) as simulation:
         if config.input != "final":
-            return of_box(simulation, "initial/delta", deviation=simulation.delta().std())
+            return of_box(simulation, "initial/delta", deviation=deviation(simulation["initial/delta"]))
         side = np.cbrt(simulation["final/position"].shape[0])
         known = of_box(simulation, "final/position", gridsize=side)
         spacing = known.pop("cellsize")

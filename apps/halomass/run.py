@@ -58,7 +58,7 @@ class MassMap(Prediction):
     units = {"mass": "Msun/h"}
 
     def columns(self):
-        log_mass = self["log_mass"].ravel()
+        log_mass = self["log_mass"][...].ravel()
         return {"cell": np.arange(log_mass.size), "log_mass": log_mass, "mass": 10.0 ** log_mass}
 
     def plot(self, layer=None):
@@ -66,7 +66,7 @@ class MassMap(Prediction):
         from kerasgal.apps.halomass import figures
 
         layer = len(self["log_mass"]) // 2 if layer is None else layer
-        return figures.mass_map(self["log_mass"], self.header["boxsize"], layer)
+        return figures.mass_map(self["log_mass"][...], self.header["boxsize"], layer)
 
     def words(self):
         return f"predicted log10 halo mass of {self['log_mass'].size:,} cells"
@@ -90,6 +90,7 @@ class HaloMass(Run):
 
     app, Config, stores = APP, TrainConfig, True
     suffixes = (".h5", ".ecsv", ".fits", ".csv", ".parquet")
+    streams = True
 
     @property
     def checked(self):
@@ -137,7 +138,7 @@ class HaloMass(Run):
         return network
 
     def predict(self, source, *, particles=None, sample=None, seed=0, map=False, boxsize=None, cosmology=None,
-                redshift=None, precision="float32", outside_domain=False):
+                redshift=None, precision="float32", outside_domain=False, output=None, overwrite=False):
         """Predict the masses of the haloes in which particles end.
 
         By default of all particles in haloes within the run's range of masses.
@@ -154,7 +155,8 @@ class HaloMass(Run):
         seed : int
             Of `sample`.
         map : bool
-            Predict every cell of the box at once; for runs of ``padding="none"`` or ``input="multipoles"``.
+            Predict every cell of the box, at once or, where memory does not hold the layers of the network for it, tile
+            by tile; for runs of ``padding="none"`` or ``input="multipoles"``.
         boxsize : float
             Side of the box of an array, Mpc/h.
         cosmology : Cosmology, optional
@@ -165,6 +167,11 @@ class HaloMass(Run):
             Arithmetic of the network; float16 needs a GPU.
         outside_domain : bool
             Go on where the simulation is not like those of the training, with a note.
+        output : str or Path, optional
+            HDF5 file to write, a map as it is predicted, for one that does not fit into memory; its array is then the
+            file's dataset.
+        overwrite : bool
+            Replace `output` if it exists.
 
         Returns
         -------
@@ -186,7 +193,6 @@ class HaloMass(Run):
         check_whole(sample=(sample, 1), seed=(seed, 0))
         if isinstance(source, np.ndarray):
             self.check_array(particles is not None or map)
-        predict_map = multipoles.predict_map if self.config.input == "multipoles" else dense.predict_map
         if map and self.config.input != "multipoles":
             dense.check_padding(self.config)
         network = self.in_precision(precision)
@@ -199,10 +205,21 @@ class HaloMass(Run):
             header = {"boxsize": simulation.boxsize, "unit": "log10 Msun/h"}
             with progress(display_name(source)) as tick:
                 if map:
-                    log_mass = predict_map(network, self.config, simulation, tick)
-                    return MassMap(self, source, {"log_mass": log_mass}, notes, **header)
+                    def fill(arrays):
+                        store = arrays["log_mass"].__setitem__
+                        if self.config.input == "multipoles":
+                            store(..., multipoles.predict_map(network, self.config, simulation, tick))
+                        else:
+                            dense.predict_map(network, self.config, simulation, store=store, progress=tick)
+                        return {}
+
+                    return MassMap.filled(self, source, {"log_mass": (simulation.gridsize,) * 3}, fill, notes,
+                                          output=output, overwrite=overwrite, **header)
                 found = predict_particles(network, self.config, simulation, particles, tick)
-        return self.masses(source, found, notes, header)
+        masses = self.masses(source, found, notes, header)
+        if output is not None:
+            masses.save(output, overwrite=overwrite)
+        return masses
 
     def masses(self, source, found, notes, header):
         """The `Masses` of what `predict_particles` found."""

@@ -28,9 +28,9 @@ def train(cls, simulations, **options):
 @click.option("--watershed", type=click.Choice(["adaptive", "native"]), default="adaptive", show_default=True,
               help="Cut regions on the calibrated line, or keep them whole.")
 @click.option("--tile", type=click.IntRange(1), help="Cells per side predicted at once, context included.  [default: "
-                                                     "the training's patch and the context on either side]")
-@click.option("--context", type=click.IntRange(0), help="Cells of a tile's border that are thrown away.  [default: "
-                                                        "the training's margin, rounded up to a multiple of 2^levels]")
+                                                     "the whole box, or what memory holds]")
+@click.option("--context", type=click.IntRange(0), help="Cells of a tile's border that are thrown away.  [default: as "
+                                                        "many as the network sees, if they leave a quarter of a tile]")
 @old_option("--halo", "context", type=click.IntRange(0))
 def predict(run, source, **options):
     """Predict the haloes of each of SIMULATIONS with the trained RUN: distance map, labels, catalogue, mass function.

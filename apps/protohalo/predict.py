@@ -2,7 +2,7 @@
 
 from kerasgal.apps.protohalo import watershed
 from kerasgal.apps.protohalo.model import receptive_radius, unet
-from kerasgal.tiling import predict_box, predict_whole
+from kerasgal.tiling import predict_whole
 
 
 def build(config):
@@ -13,18 +13,11 @@ def build(config):
 def predict_distance(network, config, delta, *, tile=None, context=None, progress=None):
     """Predicted distance map of a whole periodic box, (n, n, n) float32, from its normalised density, same shape.
 
-    The box passes through the network at once where memory is enough. Else, or where one of them is given, tiles do:
-    their context is the margin that the loss left out in training, and their core a training patch.
+    The box passes through the network at once where memory is enough. Else, or where one of them is given, tiles do, by
+    themselves with what the network sees as their context where memory holds that; see `kerasgal.tiling.choose_tiles`.
     """
-    multiple, chosen = 2**config.levels, tile is not None or context is not None
-    if context is None:
-        context = -(-config.margin // multiple) * multiple
-    if tile is None:
-        tile = -(-config.patch // multiple) * multiple + 2 * context
-    options = {"tile": tile, "context": context, "multiple": multiple, "progress": progress}
-    if chosen:
-        return predict_box(network, delta[..., None], **options)[..., 0]
-    return predict_whole(network, delta[..., None], radius=receptive_radius(config.levels), **options)[..., 0]
+    return predict_whole(network, delta[..., None], radius=receptive_radius(config.levels), patch=config.patch,
+                         multiple=2**config.levels, tile=tile, context=context, progress=progress)[..., 0]
 
 
 def find_trajectories(distance, config):

@@ -129,9 +129,11 @@ class Protohalo(Run):
         watershed : {"adaptive", "native"}
             Cut regions on the calibrated line, or keep them whole.
         tile : int, optional
-            Cells per side predicted at once, context included; the training's patch and context without one.
+            Cells per side predicted at once, context included; without one the whole box where memory is enough, else
+            the largest that memory holds.
         context : int, optional
-            Cells of a tile's border that are thrown away; the training's margin, rounded up, without one.
+            Cells of a tile's border that are thrown away; without one as many as the network sees, but at most a
+            quarter of the tile if that would leave less than a quarter of it.
         outside_domain : bool
             Go on where the simulation is not like those of the training, with a note.
 

@@ -213,10 +213,15 @@ def predict_one(task):
     task: (arguments of `cluster.run_of`, body of the command, source, options, paths, whether to overwrite)
     """
     from kerasgal.cluster import run_of
+    from kerasgal.simulation import SUFFIXES
 
     run, body, source, options, (path, *tables), overwrite = task
-    made = body(run_of(*run), source, **options)
-    made.save(path, overwrite=overwrite)
+    trained = run_of(*run)
+    # Written while it is predicted where that can be, for what does not fit into memory
+    written = trained.streams and path.suffix in SUFFIXES
+    made = body(trained, source, **options, **({"output": path, "overwrite": overwrite} if written else {}))
+    if not written:
+        made.save(path, overwrite=overwrite)
     lines = [f"{path}: {made.words()}"]
     for table in tables:
         made.save(table, overwrite=overwrite)

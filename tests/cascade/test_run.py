@@ -10,7 +10,8 @@ import pytest
 from astropy.table import Table
 
 import kerasgal as kg
-from kerasgal.apps.cascade import data
+from kerasgal import tiling
+from kerasgal.apps.cascade import data, predict
 from kerasgal.errors import DomainError, RunError, SettingError, UnseenError
 from kerasgal.grid import density_contrast
 from kerasgal.tables import unit
@@ -188,11 +189,57 @@ def test_a_run_that_does_not_know_its_domain_refuses_sparse_particles_too(cascad
     assert any("0.0156 particles for each cell" in note for note in run.predict(sparse, outside_domain=True).notes)
 
 
-def test_a_gridded_density_stands_for_the_particles(cascade, painted, tmp_path):
+def test_a_file_that_is_written_as_the_box_is_predicted_is_that_of_the_box_in_memory(cascade, painted, tmp_path):
+    kept = cascade.predict(painted[2], catalogue=True, tile=32)
+    written = cascade.predict(painted[2], catalogue=True, tile=32, output=tmp_path / "out.h5")
+    assert list(written) == list(kept) and isinstance(written["count"], h5py.Dataset)
+    for name in kept:
+        np.testing.assert_array_equal(written[name], kept[name])
+    assert repr(written) == repr(kept) and len(written.plot().axes) == 4
+    written.save(tmp_path / "copy.h5")
+    kept.save(tmp_path / "kept.h5")
+    for name in ("out", "copy"):
+        with h5py.File(tmp_path / f"{name}.h5") as file, h5py.File(tmp_path / "kept.h5") as expected:
+            assert dict(file.attrs) == dict(expected.attrs) and file["count"].chunks == (32, 32, 32)
+            np.testing.assert_array_equal(file["probability"], expected["probability"])
+    assert len(written.table) == len(kept.table)
+    with pytest.raises(kg.errors.ExistsError):
+        cascade.predict(painted[2], output=tmp_path / "out.h5")
+    with pytest.raises(SettingError, match="accepted suffixes"):
+        cascade.predict(painted[2], output=tmp_path / "out.csv")
+    with pytest.raises(SettingError, match="does not fit the network"):
+        cascade.predict(painted[2], tile=20, output=tmp_path / "none.h5")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.h5", "kept.h5", "out.h5"]
+
+
+def test_galaxies_are_drawn_alike_from_slabs(monkeypatch):
+    counts = np.random.default_rng(0).uniform(0, 3, (8, 8, 8)).astype(np.float32)
+    whole = predict.draw_galaxies(counts, 10.0, seed=2)
+    monkeypatch.setattr(predict, "slabs", lambda field: tiling.slabs(field, cells=100))
+    np.testing.assert_array_equal(predict.draw_galaxies(counts, 10.0, seed=2), whole)
+    found = np.histogramdd(whole, 8, [(0, 10)] * 3)[0]
+    np.testing.assert_array_equal(found, np.random.default_rng(2).poisson(counts))
+
+
+def test_draws_are_written_one_after_another(diffusion, painted, tmp_path):
+    options = {"draws": 2, "steps": 1}
+    kept, written = (diffusion.predict(painted[2], **options, **given) for given in ({}, {"output": tmp_path / "o.h5"}))
+    np.testing.assert_array_equal(written["count"], kept["count"])
+    assert repr(written) == repr(kept) and len(written.plot().axes) == 2
+    np.testing.assert_array_equal(written.table["galaxies"], kept["count"].sum(axis=(2, 3)).ravel())
+
+
+def test_a_gridded_density_stands_for_the_particles(cascade, painted, tmp_path, monkeypatch):
     place = changed(painted[2], tmp_path / "field.h5")
     with h5py.File(place, "r+") as file:
         del file["final/position"], file["final/velocity"]
         file["final/delta"] = contrast(painted[2])
-    np.testing.assert_array_equal(cascade.predict(place)["count"], cascade.predict(painted[2])["count"])
+    expected = cascade.predict(painted[2], tile=32)["count"]
+    read, sliced = [], tiling.Derived.__getitem__
+    monkeypatch.setattr(tiling.Derived, "__getitem__", lambda *given: read.append(sliced(*given)) or read[-1])
+    np.testing.assert_array_equal(cascade.predict(place, tile=32)["count"], expected)
+    assert max(max(part.shape) for part in read) <= 24  # of a tile no more than is on one side of a face
+    with pytest.raises(kg.DataError, match="give the run a field on its own cells, or a file with particles"):
+        cascade.predict(contrast(painted[2]), boxsize=25.0)
     with kg.Simulation(place, require=()) as simulation:
         assert data.features(simulation, 0.390625)["particles_per_cell"] is None

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from kerasgal import tiling
 from kerasgal.apps.halomass import dense
 from kerasgal.apps.halomass.model import cnn, pooled_side, unpadded_side
 
@@ -51,9 +52,37 @@ def test_the_map_is_the_cubes(n, patch, convolutions, channels, monkeypatch):
     # Little memory: phases one by one, slabs of a cell or two.
     monkeypatch.setattr(dense, "LIMIT", 4000)
     done = []
-    again = dense.predict_cells(model, field, lambda d, t: done.append((d, t)))
+    again = dense.predict_cells(model, field, progress=lambda d, t: done.append((d, t)))
     np.testing.assert_allclose(again, predicted, atol=1e-5)
     assert done[-1][0] == done[-1][1] >= n**3 and len(done) > 1
+
+
+@pytest.mark.parametrize("n, tile", [(24, 30), (11, 26), (8, 1)])
+def test_tiles_give_the_map_of_the_whole_box(n, tile):
+    model = network(5, 3, 2)
+    field = np.random.default_rng(n).normal(size=(n, n, n, 2)).astype("f4")
+    whole, done, stored = dense.predict_cells(model, field), [], np.full((n, n, n), np.nan, np.float32)
+    tiled = dense.predict_cells(model, field, tile=tile, progress=lambda d, t: done.append((d, t)))
+    assert done[-1][0] == done[-1][1] > 1
+    np.testing.assert_allclose(tiled, whole, atol=1e-6)
+    assert dense.predict_cells(model, field, tile=tile, store=stored.__setitem__) is None
+    np.testing.assert_array_equal(stored, tiled)
+
+
+def test_little_memory_makes_tiles_that_it_holds(monkeypatch):
+    model, sizes, apply = network(5, 3), [], dense._apply
+
+    def watched(stage, reach, boxes, wrap):
+        sizes.append((wrap, boxes.shape[1:4]))
+        return apply(stage, reach, boxes, wrap)
+
+    field = np.random.default_rng(0).normal(size=(48, 48, 48, 1)).astype("f4")
+    whole = dense.predict_cells(model, field)
+    monkeypatch.setattr(dense, "_apply", watched)
+    room = 34**3 * 4 * dense.numbers(dense.stages_of(model)) / tiling.SHARE
+    monkeypatch.setattr(tiling, "free_memory", lambda: room)
+    np.testing.assert_allclose(dense.predict_cells(model, field), whole, atol=1e-6)
+    assert not any(wrap for wrap, _ in sizes) and 30 < max(max(sides) for _, sides in sizes) <= 34
 
 
 def test_a_compressed_network_draws_the_map_too():

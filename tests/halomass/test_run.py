@@ -12,6 +12,7 @@ from astropy.cosmology.units import littleh
 from astropy.table import Table
 
 import kerasgal as kg
+from kerasgal import tiling
 from kerasgal.apps.halomass.run import HaloMass
 from kerasgal.errors import DataError, DomainError, SettingError, UnseenError
 
@@ -78,11 +79,20 @@ def test_the_whole_road_in_python(run, boxes, tmp_path):
     assert (again.export(tmp_path / "served") / "kerasgal.json").exists()
 
 
-def test_the_map_of_an_array_is_that_of_its_simulation(run, boxes):
+def test_the_map_of_an_array_is_that_of_its_simulation(run, boxes, tmp_path, monkeypatch):
     whole = run.predict(boxes[2], map=True)
     array = run.predict(delta_of(boxes[2]), map=True, boxsize=25)
     np.testing.assert_allclose(array["log_mass"], whole["log_mass"], atol=1e-6)
     assert whole["log_mass"].shape == (32, 32, 32) and len(whole.table) == 32**3
+    written = run.predict(boxes[2], map=True, output=tmp_path / "map.h5")
+    assert isinstance(written["log_mass"], h5py.Dataset) and repr(written) == repr(whole) and written.plot().axes
+    np.testing.assert_array_equal(written.table["log_mass"], whole.table["log_mass"])
+    with monkeypatch.context() as little:
+        little.setattr(tiling, "free_memory", lambda: 2**20)
+        np.testing.assert_allclose(run.predict(boxes[2], map=True)["log_mass"], whole["log_mass"], atol=1e-5)
+    few = run.predict(boxes[2], sample=5, output=tmp_path / "few.h5")
+    with h5py.File(tmp_path / "few.h5") as file:
+        np.testing.assert_array_equal(file["log_mass"], few["log_mass"])
     assert whole.table["mass"].unit == u.Msun / littleh and whole.plot(layer=3).axes
     np.testing.assert_allclose(run.predict(boxes[2], particles=[0, 5])["log_mass"], whole["log_mass"].ravel()[[0, 5]],
                                atol=1e-5)

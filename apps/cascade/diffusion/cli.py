@@ -38,9 +38,10 @@ def sampling_options(steps):
         click.option("--sampler", type=click.Choice(["ancestral", "deterministic"]), default="ancestral",
                      show_default=True, help="With fresh noise in each step; or none, and fewer steps."),
         click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
-        click.option("--tile", type=click.IntRange(8), help="Cells per side that pass through the network at once, 16 "
-                                                            "on either side of which are thrown away.  [default: a "
-                                                            "whole map; of a box the training's patch and 32]"),
+        click.option("--tile", type=click.IntRange(8), help="Cells per side that pass through the network at once. A "
+                                                            "border of them is thrown away, as wide as its "
+                                                            "convolutions see if that leaves a quarter.  [default: the "
+                                                            "whole map or box, or what memory holds]"),
     ])
 
 

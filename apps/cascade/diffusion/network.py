@@ -109,6 +109,16 @@ def score_network(dimensions, parameters=0, *, filters, levels, groups, dropout,
     return keras.Model(inputs, x, name="score")
 
 
+def radius(levels):
+    """Cells to either side of an output cell that the network's convolutions see: 25 for 2 levels, 109 for 4.
+
+    Two at the ends; on each level two blocks of two, 2^level cells wide, and one at the bottom; and 2^levels - 1 from a
+    cell to the edge of the coarsest one that it lies in. Attention and `groups` see everything that is given.
+    """
+    blocks = sum(4 * 2**level for level in range(levels)) + 2 * 2**levels
+    return 2 + blocks + 2**levels - 1
+
+
 @keras.saving.register_keras_serializable("kerasgal")
 class Flat(layers.Layer):
     """The inverse of flattening: [(batch, cells, channels), a tensor] to the shape of that tensor."""

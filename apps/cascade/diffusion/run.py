@@ -5,9 +5,10 @@ import math
 import numpy as np
 
 from kerasgal.apps.cascade.diffusion.config import APP, DiffusionConfig
+from kerasgal.apps.cascade.run import DensityRun
 from kerasgal.errors import SettingError
-from kerasgal.run import Prediction, Run, as_list, display_name
-from kerasgal.simulation import opened
+from kerasgal.run import Prediction, as_list, display_name
+from kerasgal.tiling import slabs
 
 SAMPLERS = ("ancestral", "deterministic")
 AXES = "xyz"
@@ -28,7 +29,8 @@ class Draws(Prediction):
     """
 
     def columns(self):
-        totals = self["count"].sum(axis=(-2, -1) if "axis" in self.header else (-3, -2, -1), dtype=float)
+        axes = (-2, -1) if "axis" in self.header else (-3, -2, -1)
+        totals = np.concatenate([slab.sum(axis=axes, dtype=float) for slab in slabs(self["count"])])
         place = np.indices(totals.shape).reshape(totals.ndim, -1)
         names = ("map", "draw") if totals.ndim == 2 else ("draw",)
         return {**dict(zip(names, place)), "galaxies": totals.ravel()}
@@ -39,7 +41,7 @@ class Draws(Prediction):
 
         if "axis" not in self.header:
             return figures.prediction(self["count"][:most], self.header["boxsize"])
-        number = int(self["count"].sum(axis=(1, 2, 3)).argmax()) if number is None else number
+        number = int(self["count"][...].sum(axis=(1, 2, 3)).argmax()) if number is None else number
         return figures.prediction(self["count"][number, :most], self.header["boxsize"])
 
     def words(self):
@@ -48,10 +50,10 @@ class Draws(Prediction):
             where, draws = f"a box of {counts.shape[-1]}^3", len(counts)
         else:
             where, draws = f"{len(counts)} maps along {axis} of {counts.shape[-1]}^2", counts.shape[1]
-        return f"{draws} draws for {where} cells, {counts.sum() / draws:.0f} galaxies in each"
+        return f"{draws} draws for {where} cells, {self.columns()['galaxies'].sum() / draws:.0f} galaxies in each"
 
 
-class Diffusion(Run):
+class Diffusion(DensityRun):
     """A trained run of the diffusion model, which draws galaxies as they may stand given the dark matter.
 
     Examples
@@ -63,10 +65,7 @@ class Diffusion(Run):
     >>> draws["count"].std(axis=1)                                      # doctest: +SKIP
     """
 
-    app, Config, stores = APP, DiffusionConfig, True
-    own = {"particles": 128, "galaxies": True}
-    field = "final/delta"
-    checked = ("redshift_final", "density_of", "particles_per_cell")  # cells are always those of the run
+    app, Config = APP, DiffusionConfig
     label = "draws"
 
     @staticmethod
@@ -81,22 +80,9 @@ class Diffusion(Run):
 
         return fit(training, validation, config, folder, **options)
 
-    @classmethod
-    def grid(cls, source, config):
-        from kerasgal.apps.cascade import data
-
-        with opened(source, ()) as simulation:
-            return data.gridsize_of(simulation.path, simulation.boxsize, config.cell)
-
-    def features(self, source):
-        """What the domain knows of a simulation, in cells of the run."""
-        from kerasgal.apps.cascade import data
-
-        with opened(source, ()) as simulation:
-            return data.features(simulation, self.config.cell)
-
     def predict(self, source, *, boxsize=None, cosmology=None, redshift=None, draws=8, axis="z", steps=100,
-                sampler="ancestral", seed=0, tile=None, parameters=None, outside_domain=False):
+                sampler="ancestral", seed=0, tile=None, parameters=None, outside_domain=False, output=None,
+                overwrite=False):
         """Draw galaxies for a simulation from its dark matter.
 
         Parameters
@@ -121,13 +107,18 @@ class Diffusion(Run):
         seed : int
             Of the noise.
         tile : int, optional
-            Cells per side that pass through the network at once, 16 on either side of which are thrown away; a whole
-            map, and of a box the training's patch and 32, without one.
+            Cells per side that pass through the network at once, as many on either side of which are thrown away as
+            its convolutions see, see `Cascade.predict`. Without one the whole map or box where memory is enough, else
+            the largest tile that memory holds.
         parameters : dict, optional
             Numbers that the network is given in place of the simulation's own, e.g. ``{"Om0": 0.3}``.
         outside_domain : bool
             Go on where the simulation is not like those of the training, or has fewer particles than cells, with a
             note.
+        output : str or Path, optional
+            HDF5 file that is written draw by draw; the arrays of the result are then the file's datasets.
+        overwrite : bool
+            Replace `output` if it exists.
 
         Returns
         -------
@@ -140,7 +131,6 @@ class Diffusion(Run):
         DataError
             If there is no final density, its box does not divide into cells of the run, or a parameter is not known.
         """
-        from kerasgal.apps.cascade import data as densities
         from kerasgal.apps.cascade.diffusion import data, sample
         from kerasgal.plotting import progress_bar
 
@@ -149,23 +139,32 @@ class Diffusion(Run):
         if axis not in AXES or len(axis) != 1:
             raise SettingError(f"axis={axis!r}: accepted are x, y, z", value=axis, accepted=tuple(AXES))
         self.check_parameters(parameters or {})
-        with self.given(source, field=self.field, require=(), boxsize=boxsize, cosmology=cosmology,
+        with self.asked(source, outside_domain, boxsize=boxsize, cosmology=cosmology,
                         redshift=redshift) as (simulation, notes):
-            notes += self.check_domain(source, densities.features(simulation, config.cell),
-                                       outside_domain=outside_domain)
-            notes += densities.check_particles(simulation, config.cell, outside_domain)
             density, values = data.given(simulation, config, axes=(AXES.index(axis),), known=parameters, sparse=True)
             boxsize = simulation.boxsize
-        fields = np.moveaxis(density, -1, 0) if flat else density[None]
-        counts = []
-        with progress_bar() as progress:
-            task = progress.add_task(display_name(source), total=steps * len(fields))
-            for number, field in enumerate(fields):
-                counts.append(sample.draw(self.network, config, field, draws, steps=steps, sampler=sampler,
-                                          seed=seed + number, parameters=values, tile=tile,
-                                          progress=lambda done, total: progress.advance(task)))
-        return Draws(self, source, {"count": np.stack(counts) if flat else counts[0]}, notes, boxsize=boxsize,
-                     **({"axis": axis} if flat else {}), steps=steps, sampler=sampler, seed=seed)
+        maps, grid = np.moveaxis(density, -1, 0) if flat else None, density.shape[:config.dimensions]
+        chosen = sample.tiles_for(self.network, config, grid, draws if flat else 1, tile)
+        options = {"steps": steps, "sampler": sampler, "parameters": values, "layout": chosen}
+
+        def fill(arrays):
+            with progress_bar() as progress:
+                task = progress.add_task(display_name(source), total=steps * (len(maps) if flat else draws))
+                options["progress"] = lambda done, total: progress.advance(task)
+                if flat:
+                    for number, field in enumerate(maps):
+                        arrays["count"][number] = sample.draw(self.network, config, field, draws, seed=seed + number,
+                                                              **options)
+                    return {}
+                for number in range(draws):  # one box at a time
+                    drawn, = sample.draw(self.network, config, density, 1, first=number, seed=seed, **options)
+                    arrays["count"][number] = drawn
+                return {}
+
+        shape = (len(maps), draws, *grid) if flat else (draws, *grid)
+        return Draws.filled(self, source, {"count": shape}, fill, notes, output=output, overwrite=overwrite,
+                            boxsize=boxsize, **({"axis": axis} if flat else {}), steps=steps, sampler=sampler,
+                            seed=seed)
 
     def check_parameters(self, parameters):
         """Raise SettingError for parameters, {name: value}, that the run does not know or that are no numbers."""

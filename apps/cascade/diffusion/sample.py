@@ -1,14 +1,19 @@
 """Galaxies drawn from the diffusion model, given the dark matter of a whole map or box."""
 
+import logging
+
 import keras
 import numpy as np
 
 from kerasgal.apps.cascade.diffusion import counts, vdm
-from kerasgal.tiling import predict_box
+from kerasgal.apps.cascade.diffusion.network import radius
+from kerasgal.tiling import choose_tiles, predict_at_once, predict_box
 
 SAMPLERS = ("ancestral", "deterministic")
-CONTEXT = 16  # cells of a tile's border that are thrown away
-WHOLE = 1024  # cells per side of a map that pass through the network at once
+TOGETHER = 2**21  # cells of several draws that pass through the network at once
+CHOOSE = object()
+
+log = logging.getLogger(__name__)
 
 
 def gammas(model, steps):
@@ -20,42 +25,70 @@ def gammas(model, steps):
 class Finder:
     """The network as `tiling.predict_box` calls it: noisy fields of all draws and the density, side by side, to noise.
 
-    Blocks are (tiles, x, y, draws + 1) or (tiles, x, y, z, draws + 1).
+    Blocks are (tiles, x, y, draws + 1) or (tiles, x, y, z, draws + 1). whole: whether they are all of a periodic field.
     """
 
-    def __init__(self, model, parameters):
+    def __init__(self, model, parameters, whole=False):
+        from kerasgal.periodic import periodic
+
         self.model, self.parameters, self.gamma = model, np.asarray(parameters, np.float32), None
+        self.network = periodic(model.network) if whole else model.network
 
     def predict_on_batch(self, blocks):
         draws = blocks.shape[-1] - 1
         z = np.moveaxis(blocks[..., :-1], -1, 1).reshape(-1, *blocks.shape[1:-1], 1)
         density = np.repeat(blocks[..., -1:], draws, axis=0)
-        gamma = np.full(len(z), self.gamma, np.float32)
-        rows = [np.tile(self.parameters, (len(z), 1))] if self.model.parameters else []
-        found = self.model.network.predict_on_batch([z, density, gamma, *rows])
-        found = vdm.noise_of(found, z, gamma, self.model.prediction)
-        return np.moveaxis(np.asarray(found).reshape(len(blocks), draws, *blocks.shape[1:-1]), 1, -1)
+        found, together = [], max(1, TOGETHER // z[0].size)
+        for first in range(0, len(z), together):
+            part = z[first:first + together]
+            gamma = np.full(len(part), self.gamma, np.float32)
+            rows = [np.tile(self.parameters, (len(part), 1))] if self.model.parameters else []
+            output = self.network.predict_on_batch([part, density[first:first + together], gamma, *rows])
+            found.append(np.asarray(vdm.noise_of(output, part, gamma, self.model.prediction)))
+        return np.moveaxis(np.concatenate(found).reshape(len(blocks), draws, *blocks.shape[1:-1]), 1, -1)
+
+
+def tiles_for(model, config, grid, draws, tile=None, context=None):
+    """How a map or box of cells `grid` is drawn: see `kerasgal.tiling.choose_tiles`, which logs a line, as this does.
+
+    That is where a network that sees all that it is given, be it only for norm_groups, is given tiles.
+    """
+    from kerasgal.periodic import largest
+
+    network, multiple = model.network, 2**config.levels
+    # Of a table of attention the side matters; else 64 cells are as good as any.
+    side = -(-max(grid) // multiple) * multiple if config.attention else max(64, multiple)
+    together = max(1, min(draws, TOGETHER // int(np.prod(grid))))
+    chosen = choose_tiles(grid, numbers=largest(network, side) * together + 4 * (draws + 1),
+                          radius=radius(config.levels), patch=config.patch, multiple=multiple, tile=tile,
+                          context=context)
+    if chosen is not None and (config.norm_groups or config.attention):
+        which = "attends to" if config.attention else "normalises over"
+        log.info(f"the network {which} all of a tile, here of {chosen[0]} cells: draws depend on its size")
+    return chosen
 
 
 def draw(model, config, density, draws, *, steps, sampler="ancestral", seed=0, parameters=(), tile=None,
-         context=CONTEXT, progress=None):
+         context=None, layout=CHOOSE, first=0, progress=None):
     """Galaxies in each cell of a periodic map or box, drawn given its density: (draws, n, n) or (draws, n, n, n).
 
     model: a `VariationalDiffusion`, and its config.
     density: (n, n) or (n, n, n) in units of the mean. steps: of the sampler, "ancestral" or "deterministic".
     parameters: of the simulation, (p,), where the run was trained with some.
-    tile, context: cells per side that pass through the network at once, and of its border that are thrown away. The
-        noise is that of the whole field, and only what the network finds in it is put together from tiles, in every
-        step: where the context reaches as far as the network sees, and with norm_groups=0, seams are none.
+    tile, context: cells per side that pass through the network at once, and of its border that are thrown away; see
+        `tiles_for`, which chooses what is not given: the whole field where memory is enough. The noise is that of the
+        whole field, and only what the network finds in it is put together from tiles, in every step: where the context
+        reaches as far as the network sees, and with norm_groups=0 and no attention, seams are none.
+    layout: what `tiles_for` said, where it was asked before.
+    first: number of the first of the draws.
     progress: called as progress(done, total) in steps.
 
     Draw i of a seed is the same whatever the number of draws.
     """
-    multiple = 2**config.levels
-    if tile is None:
-        tile = WHOLE if config.dimensions == 2 else config.patch + 2 * context
-    finder = Finder(model, parameters)
-    streams = [np.random.default_rng([seed, number]) for number in range(draws)]
+    if layout is CHOOSE:
+        layout = tiles_for(model, config, density.shape, draws, tile, context)
+    finder = Finder(model, parameters, whole=layout is None)
+    streams = [np.random.default_rng([seed, first + number]) for number in range(draws)]
     done = iter(range(1, steps + 1))
 
     def noise(_=None):
@@ -63,8 +96,11 @@ def draw(model, config, density, draws, *, steps, sampler="ancestral", seed=0, p
 
     def denoise(z, gamma):
         finder.gamma = gamma
-        found = predict_box(finder, np.concatenate([z, density[..., None]], axis=-1).astype(np.float32), tile=tile,
-                            context=context, multiple=multiple)
+        field = np.concatenate([z, density[..., None]], axis=-1, dtype=np.float32)
+        if layout is None:
+            found = predict_at_once(finder, field)
+        else:
+            found = predict_box(finder, field, tile=layout[0], context=layout[1], multiple=2**config.levels)
         if progress:
             progress(next(done), steps)
         return found
