@@ -11,9 +11,9 @@ from functools import partial
 
 import numpy as np
 
-from kerasgal import run_folder
+from kerasgal import run_folder, trees
 from kerasgal.apps.halomass import data, train
-from kerasgal.errors import MissingError, RunError
+from kerasgal.errors import RunError
 from kerasgal.grid import top_hats
 from kerasgal.simulation import opened
 
@@ -56,20 +56,10 @@ def reader(config, source):
     return partial(sphere_densities, radii=np.geomspace(smallest, LARGEST, RADII))
 
 
-def regressor():
-    """The class of the trees; raises MissingError without scikit-learn."""
-    try:
-        from sklearn.ensemble import HistGradientBoostingRegressor
-    except ImportError as error:
-        raise MissingError("the baseline needs the optional package scikit-learn: install kerasgal[baseline]") \
-            from error
-    return HistGradientBoostingRegressor
-
-
 def boosted(numbers, log_mass, held_out=None, seed=0):
     """Trees fitted to numbers, (m, k), and log10 masses, (m,); a pair `held_out` of both ends the boosting."""
     # Without other simulations there is nothing to stop on: particles of the same haloes would not tell.
-    model = regressor()(max_iter=TREES, early_stopping=held_out is not None, random_state=seed)
+    model = trees.regressor(TREES, stops=held_out is not None, seed=seed)
     return model.fit(numbers, log_mass, **dict(zip(("X_val", "y_val"), held_out or ())))
 
 
@@ -78,7 +68,7 @@ def fit(run):
 
     Raises DataError where scikit-learn is missing, or a simulation of the training.
     """
-    regressor()  # before anything is read
+    trees.regressor(TREES)  # before anything is read
     config = run.config
     training, validation = run_folder.recorded_data(run.folder) if run.folder is not None else ((), ())
     if not training:
