@@ -39,7 +39,8 @@ def test_haloes_are_matched_as_by_a_count_over_all_pairs(seed):
 
 
 def test_the_numbers_of_two_boxes_are_those_of_lists_of_haloes():
-    one = metrics.Matching(np.array([[0, 1], [2, 0]]), np.array([0.6, 0.8]), np.array([2, 1, 0]), np.array([1, 0, 2, 3]))
+    one = metrics.Matching(np.array([[0, 1], [2, 0]]), np.array([0.6, 0.8]), np.array([2, 1, 0]),
+                           np.array([1, 0, 2, 3]))
     none = metrics.Matching(np.empty((0, 2), int), np.empty(0), np.array([], int), np.array([0]))
     true, predicted = [np.array([8.0, 4.0, 2.0, 1.0]), np.array([3.0])], [np.array([4.0, 2.0, 1.0]), np.array([])]
     found = metrics.objects([one, none], true, predicted, np.array([1.0, 3.0, 9.0]))
