@@ -41,7 +41,7 @@ def predict(run, source, **options):
 
 
 def evaluate(run, simulations, **options):
-    """Hold the trained RUN against SIMULATIONS it never saw: mass function, cell masses, figures.
+    """Hold the trained RUN against SIMULATIONS it never saw: mass function, cell masses, haloes one to one, figures.
 
     Beside the adaptive watershed stand the native one and the excursion-set baseline.
     """

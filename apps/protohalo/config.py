@@ -36,16 +36,16 @@ class TrainConfig(TrainingConfig):
     filters: int = setting(12, "Filters of the first level; they double at each level.", demo=16, minimum=1)
     dropout: float = setting(0.5, "Dropout of each level, on the way down and on the way up.", demo=0.0, minimum=0.0,
                              maximum=0.95)
-    arrangement: str = setting("paper", "Where dropouts and activations stand: `paper` as in its Table 1; `inner` as in "
-                                        "runs of earlier versions: dropout within the blocks of convolutions, no "
+    arrangement: str = setting("paper", "Where dropouts and activations stand: `paper` as in its Table 1; `inner` as "
+                                        "in runs of earlier versions: dropout within the blocks of convolutions, no "
                                         "activation behind transposed ones.", choices=ARRANGEMENTS)
     output_slope: float = setting(0.0, "Slope of the output below zero while training; predictions are clipped at "
                                        "zero. 0 is the paper's ReLU, which can die.", demo=0.05, minimum=0.0,
                                   maximum=1.0)
     loss: str = setting("l1", "Normalised distance of the maps: l1 as in the paper's text, l2 as its Eq. 3 prints.",
                         choices=("l1", "l2"))
-    normalisation: str = setting("batch", "Whose true maps the loss is divided by: those of the whole batch, or of each "
-                                          "patch by itself.", choices=NORMALISATIONS)
+    normalisation: str = setting("batch", "Whose true maps the loss is divided by: those of the whole batch, or of "
+                                          "each patch by itself.", choices=NORMALISATIONS)
     learning_rate: float = default(1e-4, demo=1e-3)
     decay: str = default("none", demo="cosine")
     gradient_norm: float = default(0.0, demo=1.0)
@@ -56,8 +56,8 @@ class TrainConfig(TrainingConfig):
     marker: float = setting(0.0, "Lowest peak of the map that becomes a marker; 0 takes all that are above zero.",
                             demo=0.15, minimum=0.0, maximum=1.0, resumable=True)
     separation: int = setting(1, "Fewest cells between markers.", minimum=1, resumable=True)
-    flooded: str = setting("map", "What is flooded from the markers: the `map` itself, or the `smoothed` one, as in runs "
-                                  "of earlier versions.", choices=FLOODED, resumable=True)
+    flooded: str = setting("map", "What is flooded from the markers: the `map` itself, or the `smoothed` one, as in "
+                                  "runs of earlier versions.", choices=FLOODED, resumable=True)
     floor: float = setting(0.0, "Value of the map above which a cell belongs to a region of the watershed.",
                            demo=0.02, minimum=0.0, maximum=1.0, resumable=True)
     depth: float = setting(0.0, "Regions are one halo if the saddle between them lies deeper inside the smaller one "

@@ -32,13 +32,15 @@ def evaluate(run, sources, outside_domain=False):
     """The `Evaluation` of a run on simulations that it never saw.
 
     Mass functions are summed over the simulations. Each method (the adaptive watershed, the native one, and the
-    excursion-set baseline) is held against the true haloes of at least the run's minimum of cells.
+    excursion-set baseline) is held against the true haloes of at least the run's minimum of cells: all together, cell
+    by cell, and one to one where two share more than half of the cells of each.
     """
     sources = as_list(sources)
     run.check_unseen(sources)
     mass = {method: [] for method in ("true", *METHODS)}
     cells = {method: [] for method in METHODS}
     members = {method: np.zeros(3, int) for method in METHODS}
+    matchings = {method: [] for method in METHODS}
     losses, trajectories, true_sizes, cell_mass, first, notes = [], [], [], 0.0, None, []
     for source in track(sources, "predicting"):
         with opened(source, require=("initial/delta", "halo_id", "halos/count")) as simulation:
@@ -52,6 +54,8 @@ def evaluate(run, sources, outside_domain=False):
             for method in METHODS:
                 masses[method] = np.bincount(halo_id[method][halo_id[method] >= 0]) * simulation.cell_mass
                 members[method] += metrics.membership(halo_id["true"], halo_id[method])
+                matchings[method].append(metrics.match(halo_id["true"], halo_id[method],
+                                                       (true_size >= run.config.minimum).sum(), len(masses[method])))
                 cells[method].append(metrics.cell_masses(halo_id["true"], halo_id[method], masses["true"],
                                                          masses[method]))
             masses["true"] = masses["true"][true_size >= run.config.minimum]
@@ -61,7 +65,7 @@ def evaluate(run, sources, outside_domain=False):
         losses.append(metrics.normalised_l1(true, predicted))
         trajectories.append(found)
         first = first or (delta, true, predicted, halo_id, boxsize)
-    mass = {method: np.concatenate(values) for method, values in mass.items()}
+    mass_by_box, mass = mass, {method: np.concatenate(values) for method, values in mass.items()}
     cells = {method: np.concatenate(values, axis=1) for method, values in cells.items()}
     edges = mass_bins(run.config.minimum * cell_mass, mass["true"].max(initial=2 * run.config.minimum * cell_mass))
 
@@ -73,7 +77,9 @@ def evaluate(run, sources, outside_domain=False):
         result[method] = {**metrics.mass_function_residual(mass["true"], mass[method], edges),
                           "dice": metrics.dice(members[method]),
                           "cell_mass_offset_dex": float(np.median(ratio)) if len(ratio) else None,
-                          "cell_mass_scatter_dex": float(ratio.std()) if len(ratio) else None}
+                          "cell_mass_scatter_dex": float(ratio.std()) if len(ratio) else None,
+                          "objects": metrics.objects(matchings[method], mass_by_box["true"], mass_by_box[method],
+                                                     edges)}
     if notes:
         result["notes"] = list(dict.fromkeys(notes))
     delta, true, predicted, halo_id, boxsize = first
@@ -99,6 +105,10 @@ def lines(result):
         yield (f"  {method:14s} {result['haloes'][method]:5d} haloes ({100 * (row['total'] - 1):+.1f}%), summed "
                f"residual {percent(row['summed_residual'])}, cell mass scatter "
                f"{number(row['cell_mass_scatter_dex'])} dex")
+        found = row["objects"]
+        yield (f"  {'':14s} one to one: {percent(found['completeness'])} of the true and {percent(found['purity'])} of "
+               f"the predicted haloes, mass scatter {number(found['mass_scatter_dex'])} dex, {found['merges']} merges, "
+               f"{found['splits']} splits")
 
 
 def percent(value):

@@ -31,26 +31,31 @@ def distance_maps(delta, true, predicted, boxsize, true_id=None):
     if true_id is None:
         return drawing
     cell, side = boxsize / len(true), max(len(true) // INSET, 2)
-    for name, (i, j), place in zip("AB", windows(true[:, :, layer], predicted[:, :, layer], side), INSETS):
+    free = list(INSETS)
+    for name, (i, j) in zip("AB", windows(true[:, :, layer], predicted[:, :, layer], side)):
+        # The corner that is farthest from the window.
+        place = max(free, key=lambda at: abs(at[0] - i / len(true)) + abs(at[1] - j / len(true)))
+        free.remove(place)
         extent = (i * cell, (i + side) * cell, j * cell, (j + side) * cell)
         for axis, (_, volume, options) in zip(axes[1:], shown[1:]):
             inset = axis.inset_axes(place, xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
             inset.imshow(volume[i:i + side, j:j + side, layer].T, origin="lower", extent=extent, **options)
             draw_borders(inset, true_id[i:i + side, j:j + side, layer], extent)
-            inset.text(0.05, 0.95, name, color="w", va="top", transform=inset.transAxes)
+            inset.text(0.06, 0.94, name, color="w", va="top", transform=inset.transAxes,
+                       bbox={"facecolor": "k", "edgecolor": "none", "pad": 1})
             axis.indicate_inset_zoom(inset, edgecolor="w")
             inset.spines[:].set_color("w")
     return drawing
 
 
 INSET = 5  # windows in a side of the box
-INSETS = ((0.02, 0.60, 0.38, 0.38), (0.60, 0.02, 0.38, 0.38))  # where the insets A and B stand in their panel
+INSETS = [(x, y, 0.34, 0.34) for x in (0.02, 0.64) for y in (0.02, 0.64)]  # where they may stand in their panel
 
 
 def windows(true, predicted, side):
     """First cells (i, j) of two windows of two maps, (n, n): where they differ most, and where least, by sum |g - p|.
 
-    The second one is among windows with at least as much of the true map in them as the upper half of all.
+    The second one is among the upper half, by what they have of the true map, of windows that have any.
     """
     n = len(true)
     corners = np.array([(i, j) for i in range(0, n - side + 1, side) for j in range(0, n - side + 1, side)])
@@ -59,7 +64,7 @@ def windows(true, predicted, side):
         return np.array([field[i:i + side, j:j + side].sum() for i, j in corners])
 
     difference, content = sums(np.abs(true - predicted)), sums(true)
-    rich = np.flatnonzero(content >= np.median(content))
+    rich = np.flatnonzero(content >= np.median(content[content > 0])) if content.any() else np.arange(len(corners))
     share = difference[rich] / np.maximum(content[rich], 1e-6)
     return [tuple(corners[np.argmax(difference)].tolist()), tuple(corners[rich[np.argmin(share)]].tolist())]
 
@@ -171,7 +176,7 @@ def trajectories(sampled, line, minimum, true_sizes):
     axis.plot(centre[count > 0], chosen[count > 0], "o", mfc="none", color="C1", label="mass bins, these boxes")
     axis.axvline(minimum, color="C0", linestyle=":", label=f"smallest halo, {minimum} cells")
     axis.set(xscale="log", xlabel="volume V [cells]", ylabel="mean distance d [cells]")
-    axis.legend(frameon=False, loc="upper left", fontsize="small")
+    axis.legend(loc="upper right", fontsize="small")
     return drawing
 
 
@@ -220,7 +225,7 @@ def cell_masses(cells):
                           label=None if part else rf"{sigma} $\sigma$")
         axis.set(xscale="log", yscale="log", title=NAMES[name], xlabel="true halo mass of a cell [Msun/h]")
     axes[0].set_ylabel("predicted halo mass of a cell [Msun/h]")
-    axes[0].legend(frameon=False, loc="upper left", labelcolor="turquoise")
+    axes[0].legend(loc="upper left", fontsize="small")
     return drawing
 
 
@@ -246,7 +251,7 @@ def cumulative_mass_function(mass, boxes):
         top.plot(levels, np.where(found > 0, found, np.nan), color=COLOURS[name], label=NAMES[name])
         bottom.plot(levels, 100 * (found / count - 1), color=COLOURS[name])
     bottom.axhline(0, color="k", linewidth=0.5)
-    top.set(xscale="log", yscale="log", ylabel="N(> M)", title=f"{boxes} unseen boxes")
+    top.set(xscale="log", yscale="log", ylabel="N(> M)", title=f"unseen boxes: {boxes}")
     top.legend(frameon=False)
     bottom.set(xlabel="halo mass M [Msun/h]", ylabel="deviation [%]", ylim=(-100, 100))
     return drawing

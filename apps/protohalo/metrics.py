@@ -1,4 +1,6 @@
-"""How well predicted haloes match the true ones: numbers per mass bin, and the masses that cells are given."""
+"""How well predicted haloes match the true ones: per mass bin, cell by cell, and object by object."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,6 +33,75 @@ def cell_masses(true_id, predicted_id, true_mass, predicted_mass):
     """Mass of the halo that each cell ends in, true and predicted, for cells that are in a halo in both: two (c,)."""
     both = (true_id >= 0) & (predicted_id >= 0)
     return np.asarray(true_mass)[true_id[both]], np.asarray(predicted_mass)[predicted_id[both]]
+
+
+@dataclass
+class Matching:
+    """Which predicted halo is which true one, by the cells they share.
+
+    pairs: rows of the two that each hold more than half of the other's cells, (pairs, 2), so that none is in two pairs.
+    iou: shared cells over cells of either, (pairs,).
+    merged: true haloes of which a predicted one holds more than half, (predicted,): two or more are a false merge.
+    split: predicted haloes of which a true one holds more than half, (true,): two or more are a false split.
+    """
+
+    pairs: np.ndarray
+    iou: np.ndarray
+    merged: np.ndarray
+    split: np.ndarray
+
+
+def match(true_id, predicted_id, true_count, predicted_count):
+    """The `Matching` of two label volumes, -1 for none, whose labels are rows below these counts."""
+    from scipy.sparse import coo_array
+
+    both = (true_id >= 0) & (predicted_id >= 0)
+    cells = (true_id[both], predicted_id[both])
+    shared = coo_array((np.ones(len(cells[0]), np.int64), cells), shape=(true_count, predicted_count)).tocsr().tocoo()
+    true, predicted = shared.coords
+    of_true = np.bincount(true_id[true_id >= 0], minlength=true_count)[true]
+    of_predicted = np.bincount(predicted_id[predicted_id >= 0], minlength=predicted_count)[predicted]
+    holds_true, holds_predicted = 2 * shared.data > of_true, 2 * shared.data > of_predicted
+    pair = holds_true & holds_predicted
+    return Matching(np.stack([true[pair], predicted[pair]], axis=1),
+                    (shared.data / (of_true + of_predicted - shared.data))[pair],
+                    np.bincount(predicted[holds_true], minlength=predicted_count),
+                    np.bincount(true[holds_predicted], minlength=true_count))
+
+
+def objects(matchings, true_mass, predicted_mass, edges):
+    """Numbers of the matchings of several boxes, a dictionary; true_mass, predicted_mass: of each box, by row.
+
+    completeness, purity: shares of the true and of the predicted haloes that are in a pair, None without any;
+    completeness_by_mass, purity_by_mass: in bins of the mass of each.  merges, splits: numbers of false ones.
+    median_iou, mass_offset_dex, mass_scatter_dex: median IoU of the pairs, and of log10 predicted over true mass the
+    median and the standard deviation, None without pairs.
+    """
+    found = [(np.isin(np.arange(len(true)), one.pairs[:, 0]), np.isin(np.arange(len(predicted)), one.pairs[:, 1]))
+             for one, true, predicted in zip(matchings, true_mass, predicted_mass)]
+    of_true, of_predicted = (np.concatenate(part) for part in zip(*found))
+    ratio = np.concatenate([np.log10(predicted[one.pairs[:, 1]] / true[one.pairs[:, 0]])
+                            for one, true, predicted in zip(matchings, true_mass, predicted_mass)])
+    iou = np.concatenate([one.iou for one in matchings])
+    return {"pairs": len(iou), "completeness": share(of_true), "purity": share(of_predicted),
+            "completeness_by_mass": shares(of_true, np.concatenate(true_mass), edges),
+            "purity_by_mass": shares(of_predicted, np.concatenate(predicted_mass), edges),
+            "merges": int(sum((one.merged > 1).sum() for one in matchings)),
+            "splits": int(sum((one.split > 1).sum() for one in matchings)),
+            "median_iou": float(np.median(iou)) if len(iou) else None,
+            "mass_offset_dex": float(np.median(ratio)) if len(iou) else None,
+            "mass_scatter_dex": float(ratio.std()) if len(iou) else None}
+
+
+def share(found):
+    """The share that is true of an array, None of an empty one."""
+    return float(found.mean()) if len(found) else None
+
+
+def shares(found, mass, edges):
+    """`share` in each bin of mass, a list."""
+    place = np.digitize(mass, edges) - 1
+    return [share(found[place == number]) for number in range(len(edges) - 1)]
 
 
 def membership(true_id, predicted_id):

@@ -172,7 +172,7 @@ class Protohalo(Run):
         return Haloes(self, source, arrays, notes, boxsize=boxsize, cell_mass=cell_mass, watershed=watershed)
 
     def evaluate(self, sources, *, outside_domain=False):
-        """Hold the run against simulations that it never saw: mass function, cell masses, loss of the map.
+        """Hold the run against simulations that it never saw: mass function, cell masses, haloes one to one.
 
         Beside the adaptive watershed stand the native one and the excursion-set baseline.
 

@@ -75,7 +75,7 @@ def fit(simulations, held_out, config, folder, *, store, **options):
 
 
 def calibrate(network, config, simulations):
-    """The line of the adaptive cut (Sec. 4.1), from the predicted maps of the training simulations and their true haloes."""
+    """The line of the adaptive cut, from the predicted maps of the training simulations and their true haloes."""
     found, sizes = [], []
     for source in track(simulations, "calibration of the watershed"):
         with opened(source, require=("initial/delta", "halo_id", "halos/count")) as simulation:

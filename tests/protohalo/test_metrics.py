@@ -1,0 +1,86 @@
+"""Haloes one to one, against a count by loops; and what figures of them are made from."""
+
+import numpy as np
+import pytest
+
+from kerasgal.apps.protohalo import figures, metrics
+
+
+def volumes(seed, haloes=(9, 7), n=8):
+    """Two label volumes that have much in common: the second one is the first, in places joined or cut or noise."""
+    rng = np.random.default_rng(seed)
+    true = rng.integers(-1, haloes[0], (n, n, 1), dtype=np.int32).repeat(n, axis=2)
+    predicted = true % haloes[1]
+    predicted[true < 0] = -1
+    noisy = rng.uniform(size=true.shape) < 0.3
+    predicted[noisy] = rng.integers(-1, haloes[1], noisy.sum())
+    return true, predicted
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_haloes_are_matched_as_by_a_count_over_all_pairs(seed):
+    true, predicted = volumes(seed)
+    found = metrics.match(true, predicted, 10, 8)  # one row more of each than there are labels
+    pairs, merged, split = {}, np.zeros(8, int), np.zeros(10, int)
+    for row in range(10):
+        for column in range(8):
+            shared = ((true == row) & (predicted == column)).sum()
+            either = ((true == row) | (predicted == column)).sum()
+            much_of_true, much_of_predicted = (shared > 0.5 * (volume == label).sum()
+                                               for volume, label in ((true, row), (predicted, column)))
+            merged[column] += much_of_true
+            split[row] += much_of_predicted
+            if much_of_true and much_of_predicted:
+                pairs[row, column] = shared / either
+    assert pairs and (merged > 1).any()
+    assert {(int(a), int(b)): iou for (a, b), iou in zip(found.pairs, found.iou)} == pytest.approx(pairs)
+    np.testing.assert_array_equal(found.merged, merged)
+    np.testing.assert_array_equal(found.split, split)
+
+
+def test_the_numbers_of_two_boxes_are_those_of_lists_of_haloes():
+    one = metrics.Matching(np.array([[0, 1], [2, 0]]), np.array([0.6, 0.8]), np.array([2, 1, 0]),
+                           np.array([1, 0, 2, 3]))
+    none = metrics.Matching(np.empty((0, 2), int), np.empty(0), np.array([], int), np.array([0]))
+    true, predicted = [np.array([8.0, 4.0, 2.0, 1.0]), np.array([3.0])], [np.array([4.0, 2.0, 1.0]), np.array([])]
+    found = metrics.objects([one, none], true, predicted, np.array([1.0, 3.0, 9.0]))
+    assert (found["pairs"], found["merges"], found["splits"]) == (2, 1, 2)
+    assert (found["completeness"], found["purity"]) == pytest.approx((2 / 5, 2 / 3))
+    assert found["completeness_by_mass"] == pytest.approx([1 / 2, 1 / 3])
+    assert found["purity_by_mass"] == pytest.approx([1 / 2, 1])
+    ratios = np.log10([2 / 8, 4 / 2])
+    assert found["mass_offset_dex"] == pytest.approx(ratios.mean()) and found["median_iou"] == pytest.approx(0.7)
+    assert found["mass_scatter_dex"] == pytest.approx(ratios.std())
+
+
+def test_a_prediction_without_haloes_matches_none():
+    true = np.zeros((4, 4, 4), np.int32)
+    one = metrics.match(true, true - 1, 1, 0)
+    found = metrics.objects([one], [np.array([64.0])], [np.array([])], np.array([1.0, 100.0]))
+    assert (found["completeness"], found["purity"], found["pairs"], found["median_iou"]) == (0.0, None, 0, None)
+    assert found["purity_by_mass"] == [None]
+
+
+def test_bounds_of_sigma_are_those_of_a_normal_distribution():
+    rng = np.random.default_rng(0)
+    true = rng.uniform(1, 2, 200_000)
+    predicted = 5 + 2 * rng.normal(size=true.size)
+    for sigma, _ in figures.SIGMAS:
+        low, high = figures.spread(true, predicted, np.array([1.0, 2.0, 3.0]), sigma)
+        np.testing.assert_allclose([low[0], high[0]], [5 - 2 * sigma, 5 + 2 * sigma], atol=0.1)
+        assert np.isnan([low[1], high[1]]).all()
+
+
+def test_windows_are_where_maps_differ_most_and_least():
+    true = np.zeros((20, 20))
+    true[4:8, 8:12] = true[12:16, 0:4] = 1.0
+    predicted = true.copy()
+    predicted[4:8, 8:12] = 0.1
+    assert figures.windows(true, predicted, 4) == [(4, 8), (12, 0)]
+
+
+def test_borders_run_along_the_faces_between_labels():
+    drawing, axis = figures.figure()
+    figures.draw_borders(axis, np.array([[0, 0, 1], [0, 2, 1]]), (0.0, 2.0, 0.0, 3.0))
+    found = {tuple(map(tuple, segment)) for segment in axis.collections[0].get_segments()}
+    assert found == {((1, 1), (1, 2)), ((0, 2), (1, 2)), ((1, 1), (2, 1)), ((1, 2), (2, 2))}
