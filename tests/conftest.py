@@ -1,5 +1,6 @@
 """Shared fixtures: small simulations made once by the command line, and a way to call it in a fresh process."""
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -16,6 +17,23 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of as many worker
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 quiet.keep_memory()
+
+# The files that take longest, a minute of CPU or so each, longest first: one that is begun last would leave other cores
+# without work at the end.
+DEAR = ("test_harness.py", "cascade/test_commands.py", "cascade/test_run.py", "test_training.py",
+        "morph/test_commands.py", "cascade/test_diffusion_commands.py", "protohalo/test_commands.py",
+        "halomass/test_commands.py", "halomass/test_evaluate.py", "test_docs.py", "cascade/test_diffusion.py",
+        "morph/test_archetypes.py", "test_readers_training.py")
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # or pytest-xdist begins with the files of most tests
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take longest."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(DEAR)}
+    items.sort(key=lambda item: places.get(item.path, len(DEAR)))
 
 
 def run_kerasgal(*arguments, check=True, cwd=None, **environment):
@@ -155,6 +173,29 @@ def galaxies(once):
     return once("galaxies", fill)
 
 
+@contextlib.contextmanager
+def functions_run_eagerly(wanted):
+    """TensorFlow's functions run as Python for a while, or as graphs."""
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(wanted)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+@pytest.fixture
+def eager():
+    """TensorFlow without graphs: a few steps of a deep network are sooner done than compiled.
+
+    The runs of `trained` are trained with graphs all the same, so every app is.
+    """
+    with functions_run_eagerly(True):
+        yield
+
+
 @pytest.fixture(scope="session")
 def trained(request, once):
     """A function from an app to the run folder of its recipe in harness.py, trained once by its command.
@@ -168,7 +209,9 @@ def trained(request, once):
 
         def fill(folder):
             command = [*app.split(), "train", *harness.arguments(app, data), "--run", folder / "run"]
-            (folder / "said.txt").write_text(invoke_kerasgal(*command).stdout, encoding="utf-8")
+            with functions_run_eagerly(False):
+                said = invoke_kerasgal(*command).stdout
+            (folder / "said.txt").write_text(said, encoding="utf-8")
 
         return once(app.replace(" ", "_"), fill) / "run"
 

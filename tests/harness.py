@@ -5,13 +5,17 @@ it: the trained run, its networks in other processes and on other backends.
 """
 
 import dataclasses
+import importlib
 import os
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 
+import kerasgal.apps
 from kerasgal import registry
 
 SIDE = 16  # cells of the inputs where a network leaves them free
@@ -37,8 +41,9 @@ RECIPES = {
                                  {"input": "averaged", "padding": "same", "shells": 4},
                                  {"input": "multipoles", "padding": "same", "shells": 4},
                                  {"likelihood": "student_t"})),
-    "cascade": Recipe({"patch": 16, "filters": 2, "recurrences": 1, "batch": 4, "epochs": 1, "steps_per_epoch": 3},
-                      data="painted", variants=({}, {"classifier": "r2unet", "scaling": "asinh", "filters": 4})),
+    "cascade": Recipe({"patch": 16, "filters": 2, "recurrences": 0, "batch": 4, "epochs": 1, "steps_per_epoch": 3},
+                      data="painted", variants=({}, {"classifier": "r2unet", "scaling": "asinh", "filters": 4,
+                                                     "recurrences": 1})),
     "cascade diffusion": Recipe({"cell": 0.390625, "patch": 16, "depth": 8, "filters": 4, "levels": 1, "norm_groups": 0,
                                  "batch": 4, "epochs": 1, "steps_per_epoch": 3}, data="painted",
                                 variants=({"filters": 8, "norm_groups": 4}, {"dimensions": 3, "patch": 8},
@@ -78,6 +83,12 @@ def disturbed(network):
     return network
 
 
+def register():
+    """Import all modules of the apps, and so what Keras must know by name to load their networks."""
+    for module in pkgutil.walk_packages(kerasgal.apps.__path__, "kerasgal.apps."):
+        importlib.import_module(module.name)
+
+
 def inputs_of(network, seed=0):
     """Something that a network takes: positive numbers, as densities are, in the shapes of its inputs, a list."""
     rng = np.random.default_rng(seed)
@@ -88,7 +99,10 @@ def inputs_of(network, seed=0):
 
 def outputs_of(network, inputs):
     """What it makes of them, an array."""
-    return np.asarray(network(inputs if len(inputs) > 1 else inputs[0], training=False))
+    given = inputs if len(inputs) > 1 else inputs[0]
+    if keras.backend.backend() == "jax":  # which compiles a network sooner than its operations one by one
+        return network.predict_on_batch(given)
+    return np.asarray(network(given, training=False))
 
 
 def in_another_process(program, *arguments, backend="tensorflow"):

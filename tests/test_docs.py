@@ -171,7 +171,8 @@ def test_the_example_app_trains_resumes_predicts_evaluates_and_exports(example, 
     monkeypatch.chdir(tmp_path)
     invoke("simulate", "box.h5", "--particles", 16, "--boxsize", 12.5, "--realisations", 3, "--seed", 7)
     boxes = [f"box_{number}.h5" for number in range(3)]
-    train = ("meandensity", "train", *boxes[:2], "--preset", "demo", "--steps-per-epoch", 25, "--run", "run")
+    train = ("meandensity", "train", *boxes[:2], "--preset", "demo", "--batch", 64, "--steps-per-epoch", 25,
+             "--run", "run")
     assert "loss in run/loss.png" in invoke(*train).stdout
     # the initial density of a cube says most of what its mean becomes: a network that learnt nothing has r = 0
     said = invoke("meandensity", "evaluate", "run", boxes[2]).stdout

@@ -8,6 +8,8 @@ import pytest
 
 from kerasgal.simulation import Simulation
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 PROTOHALO = ["--preset", "demo", "--patch", "16", "--margin", "2", "--batch", "2", "--epochs", "1", "--steps-per-epoch",
              "3", "--filters", "2"]
 HALOMASS = ["--preset", "demo", "--samples", "200", "--validation-samples", "40", "--patch", "7", "--convolutions", "3",

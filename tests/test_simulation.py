@@ -151,18 +151,18 @@ def test_what_is_required_and_missing_is_named(tmp_path):
         Simulation(tmp_path / "box.h5", require=("initial/delta", "halo_id"))
 
 
-def test_same_seed_same_file_and_info(boxes, tmp_path, kerasgal):
-    kerasgal("simulate", tmp_path / "again.h5", "--particles", 32, "--boxsize", 25, "--seed", 8)
+def test_same_seed_same_file_and_info(boxes, tmp_path, invoke):
+    invoke("simulate", tmp_path / "again.h5", "--particles", 32, "--boxsize", 25, "--seed", 8)
     with h5py.File(boxes[1]) as first, h5py.File(tmp_path / "again.h5") as second, h5py.File(boxes[0]) as other:
         names = []
         first.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
         for name in names:
             np.testing.assert_array_equal(first[name], second[name])
         assert not np.array_equal(first["initial/delta"], other["initial/delta"])
-    shown = kerasgal("info", boxes[0]).stdout
+    shown = invoke("info", boxes[0]).stdout
     assert "(32, 32, 32)" in shown and "cosmology Om0" in shown
     broken = shutil.copy(boxes[0], tmp_path / "broken.h5")
     with h5py.File(broken, "a") as file:
         file["halo_id"][0, 0, 0] = 10**6
-    done = kerasgal("info", broken, check=False)
+    done = invoke("info", broken, check=False)
     assert done.returncode == 1 and "halo_id runs from -1 to 1000000" in done.stderr

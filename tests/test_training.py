@@ -202,9 +202,9 @@ def in_a_terminal(command, until, key):
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), said.decode()
 
 
-def test_a_run_killed_or_stopped_in_mid_epoch_and_resumed_is_the_uninterrupted_one(boxes, tmp_path, kerasgal):
-    command = [*boxes, *TINY, "--epochs", "3", "--steps-per-epoch", "60"]
-    kerasgal("protohalo", "train", *command, "--run", tmp_path / "whole")
+def test_a_run_killed_or_stopped_in_mid_epoch_and_resumed_is_the_uninterrupted_one(boxes, tmp_path, invoke):
+    command = [*boxes[:2], *TINY, "--epochs", "3", "--steps-per-epoch", "60"]
+    invoke("protohalo", "train", *command, "--run", tmp_path / "whole")
     killed = subprocess.Popen([sys.executable, "-m", "kerasgal", "protohalo", "train", *map(str, command), "--run",
                                str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     history = tmp_path / "killed" / "history.csv"
@@ -221,7 +221,7 @@ def test_a_run_killed_or_stopped_in_mid_epoch_and_resumed_is_the_uninterrupted_o
     assert code == 130 and "stopped in epoch 2, after step" in said and "go on with --resume" in said
     assert (stopped / "loss.png").exists()
     for name in ("killed", "stopped"):
-        kerasgal("protohalo", "train", "--run", tmp_path / name, "--resume")  # the folder knows the rest
+        invoke("protohalo", "train", "--run", tmp_path / name, "--resume")  # the folder knows the rest
         assert_same_weights(tmp_path / "whole", tmp_path / name)
 
 
@@ -365,7 +365,6 @@ def test_a_second_training_into_the_same_folder_is_refused(tmp_path):
         pass
 
 
-# A network without dropout, whose masks differ between devices.
 PROGRAM = """
 import pathlib, sys
 sys.path.insert(0, sys.argv[1])
@@ -373,14 +372,16 @@ import tensorflow as tf
 if sys.argv[3] == "mirrored":
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-import keras
 import test_training
-def build():
+test_training.run(pathlib.Path(sys.argv[2]) / sys.argv[3], build=test_training.without_dropout, strategy=sys.argv[3])
+"""
+
+
+def without_dropout():
+    """A network without dropout, whose masks differ between devices."""
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(1)])
     model.compile(keras.optimizers.Adam(0.01), "mse")
     return model
-test_training.run(pathlib.Path(sys.argv[2]) / sys.argv[3], build=build, strategy=sys.argv[3])
-"""
 
 
 def start(command, workers=None, index=0):
@@ -395,6 +396,7 @@ def start(command, workers=None, index=0):
 def finish(*processes):
     outputs = [process.communicate(timeout=240)[0] for process in processes]
     assert all(process.returncode == 0 for process in processes), outputs
+    return outputs
 
 
 def free_addresses():
@@ -407,7 +409,8 @@ def free_addresses():
 def test_two_devices_or_workers_take_the_steps_of_one(tmp_path):
     command = ["-c", PROGRAM, os.path.dirname(__file__), tmp_path]
     workers = free_addresses()
-    finish(start([*command, "single"]), start([*command, "mirrored"]))
+    run(tmp_path / "single", build=without_dropout)
+    finish(start([*command, "mirrored"]))
     finish(*(start([*command, "workers"], workers, index) for index in range(2)))
     assert_same_weights(tmp_path / "single", tmp_path / "mirrored", rtol=1e-4)
     assert_same_weights(tmp_path / "single", tmp_path / "workers", rtol=1e-4)
@@ -420,7 +423,8 @@ def test_two_workers_train_through_the_command_line(boxes, tmp_path):
     command = ["-m", "kerasgal", "protohalo", "train", *boxes, *TINY, "--epochs", "2", "--steps-per-epoch", "4",
                "--batch", "2", "--strategy", "workers", "--run", tmp_path / "run"]
     workers = free_addresses()
-    finish(*(start(command, workers, index) for index in range(2)))
+    said = finish(*(start(command, workers, index) for index in range(2)))
+    assert not any("loading" in each for each in said)  # which a terminal is told
     assert len(list(csv.DictReader((tmp_path / "run" / "history.csv").open()))) == 2
     assert (tmp_path / "run" / "calibration.json").exists()
 

@@ -75,6 +75,11 @@ class ShiftedConvolution(WeightNormalised):
         x = ops.pad(x, ((0, 0), (rows - 1, 0), (columns // 2, (columns - 1) // 2), (0, 0)))
         return ops.conv(x, kernel, strides=self.stride, padding="valid")
 
+    # Keras would trace each of hundreds of layers to find its output's shape.
+    def compute_output_shape(self, x_shape):
+        batch, *sides, _ = x_shape
+        return (batch, *(side and -(-side // self.stride) for side in sides), self.filters)
+
     def get_config(self):
         return {**super().get_config(), "stride": self.stride}
 
@@ -94,6 +99,9 @@ class ShiftedTransposed(WeightNormalised):
         left = (self.size[1] - 1) // 2
         _, rows, columns, _ = ops.shape(like)
         return x[:, :rows, left:left + columns]
+
+    def compute_output_shape(self, x_shape, like_shape):
+        return (*like_shape[:3], self.filters)
 
 
 def concatenated_elu(x):
@@ -133,6 +141,9 @@ class GatedBlock(layers.Layer):
         a, b = ops.split(self.second(hidden), 2, axis=-1)
         return x + a * ops.sigmoid(b)
 
+    def compute_output_shape(self, x_shape, more_shape=None):
+        return tuple(x_shape)
+
     def get_config(self):
         return {**super().get_config(), "size": self.size, "dropout": self.rate}
 
@@ -143,6 +154,9 @@ class Marked(layers.Layer):
 
     def call(self, x):
         return ops.concatenate([2 * x - 1, ops.ones_like(x[..., :1])], axis=-1)
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], shape[-1] + 1)
 
 
 def shifted(x, rows, columns, name):

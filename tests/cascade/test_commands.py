@@ -12,6 +12,8 @@ import kerasgal as kg
 from kerasgal.apps.cascade import data, evaluate, predict
 from kerasgal.simulation import Simulation
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 TINY = harness.flags("cascade")
 
 
@@ -217,7 +219,8 @@ def test_old_spellings_go_on_and_say_the_new_ones(run, painted, tmp_path, invoke
     assert f"evaluate {run} {painted[2]} --compare {tmp_path / 'twin'}" in done.stderr
     assert list(json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["runs"]) == ["run", "twin"]
     assert "write --output" in invoke("cascade", "export", run, tmp_path / "served").stderr
-    done = invoke("cascade", "train", painted[0], *TINY, "--halving", 3, "--run", tmp_path / "halved")
+    done = invoke("cascade", "train", painted[0], *TINY, "--halving", 3, "--phase", "classify", "--run",
+                  tmp_path / "halved")
     assert "--halving is an old spelling: write --decay-epochs" in done.stderr
     assert json.loads((tmp_path / "halved" / "classify" / "config.json").read_text())["config"]["decay_epochs"] == 3
 

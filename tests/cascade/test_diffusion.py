@@ -332,7 +332,7 @@ def test_patches_of_maps_come_in_eight_symmetries_with_their_parameters():
 @pytest.mark.parametrize("dimensions, changed", [(2, {}), (3, {}), (2, {"prediction": "noise"})])
 def test_tiles_leave_no_seams_where_the_border_is_wide_enough(dimensions, changed):
     made, config = tiny(dimensions=dimensions, **changed)
-    side, steps = {2: (24, 3), 3: (16, 2)}[dimensions]
+    side, steps = {2: (24, 3), 3: (16, 1)}[dimensions]  # in 3D the first step has all that tiles can do wrong
     density = np.random.default_rng(0).lognormal(size=(side,) * dimensions).astype(np.float32)
     whole = sample.draw(made, config, density, 2, steps=steps, seed=4, tile=side + 2 * 12, context=12)
     tiled = sample.draw(made, config, density, 2, steps=steps, seed=4, tile=8 + 2 * 12, context=12)

@@ -11,6 +11,8 @@ import pytest
 import kerasgal as kg
 from kerasgal.apps.cascade.diffusion import data, sample
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 TINY = harness.flags("cascade diffusion")
 
 
@@ -67,12 +69,9 @@ def test_predict_writes_draws_of_every_map(run, with_feedback, tmp_path, invoke)
     assert done.returncode == 1 and "exists already" in done.stderr
 
 
-def test_evaluate_compares_with_regressor_and_halo_model(run, with_feedback, tmp_path, invoke):
-    regressor = tmp_path / "regressor"
-    invoke("cascade", "train", with_feedback[0], with_feedback[1], "--preset", "demo", "--patch", 16, "--filters", 2,
-           "--recurrences", 1, "--batch", 4, "--epochs", 1, "--steps-per-epoch", 2, "--run", regressor)
+def test_evaluate_compares_with_regressor_and_halo_model(run, with_feedback, trained, tmp_path, invoke):
     folder = tmp_path / "evaluation"
-    said = invoke("cascade", "diffusion", "evaluate", run, with_feedback[2], "--regressor", regressor,
+    said = invoke("cascade", "diffusion", "evaluate", run, with_feedback[2], "--regressor", trained("cascade"),
                   "--draws", 3, "--steps", 3, "--maps", 2, "--output", folder).stdout
     assert "halo model" in said and "ranks of the truth among 3 draws" in said
     result = json.loads((folder / "metrics.json").read_text())

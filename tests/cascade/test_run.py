@@ -16,6 +16,8 @@ from kerasgal.errors import DomainError, RunError, SettingError, UnseenError
 from kerasgal.grid import density_contrast
 from kerasgal.tables import unit
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 TINY = {"preset": "demo", **harness.RECIPES["cascade"].settings}
 
 

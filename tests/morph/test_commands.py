@@ -8,7 +8,6 @@ import h5py
 import harness
 import numpy as np
 import pytest
-import tensorflow as tf
 from astropy.io import fits
 from astropy.table import Table
 from skimage.io import imsave
@@ -20,6 +19,8 @@ from kerasgal.imageset import ImageSet
 from kerasgal.readers import images as readers
 
 pytest.importorskip("galsim")
+
+pytestmark = pytest.mark.usefixtures("eager")
 
 TINY = harness.flags("morph")
 
@@ -188,16 +189,7 @@ def test_what_is_exported_is_both_networks_likelihoods(run, galaxies):
     np.testing.assert_allclose(served(images), np.stack(score.likelihood_maps(trained, images), axis=-1), atol=1e-4)
 
 
-@pytest.fixture
-def eager():
-    """TensorFlow without graphs: of networks this deep a few steps are sooner done than compiled."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
-@pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
-def test_a_run_resumes_from_its_folder_alone(galaxies, tmp_path, invoke, eager):
+def test_a_run_resumes_from_its_folder_alone(galaxies, tmp_path, invoke):
     folder = tmp_path / "run"
     invoke("morph", "train", "--images", galaxies / "real.h5", *TINY, "--run", folder)
     done = invoke("morph", "score", "--run", folder, "--images", galaxies / "real.h5", check=False)

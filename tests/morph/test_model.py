@@ -172,3 +172,13 @@ def test_a_filter_that_says_the_same_everywhere_is_not_inflated():
     model = pixelcnn((4, 4, 1), 0, 6, 3)
     initialise(model, images(16, 4, 4, 1))
     assert max(np.abs(weight).max() for weight in model.weights if weight.path.endswith("g")) < 1000
+
+
+def test_every_layer_gives_the_shape_that_it_says():
+    """Ours say it themselves, or Keras would have to find out for each."""
+    model = pixelcnn((12, 9, 1), blocks=1, filters=2, mixtures=1)
+    ours = [layer for layer in model.layers if type(layer).__module__.startswith("kerasgal")]
+    found = keras.Model(model.inputs, [layer.output for layer in ours])(images(2, 12, 9, 1))
+    assert len(ours) > 15
+    for layer, values in zip(ours, found):
+        assert tuple(values.shape) == (2, *layer.output.shape[1:]), layer.name

@@ -10,6 +10,7 @@ import pytest
 import kerasgal as kg
 
 pytest.importorskip("galsim")
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 @pytest.fixture(scope="module")
