@@ -14,7 +14,7 @@ from colossus.halo.concentration import concentration
 from colossus.halo.profile_nfw import NFWProfile
 from scipy.special import erf, lambertw
 
-from kerasgal.grid import density_contrast, interpolate_cic, top_hats, wrap
+from kerasgal.grid import density_contrast, deposit_ngp, interpolate_cic, top_hats, wrap
 
 SPHERE_SHRINKS, SPHERE_PARTICLES, SPHERE_SHARE = 0.9, 10, 0.01
 ROUND_PARTICLES = 20  # that the shape of a halo is diluted with: as many as the smallest halo has
@@ -102,22 +102,128 @@ def paint(halos, halo_id, position, boxsize, redshift, rng, model):
     >>> list(galaxies), galaxies["position"].shape[1]
     (['position', 'halo', 'central'], 3)
     """
+    return prepare(halos, halo_id, position, boxsize, redshift, model).draw(rng)
+
+
+@dataclass(frozen=True)
+class Painting:
+    """All that the rule knows of the haloes of a simulation before it draws galaxies; made by `prepare`.
+
+    Parameters
+    ----------
+    boxsize : float
+        Mpc/h.
+    centre : array
+        (haloes, 3), the densest points of the haloes, Mpc/h.
+    radius, concentration : array
+        (haloes,), Mpc/h, and of the satellites' profile.
+    stretch : array
+        (haloes, 3, 3), of their shape; see `stretches`.
+    central, satellites : array
+        (haloes,), probability of a central galaxy, and mean number of satellites where there is one.
+    """
+
+    boxsize: float
+    centre: np.ndarray
+    radius: np.ndarray
+    concentration: np.ndarray
+    stretch: np.ndarray
+    central: np.ndarray
+    satellites: np.ndarray
+
+    def draw(self, rng):
+        """Galaxies, drawn once.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Where the draws come from.
+
+        Returns
+        -------
+        dict
+            As `paint` returns it.
+        """
+        has_central = rng.random(len(self.central)) < self.central
+        satellites = rng.poisson(self.satellites * has_central)
+        host, central = np.repeat(np.arange(len(satellites)), satellites), np.flatnonzero(has_central)
+        placed = np.concatenate([self.centre[central], self._satellites_of(host, rng)])
+        return {
+            "position": wrap(placed.astype(np.float32), self.boxsize),
+            "halo": np.concatenate([central, host]).astype(np.int32),
+            "central": np.repeat(np.array([1, 0], np.int8), [len(central), len(host)]),
+        }
+
+    def expected(self, gridsize, samples=60, seed=0):
+        """The mean number of galaxies in cells, over all drawings: what a perfect prediction would be.
+
+        Parameters
+        ----------
+        gridsize : int
+            Cells per side.
+        samples : int
+            Places for each satellite that is expected, over which the profile is averaged.
+        seed : int
+            Of these places.
+
+        Returns
+        -------
+        array
+            (gridsize, gridsize, gridsize), float32.
+        """
+        rng = np.random.default_rng(seed)
+        mean = self.central * self.satellites
+        number = 1 + np.ceil(samples * mean).astype(int)
+        host = np.repeat(np.arange(len(number)), number)
+        placed = self._satellites_of(host, rng)
+        field = deposit_ngp(wrap(self.centre.astype(np.float32), self.boxsize), gridsize, self.boxsize, self.central)
+        return field + deposit_ngp(wrap(placed.astype(np.float32), self.boxsize), gridsize, self.boxsize,
+                                   (mean / number)[host])
+
+    def variance(self):
+        """Variance of the number of galaxies in the whole simulation, over all drawings.
+
+        Returns
+        -------
+        float
+        """
+        return float(np.sum(self.central * (self.satellites + (1 - self.central) * (1 + self.satellites)**2)))
+
+    def _satellites_of(self, host, rng):
+        offset = satellite_offsets(self.radius[host], self.concentration[host], self.stretch[host], rng)
+        return self.centre[host] + offset
+
+
+def prepare(halos, halo_id, position, boxsize, redshift, model):
+    """What the rule needs of a simulation's haloes, whatever is drawn then.
+
+    Parameters
+    ----------
+    halos, halo_id, position, boxsize, redshift, model
+        See `paint`.
+
+    Returns
+    -------
+    Painting
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> from kerasgal.galaxies import GalaxyModel, prepare
+    >>> box = kg.simulate(particles=32, boxsize=12.5, seed=1)
+    >>> painting = prepare(box.halos(), box["halo_id"][...].ravel(), box["final/position"][...], box.boxsize, 0.0,
+    ...                    GalaxyModel())
+    >>> mean = painting.expected(32)
+    >>> bool(abs(mean.sum() / (painting.central * (1 + painting.satellites)).sum() - 1) < 1e-4)
+    True
+    """
     centre = centres(halos, halo_id, position, boxsize)
     rank = environment_rank(halos["mass"], environment(halos, centre, position, boxsize, model.environment_radius))
-    central_mean, satellite_mean = occupation(halos["mass"], rank, model)
-    has_central = rng.random(len(central_mean)) < central_mean
-    satellites = rng.poisson(satellite_mean * has_central)
-    host, central = np.repeat(np.arange(len(satellites)), satellites), np.flatnonzero(has_central)
+    central, satellites = occupation(halos["mass"], rank, model)
     # Duffy et al. 2008 (arXiv:0804.2486), for a radius of 200 times the mean density, as that of the catalogue is
     c, _ = concentration(halos["mass"], "200m", redshift, model="duffy08", range_return=True)
-    stretch = stretches(centre, halo_id, position, boxsize)
-    offset = satellite_offsets(halos["radius"][host], c[host], stretch[host], rng)
-    placed = np.concatenate([centre[central], centre[host] + offset])
-    return {
-        "position": wrap(placed.astype(np.float32), boxsize),
-        "halo": np.concatenate([central, host]).astype(np.int32),
-        "central": np.repeat(np.array([1, 0], np.int8), [len(central), len(host)]),
-    }
+    return Painting(boxsize, centre, halos["radius"], c, stretches(centre, halo_id, position, boxsize), central,
+                    satellites)
 
 
 def occupation(mass, rank, model):

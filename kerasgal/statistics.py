@@ -1,5 +1,6 @@
 """Summary statistics of fields and catalogues."""
 
+import functools
 import math
 
 import numpy as np
@@ -226,6 +227,122 @@ def bispectrum(delta, boxsize, k1, k2, theta, compensate=None):
         value = np.where(n_triangles, boxsize**6 * total / n_triangles, np.nan)
         reduced = value / (power1 * power2 + (power1 + power2) * power3)
     return value, reduced, n_triangles
+
+
+def bispectrum_in_cubes(delta, boxsize, sides, cubes=2):
+    """Bispectrum of a periodic field in each of equal cubes of its box, whose mean is the bispectrum of the box.
+
+    The estimator of `bispectrum` is a mean over the box of the product of three filtered fields; here the mean is taken
+    over each cube. The scatter between the cubes gives errors, see `jackknife`. Shot noise is left in.
+
+    Parameters
+    ----------
+    delta : array
+        (n, n, n).
+    boxsize : float
+        Mpc/h.
+    sides : array
+        (triangles, 3), the lengths of the sides, h/Mpc, each averaged over a shell as wide as the fundamental mode.
+    cubes : int
+        Per side of the box.
+
+    Returns
+    -------
+    array
+        (cubes^3, triangles), (Mpc/h)^6; NaN where there are no triangles.
+
+    Raises
+    ------
+    ValueError
+        If the field's shape does not fit, a side is so short that its shell reaches the mean of the field, or the sides
+        are so long that the grid aliases.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.statistics import bispectrum, bispectrum_in_cubes
+    >>> field = np.random.default_rng(0).normal(size=(32, 32, 32))
+    >>> parts = bispectrum_in_cubes(field, 100.0, [[0.3, 0.3, 0.3]])
+    >>> whole, _, _ = bispectrum(field, 100.0, 0.3, 0.3, np.array([2 * np.pi / 3]))
+    >>> parts.shape, bool(np.allclose(parts.mean(axis=0), whole))
+    ((8, 1), True)
+    """
+    n = len(delta)
+    if delta.shape != (n, n, n):
+        raise ValueError(f"bispectrum_in_cubes takes a field of the shape (n, n, n). Received: {delta.shape}")
+    sides = np.asarray(sides, float) * (boxsize / (2 * np.pi))  # in fundamental modes
+    if not sides.min() > 0.5:
+        raise ValueError("every side of the triangles must be longer than half the fundamental mode, "
+                         f"{np.pi / boxsize:.3g} h/Mpc. Received: {sides.min() * 2 * np.pi / boxsize:.3g} h/Mpc")
+    needed = int(np.ceil(sides.sum(axis=1).max() + 1.5))
+    if needed > n:
+        raise ValueError(f"the bispectrum of triangles this large needs a grid of {needed}^3 cells. Received: {n}^3")
+    m = min(cubes * scipy.fft.next_fast_len(-(-needed // cubes), real=True), n)
+    full, half = (np.rint(axis).astype(int) for axis in _modes(m)[0])
+    mode = scipy.fft.rfftn(delta, norm="forward", workers=-1)[np.ix_(full, full, half)].astype(np.complex128)
+    sides = tuple(map(tuple, np.round(sides, 9)))
+    product = _products(mode, m, sides)
+    edges = np.rint(np.linspace(0, m, cubes + 1)).astype(int)[:-1]
+    triangles = _triangles(m, sides)
+
+    def means(field):
+        total = field
+        for axis in range(3):
+            total = np.add.reduceat(total, edges, axis=axis)
+        return total.ravel() / np.multiply.outer(np.multiply.outer(*[np.diff([*edges, m])] * 2),
+                                                 np.diff([*edges, m])).ravel()
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.stack([np.where(count, boxsize**6 * means(field) / count, np.nan)
+                         for field, count in zip(product, triangles)], axis=1)
+
+
+def _products(mode, m, sides):
+    """For each triangle the product of the fields of its three shells of modes, (m, m, m)."""
+    length = _modes(m)[1]
+    fields = {}
+    for triangle in sides:
+        for side in triangle:
+            if side not in fields:
+                inside = (length >= side - 0.5) & (length < side + 0.5)
+                fields[side] = scipy.fft.irfftn(mode * inside, s=(m, m, m), norm="forward", workers=-1)
+        yield fields[triangle[0]] * fields[triangle[1]] * fields[triangle[2]]
+
+
+@functools.lru_cache(maxsize=16)
+def _triangles(m, sides):
+    """Numbers of triangles of modes, for each with these sides."""
+    ones = np.ones(_modes(m)[1].shape)
+    return tuple(np.rint(product.mean()) for product in _products(ones, m, sides))
+
+
+def jackknife(statistic, *samples):
+    """Error of something made of means, by leaving out one part of the data after another.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes the mean of each of the samples, returns a number or an array.
+    *samples : array
+        (parts, ...) each: measured in the same parts of the data, such as `bispectrum_in_cubes` returns them.
+
+    Returns
+    -------
+    array
+        Of the shape that `statistic` returns: one standard deviation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.statistics import jackknife
+    >>> values = np.random.default_rng(0).normal(size=400)
+    >>> round(float(jackknife(float, values)), 3), round(float(values.std(ddof=1) / 20), 3)
+    (0.047, 0.047)
+    """
+    parts = len(samples[0])
+    left = np.array([statistic(*(np.delete(sample, part, axis=0).mean(axis=0) for sample in samples))
+                     for part in range(parts)], float)
+    return np.sqrt((parts - 1) * left.var(axis=0))
 
 
 def _modes(n, dimensions=3):

@@ -5,7 +5,8 @@ import pytest
 import scipy.fft
 
 from kerasgal import grid
-from kerasgal.statistics import bispectrum, correlation_coefficient, mass_bins, mass_function, power_spectrum
+from kerasgal.statistics import (bispectrum, bispectrum_in_cubes, correlation_coefficient, jackknife, mass_bins,
+                                 mass_function, power_spectrum)
 
 BOXSIZE = 50.0
 FUNDAMENTAL = 2 * np.pi / BOXSIZE
@@ -338,3 +339,42 @@ def test_mass_bins():
     np.testing.assert_allclose(edges[1:] / edges[:-1], 1.4)
     assert edges[0] == 1e12 and edges[-2] < 1e14 <= edges[-1]
     np.testing.assert_allclose(mass_bins(1.0, 8.0, ratio=2), [1, 2, 4, 8])
+
+
+@pytest.mark.parametrize("n, cubes", [(24, 2), (25, 2), (36, 3)])
+def test_the_bispectrum_in_cubes_is_on_average_that_of_the_box(n, cubes):
+    rng = np.random.default_rng(3)
+    delta = rng.normal(size=(n, n, n))
+    delta += 0.5 * delta**2
+    theta = np.array([0.4, 1.3, 2 * np.pi / 3])
+    whole = [bispectrum(delta, BOXSIZE, k * FUNDAMENTAL, 3 * FUNDAMENTAL, theta)[0] for k in (2, 3)]
+    sides = [[k * FUNDAMENTAL, 3 * FUNDAMENTAL, FUNDAMENTAL * np.sqrt(k**2 + 9 + 6 * k * np.cos(angle))]
+             for k in (2, 3) for angle in theta]
+    parts = bispectrum_in_cubes(delta, BOXSIZE, sides, cubes)
+    assert parts.shape == (cubes**3, 6)
+    np.testing.assert_allclose(parts.mean(axis=0), np.concatenate(whole), rtol=1e-5)
+
+
+def test_a_cube_that_holds_all_the_structure_holds_the_bispectrum():
+    delta = np.zeros((32, 32, 32))
+    delta[6:10, 6:10, 6:10] = 5.0
+    parts = bispectrum_in_cubes(delta, BOXSIZE, [[4 * FUNDAMENTAL] * 3])[:, 0]
+    assert parts[0] > 10 * np.abs(parts[1:]).max()
+
+
+@pytest.mark.parametrize("sides, words", [([[0.01, 0.3, 0.3]], "half the fundamental mode"),
+                                          ([[2.0, 2.0, 2.0]], "needs a grid of")])
+def test_triangles_that_a_box_does_not_resolve_are_refused(sides, words):
+    with pytest.raises(ValueError, match=words):
+        bispectrum_in_cubes(np.zeros((16, 16, 16)), BOXSIZE, sides)
+
+
+def test_a_jackknife_has_the_error_of_a_ratio():
+    """Of the ratio of two correlated means, whose error is known in closed form to first order."""
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=2000)
+    first, second = 2 + common + 0.1 * rng.normal(size=2000), 1 + 0.5 * common
+    expected = np.std(first / 2 - second, ddof=1) * 2 / np.sqrt(2000)
+    assert float(jackknife(np.divide, first, second)) == pytest.approx(expected, rel=0.1)
+    pairs = np.stack([first, second], axis=1)
+    np.testing.assert_allclose(jackknife(np.copy, pairs), pairs.std(axis=0, ddof=1) / np.sqrt(2000), rtol=1e-6)

@@ -1,4 +1,7 @@
-"""The halo model as the baseline of a run: fitted to simulations, kept in a file, put into another's haloes."""
+"""What a run is held against: halo models, fitted or counted, and trees; of painted galaxies floor and ceiling, too.
+
+A halo model is fitted to simulations, kept in a file, and put into another's haloes.
+"""
 
 import dataclasses
 import json
@@ -7,17 +10,32 @@ from pathlib import Path
 
 import numpy as np
 
+from colossus.halo.concentration import concentration
+from colossus.halo.profile_nfw import NFWProfile
+
 from kerasgal import run_folder
-from kerasgal.apps.cascade import hod
+from kerasgal.apps.cascade import data, hod, occupation
 from kerasgal.apps.cascade.config import APP
-from kerasgal.errors import DataError, MissingError
+from kerasgal.apps.cascade.occupation import Occupation
+from kerasgal.cosmology import mean_density
+from kerasgal.errors import DataError, MissingError, SettingError
 from kerasgal.files import refuse_existing, replacing
-from kerasgal.galaxies import centres
+from kerasgal.galaxies import GalaxyModel, centres, environment, environment_rank, prepare
 from kerasgal.grid import wrap
 from kerasgal.run import display_name
 from kerasgal.simulation import check_suffix, opened
 
 NEEDED = ("halos/mass", "halos/position", "halos/radius")
+COUNTED = (*NEEDED, "galaxies/position", "galaxies/halo", "galaxies/central")  # of an occupation
+FITS = "power", "poisson", "occupation"
+ENVIRONMENTS = 4  # quarters of the haloes of a mass, by the density around them
+PAINTED = "galaxies painted into them"  # how the source of a Simulation says that its galaxies are ours
+DEVIATION = 6  # standard deviations by which painted galaxies may be more or fewer than the rule makes
+
+# Names in tables and in metrics.json
+NAMES = {"power": "halo model", "poisson": "halo model, Poisson", "nfw": "occupation, NFW",
+         "measured": "occupation, measured profile", "critical": "occupation, R200c",
+         "environment": "occupation and environment"}
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +52,97 @@ def haloes(simulation):
     return halos
 
 
-def fit(sources):
-    """`hod.HOD` fitted to haloes and galaxies of Simulations or their paths; raises DataError without either."""
+def described(simulation):
+    """The catalogue of `haloes` with what else halo models ask for, as far as the simulation has it.
+
+    "concentration", Duffy et al. 2008 (arXiv:0804.2486); "critical", the radius of 200 times the critical density,
+    Mpc/h, by an NFW profile; "rank" of the environment as `kerasgal.galaxies` measures it, of the final particles.
+    """
+    halos = haloes(simulation)
+    if not len(halos["mass"]):
+        return halos | {name: np.zeros(0) for name in ("concentration", "critical", "rank")}
+    redshift = simulation.redshift_final
+    halos["concentration"], _ = concentration(halos["mass"], "200m", redshift, model="duffy08", range_return=True)
+    if "cosmology" in simulation.file:
+        halos["critical"] = critical_radius(halos, simulation.cosmology, redshift)
+    if "final/position" in simulation:
+        around = environment(halos, halos["position"], simulation["final/position"][...], simulation.boxsize,
+                             GalaxyModel.environment_radius)
+        halos["rank"] = environment_rank(halos["mass"], around)
+    return halos
+
+
+def critical_radius(halos, cosmology, redshift):
+    """Radius of the sphere of 200 times the critical density, comoving Mpc/h, (haloes,), in NFW haloes.
+
+    halos: with "concentration", of their own radius and the mass within.
+    """
+    matter = cosmology.Om0 * (1 + redshift)**3
+    own = halos["mass"] / (4 / 3 * np.pi * halos["radius"]**3) / mean_density(cosmology)  # times the mean
+    ratio = 200 * (matter + 1 - cosmology.Om0) / matter / own
+    c = halos["concentration"]
+    low, high = np.full(len(c), 1e-3), np.full(len(c), 10.0)  # over the halo's radius
+    for _ in range(50):
+        middle = np.sqrt(low * high)
+        dense = NFWProfile.mu(middle * c) / NFWProfile.mu(c) / middle**3 > ratio
+        low, high = np.where(dense, middle, low), np.where(dense, high, middle)
+    return halos["radius"] * np.sqrt(low * high)
+
+
+def samples_of(sources):
+    """What halo models are made of: (described haloes, columns of galaxies, boxsize) of each of Simulations or paths.
+
+    The columns are `position`, and `halo` and `central` where the file has them.
+    """
     samples = []
     for source in sources:
         with opened(source, (*NEEDED, "galaxies/position")) as simulation:
-            samples.append((haloes(simulation), simulation["galaxies/position"][...], simulation.boxsize))
-    return hod.fit(samples)
+            halos, boxsize = described(simulation), simulation.boxsize
+            galaxies = {name.split("/")[1]: simulation[name][...] for name in COUNTED[len(NEEDED):]
+                        if name in simulation}
+        samples.append((halos, galaxies, boxsize))
+    return samples
+
+
+def outside(halos, galaxies, corner):
+    """The haloes whose centre is not beyond `corner` [Mpc/h] along all axes, and the galaxies, with new rows."""
+    kept = ~np.all(halos["position"] >= corner, axis=1)
+    row = np.where(kept, np.cumsum(kept) - 1, -1)
+    halos = {name: values[kept] for name, values in halos.items()}
+    kept = ~np.all(galaxies["position"] >= corner, axis=1)
+    galaxies = {name: values[kept] for name, values in galaxies.items()}
+    if "halo" in galaxies:
+        galaxies["halo"] = np.append(row, -1)[galaxies["halo"]]
+    return halos, galaxies
+
+
+def fit(sources, kind="power"):
+    """A halo model of haloes and galaxies of Simulations or their paths; raises DataError without either.
+
+    kind: "power", an `hod.HOD` fitted to the power spectrum; "poisson", the same without centrals; "occupation", an
+    `occupation.Occupation` with NFW satellites.
+    """
+    return made(samples_of(sources), checked_fit(kind), sources)
+
+
+def checked_fit(kind):
+    """A kind of halo model; raises SettingError for one that is none."""
+    if kind not in FITS:
+        raise SettingError(f"fit={kind!r}: accepted are {', '.join(FITS)}", value=kind, accepted=FITS)
+    return kind
+
+
+def made(samples, kind, sources):
+    """The halo model of a `kind`, one of FITS or of NAMES; sources: what the samples are of, for words."""
+    if kind in ("power", "poisson"):
+        positions = [(halos, galaxies["position"], boxsize) for halos, galaxies, boxsize in samples]
+        return hod.fit(positions, centrals=kind == "power")
+    for (_, galaxies, _), source in zip(samples, sources):
+        if "halo" not in galaxies or "central" not in galaxies:
+            raise DataError(f"{display_name(source)} does not say in which halo its galaxies are: an occupation needs "
+                            "galaxies/halo and galaxies/central")
+    profile = {"occupation": "nfw", "environment": "nfw"}.get(kind, kind)
+    return occupation.measure(samples, ENVIRONMENTS if kind == "environment" else 1, profile)
 
 
 def chosen(given, folder, sources):
@@ -68,6 +170,86 @@ def fit_to_training(folder):
         return None
 
 
+def bars(given, run, sources):
+    """Halo models that a run is held against, {name: model}; a warning says why there are fewer.
+
+    given: as in `chosen`: it stands in the place of the model fitted to the power spectrum. Models that need more than
+    the haloes of `sources` have, or than the training simulations say, are left out.
+    """
+    folder = run.folder / run.phases[0] if run.folder is not None else None
+    first = chosen(given, folder, sources) if given is not None else None
+    if not comparable(True, sources):
+        return {}
+    training, validation = run_folder.recorded_data(folder) if folder is not None else ((), ())
+    return halo_models(training, validation, run.config, {NAMES["power"]: first} if first else {})
+
+
+def halo_models(training, validation, config, found=()):
+    """The models `found`, and those of NAMES that can be made of training simulations: {name: model}.
+
+    Of one that was split by volume, to which nothing was apart for validation, numbers are counted outside the test
+    cube. A warning says which cannot be made, and why.
+    """
+    found, corner = dict(found), None
+    try:
+        if not training:
+            raise DataError("the run does not say what it was trained on")
+        if not validation:
+            with opened(training[0], ()) as simulation:
+                gridsize = data.gridsize_of(simulation.path, simulation.boxsize, config.cell)
+                corner = data.test_corner(gridsize, config.patch) * simulation.boxsize / gridsize
+        samples = samples_of(training)
+    except DataError as error:
+        log.warning(f"no halo model to compare with: {error}")
+        return found
+    apart = samples
+    if corner is not None:
+        apart = [(*outside(halos, galaxies, corner), boxsize) for halos, galaxies, boxsize in samples]
+    reasons = {}
+    for kind, name in NAMES.items():
+        if name in found:
+            continue
+        try:
+            # A spectrum is of whole boxes: that of a simulation split by volume holds the test cube, too.
+            found[name] = made(samples if kind in ("power", "poisson") else apart, kind, training)
+            log.info(f"{name}: {words(found[name])}")
+        except DataError as error:
+            reasons.setdefault(str(error), []).append(name)
+        except KeyError as error:
+            reasons.setdefault(f"a simulation does not say the {error.args[0]} of its haloes", []).append(name)
+    for reason, names in reasons.items():
+        log.warning(f"no {' and no '.join(names)} to compare with: {reason}")
+    return found
+
+
+def populated(model, halos, boxsize, seeds):
+    """Positions of galaxies drawn for the haloes of `described`, one array for each seed; None, where they lack what
+    the model asks for."""
+    try:
+        return [hod.populate(halos, model, boxsize, np.random.default_rng(seed)) for seed in seeds]
+    except KeyError:
+        return None
+
+
+def painting(simulation):
+    """What `kerasgal.galaxies` knows of a simulation whose galaxies it painted; None, and why, where it did not.
+
+    Returns (Painting or None, words or None).
+    """
+    name = display_name(simulation)
+    needed = (*NEEDED, "halo_id", "final/position", "galaxies/position")
+    if PAINTED not in str(simulation.file.attrs.get("source", "")):
+        return None, f"{name} was not painted by `kerasgal simulate`"
+    if any(dataset not in simulation for dataset in needed):
+        return None, f"{name} lacks what they were painted by: {', '.join(needed)}"
+    found = prepare(simulation.halos(), simulation["halo_id"][...].ravel(), simulation["final/position"][...],
+                    simulation.boxsize, simulation.redshift_final, GalaxyModel())
+    number, expected = len(simulation["galaxies/position"]), np.sum(found.central * (1 + found.satellites))
+    if abs(number - expected) > DEVIATION * np.sqrt(found.variance()):
+        return None, f"{name} has {number} galaxies, where the rule of today makes {expected:.0f}: it was another rule"
+    return found, None
+
+
 def comparable(model, sources):
     """`model`, to be put into the haloes of Simulations; None, with a warning, where one of them has none."""
     for source in sources if model else ():
@@ -81,13 +263,17 @@ def comparable(model, sources):
 
 def words(model):
     """The parameters as text; masses in Msun/h."""
+    if isinstance(model, Occupation):
+        slope = ", ".join(f"{alpha:.3f}" for alpha in model.alpha)
+        return f"counted in {len(model.log_mass)} bins of mass, alpha = {slope}"
     return (f"log10 M_min = {model.log_minimum:.3f}, log10 M_1 = {model.log_first:.3f}, alpha = {model.alpha:.3f}")
 
 
 def write(path, model, sources, overwrite=False):
     """Write the parameters as JSON, with the names of what they were fitted to."""
     with replacing(path, overwrite) as temporary:
-        document = {"app": APP, "hod": dataclasses.asdict(model),
+        kind = "occupation" if isinstance(model, Occupation) else "hod"
+        document = {"app": APP, kind: dataclasses.asdict(model),
                     "simulations": [display_name(source) for source in sources]}
         temporary.write_text(json.dumps(document, indent=2) + "\n")
 
@@ -95,11 +281,21 @@ def write(path, model, sources, overwrite=False):
 def read(path):
     """The parameters that `write` wrote; raises DataError for a file that has none."""
     try:
-        return hod.HOD(**{name: float(value) for name, value in json.loads(Path(path).read_text())["hod"].items()})
+        document = json.loads(Path(path).read_text())
+        if "occupation" in document:
+            return Occupation(**{name: as_tuples(value) for name, value in document["occupation"].items()})
+        values = {"centrals": True, **document["hod"]}
+        centrals = bool(values.pop("centrals"))
+        return hod.HOD(**{name: float(value) for name, value in values.items()}, centrals=centrals)
     except FileNotFoundError:
         raise MissingError(f"no such file: {path}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise DataError(f"{path} is not a halo model written by `kerasgal cascade hod`") from None
+
+
+def as_tuples(value):
+    """Lists in lists as tuples in tuples."""
+    return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def populate(model, source, output, seed=0, overwrite=False):
@@ -108,24 +304,26 @@ def populate(model, source, output, seed=0, overwrite=False):
 
     with opened(source, NEEDED) as simulation:
         boxsize = simulation.boxsize
-        position = hod.populate(haloes(simulation), model, boxsize, np.random.default_rng(seed))
+        position = hod.populate(described(simulation), model, boxsize, np.random.default_rng(seed))
     with replacing(output, overwrite) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update(app=APP, boxsize=boxsize, source=display_name(source), **dataclasses.asdict(model))
+        file.attrs.update(app=APP, boxsize=boxsize, source=display_name(source), model=words(model))
+        if isinstance(model, hod.HOD):
+            file.attrs.update(dataclasses.asdict(model))
         file["galaxies/position"] = position
     return len(position)
 
 
-def make(sources, output="hod.json", *, target=None, catalogue=None, seed=0, overwrite=False):
+def make(sources, output="hod.json", *, fit="power", target=None, catalogue=None, seed=0, overwrite=False):
     """Fit the halo model to Simulations and write it; with a target, a Simulation, also galaxies in its haloes.
 
-    catalogue: file for these, by default the target's name with _hod.h5, in the current folder. Raises DataError if a
-    file exists (without `overwrite`) or there is nothing to fit to. Returns the model.
+    fit: one of FITS; catalogue: file for these, by default the target's name with _hod.h5, in the current folder.
+    Raises DataError if a file exists (without `overwrite`) or there is nothing to fit to. Returns the model.
     """
     refuse_existing(output, overwrite)
     if target is not None:
         catalogue = check_suffix(catalogue or f"{Path(display_name(target)).stem}_hod.h5")
         refuse_existing(catalogue, overwrite)
-    model = fit(sources)
+    model = made(samples_of(sources), checked_fit(fit), sources)
     write(output, model, sources, overwrite)
     log.info(f"{output}: {words(model)}")
     if target is not None:

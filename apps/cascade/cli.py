@@ -81,6 +81,9 @@ cli.add_command(diffusion)
 @click.argument("simulations", nargs=-1, required=True, type=click.Path(dir_okay=False), metavar="SIMULATIONS...")
 @click.option("--output", type=click.Path(dir_okay=False), default="hod.json", show_default=True,
               help="JSON file for the parameters.")
+@click.option("--fit", type=click.Choice(["power", "poisson", "occupation"]), default="power", show_default=True,
+              help="Centrals and satellites, fitted to the power spectrum; a Poisson number of galaxies and no "
+                   "centrals, fitted likewise; or numbers counted in haloes of each mass, with NFW satellites.")
 @click.option("--populate", "target", type=click.Path(dir_okay=False), metavar="FILE",
               help="Also put galaxies into the haloes of this Simulation file.")
 @click.option("--catalogue", type=click.Path(dir_okay=False), metavar="FILE",
@@ -90,8 +93,9 @@ cli.add_command(diffusion)
 def hod(simulations, output, target, catalogue, **options):
     """Fit the baseline, a halo occupation model, to the galaxies and haloes of SIMULATIONS.
 
-    A central galaxy above the mass M_min, satellites of mean number (M / M_1)^alpha. M_min follows from the number of
-    galaxies; M_1 and alpha are fitted to the power spectrum up to 1 h/Mpc.
+    A central galaxy above the mass M_min, satellites of mean number (M / M_1)^alpha. M_1 follows from the number of
+    galaxies; M_min and alpha are fitted to the power spectrum up to 1 h/Mpc. With --fit occupation galaxies are counted
+    in haloes instead.
     """
     from kerasgal.apps.cascade import baseline
 

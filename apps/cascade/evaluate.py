@@ -1,19 +1,27 @@
-"""Runs against simulations that none of them saw, and against the halo model: Sec. 4 of Yip et al. 2019.
+"""Runs against simulations that none of them saw, and against what else they are held to: Sec. 4 of Yip et al. 2019.
 
-What is compared is named by a pair: ("truth", ""), ("runs", name) or ("baselines", name). Users name their runs, so
-these names stand apart from ours, here as in metrics.json and in figures.
+What is compared is named by a pair: ("truth", ""), ("runs", name), ("baselines", name) or ("bounds", name). Users name
+their runs, so these names stand apart from ours, here as in metrics.json and in figures. The bounds are there for
+galaxies that we painted: another drawing of them, below whose distance from the truth no difference says anything, and
+the exact expectation of the rule, which no prediction can better.
+
+A run, trees and the exact expectation are mean fields; halo models and other drawings are whole galaxies. Both are put
+to the same rulers as follows. *Spectra*: a mean field's power and what its scatter adds (`scatter.shot_noise`), as that
+of catalogues drawn from it. *As it is*: the paper's own, the mean field's power over that of the galaxies, which is not
+1 for a perfect prediction. *Calibration*: the cross spectrum over the mean field's own, 1 for any conditional mean.
+*Correlation* with the truth, *numbers* in bins of the prediction and of the density, *bispectra* of drawn catalogues.
 """
 
 import functools
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from kerasgal import run_folder, statistics
-from kerasgal.apps.cascade import baseline, data, figures, hod, metrics, predict
-from kerasgal.apps.cascade.figures import HALO_MODEL, TRUTH
+from kerasgal.apps.cascade import baseline, data, figures, metrics, predict, scatter, trees
+from kerasgal.apps.cascade.figures import FLOOR, ORACLE, TREES, TRUTH
 from kerasgal.errors import DataError
 from kerasgal.grid import deposit_ngp
 from kerasgal.plotting import progress
@@ -23,7 +31,12 @@ from kerasgal.simulation import opened
 RECALLS = (0.9, 0.95, 0.99)  # at which phase 1 is held against a threshold on the density
 SMOOTHING = 0.5  # cells, of the density that is thresholded: the best at cells of 0.39 Mpc/h
 K1, K2, ANGLES = 1.2, 1.3, 20  # of the bispectrum [h/Mpc], as in the paper
+EQUILATERAL = (0.5, 1.0, 1.5, 2.0)  # h/Mpc, sides of equal triangles
+LONG, SQUEEZED = 0.4, (0.8, 1.2, 1.6, 2.0)  # h/Mpc: one long wave and two equal short ones
+CUBES = 2  # per side of a box, by which bispectra get their errors
+MASKED_RADII = 2.0  # of the richest halo, around which cells are masked
 DRAWS = 4  # catalogues of a halo model or a mean field whose spectra are averaged
+SEED = 7_000_000  # of other drawings of painted galaxies: none of a simulation's own
 
 
 @dataclass
@@ -32,8 +45,18 @@ class Sample:
 
     boxsize: float
     density: np.ndarray
-    counts: dict  # of the truth, each run, and each draw of the halo model: {(kind, name): [fields]}
+    counts: dict  # the truth's and the mean fields' one field, the draws of others: {(kind, name): [fields]}
     probability: dict  # {("runs", name): field}
+    scatter: dict = field(default_factory=dict)  # of all mean fields: {(kind, name): Scatter}
+    masked: np.ndarray = None  # whether a cell is at the richest halo, or None where that is not known
+
+
+@dataclass
+class Bars:
+    """What runs are held against: halo models by name, and trees or None."""
+
+    halo_models: dict
+    trees: object = None
 
 
 def named_runs(run, compare):
@@ -44,9 +67,18 @@ def named_runs(run, compare):
     return {("runs", name): one for name, one in zip(run_folder.named(folders), runs)}
 
 
-def collect(runs, model, source, tile=None, outside_domain=False):
-    """The `Sample` of one simulation, and notes. runs: {key: Run}; model: an `hod.HOD` for its haloes, or None."""
-    config = next(iter(runs.values())).config
+def bars_of(run, given, sources):
+    """The `Bars` of a run, made of its training simulations; a warning says what is missing, and why."""
+    models = baseline.bars(given, run, sources)
+    try:
+        return Bars(models, trees.fit_to_training(run.folder, run.config))
+    except DataError as error:
+        baseline.log.warning(f"no boosted trees to compare with: {error}")
+        return Bars(models)
+
+
+def collect(runs, bars, source, config, tile=None, outside_domain=False):
+    """The `Sample` of one simulation, and notes. runs: {key: Run}, which may be none."""
     notes = []
     with opened(source, ()) as simulation:
         for run in runs.values():
@@ -55,25 +87,80 @@ def collect(runs, model, source, tile=None, outside_domain=False):
         density = data.density(simulation, config.cell, sparse=True)
         counts = data.galaxy_counts(simulation, config.cell)
         boxsize = simulation.boxsize
-        halos = baseline.haloes(simulation) if model else None
+        halos = baseline.described(simulation) if bars.halo_models else None
+        painting, unknown = baseline.painting(simulation)
+        richest = richest_first(simulation)
     n = len(density)
-    region = max((run.unseen(source, n) for run in runs.values()), key=lambda slices: slices[0].start or 0)
-    fields, probability = {TRUTH: [counts[region]]}, {}
+    region = max((run.unseen(source, n) for run in runs.values()), key=lambda slices: slices[0].start or 0,
+                 default=(slice(None),) * 3)
+    fields, probability, scatters = {TRUTH: [counts[region]]}, {}, {}
     for key, run in runs.items():
         with progress(f"{key[1]}: {display_name(source)}") as tick:
             predicted = predict.predict_field(run.network, density, run.config, tile=tile, progress=tick)
         probability[key], fields[key] = predicted[..., 0][region], [predicted[..., 1][region]]
-    if halos is not None:
-        drawn = [hod.populate(halos, model, boxsize, np.random.default_rng(seed)) for seed in range(DRAWS)]
-        fields[HALO_MODEL] = [deposit_ngp(position, n, boxsize)[region] for position in drawn]
+        scatters[key] = scatter.of(run.folder)
+    for name, model in bars.halo_models.items():
+        drawn = baseline.populated(model, halos, boxsize, range(DRAWS))
+        if drawn is None:
+            notes.append(f"no {name} in {display_name(source)}, whose haloes lack what it asks for")
+        else:
+            fields["baselines", name] = [deposit_ngp(position, n, boxsize)[region] for position in drawn]
+    if bars.trees is not None:
+        fields[TREES], scatters[TREES] = [bars.trees.predict(density)[region]], bars.trees.scatter
+    if painting is None:
+        notes.append(f"floor and ceiling are unknown: {unknown}")
+    else:
+        drawn = [painting.draw(np.random.default_rng(SEED + seed))["position"] for seed in range(DRAWS)]
+        drawn = [deposit_ngp(position, n, boxsize) for position in drawn]
+        expected = painting.expected(n)
+        scatters[ORACLE] = scatter.measure(np.stack([expected] * DRAWS), np.stack(drawn))
+        fields[FLOOR], fields[ORACLE] = [one_field[region] for one_field in drawn], [expected[region]]
     side = len(fields[TRUTH][0])
-    return Sample(boxsize * side / n, density[region], fields, probability), notes
+    return Sample(boxsize * side / n, density[region], fields, probability, scatters,
+                  around_richest(richest, boxsize, n, region)), notes
 
 
-def overdensity(counts):
-    """n / mean(n) - 1, and zero everywhere where there is nothing at all."""
-    mean = counts.mean(dtype=np.float64)
-    return (counts / mean - 1).astype(np.float32) if mean > 0 else np.zeros_like(counts)
+def richest_first(simulation):
+    """Centres and radii of haloes, those with most galaxies or else most mass first; None without any."""
+    if any(name not in simulation for name in baseline.NEEDED) or not len(simulation["halos/mass"]):
+        return None
+    halos = simulation.halos()
+    order = np.arange(len(halos["mass"]))  # most massive first
+    if "galaxies/halo" in simulation:
+        host = simulation["galaxies/halo"][...]
+        order = np.argsort(-np.bincount(host[host >= 0], minlength=len(order)), kind="stable")
+    return halos["position"][order], halos["radius"][order]
+
+
+def around_richest(richest, boxsize, n, region):
+    """Cells of the region within MASKED_RADII of the richest halo whose centre is in it; None where there is none."""
+    if richest is None:
+        return None
+    centres, radii = richest
+    axes = [np.arange(n)[part] for part in region]
+    cell = np.floor(centres * n / boxsize).astype(int) % n
+    inside = np.all([np.isin(cell[:, axis], axes[axis]) for axis in range(3)], axis=0)
+    if not inside.any():
+        return None
+    first = np.flatnonzero(inside)[0]
+    offset = [(axes[axis] + 0.5) * boxsize / n - centres[first, axis] for axis in range(3)]
+    offset = [part - boxsize * np.rint(part / boxsize) for part in offset]
+    square = offset[0][:, None, None]**2 + offset[1][:, None]**2 + offset[2]**2
+    return square <= (MASKED_RADII * radii[first])**2
+
+
+def overdensity(counts, masked=None):
+    """n / mean(n) - 1, and zero everywhere where there is nothing at all; in masked cells, which do not count, zero."""
+    if masked is None:
+        mean = counts.mean(dtype=np.float64)
+    else:
+        mean = counts[~masked].mean(dtype=np.float64)
+    if not mean > 0:
+        return np.zeros_like(counts)
+    delta = (counts / mean - 1).astype(np.float32)
+    if masked is not None:
+        delta[masked] = 0
+    return delta
 
 
 def poisson(counts, boxsize):
@@ -82,43 +169,92 @@ def poisson(counts, boxsize):
     return boxsize**3 / total if total > 0 else 0.0
 
 
-def power(sample):
-    """Spectra of truth, runs and halo model: k, {key: P without shot noise}, {key: with it}, {key: r}.
+RULERS = "noisy", "without", "raw", "correlation", "calibration"
 
-    A run's field is a mean and has no shot noise: that of a Poisson catalogue drawn from it is added for the second.
-    No window is divided out: all fields are counted in the same cells, which leaves ratios as they are.
+
+def power(sample):
+    """Spectra of all fields: k, modes, and {ruler: {key: curve}} for RULERS, and "each", "noisy" of each field.
+
+    "noisy": P, shot noise included, of a mean field that which its scatter adds. "without": the same less 1/n. "raw": P
+    of the field as it is. "correlation": r with the truth. "calibration": of mean fields, see `metrics.calibration`. No
+    window is divided out: all fields are counted in the same cells, which leaves ratios as they are.
     """
-    without, noisy, coefficient = {}, {}, {}
-    true = overdensity(sample.counts[TRUTH][0])
+    found = {ruler: {} for ruler in (*RULERS, "each")}
+    truth = sample.counts[TRUTH][0]
+    true = overdensity(truth)
+    k, own, modes = statistics.power_spectrum(true, sample.boxsize)
     for key, fields in sample.counts.items():
-        discrete = key not in sample.probability
-        spectra, correlations = [], []
-        for field in fields:
-            delta, noise = overdensity(field), poisson(field, sample.boxsize)
-            k, spectrum, _ = statistics.power_spectrum(delta, sample.boxsize)
-            spectra.append((spectrum - noise, spectrum) if discrete else (spectrum, spectrum + noise))
+        curves = {ruler: [] for ruler in RULERS}
+        for one_field in fields:
+            delta = overdensity(one_field)
+            spectrum = statistics.power_spectrum(delta, sample.boxsize)[1]
+            added = 0.0
+            if key in sample.scatter:
+                added = scatter.shot_noise(one_field, sample.boxsize, sample.scatter[key])
+                curves["calibration"].append(metrics.calibration(one_field, truth, sample.boxsize)[1])
+            curves["raw"].append(spectrum)
+            curves["noisy"].append(spectrum + added)
+            curves["without"].append(spectrum + added - poisson(one_field, sample.boxsize))
             if key != TRUTH:
-                correlations.append(statistics.correlation_coefficient(true, delta, sample.boxsize)[1])
-        without[key], noisy[key] = np.mean(spectra, axis=0)
-        if correlations:
-            coefficient[key] = np.mean(correlations, axis=0)
-    return k, without, noisy, coefficient
+                cross = statistics.power_spectrum(true, sample.boxsize, cross=delta)[1]
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    curves["correlation"].append(cross / np.sqrt(own) / np.sqrt(spectrum))
+        for ruler, values in curves.items():
+            if values:
+                found[ruler][key] = np.mean(values, axis=0)
+        found["each"][key] = np.array(curves["noisy"])
+    return k, modes, found
 
 
 def catalogues(sample, key):
-    """Fields of whole galaxies: the truth's, the halo model's, or Poisson catalogues drawn from a run's mean field."""
-    if key not in sample.probability:
+    """Fields of whole galaxies: as they are, or drawn from a mean field with its scatter."""
+    if key not in sample.scatter:
         return sample.counts[key]
-    return [np.random.default_rng(seed).poisson(sample.counts[key][0]).astype(np.float32) for seed in range(DRAWS)]
+    return [scatter.draw(sample.counts[key][0], np.random.default_rng(seed), sample.scatter[key])
+            for seed in range(DRAWS)]
 
 
-def bispectrum(sample, fields, theta):
-    """Bispectrum of galaxy fields at (K1, K2, theta), the mean over them; None where the box cannot resolve it."""
-    try:
-        return np.mean([statistics.bispectrum(overdensity(field), sample.boxsize, K1, K2, theta)[0]
-                        for field in fields], axis=0)
-    except ValueError:
-        return None
+def shapes(boxsize, n):
+    """The triangles whose bispectra a box resolves: {shape: (x, sides (triangles, 3) [h/Mpc])}.
+
+    x: the angle in the paper's, else the wavenumber.
+    """
+    theta = np.linspace(0, np.pi, ANGLES)
+    third = np.sqrt(np.maximum(K1**2 + K2**2 + 2 * K1 * K2 * np.cos(theta), 0))
+    sides = {"paper": (theta, np.stack([np.full(ANGLES, K1), np.full(ANGLES, K2), third], axis=1))}
+    sides["equilateral"] = np.array(EQUILATERAL), np.repeat(np.array(EQUILATERAL)[:, None], 3, axis=1)
+    short = np.array(SQUEEZED)
+    sides["squeezed"] = short, np.stack([short, short, np.full(len(short), LONG)], axis=1)
+    fundamental = 2 * np.pi / boxsize
+    found = {}
+    for shape, (x, triangles) in sides.items():
+        resolved = (triangles.min(axis=1) > fundamental / 2) & (triangles.sum(axis=1) / fundamental + 2.5 <= n)
+        if shape == "paper" and not resolved.all():
+            continue  # its curve is whole, or not there
+        if resolved.any():
+            found[shape] = x[resolved], triangles[resolved]
+    return found
+
+
+def bispectra(sample, fields, triangles, masked=None):
+    """Bispectra of galaxy fields in cubes of the box: {shape: (fields, cubes, triangles)}."""
+    sides = np.concatenate([sides for _, sides in triangles.values()])
+    parts = np.stack([statistics.bispectrum_in_cubes(overdensity(one_field, masked), sample.boxsize, sides, CUBES)
+                      for one_field in fields])
+    ends = np.cumsum([len(sides) for _, sides in triangles.values()])[:-1]
+    return dict(zip(triangles, np.split(parts, ends, axis=2)))
+
+
+def numbers(sample, key, drawn):
+    """Counts in bins of the density and, of a mean field, of its own expectation: {what: (3, bins)}."""
+    truth = sample.counts[TRUTH][0]
+    mean = np.mean(sample.counts[key], axis=0)
+    found = {"density": metrics.counts_in_bins(sample.density, metrics.DENSITY_EDGES, mean, truth)}
+    if key in sample.scatter:
+        found["expected"] = metrics.counts_in_bins(mean, metrics.EXPECTED_EDGES, mean, truth)
+    found["cells"] = np.mean([np.bincount(one_field.astype(int).ravel(), minlength=200)[:200] for one_field in drawn],
+                             axis=0)
+    return found
 
 
 def occupation(sample, key, side):
@@ -151,7 +287,7 @@ def one(curve):
 
 
 def evaluate(run, sources, *, compare=(), hod=None, tile=None, outside_domain=False):
-    """The `Evaluation` of runs and of a halo model on the galaxies of simulations; see `Cascade.evaluate`.
+    """The `Evaluation` of runs, baselines and bounds on the galaxies of simulations; see `Cascade.evaluate`.
 
     Spectra are averaged over simulations before they are compared.
     """
@@ -160,65 +296,154 @@ def evaluate(run, sources, *, compare=(), hod=None, tile=None, outside_domain=Fa
     for one in runs.values():
         for source in sources:
             one.unseen(source, 2 * one.config.patch)
-    model = baseline.chosen(hod, run.folder / predict.CLASSIFY if run.folder is not None else None, sources)
-    theta = np.linspace(0, np.pi, ANGLES)
-    rows, spectra, triangles, distributions, first, notes = {key: [] for key in runs}, [], [], [], None, []
+    bars = bars_of(run, hod, sources)
+    rows, measured, first, notes = {key: [] for key in runs}, [], None, []
     for source in sources:
-        sample, noted = collect(runs, model, source, tile, outside_domain)
+        sample, noted = collect(runs, bars, source, run.config, tile, outside_domain)
         notes += noted
         first = first or sample
         if (round(sample.boxsize, 6), len(sample.density)) != (round(first.boxsize, 6), len(first.density)):
             raise DataError(f"{display_name(source)}: all simulations must have one box size and grid to be averaged")
-        k, *parts = power(sample)
-        spectra.append(parts)
-        drawn = {key: catalogues(sample, key) for key in sample.counts}
-        triangles.append({key: bispectrum(sample, fields, theta) for key, fields in drawn.items()})
-        distributions.append({key: np.mean([np.bincount(field.astype(int).ravel(), minlength=200)[:200]
-                                            for field in fields], axis=0) for key, fields in drawn.items()})
+        measured.append(measure(sample))
         for key, one in runs.items():
+            curves = measured[-1].curves
+            residual = {ruler: metrics.mean_residual(curves[ruler][key], curves[ruler][TRUTH])
+                        for ruler in ("noisy", "without")}
             rows[key].append({"run": key[1], "simulation": display_name(source),
                               "true_galaxies": float(sample.counts[TRUTH][0].sum()),
                               **occupation(sample, key, one.config.patch),
-                              "power_residual": metrics.mean_residual(parts[0][key], parts[0][TRUTH]),
-                              "power_residual_with_shot_noise": metrics.mean_residual(parts[1][key], parts[1][TRUTH])})
-
-    without, noisy, coefficient = ({key: np.mean([parts[kind][key] for parts in spectra], axis=0)
-                                    for key in spectra[0][kind]} for kind in range(3))
-    bispectra = {key: np.mean([part[key] for part in triangles], axis=0) for key in without
-                 if all(part[key] is not None for part in triangles)}
-    counted = {key: np.sum([part[key] for part in distributions], axis=0) for key in without}
+                              "power_residual": residual["without"],
+                              "power_residual_with_shot_noise": residual["noisy"]})
+    everywhere = [key for key in measured[0].numbers if all(key in one.numbers for one in measured)]
+    whole = averaged(measured, everywhere)
     result = {"simulations": [display_name(source) for source in sources],
               "table": [{name: value for name, value in row.items() if not name.endswith("curve")}
                         for number in range(len(sources)) for row in (rows[key][number] for key in runs)],
-              "k": k.tolist(), "truth": {}, "runs": {}, "baselines": {}}
-    for key in without:
-        entry = {"power": without[key].tolist(), "power_with_shot_noise": noisy[key].tolist(),
-                 "cells_by_count": counted[key][:counted[key].nonzero()[0].max() + 1].tolist()}
-        if key != TRUTH:
-            entry |= {"power_residual": metrics.mean_residual(without[key], without[TRUTH]),
-                      "power_residual_with_shot_noise": metrics.mean_residual(noisy[key], noisy[TRUTH]),
-                      "correlation_coefficient": coefficient[key].tolist()}
-        if key in bispectra:
-            entry["bispectrum"] = bispectra[key].tolist()
-            if key != TRUTH:
-                entry["bispectrum_residual"] = metrics.mean_residual(bispectra[key], bispectra[TRUTH])
-        if key == HALO_MODEL:
-            entry["parameters"] = asdict(model)
-        put(result, key, entry)
+              "k": whole.k.tolist(), "truth": {}, "runs": {}, "baselines": {}, "bounds": {}}
+    for key in everywhere:
+        put(result, key, entry_of(whole, key))
+    for name, model in bars.halo_models.items():
+        if name in result["baselines"]:
+            result["baselines"][name]["parameters"] = asdict(model)
     if notes:
         result["notes"] = list(dict.fromkeys(notes))
 
     def draw():
         drawn = {"slices": figures.slices(first, next(iter(runs))), "occupation": figures.curves(rows),
-                 "power_spectrum": figures.spectra(k, without, noisy, coefficient),
-                 "counts": figures.distributions(counted)}
-        return drawn | ({"bispectrum": figures.bispectra(theta, bispectra)} if TRUTH in bispectra else {})
+                 "power_spectrum": figures.spectra(whole.k, whole.modes * len(sources), whole.curves),
+                 "counts": figures.distributions({key: values["cells"] for key, values in whole.numbers.items()}),
+                 "calibration": figures.calibrations(whole.numbers)}
+        if whole.triangles:
+            drawn["bispectrum"] = figures.bispectra(whole.triangles, whole.bispectra, whole.masked)
+        return drawn
 
     return Evaluation(result, lines(result), functools.cache(draw))
 
 
+@dataclass
+class Measured:
+    """What was measured of all fields of a simulation, or of several: see `power`, `numbers`, `bispectra`."""
+
+    k: np.ndarray
+    modes: np.ndarray
+    curves: dict
+    numbers: dict
+    triangles: dict
+    bispectra: dict  # {key: {shape: (fields, cubes of all simulations, triangles)}}
+    masked: dict  # the same without the richest halo; empty where that is not known
+
+
+def measure(sample):
+    """The `Measured` of one simulation."""
+    k, modes, curves = power(sample)
+    drawn = {key: catalogues(sample, key) for key in sample.counts}
+    triangles = shapes(sample.boxsize, len(sample.density))
+
+    def of_all(masked):
+        return {key: bispectra(sample, fields, triangles, masked) for key, fields in drawn.items()} if triangles else {}
+
+    return Measured(k, modes, curves, {key: numbers(sample, key, fields) for key, fields in drawn.items()}, triangles,
+                    of_all(None), of_all(sample.masked) if sample.masked is not None else {})
+
+
+def averaged(measured, keys):
+    """The mean of curves, the sum of numbers and the cubes of bispectra over simulations, of what all of them have."""
+    first = measured[0]
+    curves = {ruler: {key: np.mean([one.curves[ruler][key] for one in measured], axis=0) for key in keys
+                      if key in first.curves[ruler]} for ruler in first.curves}
+    summed = {key: {what: np.sum([one.numbers[key][what] for one in measured], axis=0)
+                    for what in first.numbers[key]} for key in keys}
+
+    def joined(parts):
+        if not all(parts):
+            return {}
+        return {key: {shape: np.concatenate([part[key][shape] for part in parts], axis=1)
+                      for shape in first.triangles} for key in keys}
+
+    return Measured(first.k, first.modes, curves, summed, first.triangles,
+                    joined([one.bispectra for one in measured]), joined([one.masked for one in measured]))
+
+
+def entry_of(whole, key):
+    """The numbers of metrics.json of the truth, a run, a baseline or a bound."""
+    curves, cells = whole.curves, whole.numbers[key]["cells"]
+    entry = {"power": listed(curves["without"][key]), "power_with_shot_noise": listed(curves["noisy"][key]),
+             "power_as_it_is": listed(curves["raw"][key]),
+             "cells_by_count": cells[:cells.nonzero()[0].max() + 1].tolist()}
+    for shape, (x, _) in whole.triangles.items():
+        if key in whole.bispectra:
+            entry.setdefault("bispectra", {})[shape] = {
+                "x": x.tolist(), "value": listed(whole.bispectra[key][shape].mean(axis=(0, 1)))}
+    if key == TRUTH:
+        return entry
+    away = {name: metrics.by_scale(whole.k, np.abs(ratio(curves[ruler][key], curves[ruler][TRUTH]) - 1))
+            for name, ruler in (("with_shot_noise", "noisy"), ("without", "without"), ("as_it_is", "raw"))}
+    entry |= {"power_residual": away["without"]["all"],
+              "power_residual_with_shot_noise": away["with_shot_noise"]["all"],
+              "power_residual_by_scale": away, "correlation_coefficient": listed(curves["correlation"][key]),
+              "correlation_by_scale": metrics.by_scale(whole.k, curves["correlation"][key])}
+    if key in curves["calibration"]:
+        entry |= {"calibration": listed(curves["calibration"][key]),
+                  "calibration_error": metrics.by_scale(whole.k, np.abs(curves["calibration"][key] - 1))}
+    if key == FLOOR:
+        single = [metrics.by_scale(whole.k, np.abs(ratio(one, curves["noisy"][TRUTH]) - 1))
+                  for one in curves["each"][key]]
+        entry["power_residual_of_one_drawing"] = single
+    for what in ("density", "expected"):
+        if what in whole.numbers[key]:
+            entry[f"numbers_by_{what}"] = dict(zip(("cells", "predicted", "true"), whole.numbers[key][what].tolist()))
+            entry[f"misplaced_by_{what}"] = metrics.misplaced(whole.numbers[key][what])
+    for name, parts in (("residual", whole.bispectra), ("residual_masked", whole.masked)):
+        for shape in whole.triangles if key in parts else ():
+            own, true = parts[key][shape].mean(axis=0), parts[TRUTH][shape].mean(axis=0)
+            entry["bispectra"][shape] |= {
+                name: metrics.mean_residual(own.mean(axis=0), true.mean(axis=0)),
+                f"{name}_error": listed([statistics.jackknife(residual_of, own, true)])[0]}
+            if key == FLOOR:
+                entry["bispectra"][shape][f"{name}_of_one_drawing"] = [
+                    metrics.mean_residual(one.mean(axis=0), true.mean(axis=0)) for one in parts[key][shape]]
+    return entry
+
+
+def listed(values):
+    """Numbers as a list; None for what is not finite, of which JSON knows nothing."""
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def ratio(values, true):
+    """One curve over another; NaN where that is zero."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(true != 0, values / true, np.nan)
+
+
+def residual_of(own, true):
+    """`metrics.mean_residual` for a jackknife, NaN where it is undefined."""
+    found = metrics.mean_residual(own, true)
+    return np.nan if found is None else found
+
+
 def put(result, key, entry):
-    """Put the numbers of the truth, of a run or of a baseline where they belong in metrics.json."""
+    """Put the numbers of the truth, of a run, a baseline or a bound where they belong in metrics.json."""
     kind, name = key
     if key == TRUTH:
         result[kind] = entry
@@ -227,7 +452,7 @@ def put(result, key, entry):
 
 
 def lines(result):
-    """The comparison as lines of text: each run on each simulation, then spectra averaged over simulations."""
+    """The comparison as lines of text: each run on each simulation, then all that is compared, over simulations."""
     yield (f"{'run':16s}{'simulation':24s}{'galaxies':>16s}{'recall':>9s}{'precision':>11s}{'gain at 95%':>13s}"
            f"{'(density)':>11s}{'MSE_sub':>10s}")
     for row in result["table"]:
@@ -235,9 +460,53 @@ def lines(result):
         yield (f"{row['run'][-15:]:16s}{Path(row['simulation']).name[-23:]:24s}{row['galaxies']:>8.0f}/"
                f"{row['true_galaxies']:<7.0f}{half['recall']:>9.4f}{half['precision'] or 0:>11.4f}"
                f"{level['network']['gain']:>12.1f}x{level['density']['gain']:>10.1f}x{row['mse_sub']:>10.4g}")
-    yield f"{'mean residual of':40s}{'P(k)':>12s}{'with shot noise':>18s}{'bispectrum':>13s}"
-    for kind in ("runs", "baselines"):
+    yield (f"{'mean residual of':34s}{'P, k<1':>9s}{'k>1':>8s}{'as it is':>10s}{'P_xy/P_xx':>11s}{'k>1':>8s}"
+           f"{'r(k<1)':>8s}{'k>1':>7s}{'numbers':>9s}{'bispectrum':>19s}{'without richest':>19s}")
+    for kind in ("runs", "baselines", "bounds"):
         for name, entry in result[kind].items():
-            words = [f"{100 * entry[key]:.1f}%" if entry.get(key) is not None else "undefined"
-                     for key in ("power_residual", "power_residual_with_shot_noise", "bispectrum_residual")]
-            yield f"{figures.label((kind, name)):40s}{words[0]:>12s}{words[1]:>18s}{words[2]:>13s}"
+            yield line(figures.label((kind, name)), entry)
+    if "another drawing" in result["bounds"]:
+        yield from ("", one_drawing(result["bounds"]["another drawing"]))
+    yield from (note for note in result.get("notes", ()) if note.startswith("floor"))
+
+
+def one_drawing(entry):
+    """How far single drawings of painted galaxies are from the truth, a line: less than that is chance."""
+    single = entry["power_residual_of_one_drawing"]
+    ranges = [("P, k<1", [one["large"] for one in single]), ("P, k>1", [one["small"] for one in single])]
+    triangles = entry.get("bispectra", {}).get("paper", {})
+    ranges += [("bispectrum", triangles.get("residual_of_one_drawing", [])),
+               ("without richest", triangles.get("residual_masked_of_one_drawing", []))]
+    words = []
+    for name, values in ranges:
+        known = [value for value in values if value is not None]
+        if known:
+            words.append(f"{name} {percent(min(known))} to {percent(max(known))}")
+    return "one other drawing is off by: " + ", ".join(words)
+
+
+def line(name, entry):
+    """One row of what is compared."""
+    noisy, raw = (entry["power_residual_by_scale"][ruler] for ruler in ("with_shot_noise", "as_it_is"))
+    calibration = entry.get("calibration_error", {"large": None, "small": None})
+    correlation = entry["correlation_by_scale"]
+    triangles = entry.get("bispectra", {}).get("paper", {})
+    words = [percent(noisy["large"]).rjust(9), percent(noisy["small"]).rjust(8), percent(raw["all"]).rjust(10),
+             percent(calibration["large"]).rjust(11), percent(calibration["small"]).rjust(8),
+             number(correlation["large"]).rjust(8), number(correlation["small"]).rjust(7),
+             percent(entry["misplaced_by_density"]).rjust(9)]
+    for residual in ("residual", "residual_masked"):
+        words.append(percent(triangles.get(residual), triangles.get(f"{residual}_error")).rjust(19))
+    return f"{name[-33:]:34s}" + "".join(words)
+
+
+def percent(value, error=None):
+    """A share as text, with its error where there is one; - for what is undefined."""
+    if value is None or not np.isfinite(value):
+        return "-"
+    return f"{100 * value:.1f}%" + (f" +- {100 * error:.0f}" if error is not None and np.isfinite(error) else "")
+
+
+def number(value):
+    """A number of two digits as text; - for what is undefined."""
+    return "-" if value is None else f"{value:.2f}"

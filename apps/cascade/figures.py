@@ -2,10 +2,16 @@
 
 import numpy as np
 
+from kerasgal.apps.cascade.metrics import DENSITY_EDGES
 from kerasgal.plotting import figure
+from kerasgal.statistics import jackknife
 
 TRUTH, HALO_MODEL = ("truth", ""), ("baselines", "halo model")  # (kind, name): the runs' are ("runs", name)
-COLOUR = {TRUTH: "0.2", HALO_MODEL: "C1"}
+TREES, DECORATED = ("baselines", "boosted trees"), ("baselines", "occupation and environment")
+FLOOR, ORACLE = ("bounds", "another drawing"), ("bounds", "exact expectation")
+COLOUR = {TRUTH: "0.2", HALO_MODEL: "C1", TREES: "C2", DECORATED: "C4", FLOOR: "0.6", ORACLE: "0.4"}
+RUN_COLOURS = "C0", "C3", "C5", "C6", "C8", "C9"
+STYLE = {FLOOR: ":", ORACLE: "--"}
 
 
 def label(key):
@@ -15,9 +21,24 @@ def label(key):
 
 
 def colours(keys):
-    """One colour for each key: grey the truth, orange the halo model."""
-    runs = [key for key in keys if key not in COLOUR]
-    return COLOUR | {key: f"C{number + 2 * (number > 0)}" for number, key in enumerate(runs)}
+    """One colour for each key: grey the truth and the bounds, orange the halo model."""
+    runs = [key for key in keys if key[0] == "runs"]
+    return COLOUR | {key: RUN_COLOURS[number % len(RUN_COLOURS)] for number, key in enumerate(runs)}
+
+
+def shown(keys):
+    """Of what is compared that which has a line: of halo models the fitted one and that which knows most."""
+    return [key for key in keys if key[0] == "runs" or key in COLOUR]
+
+
+def wide(axis):
+    """Make the x axis logarithmic, with numbers at 1, 2 and 5 that can be read."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def slab(axis, image, boxsize, low, high):
@@ -43,20 +64,40 @@ def prediction(probability, count, boxsize, layer):
 
 
 def slices(sample, run):
-    """Slabs through density, true galaxies, the run's and, where there is one, the halo model's (Fig. 1)."""
-    thickness = max(1, len(sample.density) // 8)
-    start = min(int(sample.density.sum(axis=(0, 1)).argmax()), len(sample.density) - thickness)
+    """Slabs through density, true galaxies and those of a run, trees and the halo model, and a zoom on them (Fig. 1).
+
+    A mean field's panel has what is expected, on its own scale: a hundred cells share what the truth has in one.
+    """
+    n = len(sample.density)
+    thickness = max(1, n // 8)
+    start = min(int(sample.density.sum(axis=(0, 1)).argmax()), n - thickness)
     layers = np.s_[:, :, start:start + thickness]
-    panels = [("dark matter", np.log10(np.maximum(sample.density[layers].mean(axis=2), 1e-2)), (-1, 2))]
-    panels += [(label(key), sample.counts[key][0][layers].sum(axis=2), None)
-               for key in (TRUTH, run, HALO_MODEL) if key in sample.counts]
-    drawing, axes = figure(len(panels), width=4, height=4, sharey=True)
-    for axis, (name, image, limits) in zip(axes, panels):
-        low, high = limits or (0, 3)  # most cells hold one galaxy or none
-        drawing.colorbar(slab(axis, image, sample.boxsize, low, high), ax=axis, shrink=0.7, location="bottom",
-                         label="log$_{10}$ density / mean" if limits else "galaxies")
-        axis.set(title=f"galaxies: {name}" if name == label(TRUTH) else name, xlabel="x [Mpc/h]")
-    axes[0].set_ylabel("y [Mpc/h]")
+    panels = [("dark matter", np.log10(np.maximum(sample.density[layers].mean(axis=2), 1e-2)), (-1, 2),
+               "log$_{10}$ density / mean")]
+    for key in (TRUTH, run, TREES, DECORATED if DECORATED in sample.counts else HALO_MODEL):
+        if key in sample.counts:
+            mean_field = key in sample.scatter
+            panels.append((f"galaxies: {label(key)}" if key == TRUTH else label(key),
+                           sample.counts[key][0][layers].sum(axis=2), (0, 1 if mean_field else 3),
+                           "expected galaxies" if mean_field else "galaxies"))
+    # The densest cell's surroundings, an eighth of the box
+    side = max(2, n // 8)
+    x, y = (int(np.clip(place - side // 2, 0, n - side)) for place in
+            np.unravel_index(panels[0][1].argmax(), panels[0][1].shape))
+    cell = sample.boxsize / n
+    extent = (x * cell, (x + side) * cell, y * cell, (y + side) * cell)
+    drawing, axes = figure(len(panels), 2, width=3.2, height=3.6)
+    for column, (name, image, (low, high), words) in enumerate(panels):
+        drawing.colorbar(slab(axes[0, column], image, sample.boxsize, low, high), ax=axes[0, column], shrink=0.8,
+                         location="bottom", label=words)
+        axes[0, column].plot(np.take(extent, [0, 1, 1, 0, 0]), np.take(extent, [2, 2, 3, 3, 2]), color="w",
+                             linewidth=0.8)
+        axes[1, column].imshow(image[x:x + side, y:y + side].T, origin="lower", extent=extent, cmap="magma", vmin=low,
+                               vmax=high, interpolation="nearest")
+        axes[0, column].set(title=name)
+        axes[1, column].set(xlabel="x [Mpc/h]")
+    axes[0, 0].set_ylabel("y [Mpc/h]")
+    axes[1, 0].set_ylabel("y [Mpc/h]")
     return drawing
 
 
@@ -89,50 +130,121 @@ def average(curves):
     return np.ma.masked_invalid(curves).mean(axis=0).filled(np.nan)
 
 
-def spectra(k, without, noisy, coefficient):
-    """Power spectra without and with shot noise, their ratios to the truth's, and correlation coefficients."""
-    drawing, axes = figure(3, 2, height=2.8, sharex=True)
-    for column, (title, spectrum) in enumerate((("without shot noise", without), ("with shot noise", noisy))):
-        for key, values in spectrum.items():
-            axes[0, column].loglog(k, np.where(values > 0, values, np.nan), color=colours(spectrum)[key],
-                                   label=label(key))
+def spectra(k, modes, curves):
+    """Power spectra, their ratios to the truth's, and for mean fields what a ratio does not say; see `evaluate.power`.
+
+    The band is the sample variance of a Gaussian field with the target's power in as many modes.
+    """
+    drawing, axes = figure(3, 2, height=3.2, sharex=True)
+    keys = shown(curves["noisy"])
+    colour = colours(keys)
+    with np.errstate(divide="ignore"):
+        spread = np.sqrt(2 / modes)
+
+    def draw(axis, values, key, name=None):
+        axis.plot(k, values, STYLE.get(key, "-"), color=colour[key], label=name)
+
+    for column, ruler in enumerate(("noisy", "raw")):
+        truth = curves[ruler][TRUTH]
+        axes[0, column].fill_between(k, truth * np.maximum(1 - spread, 1e-3), truth * (1 + spread), color="0.85")
+        axes[1, column].fill_between(k, 1 - spread, 1 + spread, color="0.85")
+        for key in keys:
+            values = curves[ruler][key]
+            draw(axes[0, column], np.where(values > 0, values, np.nan), key, label(key))
             if key != TRUTH:
-                axes[1, column].plot(k, values / spectrum[TRUTH], color=colours(spectrum)[key])
-        axes[0, column].set(title=title, ylabel="P(k) [(Mpc/h)$^3$]")
-        axes[1, column].set(ylabel="ratio to the truth", xlabel="k [h/Mpc]", ylim=(0, 2))
-        axes[1, column].axhline(1, color="0.6", linewidth=0.8)
-        axes[1, column].set_xscale("log")
-        axes[1, column].xaxis.set_minor_formatter("")
-    for key, values in coefficient.items():
-        axes[0, 2].plot(k, values, color=colours(without)[key], label=label(key))
+                draw(axes[1, column], values / truth, key)
+        axes[0, column].set(yscale="log", ylabel="P(k) [(Mpc/h)$^3$]")
+    axes[0, 0].set_title("with the galaxies' scatter")
+    axes[0, 1].set_title("mean fields as they are")
+    for key in keys:
+        if key in curves["correlation"]:
+            draw(axes[0, 2], curves["correlation"][key], key)
+        if key in curves["calibration"]:
+            draw(axes[1, 2], curves["calibration"][key], key, label(key))
     axes[0, 2].set(title="correlation with the truth", ylabel="r(k)", ylim=(0, 1.02))
-    axes[0, 0].legend(frameon=False, fontsize=8)
-    axes[1, 2].set_visible(False)
+    for axis, words in zip(axes[1], ("ratio to the truth", "ratio to the truth", "P$_{xy}$ / P$_{xx}$")):
+        axis.set(ylabel=words, xlabel="k [h/Mpc]", ylim=(0, 2))
+        wide(axis)
+        axis.axhline(1, color="0.6", linewidth=0.8)
+        axis.axvline(1, color="0.8", linewidth=0.8, linestyle=":")
+    axes[0, 0].legend(frameon=False, fontsize=7)
     return drawing
 
 
-def bispectra(theta, bispectra):
-    """Bispectra against angle and their ratios to the truth's."""
-    drawing, (left, right) = figure(2)
-    for key, values in bispectra.items():
-        left.plot(theta / np.pi, values, color=colours(bispectra)[key], label=label(key))
-        if key != TRUTH:
-            right.plot(theta / np.pi, values / bispectra[TRUTH], color=colours(bispectra)[key])
-    left.set(xlabel="angle / $\\pi$", ylabel="B(k$_1$, k$_2$, angle) [(Mpc/h)$^6$]", yscale="log")
-    right.set(xlabel="angle / $\\pi$", ylabel="ratio to the truth", ylim=(0, 2))
-    right.axhline(1, color="0.6", linewidth=0.8)
-    left.legend(frameon=False, fontsize=8)
+def bispectra(triangles, found, masked):
+    """Bispectra of each shape of triangles, above their ratios to the truth's with the jackknife's errors, below those
+    with the richest halo masked.
+
+    triangles: {shape: (x, sides)}; found, masked: {key: {shape: (fields, cubes, triangles)}}, the second may be empty.
+    """
+    rows = 3 if masked else 2
+    drawing, axes = figure(len(triangles), rows, height=2.8, squeeze=False, sharex="col")
+    keys = shown(found)
+    colour = colours(keys)
+    for column, (shape, (x, _)) in enumerate(triangles.items()):
+        place = x / np.pi if shape == "paper" else x
+        for key in keys:
+            axes[0, column].plot(place, found[key][shape].mean(axis=(0, 1)), STYLE.get(key, "-"), color=colour[key],
+                                 label=label(key))
+            for row, parts in enumerate([found, masked][:rows - 1], start=1):
+                if key != TRUTH:
+                    values, error = ratio_with_error(parts[key][shape], parts[TRUTH][shape])
+                    axes[row, column].errorbar(place, values, error, linestyle=STYLE.get(key, "-"), color=colour[key],
+                                               linewidth=1, elinewidth=0.6)
+        axes[0, column].set(title={"paper": "k$_1$ = 1.2, k$_2$ = 1.3 h/Mpc"}.get(shape, shape), yscale="log")
+        for row in range(1, rows):
+            axes[row, column].set(ylim=(0, 2))
+            axes[row, column].axhline(1, color="0.6", linewidth=0.8)
+        axes[-1, column].set(xlabel="angle / $\\pi$" if shape == "paper" else "k [h/Mpc]")
+    axes[0, 0].set_ylabel("B [(Mpc/h)$^6$]")
+    axes[1, 0].set_ylabel("ratio to the truth")
+    if masked:
+        axes[2, 0].set_ylabel("ratio, richest halo masked")
+    axes[0, 0].legend(frameon=False, fontsize=7)
+    return drawing
+
+
+def ratio_with_error(own, true):
+    """Ratio of the means of two samples, (fields, parts, m) each, and its error by a jackknife over the parts."""
+    own, true = own.mean(axis=0), true.mean(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return own.mean(axis=0) / true.mean(axis=0), jackknife(np.divide, own, true)
+
+
+def calibrations(found):
+    """True over expected galaxies in bins of what a mean field expects, and of the density; see `evaluate.numbers`."""
+    drawing, axes = figure(2, sharey=True)
+    keys = [key for key in shown(found) if key != TRUTH]
+    colour = colours(keys)
+    for axis, what, words in zip(axes, ("expected", "density"), ("expected galaxies in a cell",
+                                                                 "density / mean")):
+        for key in keys:
+            if what not in found[key]:
+                continue
+            cells, expected, true = found[key][what]
+            place = expected / np.maximum(cells, 1)
+            if what == "density":  # middles of the bins
+                place = np.sqrt(np.maximum(DENSITY_EDGES[:-1], 0.3) * np.minimum(DENSITY_EDGES[1:], 3000))
+            some = (true > 0) & (expected > 0)
+            axis.errorbar(place[some], true[some] / expected[some], np.sqrt(true[some]) / expected[some],
+                          linestyle=STYLE.get(key, "-"), marker=".", color=colour[key], label=label(key))
+        axis.axhline(1, color="0.6", linewidth=0.8)
+        axis.set(xscale="log", xlabel=words, ylim=(0, 2))
+        axis.xaxis.set_minor_formatter("")
+    axes[0].set_ylabel("true / expected")
+    axes[1].legend(frameon=False, fontsize=7)
     return drawing
 
 
 def distributions(counted):
     """Number of cells that hold so many galaxies."""
     drawing, axis = figure()
-    last = max(values.nonzero()[0].max() for values in counted.values())
-    for key, values in counted.items():
-        shown = values[:last + 1]
-        axis.step(np.arange(len(shown)), np.where(shown > 0, shown, np.nan), where="mid", label=label(key),
-                  color=colours(counted)[key])
+    keys = shown(counted)
+    last = max(counted[key].nonzero()[0].max() for key in keys)
+    for key in keys:
+        values = counted[key][:last + 1]
+        axis.step(np.arange(len(values)), np.where(values > 0, values, np.nan), STYLE.get(key, "-"), where="mid",
+                  label=label(key), color=colours(counted)[key])
     axis.set(xlabel="galaxies in a cell", ylabel="cells", yscale="log")
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, fontsize=7)
     return drawing

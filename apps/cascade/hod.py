@@ -2,7 +2,9 @@
 
 The baseline of Yip et al. 2019 (arXiv:1910.07813): one central galaxy in every halo above a minimum mass, and a Poisson
 number of satellites with the mean (M / M_1)^alpha. The number of galaxies ties the minimum to M_1 and alpha; what is
-left is fitted to the power spectrum on large scales.
+left is fitted to the power spectrum on large scales. That of Sether 2024 has no centrals: a Poisson number of galaxies
+with the same mean in every halo above the minimum mass. Both see the masses of haloes through the spectrum alone; what
+was counted in haloes of each mass is in `occupation`.
 """
 
 from dataclasses import dataclass
@@ -22,22 +24,41 @@ FEWEST_CENTRALS = 0.1  # of the galaxies that are fitted
 
 @dataclass(frozen=True)
 class HOD:
-    """log_minimum, log_first: log10 of the minimum mass and of M_1 [Msun/h]; alpha: power of the satellites."""
+    """log_minimum, log_first: log10 of the minimum mass and of M_1 [Msun/h]; alpha: power of the satellites.
+
+    centrals: whether haloes above the minimum have a galaxy at their centre; without them all are as the satellites.
+    """
 
     log_minimum: float
     log_first: float
     alpha: float
+    centrals: bool = True
+
+    def expected(self, halos):
+        """See `expected`."""
+        # The step at the minimum is as wide as one particle's mass, to which masses are known: so many haloes have the
+        # same few particles that a sharp one jumps over numbers of galaxies.
+        mass = np.asarray(halos["mass"], np.float64)
+        particle = mass / halos["count"]
+        return np.clip(0.5 + (mass - 10**self.log_minimum) / particle, 0, 1), (mass / 10**self.log_first)**self.alpha
+
+    def offsets(self, halos, host, rng):
+        """See `offsets`."""
+        return _within(halos["radius"][host], rng)
 
 
-def expected(halos, hod):
+def expected(halos, model):
     """Probability of a central, and mean number of satellites if there is one: two arrays (haloes,).
 
-    halos: catalogue, as `Simulation.halos` returns it. The step at the minimum is as wide as one particle's mass, to
-    which masses are known: so many haloes have the same few particles that a sharp one jumps over numbers of galaxies.
+    halos: catalogue, as `Simulation.halos` returns it; model: an `HOD` or an `occupation.Occupation`. Of an HOD without
+    centrals the first is the probability of having galaxies at all.
     """
-    mass = np.asarray(halos["mass"], np.float64)
-    particle = mass / halos["count"]
-    return np.clip(0.5 + (mass - 10**hod.log_minimum) / particle, 0, 1), (mass / 10**hod.log_first)**hod.alpha
+    return model.expected(halos)
+
+
+def offsets(halos, model, host, rng):
+    """Places of satellites relative to the centres of their haloes, rows `host` of `halos`: (satellites, 3), Mpc/h."""
+    return model.offsets(halos, host, rng)
 
 
 def minimum_mass(halos, number):
@@ -48,23 +69,26 @@ def minimum_mass(halos, number):
                   least - 1e-6, most + 1e-6, xtol=1e-9)
 
 
-def first_mass(halos, log_minimum, alpha, number):
+def first_mass(halos, log_minimum, alpha, number, centrals=True):
     """log10 of the M_1 [Msun/h] with which `number` galaxies are expected; infinite where the centrals are enough.
 
-    The sum of c (1 + (M / M_1)^alpha) over the haloes is the number, where c is the probability of a central.
+    The sum of c (1 + (M / M_1)^alpha) over the haloes is the number, where c is the probability of a central; without
+    centrals that of c (M / M_1)^alpha.
     """
     central, weight = expected(halos, HOD(log_minimum, 0, alpha))
-    satellites = number - central.sum()
+    satellites = number - centrals * central.sum()
     return np.log10(np.sum(central * weight) / satellites) / alpha if satellites > 0 else np.inf
 
 
-def populate(halos, hod, boxsize, rng):
+def populate(halos, model, boxsize, rng):
     """Positions of galaxies drawn for the haloes, (galaxies, 3), in [0, boxsize), Mpc/h: centrals, then satellites."""
-    central, satellites = expected(halos, hod)
+    central, satellites = expected(halos, model)
     has_central = rng.random(len(central)) < central
     host = np.repeat(np.arange(len(central)), rng.poisson(satellites * has_central))
-    placed = halos["position"][host] + _within(halos["radius"][host], rng)
-    return wrap(np.concatenate([halos["position"][has_central], placed]), boxsize)
+    placed = halos["position"][host] + offsets(halos, model, host, rng)
+    if model.centrals:
+        placed = np.concatenate([halos["position"][has_central], placed])
+    return wrap(placed, boxsize)
 
 
 def _within(radius, rng):
@@ -90,22 +114,25 @@ def expected_power(halos, place, hod, boxsize, gridsize):
 
     place: as `places` returns it; k in h/Mpc and P in (Mpc/h)^3 as `power_spectrum` does. In given haloes the galaxies
     are a mean field and the deviations of each halo from it, which are independent, so that their power is flat: a halo
-    with the probability c of a central, and s satellites if it has one, has the variance c s + c (1 - c) (1 + s)^2.
+    with the probability c of a central, and s satellites if it has one, has the variance c s + c (1 - c) (1 + s)^2;
+    without a central c s + c (1 - c) s^2.
     """
     central, satellites = expected(halos, hod)
     host, position = place
-    field = deposit_ngp(halos["position"], gridsize, boxsize, central)
+    field = deposit_ngp(halos["position"], gridsize, boxsize, central * hod.centrals)
     field += deposit_ngp(position, gridsize, boxsize, (central * satellites / np.bincount(host))[host])
     k, power, _ = power_spectrum(field / field.mean() - 1, boxsize)
-    variance = np.sum(central * (satellites + (1 - central) * (1 + satellites)**2))
-    return k, power + boxsize**3 * variance / np.sum(central * (1 + satellites))**2
+    number = hod.centrals + satellites
+    variance = np.sum(central * (satellites + (1 - central) * number**2))
+    return k, power + boxsize**3 * variance / np.sum(central * number)**2
 
 
-def fit(samples, k_maximum=1.0, seed=0):
+def fit(samples, k_maximum=1.0, seed=0, centrals=True):
     """The `HOD` whose galaxies are as many as the given ones, and nearest to their power spectrum.
 
     samples: list of (halos, galaxies, boxsize), one for each simulation: the catalogue as `Simulation.halos` returns
     it; positions (galaxies, 3), Mpc/h, or numbers in cells (m, m, m); Mpc/h. k_maximum: of the waves fitted, h/Mpc.
+    centrals: as those of the `HOD`.
     Least squares of ln(P / P_given), shot noise included, weighted by the number of modes, over alpha and the minimum
     mass; M_1 follows from the number. P is the mean over all galaxies that could be drawn (`expected_power`), so that
     the fit does not follow the chance of a draw. Raises DataError if there are no haloes or galaxies, or too few
@@ -135,7 +162,8 @@ def fit(samples, k_maximum=1.0, seed=0):
     bounds = min(minimum_mass(everything, min(number, haloes)), most), most
 
     def occupation(log_minimum, alpha):
-        return HOD(float(log_minimum), float(first_mass(everything, log_minimum, alpha, number)), float(alpha))
+        first = first_mass(everything, log_minimum, alpha, number, centrals)
+        return HOD(float(log_minimum), float(first), float(alpha), centrals)
 
     def misfit(log_minimum, alpha):
         hod, total = occupation(log_minimum, alpha), 0.0

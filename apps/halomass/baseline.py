@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kerasgal import run_folder
+from kerasgal import run_folder, trees
 from kerasgal.apps.halomass import data, train
-from kerasgal.errors import MissingError, RunError
+from kerasgal.errors import RunError
 from kerasgal.grid import top_hats
 from kerasgal.simulation import opened
 
@@ -47,13 +47,10 @@ def fit(run):
 
     Raises DataError where scikit-learn is missing, or a simulation of the training.
     """
-    try:
-        from sklearn.ensemble import HistGradientBoostingRegressor
-    except ImportError as error:
-        raise MissingError("the baseline needs the optional package scikit-learn: install kerasgal[baseline]") \
-            from error
     config = run.config
     training, validation = run_folder.recorded_data(run.folder) if run.folder is not None else ((), ())
+    # Without other simulations there is nothing to stop on: particles of the same haloes would not tell.
+    model = trees.regressor(TREES, stops=bool(validation), seed=config.seed)
     if not training:
         raise RunError(f"{run.folder or 'this run'} does not say which simulations it was trained on: there is nothing "
                        "to fit the baseline to")
@@ -70,6 +67,4 @@ def fit(run):
     if validation:
         held_out["X_val"], held_out["y_val"] = densities_and_masses(validation, config.validation_samples,
                                                                     config.seed + 1)
-    # Without other simulations there is nothing to stop on: particles of the same haloes would not tell.
-    model = HistGradientBoostingRegressor(max_iter=TREES, early_stopping=bool(held_out), random_state=config.seed)
     return Trees(model.fit(*densities_and_masses(training, config.samples, config.seed), **held_out), radii)
