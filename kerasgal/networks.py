@@ -1,8 +1,8 @@
 """Trained networks that come with the package, or from where the registry says, under names.
 
-A name stands wherever a run folder can. The registry, shipped/registry.json, has for each name the app, what the network
-is and was measured to be, and the SHA-256 of every file: a changed byte is refused. Nothing is ever unpickled: weights
-are HDF5.
+A name stands wherever a run folder can. The registry, shipped/registry.json, has for each name the app, what the
+network is and was measured to be, and the SHA-256 of every file: a changed byte is refused. Nothing is ever unpickled:
+weights are HDF5.
 """
 
 import hashlib

@@ -335,7 +335,7 @@ def choose(cls, config, said, training, validation, folder):
     for candidate in [config] if "patch" in fixed else patches(cls, config, grids):
         one = configuration.replace(candidate, {"batch": fixed.get("batch", 1), "accumulation": 1})
         try:
-            found = plan(lambda place: cls.train(training[:1], held_out, run=place, config=one), folder)
+            found = plan(lambda place, one=one: cls.train(training[:1], held_out, run=place, config=one), folder)
         except Greedy:
             continue
         sample = found.step_memory * heaviest(cls, one) / one.batch

@@ -48,8 +48,8 @@ def shared_field(field, fine, boxsize, share=None):
     """
     coarse, finer = len(field), len(fine)
     if finer < coarse:
-        raise SettingError(f"particles={finer}: a twin needs at least the {coarse} cells a side of the box", value=finer,
-                           accepted=(coarse, None))
+        raise SettingError(f"particles={finer}: a twin needs at least the {coarse} cells a side of the box",
+                           value=finer, accepted=(coarse, None))
     if finer == coarse and share is None:
         raise SettingError(f"particles={finer}: the box has as many cells, so its twin would be itself: give more "
                            "`particles`, or the wavenumber to `share`", value=finer)

@@ -100,8 +100,8 @@ def weights(folder):
     found = {}
     for path in sorted(folder.rglob("*.weights.h5")):
         with h5py.File(path) as file:
-            file.visititems(lambda name, item: found.update({(str(path.relative_to(folder)), name): item[...]})
-                            if hasattr(item, "shape") else None)
+            file.visititems(lambda name, item, path=path: found.update(
+                {(str(path.relative_to(folder)), name): item[...]}) if hasattr(item, "shape") else None)
     return found
 
 

@@ -120,8 +120,8 @@ def fit_phases(cls, boxes, config, folder, phase, *, store, resume=False, overwr
         if overwrite:
             shutil.rmtree(folder / REGRESS, ignore_errors=True)  # it would belong to another phase 1
         log.info("phase 1: which cells hold galaxies")
-        network = train_phase(CLASSIFY, train, held_out, (train.counts, held_out.counts), config, folder, resume=resume, overwrite=overwrite,
-                              init=init and init / CLASSIFY, **options)
+        network = train_phase(CLASSIFY, train, held_out, (train.counts, held_out.counts), config, folder,
+                              resume=resume, overwrite=overwrite, init=init and init / CLASSIFY, **options)
     if phase != CLASSIFY:
         log.info("phase 2: how many galaxies there are")
         first = cls.first(folder)
