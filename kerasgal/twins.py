@@ -107,6 +107,23 @@ def shared_wavenumber(field, other, boxsize):
     return float(wavenumber[wavenumber < shells + 1].max() * fundamental) if shells else 0.0
 
 
+def shared_by(simulation, other):
+    """Up to which wavenumber, h/Mpc, two Simulations have the same waves; None for boxes of different sides."""
+    if not np.isclose(other.boxsize, simulation.boxsize, rtol=1e-6):
+        return None
+    return shared_wavenumber(simulation.delta(), other.delta(), simulation.boxsize)
+
+
+def are_twins(simulation, other):
+    """Whether two Simulations share at least the longest waves of their box."""
+    return enough(shared_by(simulation, other) or 0, simulation.boxsize)
+
+
+def enough(wavenumber, boxsize):
+    """Whether a wavenumber up to which two boxes are alike makes them twins."""
+    return wavenumber >= FEWEST * 2 * np.pi / boxsize
+
+
 def twin_labels(simulation, twin, minimum):
     """The haloes of a twin on the grid of a simulation.
 
@@ -122,7 +139,7 @@ def twin_labels(simulation, twin, minimum):
     halo_id : array of int
         (n, n, n), the halo in which most of a cell's matter ends in the twin, -1 for none.
     mass : array
-        (haloes,), Msun/h, of all haloes of the twin.
+        (haloes,), Msun/h, of the twin's haloes that are as large.
     wavenumber : float
         Up to which they share their waves, h/Mpc.
 
@@ -131,11 +148,11 @@ def twin_labels(simulation, twin, minimum):
     DataError
         If it is no twin of the simulation.
     """
-    if not np.isclose(twin.boxsize, simulation.boxsize, rtol=1e-6):
+    wavenumber = shared_by(simulation, twin)
+    if wavenumber is None:
         raise DataError(f"{twin.path} is no twin of {simulation.path}: its box has {twin.boxsize:g} Mpc/h, not "
                         f"{simulation.boxsize:g}")
-    wavenumber = shared_wavenumber(simulation.delta(), twin.delta(), simulation.boxsize)
-    if wavenumber < FEWEST * 2 * np.pi / simulation.boxsize:
+    if not enough(wavenumber, simulation.boxsize):
         raise DataError(f"{twin.path} is no twin of {simulation.path}: their initial densities have no waves in common")
     n = simulation.gridsize
     fine = twin["halo_id"][...]
@@ -143,8 +160,9 @@ def twin_labels(simulation, twin, minimum):
         raise DataError(f"{twin.path}: its {len(fine)} particles a side are no multiple of the {n} cells of "
                         f"{simulation.path}")
     count = twin["halos/count"][...]
-    large = np.append(count * (n / len(fine))**3 >= minimum, False)  # the last one stands for id -1
-    return majority(np.where(large[fine], fine, -1), len(fine) // n), twin["halos/mass"][...], wavenumber
+    large = count * (n / len(fine))**3 >= minimum
+    number = np.append(np.where(large, np.cumsum(large) - 1, -1), -1)  # the last one stands for id -1
+    return majority(number[fine], len(fine) // n), twin["halos/mass"][...][large], wavenumber
 
 
 def majority(halo_id, factor):

@@ -386,7 +386,8 @@ class _View:
         self.cells = file[first].shape[0]
         if not live and self.cells > LARGEST:
             raise DataError(f"{file.path} has {self.cells} cells a side; a page holds at most {LARGEST}: leave "
-                            "`output` out, and slices are served, or cut a part out with `kerasgal extract`", value=self.cells)
+                            "`output` out, and slices are served, or cut a part out with `kerasgal extract`",
+                            value=self.cells)
         self.choice = Select(title=str(file.path), value=first, options=self.names)
         self.mapper = LinearColorMapper(palette=Cividis256, nan_color="#00000000")
         self.source = ColumnDataSource({"image": [np.zeros((2, 2), np.float32)]})

@@ -7,7 +7,7 @@ import pytest
 
 import kerasgal as kg
 from kerasgal import planning
-from kerasgal.errors import DataError, RunError, SettingError
+from kerasgal.errors import DataError, RunError
 
 FLAGS = ["--minimum", "20", "--filters", "2", "--levels", "1", "--steps-per-epoch", "3"]
 

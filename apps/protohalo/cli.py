@@ -40,10 +40,14 @@ def predict(run, source, **options):
     return run.predict(source, **options)
 
 
+@click.option("--ceiling", multiple=True, type=click.Path(), metavar="TWIN",
+              help="A twin of a simulation, made by `kerasgal simulate --twin-of`: its haloes stand beside the "
+                   "predicted ones. One for each simulation.")
 def evaluate(run, simulations, **options):
     """Hold the trained RUN against SIMULATIONS it never saw: mass function, cell masses, haloes one to one, figures.
 
-    Beside the adaptive watershed stand the native one and the excursion-set baseline.
+    Beside the adaptive watershed stand the native one and the excursion-set baseline, and with --ceiling what another
+    simulation with the same large waves has: no network that sees these alone can be expected to do better.
     """
     return run.evaluate(simulations, **options)
 

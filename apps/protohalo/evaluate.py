@@ -6,12 +6,15 @@ import numpy as np
 
 from kerasgal.apps.protohalo import data, excursion, figures, metrics, predict, watershed
 from kerasgal.cosmology import growth_factor
+from kerasgal.errors import DataError
 from kerasgal.plotting import track
 from kerasgal.run import Evaluation, as_list, display_name
 from kerasgal.simulation import opened
 from kerasgal.statistics import mass_bins
+from kerasgal.twins import are_twins, twin_labels
 
 METHODS = ("adaptive", "native", "excursion_set")
+TWIN = "twin"
 
 
 def predict_all_ways(run, simulation):
@@ -28,21 +31,42 @@ def predict_all_ways(run, simulation):
     return delta, data.distance_map(halo_id["true"]), predicted, halo_id, found
 
 
-def evaluate(run, sources, outside_domain=False):
+def twins_of(sources, ceiling):
+    """For each source the path of its twin, by the waves that they share; raises DataError where one has none."""
+    if not ceiling:
+        return [None] * len(sources)
+    left, found = list(ceiling), []
+    for source in sources:
+        for twin in left:
+            with opened(source) as simulation, opened(twin) as other:
+                if are_twins(simulation, other):
+                    break
+        else:
+            raise DataError(f"`ceiling`: none of {', '.join(map(display_name, ceiling))} is a twin of "
+                            f"{display_name(source)} that no other simulation has")
+        left.remove(twin)
+        found.append(twin)
+    if left:
+        raise DataError(f"`ceiling`: {', '.join(map(display_name, left))} is no twin of any of the simulations")
+    return found
+
+
+def evaluate(run, sources, ceiling=(), outside_domain=False):
     """The `Evaluation` of a run on simulations that it never saw.
 
     Mass functions are summed over the simulations. Each method (the adaptive watershed, the native one, and the
     excursion-set baseline) is held against the true haloes of at least the run's minimum of cells: all together, cell
     by cell, and one to one where two share more than half of the cells of each.
     """
-    sources = as_list(sources)
+    sources, ceiling = as_list(sources), as_list(ceiling)
     run.check_unseen(sources)
-    mass = {method: [] for method in ("true", *METHODS)}
-    cells = {method: [] for method in METHODS}
-    members = {method: np.zeros(3, int) for method in METHODS}
-    matchings = {method: [] for method in METHODS}
-    losses, trajectories, true_sizes, cell_mass, first, notes = [], [], [], 0.0, None, []
-    for source in track(sources, "predicting"):
+    twins, methods = twins_of(sources, ceiling), METHODS + ((TWIN,) if ceiling else ())
+    mass = {method: [] for method in ("true", *methods)}
+    cells = {method: [] for method in methods}
+    members = {method: np.zeros(3, int) for method in methods}
+    matchings = {method: [] for method in methods}
+    twin_losses, losses, trajectories, true_sizes, cell_mass, first, notes = [], [], [], [], 0.0, None, []
+    for source, twin in track(list(zip(sources, twins)), "predicting"):
         with opened(source, require=("initial/delta", "halo_id", "halos/count")) as simulation:
             notes += run.check_domain(source, outside_domain=outside_domain)
             delta, true, predicted, halo_id, found = predict_all_ways(run, simulation)
@@ -51,8 +75,13 @@ def evaluate(run, sources, outside_domain=False):
             boxsize = simulation.boxsize
             # A halo's mass is that of its particles; its cells are as many unless particles share cells.
             masses = {"true": true_size * simulation.cell_mass}
-            for method in METHODS:
-                masses[method] = np.bincount(halo_id[method][halo_id[method] >= 0]) * simulation.cell_mass
+            if twin is not None:
+                with opened(twin, require=("initial/delta", "halo_id", "halos/count", "halos/mass")) as other:
+                    halo_id[TWIN], masses[TWIN], _ = twin_labels(simulation, other, run.config.minimum)
+                twin_losses.append(metrics.normalised_l1(true, data.distance_map(halo_id[TWIN])))
+            for method in methods:
+                if method != TWIN:
+                    masses[method] = np.bincount(halo_id[method][halo_id[method] >= 0]) * simulation.cell_mass
                 members[method] += metrics.membership(halo_id["true"], halo_id[method])
                 matchings[method].append(metrics.match(halo_id["true"], halo_id[method],
                                                        (true_size >= run.config.minimum).sum(), len(masses[method])))
@@ -72,7 +101,9 @@ def evaluate(run, sources, outside_domain=False):
     result = {"simulations": [display_name(source) for source in sources], "minimum_cells": run.config.minimum,
               "loss": float(np.mean(losses)), "loss_per_simulation": losses, "mass_edges": edges.tolist(),
               "haloes": {method: len(values) for method, values in mass.items()}}
-    for method in METHODS:
+    if twins[0] is not None:
+        result["twin_loss"] = float(np.mean(twin_losses))
+    for method in methods:
         ratio = np.log10(cells[method][1] / cells[method][0])
         result[method] = {**metrics.mass_function_residual(mass["true"], mass[method], edges),
                           "dice": metrics.dice(members[method]),
@@ -94,13 +125,14 @@ def evaluate(run, sources, outside_domain=False):
                  "cumulative_mass_function": figures.cumulative_mass_function(mass, len(sources))}
         return {name: figure for name, figure in drawn.items() if figure is not None}
 
-    return Evaluation(result, lines(result), functools.cache(draw))
+    return Evaluation(result, lines(result), functools.cache(draw), run)
 
 
 def lines(result):
     """The most important numbers as lines of text."""
-    yield f"loss {result['loss']:.3f}; {result['haloes']['true']} true haloes"
-    for method in METHODS:
+    bound = f" (a twin's map: {result['twin_loss']:.3f})" if "twin_loss" in result else ""
+    yield f"loss {result['loss']:.3f}{bound}; {result['haloes']['true']} true haloes"
+    for method in (name for name in (*METHODS, TWIN) if name in result):
         row = result[method]
         yield (f"  {method:14s} {result['haloes'][method]:5d} haloes ({100 * (row['total'] - 1):+.1f}%), summed "
                f"residual {percent(row['summed_residual'])}, cell mass scatter "

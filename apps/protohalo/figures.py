@@ -7,8 +7,9 @@ from kerasgal.plotting import figure
 from kerasgal.statistics import mass_bins
 
 NAMES = {"adaptive": "U-Net + adaptive watershed", "native": "U-Net + native watershed",
-         "excursion_set": "peaks above the collapse barrier"}
-COLOURS = {"adaptive": "C0", "native": "C1", "excursion_set": "C2"}
+         "excursion_set": "peaks above the collapse barrier", "twin": "twin: the same large waves"}
+COLOURS = {"adaptive": "C0", "native": "C1", "excursion_set": "C2", "twin": "C3"}
+DRAWN = ("twin", "excursion_set", "native", "adaptive")  # one over the other
 
 
 def distance_maps(delta, true, predicted, boxsize, true_id=None):
@@ -246,7 +247,7 @@ def cumulative_mass_function(mass, boxes):
     top.plot(levels, count, color="k", label="N-body simulation")
     top.fill_between(levels, count - error, count + error, color="0.85", label="Poisson error")
     bottom.fill_between(levels, -100 / error, 100 / error, color="0.85")
-    for name in ("excursion_set", "native", "adaptive"):
+    for name in (name for name in DRAWN if name in mass):
         found = above(mass[name])
         top.plot(levels, np.where(found > 0, found, np.nan), color=COLOURS[name], label=NAMES[name])
         bottom.plot(levels, 100 * (found / count - 1), color=COLOURS[name])
@@ -267,7 +268,7 @@ def mass_function(result):
     top.errorbar(centre, true, error, fmt="ko", markersize=4, label="N-body simulation")
     with np.errstate(divide="ignore", invalid="ignore"):
         bottom.fill_between(centre, -100 * error / true, 100 * error / true, color="0.85", label="Poisson error")
-        for name in ("excursion_set", "native", "adaptive"):
+        for name in (name for name in DRAWN if name in result):
             predicted = np.array(result[name]["predicted"])
             top.plot(centre, np.where(predicted > 0, predicted, np.nan), color=COLOURS[name], marker=".",
                      label=NAMES[name])

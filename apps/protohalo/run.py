@@ -21,13 +21,15 @@ class Haloes(Prediction):
 
         distance        (n, n, n) predicted distance map
         halo_id         (n, n, n) row of /halos of every Lagrangian cell, -1 for none
-        halos/...       halo_id, cells, mass [Msun/h], position (Lagrangian, Mpc/h), peak
+        halos/...       halo_id, cells, mass [Msun/h], position (Lagrangian, Mpc/h), peak; and where they end, if the
+                        source says its redshift: final_position [Mpc/h], velocity [km/s]
         mass_function/  mass_edges [Msun/h], differential dn/dlog10 M and its error [(h/Mpc)^3 per decade],
                         cumulative n(> lower edge) [(h/Mpc)^3]
         attributes      app, run, source, boxsize [Mpc/h], cell_mass [Msun/h], watershed, notes
     """
 
-    units = {"mass": "Msun/h", "x": "Mpc/h", "y": "Mpc/h", "z": "Mpc/h", "position": "Mpc/h"}
+    units = {"mass": "Msun/h", "x": "Mpc/h", "y": "Mpc/h", "z": "Mpc/h", "position": "Mpc/h",
+             "final_position": "Mpc/h", "velocity": "km/s"}
 
     @property
     def distance(self):
@@ -149,6 +151,7 @@ class Protohalo(Run):
             If there is no initial density, or one that is not finite or no contrast.
         """
         from kerasgal.apps.protohalo import data, predict
+        from kerasgal.apps.protohalo.final import final_haloes
         from kerasgal.apps.protohalo.watershed import catalogue
         from kerasgal.plotting import progress
 
@@ -160,18 +163,33 @@ class Protohalo(Run):
             features = of_box(simulation, "initial/delta", deviation=delta.std())
             notes += self.check_domain(source, features, outside_domain=outside_domain)
             boxsize, cell_mass = simulation.boxsize, simulation.cell_mass
+            times = self.times(simulation)
         with progress(display_name(source)) as tick:
             distance = predict.predict_distance(self.network, self.config, data.normalise(delta), tile=tile,
                                                 context=context, progress=tick)
         line = self.line if watershed == "adaptive" else None
         halo_id = predict.find_haloes(distance, self.config, line)
         haloes = catalogue(halo_id, distance, boxsize, cell_mass)
+        if times:
+            haloes["final_position"], haloes["velocity"] = final_haloes(halo_id, haloes["position"], delta, boxsize,
+                                                                        *times)
+        else:
+            notes.append("where the haloes end is left out: it takes the redshift of the initial density")
         arrays = {"distance": distance, "halo_id": halo_id,
                   **{f"halos/{name}": values for name, values in haloes.items()},
                   **mass_functions(haloes["mass"], self.config.minimum * cell_mass, boxsize)}
         return Haloes(self, source, arrays, notes, boxsize=boxsize, cell_mass=cell_mass, watershed=watershed)
 
-    def evaluate(self, sources, *, outside_domain=False):
+    def times(self, simulation):
+        """Cosmology, and redshifts of a simulation's initial density and of the run's haloes; None if not all are known.
+        """
+        final = self.domain.get("redshift_final") if self.domain else None
+        redshifts = simulation.redshift_initial, sum(final) / 2 if final else simulation.redshift_final
+        if "cosmology" not in simulation or not np.isfinite(redshifts).all():
+            return None
+        return simulation.cosmology, *redshifts
+
+    def evaluate(self, sources, *, ceiling=(), outside_domain=False):
         """Hold the run against simulations that it never saw: mass function, cell masses, haloes one to one.
 
         Beside the adaptive watershed stand the native one and the excursion-set baseline.
@@ -180,6 +198,9 @@ class Protohalo(Run):
         ----------
         sources : path or Simulation, or list of them
             Simulations with an initial density and haloes.
+        ceiling : path or Simulation, or list of them
+            A twin of each: a simulation that shares the waves the network sees, and no smaller ones, stands beside the
+            predictions as the best that these waves allow; see `kerasgal.simulate`.
         outside_domain : bool
             Go on where one is not like those of the training, with a note.
 
@@ -191,10 +212,12 @@ class Protohalo(Run):
         ------
         UnseenError
             If the run was trained or validated on one of them.
+        DataError
+            If a simulation has no twin among those given, or one is no twin of any.
         """
         from kerasgal.apps.protohalo.evaluate import evaluate
 
-        return evaluate(self, sources, outside_domain=outside_domain)
+        return evaluate(self, sources, ceiling=ceiling, outside_domain=outside_domain)
 
     def served(self):
         description = {"input": "density contrast / its standard deviation over the whole box",

@@ -13,6 +13,7 @@ import pytest
 from astropy.table import Table
 from skimage.segmentation import relabel_sequential
 
+from kerasgal.grid import lattice
 from kerasgal.simulation import Simulation
 
 TINY = harness.flags("protohalo")
@@ -101,6 +102,31 @@ def test_evaluation_writes_metrics_and_figures(run, boxes, tmp_path, invoke):
     for name in ("distance_maps", "halo_slices", "close_up", "trajectories", "cell_masses", "mass_function",
                  "cumulative_mass_function"):
         assert (tmp_path / "evaluation" / f"{name}.png").stat().st_size > 5000
+
+
+def test_a_twin_stands_beside_the_predictions(run, boxes, tmp_path, invoke):
+    twin = tmp_path / "twin.h5"
+    invoke("simulate", twin, "--twin-of", boxes[2], "--particles", 32, "--share", 3.5, "--seed", 9)
+    said = invoke("protohalo", "evaluate", run, boxes[2], "--ceiling", twin, "--output", tmp_path / "with").stdout
+    metrics = json.loads((tmp_path / "with" / "metrics.json").read_text())
+    assert "a twin's map" in said and metrics["twin_loss"] < metrics["loss"]
+    assert metrics["twin"]["dice"] > metrics["adaptive"]["dice"]  # 3.5 of at most 4.02 h/Mpc are shared
+    with Simulation(twin) as other:
+        assert metrics["haloes"]["twin"] == (other["halos/count"][...] >= 20).sum()
+    for given, words in (((boxes[1],), "none of"), ((twin, twin), "no twin of any")):
+        refused = invoke("protohalo", "evaluate", run, boxes[2], *(word for path in given for word in
+                         ("--ceiling", path)), "--output", tmp_path / "no", check=False)
+        assert refused.returncode == 1 and words in refused.stderr and not (tmp_path / "no").exists()
+
+
+def test_predicted_haloes_say_where_they_end(run, prediction, boxes):
+    with h5py.File(prediction) as file, Simulation(boxes[2]) as box:
+        moved = file["halos/final_position"][...] - file["halos/position"][...]
+        moved = np.abs((moved + 12.5) % 25 - 12.5)
+        # As far as the particles of the simulation move, on average
+        there = np.abs((box["final/position"][...] - lattice(32, 25.0).reshape(-1, 3) + 12.5) % 25 - 12.5)
+        assert 0.6 * there.mean() < moved.mean() < 1.6 * there.mean()
+        assert file["halos/velocity"].shape == moved.shape
 
 
 def test_evaluation_where_there_is_nothing_to_see(run, boxes, tmp_path, invoke):
