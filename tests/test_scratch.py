@@ -155,7 +155,8 @@ def test_an_app_sees_the_same_from_the_file(app, request, tmp_path):
         one, other = (first_batches(app, sources, store) for store in (all_of_it, little))
         assert all_of_it.file is None and little.end == 2 * 32**3 * 8
     for ours, theirs in zip(one, other, strict=True):
-        assert np.asarray(ours).any() and np.asarray(ours).tobytes() == np.asarray(theirs).tobytes()
+        assert np.asarray(ours).tobytes() == np.asarray(theirs).tobytes()
+    assert np.asarray(one[0]).any()
 
 
 def test_what_cannot_be_kept_within_a_budget_is_refused_in_one_line(boxes, tmp_path, invoke):
