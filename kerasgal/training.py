@@ -237,7 +237,7 @@ def train(build, dataset, validation, config, folder, *, app, data, domain=None,
     if not state.finished:
         if chief:
             run_folder.check_epoch_fits(model, folder, state.epoch)
-        with run_folder.logging_into(folder) if chief else contextlib.nullcontext():
+        with run_folder.logging_into(folder) if chief else contextlib.nullcontext(), workers.fitting(strategy):
             fit(state, dataset, validation, strategy, tensorboard)
     if chief:
         provenance.end(state.seconds)
@@ -287,6 +287,9 @@ def fit(state, dataset, validation, strategy, tensorboard):
             if not state.finished:
                 run(config.epochs, config.steps_per_epoch)
         except Exception as error:
+            if config.strategy == "workers" and workers.lost(error):
+                raise RunError("another worker is gone: all have to be started again, with resume=True"
+                               + state.kept()) from error
             if not out_of_memory(error):
                 raise
             ways = [f"batch={max(1, config.batch // 2)}"] if config.batch > 1 else []

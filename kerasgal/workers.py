@@ -1,5 +1,6 @@
 """The devices that a training runs on: precision, seed and distribution strategy, and Keras across workers."""
 
+import contextlib
 import json
 import os
 
@@ -15,18 +16,20 @@ def prepare(config):
     import keras
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
+    backend = keras.backend.backend()
+    gpus = accelerators(backend)
     if config.precision != "float32" and not gpus:
         raise SettingError(f"precision={config.precision} trains wrongly without a GPU, and this machine has none: "
                            "use precision=float32", value=config.precision, accepted=("float32",))
     if config.strategy == "workers" and "TF_CONFIG" not in os.environ:
         raise SettingError("strategy=workers needs the environment variable TF_CONFIG, which names the workers")
-    if config.strategy != "single" and keras.backend.backend() != "tensorflow":
-        raise SettingError(f"strategy={config.strategy} is TensorFlow's: it needs KERAS_BACKEND=tensorflow, received "
-                           f"{keras.backend.backend()}")
+    able = {"mirrored": ("tensorflow", "jax"), "workers": ("tensorflow",)}.get(config.strategy, (backend,))
+    if backend not in able:
+        raise SettingError(f"strategy={config.strategy} needs KERAS_BACKEND={' or '.join(able)}, received {backend}",
+                           value=backend, accepted=able)
     is_chief(config)  # raises for a TF_CONFIG that is none, before TensorFlow waits for workers
     if config.strategy == "mirrored":
-        strategy = tf.distribute.MirroredStrategy(
+        strategy = Parallel() if backend == "jax" else tf.distribute.MirroredStrategy(
             [device.name for device in tf.config.list_logical_devices("GPU" if gpus else "CPU")])
     elif config.strategy == "workers":
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
@@ -38,6 +41,45 @@ def prepare(config):
     keras.config.set_dtype_policy(config.precision)
     keras.utils.set_random_seed(config.seed)
     return strategy
+
+
+def accelerators(backend):
+    """The GPUs that the backend of Keras sees, a list."""
+    if backend == "jax":
+        import jax
+
+        return [device for device in jax.devices() if device.platform != "cpu"]
+    import tensorflow as tf
+
+    return tf.config.list_physical_devices("GPU")
+
+
+class Parallel:
+    """Keras's own DataParallel on all devices of this process, on JAX, with what TensorFlow's strategies have."""
+
+    def __init__(self):
+        import keras
+
+        devices = keras.distribution.list_devices()
+        self.num_replicas_in_sync = len(devices)
+        self._distribution = keras.distribution.DataParallel(devices=devices)
+
+    def scope(self):
+        """In which a model is built and, unlike with TensorFlow, trained."""
+        return self._distribution.scope()
+
+
+def fitting(strategy):
+    """The context in which a model of a strategy is trained."""
+    return strategy.scope() if isinstance(strategy, Parallel) else contextlib.nullcontext()
+
+
+def lost(error):
+    """Whether an exception of TensorFlow's says that another worker cannot be reached any more."""
+    import tensorflow as tf
+
+    return isinstance(error, tf.errors.UnavailableError | tf.errors.AbortedError | tf.errors.CancelledError
+                      | tf.errors.DeadlineExceededError)
 
 
 def is_chief(config):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasgal import run_folder, workers
+from kerasgal import run_folder, training, workers  # noqa: F401 (programs below take it from here)
 from kerasgal.errors import DataError
 from kerasgal.training import TrainingConfig, TrainingInterrupted, train
 
@@ -417,6 +417,68 @@ def test_two_devices_or_workers_take_the_steps_of_one(tmp_path):
     losses = [[[float(row["loss"]), float(row["val_loss"])] for row in csv.DictReader(
         (tmp_path / name / "history.csv").open())] for name in ("single", "mirrored", "workers")]
     np.testing.assert_allclose(losses[1:], [losses[0]] * 2, rtol=1e-4)
+
+
+# Both trainings in one process of JAX, whose compiler takes longer than all else.
+ON_JAX = """
+import pathlib, sys
+sys.path.insert(0, sys.argv[1])
+import keras
+import test_training
+from kerasgal.errors import DataError
+made = []
+def build():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    made.append(model)
+    return model
+folder = pathlib.Path(sys.argv[2])
+test_training.run(folder / "single", build=build, epochs=2)
+test_training.run(folder / "mirrored", build=build, epochs=1, strategy="mirrored")
+test_training.run(folder / "mirrored", build=build, epochs=2, strategy="mirrored", resume=True)
+single, _, mirrored, last = made[0], *made[-3:]
+print([len(model.trainable_variables[0].value.sharding.device_set) for model in (single, mirrored, last)])
+assert keras.distribution.distribution() is None
+for strategy in ("mirrored", "workers"):
+    try:
+        test_training.workers.prepare(test_training.TrainingConfig(strategy=strategy, batch=3))
+    except DataError as error:
+        print(error)
+"""
+
+
+def test_two_devices_of_jax_take_the_steps_of_one(tmp_path):
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "TF_CONFIG": "{}",
+                   "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"}
+    done = subprocess.run([sys.executable, "-c", ON_JAX, os.path.dirname(__file__), tmp_path], env=environment,
+                          capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-3:] == [
+        "[1, 2, 1]", "batch=3 cannot be shared by 2 devices: give a multiple",
+        "strategy=workers needs KERAS_BACKEND=tensorflow, received jax"]
+    assert_same_weights(tmp_path / "single", tmp_path / "mirrored", rtol=1e-4)
+
+
+def test_a_worker_that_dies_ends_the_others_with_a_line(tmp_path):
+    """In its second epoch; the first stays."""
+    dying = PROGRAM.replace("test_training.run(", """
+if test_training.json.loads(test_training.os.environ["TF_CONFIG"])["task"]["index"] == 1:
+    class Dying(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                test_training.os._exit(9)
+    once = test_training.training.State.callback
+    test_training.training.State.callback = lambda state: keras.callbacks.CallbackList([Dying(), once(state)])
+try:
+    test_training.run(""", 1).rstrip()
+    dying += "\nexcept test_training.DataError as error:\n    print(error, flush=True)\n    sys.exit(1)\n"
+    command = ["-c", dying, os.path.dirname(__file__), tmp_path, "workers"]
+    addresses = free_addresses()
+    one, two = (start(command, addresses, index) for index in range(2))
+    said = one.communicate(timeout=240)[0]
+    assert two.wait(timeout=60) == 9 and one.returncode == 1, said
+    assert "another worker is gone: all have to be started again, with resume=True" in said
+    assert "holds the 1 epochs before" in said and "Traceback" not in said
 
 
 def test_two_workers_train_through_the_command_line(boxes, tmp_path):

@@ -469,21 +469,46 @@ def find_markers(distance, smoothing, marker, separation, *, block=BLOCK, client
     return cells, number + np.int32(1)
 
 
+@compiled
+def region_cells(labels, table, distance, origin, box, label, cell, value):
+    """Write label, flat index in the box and map, at least 0, of all cells of regions, in order."""
+    count = 0
+    shape = labels.shape
+    for x in range(shape[0]):
+        for y in range(shape[1]):
+            for z in range(shape[2]):
+                region = table[labels[x, y, z]]
+                if region > 0:
+                    label[count] = region
+                    cell[count] = ((x + origin[0]) * box[1] + y + origin[1]) * box[2] + z + origin[2]
+                    value[count] = max(distance[x, y, z], np.float32(0))
+                    count += 1
+
+
 def gather(task):
     """Sort the cells of a block's regions by the block that the region is cut in, and leave them there."""
-    number, start, shape, field, table, owner, box, scratch = task
-    ends = np.load(scratch / f"ends_{number}.npy").reshape(-1)
-    inside = np.flatnonzero(table[ends] > 0)
-    ends = ends[inside]
-    value = np.maximum(field.read(start, shape).reshape(-1)[inside], np.float32(0))
-    cell = np.ravel_multi_index([at + first for at, first in zip(np.unravel_index(inside, shape), start)], box)
-    goes = owner[ends]
+    number, start, shape, field, table, size, owner, box, scratch = task
+    labels = np.load(scratch / f"ends_{number}.npy")
+    inside = size[table > 0].sum()
+    label, cell, value = np.empty(inside, np.int32), np.empty(inside, np.int64), np.empty(inside, np.float32)
+    region_cells(labels, table, field.read(start, shape), start, box, label, cell, value)
+    regions, place = np.unique(table[table > 0], return_index=True)
+    goes = owner[table > 0][place]
     places = np.unique(goes)
-    for place in places:
-        chosen = goes == place
-        np.savez(scratch / f"cells_{place}_{number}.npz", label=table[ends[chosen]], cell=cell[chosen],
-                 value=value[chosen])
+    for to in places:
+        # Most regions of a block are cut there
+        chosen = slice(None) if len(places) == 1 else np.isin(label, regions[goes == to], kind="table")
+        np.savez(scratch / f"cells_{to}_{number}.npz", label=label[chosen], cell=cell[chosen], value=value[chosen])
     return places
+
+
+@compiled
+def by_region(label, cell, value, position, cells, values):
+    """Move cells to their regions, in order; position: where the next cell of each region goes, moved on."""
+    for k in range(len(label)):
+        at = position[label[k]]
+        cells[at], values[at] = cell[k], value[k]
+        position[label[k]] = at + 1
 
 
 def cut_regions(task):
@@ -497,12 +522,14 @@ def cut_regions(task):
     for number in givers:
         with np.load(scratch / f"cells_{place}_{number}.npz") as file:
             parts.append((file["label"], file["cell"], file["value"]))
-    label, cell, value = map(np.concatenate, zip(*parts))
+    unsorted, given, height = map(np.concatenate, zip(*parts))
     del parts
-    order = np.lexsort((cell, label))
-    cell, value = cell[order], value[order]
-    label, size = np.unique(label, return_counts=True)
+    order = np.argsort(given, kind="stable")  # a merge: each block's cells rise
+    label, unsorted, size = np.unique(unsorted[order], return_inverse=True, return_counts=True)
     start = np.cumsum(size) - size
+    cell, value = np.empty(len(given), np.int64), np.empty(len(given), np.float32)
+    by_region(unsorted, given[order], height[order], start.copy(), cell, value)
+    del order, unsorted, given
     original = value.copy()
     in_order = cell.copy()
     spheres = watershed.radius(np.arange(1, size.max() + 1))
@@ -515,10 +542,9 @@ def cut_regions(task):
     # The map at a cell: within a region, cells are in order before they are sorted by value
     height = _looked_up(in_order, original, region, last, start, size)
     peak = np.maximum.reduceat(original, start)
-    rank = np.empty(len(cell), bool)  # of cells in order of the box: whether they are kept
-    rank[:] = (original > height[region]) | ((original == height[region]) & (in_order <= last[region]))
-    rank &= kept[region] > 0
-    chosen, at = region[rank], np.unravel_index(in_order[rank], box)
+    stays = (original > height[region]) | ((original == height[region]) & (in_order <= last[region]))
+    stays &= kept[region] > 0
+    chosen, at = region[stays], np.unravel_index(in_order[stays], box)
     centre = np.zeros((len(size), 3, 2))
     for axis, index in enumerate(at):
         phase = 2 * np.pi * (np.arange(box[axis]) + 0.5) / box[axis]
@@ -535,18 +561,32 @@ def _looked_up(cells, values, region, wanted, start, size):
     return found
 
 
+@compiled
+def keep(labels, halo, height, last, distance, origin, box, halo_id):
+    """Write the halo of every cell that is not below the last that its region keeps, -1 elsewhere.
+
+    halo, height, last: by label; of two cells of one height that with the smaller flat index is the higher.
+    """
+    shape = labels.shape
+    for x in range(shape[0]):
+        for y in range(shape[1]):
+            for z in range(shape[2]):
+                end = labels[x, y, z]
+                halo_id[x, y, z] = -1
+                if halo[end] >= 0:
+                    value = max(distance[x, y, z], np.float32(0))
+                    cell = ((x + origin[0]) * box[1] + y + origin[1]) * box[2] + z + origin[2]
+                    if value > height[end] or (value == height[end] and cell <= last[end]):
+                        halo_id[x, y, z] = halo[end]
+
+
 def write_haloes(task):
     """The last pass over a block: the halo of every cell, -1 for none."""
     number, start, shape, field, halo, height, last, out, box, scratch = task
-    ends = np.load(scratch / f"ends_{number}.npy").reshape(-1)
-    halo_id = np.full(len(ends), -1, np.int32)
-    inside = np.flatnonzero(halo[ends] >= 0)
-    ends = ends[inside]
-    value = np.maximum(field.read(start, shape).reshape(-1)[inside], np.float32(0))
-    cell = np.ravel_multi_index([at + first for at, first in zip(np.unravel_index(inside, shape), start)], box)
-    kept = (value > height[ends]) | ((value == height[ends]) & (cell <= last[ends]))
-    halo_id[inside[kept]] = halo[ends[kept]]
-    out[tuple(slice(at, at + side) for at, side in zip(start, shape))] = halo_id.reshape(shape)
+    labels = np.load(scratch / f"ends_{number}.npy")
+    halo_id = np.empty(shape, np.int32)
+    keep(labels, halo, height, last, field.read(start, shape), start, box, halo_id)
+    out[tuple(slice(at, at + side) for at, side in zip(start, shape))] = halo_id
 
 
 def find_haloes(distance, config, line, out, *, boxsize, cell_mass, block=BLOCK, scratch=None, client=None):
@@ -568,8 +608,9 @@ def find_haloes(distance, config, line, out, *, boxsize, cell_mass, block=BLOCK,
         table = label[found.basin]
         owner = owners(found, table)
         blocks = list(enumerate(box.blocks()))
-        tasks = ((number, start, shape, plain, found.of_block(number, table), found.of_block(number, owner[table]),
-                  box.shape, folder) for number, (start, shape) in blocks)
+        of_ends = (table, found.size, owner[table])
+        tasks = ((number, start, shape, plain, *(found.of_block(number, of) for of in of_ends), box.shape, folder)
+                 for number, (start, shape) in blocks)
         givers = {}
         for number, places in enumerate(each(gather, tasks, client)):
             for place in places.tolist():
