@@ -105,12 +105,13 @@ def evaluate(run, sources, ceiling=(), outside_domain=False):
         result["twin_loss"] = float(np.mean(twin_losses))
     for method in methods:
         ratio = np.log10(cells[method][1] / cells[method][0])
-        result[method] = {**metrics.mass_function_residual(mass["true"], mass[method], edges),
+        objects = metrics.objects(matchings[method], mass_by_box["true"], mass_by_box[method], edges)
+        by_mass = {name: objects.pop(name) for name in ("completeness_by_mass", "purity_by_mass")}
+        result[method] = {**metrics.mass_function_residual(mass["true"], mass[method], edges), **by_mass,
                           "dice": metrics.dice(members[method]),
                           "cell_mass_offset_dex": float(np.median(ratio)) if len(ratio) else None,
                           "cell_mass_scatter_dex": float(ratio.std()) if len(ratio) else None,
-                          "objects": metrics.objects(matchings[method], mass_by_box["true"], mass_by_box[method],
-                                                     edges)}
+                          "objects": objects}
     if notes:
         result["notes"] = list(dict.fromkeys(notes))
     delta, true, predicted, halo_id, boxsize = first

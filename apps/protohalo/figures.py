@@ -32,11 +32,9 @@ def distance_maps(delta, true, predicted, boxsize, true_id=None):
     if true_id is None:
         return drawing
     cell, side = boxsize / len(true), max(len(true) // INSET, 2)
-    free = list(INSETS)
-    for name, (i, j) in zip("AB", windows(true[:, :, layer], predicted[:, :, layer], side)):
-        # The corner that is farthest from the window.
-        place = max(free, key=lambda at: abs(at[0] - i / len(true)) + abs(at[1] - j / len(true)))
-        free.remove(place)
+    corners = windows(true[:, :, layer], predicted[:, :, layer], side)
+    places = inset_places(np.array(corners) / len(true), side / len(true))
+    for name, (i, j), place in zip("AB", corners, places):
         extent = (i * cell, (i + side) * cell, j * cell, (j + side) * cell)
         for axis, (_, volume, options) in zip(axes[1:], shown[1:]):
             inset = axis.inset_axes(place, xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
@@ -51,6 +49,20 @@ def distance_maps(delta, true, predicted, boxsize, true_id=None):
 
 INSET = 5  # windows in a side of the box
 INSETS = [(x, y, 0.34, 0.34) for x in (0.02, 0.64) for y in (0.02, 0.64)]  # where they may stand in their panel
+
+
+def inset_places(corners, side):
+    """For windows, given by their lower corners and side in units of the panel, the nearest of INSETS that is free."""
+    def hides(place):
+        return any(abs(x + side / 2 - place[0] - place[2] / 2) < (side + place[2]) / 2
+                   and abs(y + side / 2 - place[1] - place[3] / 2) < (side + place[3]) / 2 for x, y in corners)
+
+    free, chosen = list(INSETS), []
+    for x, y in corners:
+        visible = [place for place in free if not hides(place)] or free
+        chosen.append(min(visible, key=lambda place: abs(place[0] - x) + abs(place[1] - y)))
+        free.remove(chosen[-1])
+    return chosen
 
 
 def windows(true, predicted, side):

@@ -99,6 +99,9 @@ def test_evaluation_writes_metrics_and_figures(run, boxes, tmp_path, invoke):
     np.testing.assert_array_equal(metrics["adaptive"]["true"], np.histogram(count[count >= 20], edges * (1 - 1e-6))[0])
     assert 0 < metrics["loss"] < 1.2
     assert 0 < metrics["adaptive"]["dice"] < 1
+    found = metrics["adaptive"]["objects"]
+    assert 0 < found["pairs"] == round(found["completeness"] * (count >= 20).sum())
+    assert len(metrics["adaptive"]["purity_by_mass"]) == len(edges) - 1
     for name in ("distance_maps", "halo_slices", "close_up", "trajectories", "cell_masses", "mass_function",
                  "cumulative_mass_function"):
         assert (tmp_path / "evaluation" / f"{name}.png").stat().st_size > 5000

@@ -79,6 +79,12 @@ def test_windows_are_where_maps_differ_most_and_least():
     assert figures.windows(true, predicted, 4) == [(4, 8), (12, 0)]
 
 
+def test_insets_stand_beside_their_windows_and_hide_none():
+    lower_left, upper_left, lower_right, upper_right = figures.INSETS
+    assert figures.inset_places([(0.4, 0.1), (0.4, 0.7)], 0.2) == [lower_right, upper_right]
+    assert figures.inset_places([(0.0, 0.0), (0.8, 0.8)], 0.2) in ([upper_left, lower_right], [lower_right, upper_left])
+
+
 def test_borders_run_along_the_faces_between_labels():
     drawing, axis = figures.figure()
     figures.draw_borders(axis, np.array([[0, 0, 1], [0, 2, 1]]), (0.0, 2.0, 0.0, 3.0))
