@@ -111,7 +111,7 @@ def in_another_process(program, *arguments, backend="tensorflow"):
     if backend == "jax":  # whose compiler takes longer than all else
         environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     done = subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True,
-                          env=environment, timeout=500)
+                          env=environment, timeout=1500)
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
     return done.stdout
 
