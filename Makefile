@@ -14,7 +14,7 @@ CASCADE = $(DEMO)-cascade
 DIFFUSION = $(DEMO)-diffusion
 MORPH = $(DEMO)-morph
 
-.PHONY: demo demo-halomass ladder demo-cascade demo-diffusion demo-morph test lint docs notebooks bench clean
+.PHONY: demo demo-halomass ladder demo-cascade demo-diffusion demo-morph models test lint docs notebooks bench clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -41,8 +41,10 @@ demo-halomass: $(VENV)/.installed
 	$(BIN)/kerasgal simulate $(HALOMASS)/test.h5 --realisations 4 --seed 1001
 	for input in raw averaged final; do $(BIN)/kerasgal halomass train $(HALOMASS_TRAIN) $(HALOMASS_VALIDATION) \
 	  --preset demo --input $$input --run $(HALOMASS)/$$input || exit 1; done
+	$(BIN)/kerasgal halomass train $(HALOMASS_TRAIN) $(HALOMASS_VALIDATION) --preset demo --input multipoles --order 1 \
+	  --run $(HALOMASS)/multipoles
 	$(BIN)/kerasgal halomass evaluate $(HALOMASS)/raw $(HALOMASS_TEST) \
-	  $(foreach input,averaged final,--compare $(HALOMASS)/$(input)) --sample 2000 --baseline --output $(HALOMASS)/evaluation
+	  $(foreach input,multipoles averaged final,--compare $(HALOMASS)/$(input)) --sample 2000 --baseline --output $(HALOMASS)/evaluation
 
 # Multipoles in the demo's boxes, and in boxes of the paper's cells and range of masses. RAW="RUN..." are trained runs of
 # `make demo-halomass` or like it, to stand beside the former.
@@ -104,6 +106,10 @@ demo-morph: $(VENV)/.installed
 	$(BIN)/kerasgal morph score $(MORPH)/run $(MORPH)/real.h5 --output $(MORPH)/scores.ecsv
 	$(BIN)/kerasgal morph evaluate $(MORPH)/run observed=$(MORPH)/real.h5 fine=$(MORPH)/fine.h5 \
 	  smooth=$(MORPH)/smooth.h5 archetypes=$(MORPH)/archetypes.h5 --output $(MORPH)/evaluation
+
+# The networks that come with kerasgal, from the demos' runs.
+models: demo demo-halomass
+	$(BIN)/python data/networks.py .
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile

@@ -218,6 +218,8 @@ def pack(run, name, *, summary, figures, card, licence="MIT", place=None, half=T
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if half and path.name == run_folder.BEST:
                     _halve(path, target)
+                elif path.name == run_folder.PROVENANCE:
+                    run_folder.write_json(_without_paths(run_folder.read_json(path)), target)
                 else:
                     shutil.copyfile(path, target)
         if not temporary.is_dir():
@@ -236,6 +238,15 @@ def _belongs(run, relative):
     """Whether a file is of the run itself or of one of its phases, not of what was made from it."""
     return len(relative.parts) == 1 or (run / relative.parts[0] / run_folder.CONFIG).exists() and len(
         relative.parts) == 2 and relative.parts[0] != "compressed"
+
+
+def _without_paths(provenance):
+    """Provenance as it is published: data by what their files say of themselves, and a command with bare names."""
+    data = {kind: [run_folder.told_of(path) or Path(path).name for path in paths]
+            for kind, paths in provenance.get("data", {}).items()}
+    sessions = [{**session, "command": " ".join(Path(word).name for word in session.get("command", "").split())}
+                for session in provenance.get("sessions", ())]
+    return {**provenance, "data": data, "sessions": sessions}
 
 
 def _halve(path, target):

@@ -36,6 +36,7 @@ from kerasgal.files import check_room, replacing
 
 CONFIG, DOMAIN, PROVENANCE, HISTORY = "config.json", "domain.json", "provenance.json", "history.csv"
 BEST, LAST, LOG = "best.weights.h5", "last.weights.h5", "log.txt"
+TOLD = "of the source: "  # begins how data of networks with a name are recorded
 OPTIMIZER = "optimizer"  # the group of a weights file that prediction has no use for
 
 
@@ -172,6 +173,24 @@ def recorded_data(folder):
     return tuple(seen.get("training", ())), tuple(seen.get("validation", ()))
 
 
+def told_of(path):
+    """How data are recorded where paths mean nothing: what a file says of where it came from.
+
+    None for what is no file. Simulations of the same words and seeds are the same data.
+    """
+    import h5py
+
+    path = Path(path)
+    if not path.is_file():
+        return None
+    try:
+        with h5py.File(path) as file:
+            source = file.attrs.get("source")
+    except OSError:
+        return None
+    return None if source is None else TOLD + (source.decode() if isinstance(source, bytes) else str(source))
+
+
 def check_unseen(folder, paths):
     """Refuse files that a run was trained or validated on.
 
@@ -194,7 +213,11 @@ def check_unseen(folder, paths):
     """
     training, validation = recorded_data(folder)
     # A simulation in memory is recorded by what it says of itself, which is no path.
-    again = [str(path) for path in paths if {str(path), str(Path(path).resolve())} & {*training, *validation}]
+    seen = {*training, *validation}
+    again = [str(path) for path in paths if {str(path), str(Path(path).resolve())} & seen]
+    # A network with a name is recorded without paths: files are known by their names and what they say of themselves.
+    told = {entry for entry in seen if entry.startswith(TOLD)}
+    again += [str(path) for path in paths if told and told_of(path) in told]
     if again:
         raise UnseenError(f"{', '.join(again)} was used in the training of {folder}; evaluate on data it never saw")
 

@@ -3,6 +3,7 @@
 import functools
 import http.server
 import json
+import shutil
 import threading
 import zipfile
 
@@ -55,6 +56,16 @@ def test_a_network_is_loaded_by_its_name_and_predicts_as_the_run(place, trained,
     assert "haloes" in said.stdout
     refused = invoke("protohalo", "export", "tiny", check=False)
     assert refused.returncode == 2 and "nothing is written beside" in refused.stderr
+
+
+def test_nothing_of_the_machine_is_published_and_training_data_stay_known(place, trained, boxes, tmp_path):
+    folder = packed(trained("protohalo"))
+    published = (folder / "provenance.json").read_text()
+    assert "/" not in published.replace("Mpc/h", "") and "of the source: kerasgal simulate" in published
+    copied = tmp_path / "copy.h5"
+    shutil.copy(boxes[0], copied)  # another path, the same simulation
+    with pytest.raises(kg.UnseenError, match="was used in the training"):
+        kg.load("tiny").evaluate(copied)
 
 
 def test_a_changed_byte_is_refused(place, trained, invoke, boxes):

@@ -1,0 +1,123 @@
+"""Put networks that the demos trained among those that come with kerasgal: `make models`.
+
+Each is evaluated as it ships, in half precision, on the demo's test simulations, which it never saw; its card has these
+numbers, those of the run in full precision beside them, and the commands that give them.
+"""
+
+import argparse
+from pathlib import Path
+
+import kerasgal as kg
+from kerasgal import networks
+
+CARD = """# {name}
+
+{what}
+
+| | |
+| --- | --- |
+| app | `{app}` |
+| cells | {cells} |
+| cosmology | {cosmology} |
+| haloes | {haloes} |
+| parameters | {parameters:,}, kept in half precision |
+| trained on | {trained} |
+| licence | MIT |
+
+## Measured on simulations that it never saw
+
+{tests}
+
+| | as it ships | before it was packed, in single precision |
+| --- | --- | --- |
+{rows}
+
+    {commands}
+
+## What not to conclude
+
+{limits}
+"""
+
+BOXES = "COLA simulations of {particles}^3 particles in 50 Mpc/h (`kerasgal simulate`), seeds {seeds}"
+
+
+def protohalo(found):
+    """Figures of an evaluation."""
+    row = found["adaptive"]
+    return {"loss": f"{found['loss']:.3f}", "haloes": f"{100 * (row['total'] - 1):+.1f}%",
+            "summed residual": f"{100 * row['summed_residual']:.1f}%", "Dice": f"{row['dice']:.3f}"}
+
+
+def halomass(found):
+    """Figures of an evaluation of one run."""
+    [row] = found["runs"].values()
+    return {"r": f"{row['r']:.3f} +- {row['r_error']:.3f}", "rms": f"{row['rms_dex']:.3f} +- {row['rms_error']:.3f} dex"}
+
+
+LIMITS_3D = ("It answers for cells, redshift and halo finder of its training, and refuses others. The boxes are small: "
+             "haloes above 1e15 Msun/h were hardly seen. The cosmology is that of Planck 2018 alone. COLA's smallest "
+             "haloes are fewer than those of a converged simulation.")
+SHIPPED = [
+    {"name": "protohalo-demo", "run": "demo/protohalo", "measure": protohalo, "tests": ("demo/test_{}.h5", 12),
+     "summary": "haloes of 200 cells and more from the initial density, cells of 0.78 Mpc/h, z = 0",
+     "what": "The network of `make demo`: haloes of at least 200 cells of 0.78 Mpc/h from an initial density.",
+     "trained": BOXES.format(particles=64, seeds="1 to 24; 25 to validate"), "words": "seeds 1001 to 1012",
+     "commands": ["kerasgal simulate test.h5 --realisations 12 --seed 1001",
+                  "kerasgal protohalo evaluate protohalo-demo test_*.h5"],
+     "limits": LIMITS_3D + " Single haloes are uncertain: one in two is found with more than half of its cells."},
+    {"name": "halomass-raw", "run": "demo-halomass/raw", "measure": halomass, "tests": ("demo-halomass/test_{}.h5", 4),
+     "summary": "halo mass from the initial density in 21^3 cells of 0.78 Mpc/h around a particle, z = 0",
+     "what": "The network of `make demo-halomass` on the raw density: masses of 1e12 to 1e14.5 Msun/h.",
+     "trained": BOXES.format(particles=64, seeds="1 to 12; 501 and 502 to validate"),
+     "words": "seeds 1001 to 1004, 2,000 particles of each",
+     "commands": ["kerasgal simulate test.h5 --realisations 4 --seed 1001",
+                  "kerasgal halomass evaluate halomass-raw test_*.h5 --sample 2000"],
+     "limits": LIMITS_3D + " A mass is that of the halo if the particle ends in one of the range; it does not say "
+                           "whether it does."},
+    {"name": "halomass-dipole", "run": "demo-halomass/multipoles", "measure": halomass,
+     "tests": ("demo-halomass/test_{}.h5", 4),
+     "summary": "halo mass from averages and dipoles of shells around a particle, cells of 0.78 Mpc/h, z = 0",
+     "what": "A small network on 20 numbers, the average and the dipole of the density in ten shells: masses of 1e12 to "
+             "1e14.5 Msun/h, of all cells of a box at once (`--map`).",
+     "trained": BOXES.format(particles=64, seeds="1 to 12; 501 and 502 to validate"),
+     "words": "seeds 1001 to 1004, 2,000 particles of each",
+     "commands": ["kerasgal simulate test.h5 --realisations 4 --seed 1001",
+                  "kerasgal halomass evaluate halomass-dipole test_*.h5 --sample 2000"],
+     "limits": LIMITS_3D + " That it does as well as the raw network says what carries the mass here, in these cells."},
+]
+
+
+def pack(entry, folder, place):
+    """Pack one run of `SHIPPED` from a folder of demos into a registry; returns its name."""
+    run = folder / entry["run"]
+    trained = kg.load(run)
+    pattern, count = entry["tests"]
+    tests = [str(folder / pattern.format(number)) for number in range(count)]
+    options = {"sample": 2000} if trained.app == "halomass" else {}
+    before = entry["measure"](trained.evaluate(tests, **options))
+    networks.pack(run, entry["name"], summary=entry["summary"], figures={}, card="", place=place)
+    after = entry["measure"](kg.load(place / entry["name"]).evaluate(tests, **options))
+    domain = trained.domain
+    card = CARD.format(
+        name=entry["name"], what=entry["what"], app=trained.app, trained=entry["trained"], limits=entry["limits"],
+        cells=f"{domain['cellsize'][0]:.4g} Mpc/h", cosmology=f"Om0 = {domain['Om0'][0]:.4g}, sigma8 = "
+        f"{domain['sigma8'][0]:.4g}, h = {domain['h'][0]:.4g} (Planck 2018)",
+        haloes=f"{', '.join(domain['finder'])}, at redshift {domain['redshift_final'][0]:g}",
+        parameters=sum(network.count_params() for network in trained.networks.values()),
+        tests=f"{count} boxes like those of the training, {entry['words']}.",
+        rows="\n".join(f"| {what} | {after[what]} | {before[what]} |" for what in after),
+        commands="\n    ".join(entry["commands"]))
+    networks.pack(run, entry["name"], summary=entry["summary"], figures=after, card=card, place=place)
+    return entry["name"]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where demo/ and demo-halomass/ are")
+    parser.add_argument("--place", type=Path, default=networks.SHIPPED, help="the registry's folder")
+    parser.add_argument("names", nargs="*", help="which; all without any")
+    given = parser.parse_args()
+    for entry in SHIPPED:
+        if not given.names or entry["name"] in given.names:
+            print(pack(entry, given.folder, given.place))
