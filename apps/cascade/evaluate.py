@@ -337,7 +337,7 @@ def evaluate(run, sources, *, compare=(), hod=None, tile=None, outside_domain=Fa
             drawn["bispectrum"] = figures.bispectra(whole.triangles, whole.bispectra, whole.masked)
         return drawn
 
-    return Evaluation(result, lines(result), functools.cache(draw))
+    return Evaluation(result, lines(result), functools.cache(draw), run)
 
 
 @dataclass

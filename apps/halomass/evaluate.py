@@ -43,6 +43,7 @@ def evaluate(run, sources, *, compare=(), network=True, baseline=False, sample=4
         predictors[TREES] = trees(fit(run))
     histories = {name: one.history for name, one in runs.items() if network and one.history}
     made = compared(predictors, run.config.low, run.config.high, sources, sample=sample, histories=histories)
+    made.run = run
     if notes:
         made.metrics["notes"] = list(dict.fromkeys(notes))
     return made

@@ -98,6 +98,8 @@ def test_evaluation_writes_metrics_and_figures(run, boxes, tmp_path, invoke):
     assert metrics["haloes"]["true"] == (count >= 20).sum()
     np.testing.assert_array_equal(metrics["adaptive"]["true"], np.histogram(count[count >= 20], edges * (1 - 1e-6))[0])
     assert 0 < metrics["loss"] < 1.2
+    report = (tmp_path / "evaluation" / "report.html").read_text()
+    assert "What the run is good for" in report and f"kerasgal protohalo predict {run} INPUT" in report
     assert 0 < metrics["adaptive"]["dice"] < 1
     found = metrics["adaptive"]["objects"]
     assert 0 < found["pairs"] == round(found["completeness"] * (count >= 20).sum())

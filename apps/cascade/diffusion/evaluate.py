@@ -227,7 +227,7 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
             drawn["steps"] = figures.study(entry["study"])
         return drawn
 
-    return Evaluation(result, lines(result), functools.cache(draw))
+    return Evaluation(result, lines(result), functools.cache(draw), run)
 
 
 def response(run, item, draws, options):
