@@ -154,7 +154,7 @@ class Painting:
             "central": np.repeat(np.array([1, 0], np.int8), [len(central), len(host)]),
         }
 
-    def expected(self, gridsize, samples=60, seed=0):
+    def expected(self, gridsize, samples=300, seed=0):
         """The mean number of galaxies in cells, over all drawings: what a perfect prediction would be.
 
         Parameters
