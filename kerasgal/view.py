@@ -134,7 +134,7 @@ def points_of(file):
     >>> from kerasgal.view import points_of
     >>> name, position, columns = points_of(kg.simulate(particles=16, boxsize=12.5, seed=1))
     >>> name, sorted(columns)
-    ('halos', ['count', 'mass'])
+    ('halos', ['count', 'mass', 'radius'])
     """
     for kind in POINTS:
         if f"{kind}/position" in file.keys():
