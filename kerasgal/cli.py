@@ -14,6 +14,7 @@ from kerasgal.errors import first_line
 
 VERBS = {name: f"kerasgal.commands.{name}"
          for name in ("simulate", "convert", "info", "extract", "view", "models", "doctor")}
+VERBS["plot"] = VERBS["view"]
 
 
 class Front(Group):
