@@ -459,28 +459,6 @@ def test_two_devices_of_jax_take_the_steps_of_one(tmp_path):
     assert_same_weights(tmp_path / "single", tmp_path / "mirrored", rtol=1e-4)
 
 
-def test_a_worker_that_dies_ends_the_others_with_a_line(tmp_path):
-    """In its second epoch; the first stays."""
-    dying = PROGRAM.replace("test_training.run(", """
-if test_training.json.loads(test_training.os.environ["TF_CONFIG"])["task"]["index"] == 1:
-    class Dying(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 1:
-                test_training.os._exit(9)
-    once = test_training.training.State.callback
-    test_training.training.State.callback = lambda state: keras.callbacks.CallbackList([Dying(), once(state)])
-try:
-    test_training.run(""", 1).rstrip()
-    dying += "\nexcept test_training.DataError as error:\n    print(error, flush=True)\n    sys.exit(1)\n"
-    command = ["-c", dying, os.path.dirname(__file__), tmp_path, "workers"]
-    addresses = free_addresses()
-    one, two = (start(command, addresses, index) for index in range(2))
-    said = one.communicate(timeout=240)[0]
-    assert two.wait(timeout=60) == 9 and one.returncode == 1, said
-    assert "another worker is gone: all have to be started again, with resume=True" in said
-    assert "holds the 1 epochs before" in said and "Traceback" not in said
-
-
 def test_two_workers_train_through_the_command_line(boxes, tmp_path):
     command = ["-m", "kerasgal", "protohalo", "train", *boxes, *TINY, "--epochs", "2", "--steps-per-epoch", "4",
                "--batch", "2", "--strategy", "workers", "--run", tmp_path / "run"]
