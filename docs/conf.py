@@ -24,11 +24,13 @@ html_title = f"kerasgal {release}"
 html_theme_options = {
     "logo": {"text": "kerasgal"},
     "navigation_with_keys": False,
+    "header_links_before_dropdown": 4,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": ["theme-version"],
     "show_prev_next": False,
 }
+html_context = {"default_mode": "auto"}
 html_sidebars = {"index": []}
 html_show_sourcelink = False
 myst_enable_extensions = ["colon_fence"]
