@@ -517,7 +517,7 @@ def cut_regions(task):
     Columns: label; kept, the cells left or 0; the map and the flat index of the last cell that is kept, with cells in
     the order of `watershed.trajectories`; peak; centre, sums of (cos, sin) as of `basins.measure`, (regions, 3, 2).
     """
-    place, givers, line, minimum, box, scratch = task
+    place, givers, line, minimum, volume, box, scratch = task
     parts = []
     for number in givers:
         with np.load(scratch / f"cells_{place}_{number}.npz") as file:
@@ -533,7 +533,8 @@ def cut_regions(task):
     original = value.copy()
     in_order = cell.copy()
     spheres = watershed.radius(np.arange(1, size.max() + 1))
-    basins.sort_regions(cell, value, value.view(np.uint32), start, size, spheres, 0, len(size))
+    basins.sort_regions(cell, value, value.view(np.uint32), start, size, spheres, volume == "native", 0,
+                        len(size))
     paths = watershed.Trajectories(cell, start, size, value)
     kept = size if line is None else watershed.cut_sizes(paths, line)
     kept = np.where(kept >= minimum, kept, 0)
@@ -601,7 +602,8 @@ def find_haloes(distance, config, line, out, *, boxsize, cell_mass, block=BLOCK,
     cells, numbers = find_markers(distance, config.smoothing, config.marker, config.separation, block=block,
                                   client=client)
     with folder_of(scratch, client) as folder:
-        found = find_basins(field_of(distance, config.smoothing, client), box, config.floor, cells, folder, client)
+        smoothing = config.smoothing if config.flooded == "smoothed" else 0.0
+        found = find_basins(field_of(distance, smoothing, client), box, config.floor, cells, folder, client)
         label = join_basins(found, numbers)
         if config.depth:
             label = join_fragments(found, label, config.depth)
@@ -615,7 +617,7 @@ def find_haloes(distance, config, line, out, *, boxsize, cell_mass, block=BLOCK,
         for number, places in enumerate(each(gather, tasks, client)):
             for place in places.tolist():
                 givers.setdefault(place, []).append(number)
-        cuts = list(each(cut_regions, [(place, from_, line, config.minimum, box.shape, folder)
+        cuts = list(each(cut_regions, [(place, from_, line, config.minimum, config.volume, box.shape, folder)
                                        for place, from_ in sorted(givers.items())], client))
         regions = len(owner)
         kept, height, last = np.zeros(regions, np.int64), np.zeros(regions, np.float32), np.zeros(regions, np.int64)

@@ -28,7 +28,7 @@ def output_paths(output, realisations):
                       help="Number of boxes; several are written as OUTPUT_0, OUTPUT_1, ..."),
          click.option("--steps", type=click.IntRange(2), default=20, show_default=True, help="COLA time steps."))
 @section("Twins",
-         click.option("--twin-of", type=click.Path(exists=True, dir_okay=False),
+         click.option("--twin-of", type=click.Path(), metavar="BOX",
                       help="Keep the large waves of this box's initial density and draw the small ones anew."),
          click.option("--share", type=click.FloatRange(0, min_open=True), callback=finite,
                       help="Keep waves of less than this wavenumber in h/Mpc.  [default: all of the box's grid]"))

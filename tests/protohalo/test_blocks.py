@@ -76,10 +76,12 @@ def test_reading_a_smoothed_block_is_smoothing_the_box():
 
 
 @pytest.mark.parametrize("line", [LINE, None])
-@pytest.mark.parametrize("levels, depth", [(None, 0.8), (6, 0.0)])
+@pytest.mark.parametrize("levels, depth, flooded, volume", [
+    (None, 0.8, "map", "native"), (6, 0.0, "map", "native"), (None, 0.8, "smoothed", "current")])
 @pytest.mark.parametrize("block", [10, (8, 24, 7)])
-def test_haloes_and_their_catalogue_are_those_of_the_whole_box(line, levels, depth, block):
-    config = TrainConfig(smoothing=0.6, marker=0.2, separation=1, floor=0.05, depth=depth, minimum=6)
+def test_haloes_and_their_catalogue_are_those_of_the_whole_box(line, levels, depth, flooded, volume, block):
+    config = TrainConfig(smoothing=0.6, marker=0.2, separation=1, floor=0.05, depth=depth, minimum=6, flooded=flooded,
+                         volume=volume)
     image = smooth_map((24, 24, 24), seed=3, sigma=1.5, levels=levels)
     expected = predict.find_haloes(image, config, line)
     assert expected.max() > 5 and (line is None or expected.max() < 1000)
