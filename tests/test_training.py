@@ -189,7 +189,7 @@ def in_a_terminal(command, until, key):
     process, terminal = pty.fork()
     if not process:
         os.execv(sys.executable, [sys.executable, "-m", "kerasgal", *map(str, command)])
-    said, pressed, deadline = b"", False, time.monotonic() + 240
+    said, pressed, deadline = b"", False, time.monotonic() + 900
     while time.monotonic() < deadline:
         if select.select([terminal], [], [], 0.05)[0]:
             try:
@@ -208,7 +208,7 @@ def test_a_run_killed_or_stopped_in_mid_epoch_and_resumed_is_the_uninterrupted_o
     killed = subprocess.Popen([sys.executable, "-m", "kerasgal", "protohalo", "train", *map(str, command), "--run",
                                str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     history = tmp_path / "killed" / "history.csv"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while not history.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.1)
@@ -394,7 +394,11 @@ def start(command, workers=None, index=0):
 
 
 def finish(*processes):
-    outputs = [process.communicate(timeout=240)[0] for process in processes]
+    try:
+        outputs = [process.communicate(timeout=900)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert all(process.returncode == 0 for process in processes), outputs
     return outputs
 
