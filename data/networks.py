@@ -52,7 +52,8 @@ def protohalo(found):
 def halomass(found):
     """Figures of an evaluation of one run."""
     [row] = found["runs"].values()
-    return {"r": f"{row['r']:.3f} +- {row['r_error']:.3f}", "rms": f"{row['rms_dex']:.3f} +- {row['rms_error']:.3f} dex"}
+    return {"r": f"{row['r']:.3f} +- {row['r_error']:.3f}",
+            "rms": f"{row['rms_dex']:.3f} +- {row['rms_error']:.3f} dex"}
 
 
 LIMITS_3D = ("It answers for cells, redshift and halo finder of its training, and refuses others. The boxes are small: "
@@ -78,8 +79,8 @@ SHIPPED = [
     {"name": "halomass-dipole", "run": "demo-halomass/multipoles", "measure": halomass,
      "tests": ("demo-halomass/test_{}.h5", 4),
      "summary": "halo mass from averages and dipoles of shells around a particle, cells of 0.78 Mpc/h, z = 0",
-     "what": "A small network on 20 numbers, the average and the dipole of the density in ten shells: masses of 1e12 to "
-             "1e14.5 Msun/h, of all cells of a box at once (`--map`).",
+     "what": "A small network on 20 numbers, the average and the dipole of the density in ten shells: masses of 1e12 "
+             "to 1e14.5 Msun/h, of all cells of a box at once (`--map`).",
      "trained": BOXES.format(particles=64, seeds="1 to 12; 501 and 502 to validate"),
      "words": "seeds 1001 to 1004, 2,000 particles of each",
      "commands": ["kerasgal simulate test.h5 --realisations 4 --seed 1001",

@@ -71,6 +71,12 @@ class Plan:
         Bytes: the peak of the process, or on a GPU of what is allocated there; what a step adds; what there is.
     device : str
         Where it was measured.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> plan = kg.plan("protohalo", ["box_0.h5", "box_1.h5"], preset="auto")        # doctest: +SKIP
+    >>> plan.config.patch, plan.step                                                # doctest: +SKIP
     """
 
     app: str

@@ -13,6 +13,7 @@ of catalogues drawn from it. *As it is*: the paper's own, the mean field's power
 """
 
 import functools
+import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -324,7 +325,7 @@ def evaluate(run, sources, *, compare=(), hod=None, tile=None, outside_domain=Fa
         put(result, key, entry_of(whole, key))
     for name, model in bars.halo_models.items():
         if name in result["baselines"]:
-            result["baselines"][name]["parameters"] = asdict(model)
+            result["baselines"][name]["parameters"] = json.loads(json.dumps(asdict(model)))  # lists, as in a file
     if notes:
         result["notes"] = list(dict.fromkeys(notes))
 

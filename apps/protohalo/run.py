@@ -181,8 +181,7 @@ class Protohalo(Run):
         return Haloes(self, source, arrays, notes, boxsize=boxsize, cell_mass=cell_mass, watershed=watershed)
 
     def times(self, simulation):
-        """Cosmology, and redshifts of a simulation's initial density and of the run's haloes; None if not all are known.
-        """
+        """Cosmology, and redshifts of an initial density and of the run's haloes; None if not all are known."""
         final = self.domain.get("redshift_final") if self.domain else None
         redshifts = simulation.redshift_initial, sum(final) / 2 if final else simulation.redshift_final
         if "cosmology" not in simulation or not np.isfinite(redshifts).all():

@@ -5,8 +5,8 @@
 The boxes are random numbers, a field and a target each: 20 of 64^3 cells, with --full 200 of 128^3, of which patches of
 32^3 and 48^3 cells are cut for protohalo's demo network: a step of the demo's own 64^3 takes 2.9 GiB by itself. Both
 trainings take steps in turn in one process, so that both see the same machine; memory is that of another one, which
-trains from the file alone. The scratch file lies in the current folder. The goal: at least 0.95 of the rate, and at most
-3 GiB.
+trains from the file alone. The scratch file lies in the current folder. The goal: at least 0.95 of the rate, and at
+most 3 GiB.
 """
 
 import argparse

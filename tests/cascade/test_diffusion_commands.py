@@ -144,7 +144,7 @@ def test_mistakes_in_training_are_one_line(arguments, code, message, painted, tm
     (["--parameter", "Om0=0.3"], 2, "was not trained with Om0"),
     (["--parameter", "A_SN1=nan"], 2, "accepted are finite numbers"),
     (["--output", "out.npy"], 2, "--output out.npy: accepted suffixes are .h5, .hdf5"),
-    (["--tile", "30"], 2, "does not fit the network"),
+    (["--tile", "31"], 2, "does not fit the network"),
 ])
 def test_mistakes_in_sampling_are_one_line(arguments, code, message, run, painted, with_feedback, tmp_path, invoke):
     done = invoke("cascade", "diffusion", "predict", run, with_feedback[2], "--output", tmp_path / "out.h5", *arguments,
