@@ -10,8 +10,8 @@
 
 `load` opens a trained run, or a network that comes with kerasgal and is listed by `models`; `train` makes one, and
 `plan` says what that would take. Both give one of the run classes (Protohalo, HaloMass, Cascade, Diffusion, Morph),
-whose `predict` and `evaluate` take paths, opened files or arrays. `simulate` and `convert` make Simulation files, `open`
-opens any file of ours. All errors that a user can mend are `DataError`s.
+whose `predict` and `evaluate` take paths, opened files or arrays. `simulate` and `convert` make Simulation files,
+`open` opens any file of ours. All errors that a user can mend are `DataError`s.
 """
 
 import os as _os
