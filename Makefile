@@ -14,7 +14,7 @@ CASCADE = $(DEMO)-cascade
 DIFFUSION = $(DEMO)-diffusion
 MORPH = $(DEMO)-morph
 
-.PHONY: demo demo-halomass ladder demo-cascade demo-diffusion demo-morph models test lint docs notebooks bench clean
+.PHONY: demo demo-halomass ladder demo-cascade demo-diffusion demo-morph models test lint docs notebooks bench bench-peers clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -128,7 +128,6 @@ notebooks: $(VENV)/.installed
 	$(BIN)/python docs/notebooks.py docs/_build/notebooks
 
 bench: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python tests/benchmarks/pipeline.py
 	$(BIN)/python tests/benchmarks/memory.py
 	$(BIN)/python tests/benchmarks/nbody.py
@@ -137,6 +136,12 @@ bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/maps.py
 	$(BIN)/python tests/benchmarks/diffusion.py
 	$(BIN)/python tests/benchmarks/morph.py
+	$(BIN)/python tests/benchmarks/blocks.py
+	$(BIN)/python tests/benchmarks/disk.py
+
+# Beside PyTorch, which is installed: from plain PyPI that is several GB.
+bench-peers: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python tests/benchmarks/peers.py
 
 clean:
