@@ -108,33 +108,44 @@ def outcomes(function, items, client=None):
     from distributed.client import FutureCancelledError
     from distributed.comm import CommClosedError
 
+    def submit(item):
+        with warnings.catch_warnings(action="ignore"):  # of items beyond 10 MB
+            return client.submit(_listened, function, item, pure=False)
+
     items, waiting, known, place = iter(items), collections.deque(), client.ncores(), 0
+    future = None
     try:
         while True:
             # Items may be large, and many: never more on their way than keep the workers busy
             for item in itertools.islice(items, max(AHEAD * len(known), AHEAD) - len(waiting)):
-                with warnings.catch_warnings(action="ignore"):  # of items beyond 10 MB
-                    waiting.append(client.submit(_listened, function, item, pure=False))
+                waiting.append((item, submit(item)))
             if not waiting:
                 return
             place += 1
-            try:
-                known = _wait(client, waiting[0], known)
-                result, error, heard = waiting[0].result()
-            except KilledWorker:
-                result, error, heard = None, DataError(
-                    f"piece {place} of the work was given up: the workers that it was given to died, which is mostly "
-                    "for want of memory"), []
-            except (FutureCancelledError, CommClosedError) as lost:
-                raise DataError(f"the scheduler of Dask is gone: {first_line(lost)}") from lost
-            waiting.popleft()  # lets the workers forget the result
+            item, future = waiting.popleft()
+            result, error, heard = None, None, ()
+            for again in (True, False):
+                try:
+                    known = _wait(client, future, known)
+                    result, error, heard = future.result()
+                    break
+                except KilledWorker:
+                    # Dask blames all that a dead worker was given, so one that killed nobody gets a second chance.
+                    if again:
+                        future = submit(item)
+                        continue
+                    error = DataError(f"piece {place} of the work was given up: the workers that it was given to "
+                                      "died, which is mostly for want of memory")
+                except (FutureCancelledError, CommClosedError) as lost:
+                    raise DataError(f"the scheduler of Dask is gone: {first_line(lost)}") from lost
+            item = future = None  # lets the workers forget the result
             for level, words in heard:
                 log.log(level, words)
             if error is not None and not isinstance(error, DataError):
                 raise error
             yield result, error
     finally:
-        client.cancel(list(waiting))
+        client.cancel([future for future in (future, *(later for _, later in waiting)) if future is not None])
 
 
 def each(function, items, client=None):
@@ -175,8 +186,6 @@ def _wait(client, future, known):
     while True:
         with contextlib.suppress(TimeoutError):
             wait(future, timeout=LOOK)
-        if future.status == "finished":
-            return known
         now = client.ncores()
         gone = known.keys() - now.keys()
         if gone:
