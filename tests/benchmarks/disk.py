@@ -3,7 +3,7 @@
     python tests/benchmarks/disk.py [--full] [--steps 15]
 
 The boxes are random numbers, a field and a target each: 20 of 64^3 cells, with --full 200 of 128^3, of which patches of
-32^3 and 48^3 cells are cut for protohalo's demo network: a step of the demo's own 64^3 takes 2.9 GiB by itself. Both
+32^3 and 48^3 cells are cut for protohalo's demo network: with the demo's own 64^3 its steps alone take 2.9 GiB. Both
 trainings take steps in turn in one process, so that both see the same machine; memory is that of another one, which
 trains from the file alone. The scratch file lies in the current folder. The goal: at least 0.95 of the rate, and at
 most 3 GiB.
@@ -45,20 +45,20 @@ def setting(arguments):
 
 
 def memory(arguments):
-    """Print, as JSON, GiB of a process that trains from the file: before the boxes, with them, at its peak."""
+    """Print, as JSON, GiB of a process at most: training on two boxes in memory, then on all from the file."""
     from kerasgal.apps.protohalo.train import streams
     from kerasgal.scratch import Store
 
     config, network, boxes, n = setting(arguments)
     store = Store(MEMORY[arguments.full], "disk-run")  # its file has no name
+    peaks = []
     with store.passing(boxes):
-        peaks = [peak()]
-        made = volumes(boxes, n, store)
-        peaks.append(peak())
-        stream = iter(streams(made, [], config)[0](0))
-        for _ in range(5):
-            network.train_on_batch(*next(stream))
-    print(json.dumps([*peaks, peak()]))  # the network's step is a part of the last
+        for number, kept in ((2, Store()), (boxes, store)):
+            stream = iter(streams(volumes(number, n, kept), [], config)[0](0))
+            for _ in range(5):
+                network.train_on_batch(*next(stream))
+            peaks.append(peak())
+    print(json.dumps(peaks))
 
 
 def peak():
@@ -86,8 +86,9 @@ def rates(arguments):
         for _ in range(2):
             network.train_on_batch(*batch)
         steps = [[], [], []]
-        for _ in range(arguments.steps):
-            for place, stream in enumerate((*data, data[1])):
+        for number in range(arguments.steps):
+            for place in np.roll(range(3), number):  # each comes first, second and last as often
+                stream = data[min(place, 1)]
                 if place == 2:  # nothing of the file is left in the system's memory
                     os.fsync(store.file.fileno())
                     os.posix_fadvise(store.file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -113,10 +114,10 @@ def main():
         done = subprocess.run(command + ["--full"] * arguments.full, stdout=subprocess.PIPE, text=True, check=True)
         found[part] = json.loads(done.stdout.splitlines()[-1])
     boxes, n = (200, 128) if arguments.full else (20, 64)
-    before, filled, most = found["memory"]
+    few, most = found["memory"]
     batches, wall, cpu = found["rates"]
     print(f"{boxes} boxes of {n}^3 cells, {boxes * n**3 * 8 / 2**30:.2f} GiB, {MEMORY[arguments.full]} of it in memory")
-    print(f"memory of the process: {before:.2f} GiB before the boxes, {filled:.2f} with them, {most:.2f} at its peak; "
+    print(f"memory of the process: {most:.2f} GiB, with two boxes {few:.2f}; "
           f"{'holds' if most <= 3 else 'does not hold'}: at most 3")
     print(f"a batch alone: {1000 * batches[0]:.1f} ms from memory, {1000 * batches[1]:.1f} from the file")
     for place, name in ((1, "from the file"), (2, "from the disk, the system's memory of it emptied")):
