@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from kerasgal.errors import first_line
+from kerasgal.workers import accelerators
 
 SHOWN = ("keras", "tensorflow", "numpy", "scipy", "h5py", "numba", "scikit-image")
 OTHER_BACKENDS = ("jax", "torch")  # shown where they are
@@ -175,17 +176,15 @@ def machine_gpus():
 
 def seen_gpus(name):
     """Names of the GPUs that a backend can use, a list."""
-    if name == "jax":
-        import jax
-
-        return [f"{device.device_kind}" for device in jax.devices() if device.platform != "cpu"]
     if name == "torch":
         import torch
 
         return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    found = accelerators(name)
+    if name == "jax":
+        return [device.device_kind for device in found]
     import tensorflow as tf
 
-    found = tf.config.list_physical_devices("GPU")
     return [tf.config.experimental.get_device_details(device).get("device_name", device.name) for device in found]
 
 

@@ -10,8 +10,9 @@ import os
 import shutil
 from pathlib import Path
 
+from kerasgal import registry as apps
 from kerasgal import run_folder
-from kerasgal.errors import DamagedError, DataError, MissingError, RunError
+from kerasgal.errors import DamagedError, DataError, MissingError
 from kerasgal.files import replacing
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -54,11 +55,18 @@ def models():
     """
     from astropy.table import Table
 
-    rows = [(name, entry["app"], entry["summary"],
-             ", ".join(f"{what} {value}" for what, value in entry["figures"].items()), round(entry["bytes"] / 1e6, 2),
-             entry["licence"]) for name, entry in registry().items()]
-    names = ("name", "app", "summary", "figures", "MB", "licence")
-    return Table(rows=rows or None, names=names, dtype=("U64", "U32", "U256", "U256", "f8", "U32"))
+    entries = registry()
+    columns = {"name": list(entries), **{column: [entry[column] for entry in entries.values()]
+                                         for column in ("app", "summary")},
+               "figures": [measured(entry) for entry in entries.values()],
+               "MB": [round(entry["bytes"] / 1e6, 2) for entry in entries.values()],
+               "licence": [entry["licence"] for entry in entries.values()]}
+    return Table(columns)
+
+
+def measured(entry):
+    """The figures of an entry of the registry, in words."""
+    return ", ".join(f"{what} {value}" for what, value in entry["figures"].items())
 
 
 def card(name):
@@ -209,12 +217,16 @@ def pack(run, name, *, summary, figures, card, licence="MIT", place=None, half=T
     """
     run, place = Path(run), Path(place or SHIPPED)
     app = run_folder.app_of(run)
+    cls = apps.run_class(app)
+    for phase in cls.phases:
+        cls.check_phase(run, phase)
     folder = place / name
+    # What was made from the run lies in other folders.
+    places = {run, *(run / phase for phase in cls.phases)}
     with replacing(folder) as temporary:
-        for path in sorted(run.rglob("*")):
-            relative = path.relative_to(run)
-            if path.is_file() and path.name not in LEFT_OUT and _belongs(run, relative):
-                target = temporary / relative
+        for path in sorted(path for place in places for path in place.iterdir()):
+            if path.is_file() and path.name not in LEFT_OUT:
+                target = temporary / path.relative_to(run)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if half and path.name == run_folder.BEST:
                     _halve(path, target)
@@ -222,8 +234,6 @@ def pack(run, name, *, summary, figures, card, licence="MIT", place=None, half=T
                     run_folder.write_json(_without_paths(run_folder.read_json(path)), target)
                 else:
                     shutil.copyfile(path, target)
-        if not temporary.is_dir():
-            raise RunError(f"{run} has nothing to pack")
         (temporary / CARD).write_text(card, encoding="utf-8")
     entries = run_folder.read_json(place / REGISTRY)
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -232,12 +242,6 @@ def pack(run, name, *, summary, figures, card, licence="MIT", place=None, half=T
                      "files": {key: sha256(path) for key, path in files.items()}}
     run_folder.write_json(dict(sorted(entries.items())), place / REGISTRY)
     return folder
-
-
-def _belongs(run, relative):
-    """Whether a file is of the run itself or of one of its phases, not of what was made from it."""
-    return len(relative.parts) == 1 or (run / relative.parts[0] / run_folder.CONFIG).exists() and len(
-        relative.parts) == 2 and relative.parts[0] != "compressed"
 
 
 def _without_paths(provenance):

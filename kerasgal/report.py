@@ -241,7 +241,7 @@ def about(run):
     Returns
     -------
     dict
-        `app`, `folder`, `settings`, `domain`, and `next`, the commands to go on with.
+        `settings`, `domain`, and `next`, the commands to go on with.
 
     Examples
     --------
@@ -254,6 +254,6 @@ def about(run):
     folder = run.folder or "RUN"
     domain = {name: value if _single(value) else " to ".join(shown(part) for part in dict.fromkeys(value))
               for name, value in (run.domain or {}).items()}
-    return {"app": run.app, "folder": str(folder), "settings": asdict(run.config), "domain": domain,
+    return {"settings": asdict(run.config), "domain": domain,
             "next": [f"kerasgal {run.app} predict {folder} INPUT", f"kerasgal {run.app} summary {folder}",
                      f"kerasgal {run.app} export {folder}"]}

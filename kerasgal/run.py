@@ -495,14 +495,23 @@ class Run:
         """
         from kerasgal.export import export
 
-        if directory is None and self.folder is None:
-            raise SettingError("`directory` is missing: this run has no folder to write into")
-        if directory is None and networks.is_shipped(self.folder):
-            raise SettingError("`directory` is missing: nothing is written beside a network that has a name")
-        directory = Path(directory) if directory is not None else self.folder / "saved_model"
+        directory = self.place(directory, "saved_model", argument="directory")
         network, description = self.served(**options)
         export(network, directory, {"app": self.app, **description, "domain": self.domain}, overwrite)
         return directory
+
+    def place(self, given, name, argument):
+        """Where something that is made of the run goes: a `given` path, or what is called `name` in the run folder.
+
+        Raises SettingError, which names the argument that would say where, if there is no folder to write into.
+        """
+        if given is not None:
+            return Path(given)
+        if self.folder is None:
+            raise SettingError(f"`{argument}` is missing: this run has no folder to write into")
+        if networks.is_shipped(self.folder):
+            raise SettingError(f"`{argument}` is missing: nothing is written beside a network that has a name")
+        return self.folder / name
 
     def check_unseen(self, sources):
         """Refuse data that the run was trained on.
@@ -837,10 +846,11 @@ class Evaluation(Mapping):
         folder.mkdir(parents=True, exist_ok=True)
         run_folder.write_json(self.metrics, folder / "metrics.json")
         (folder / "metrics.csv").write_text(report.as_csv(self.metrics))
-        pictures = {name: folder / f"{name}.png" for name in self.figures()}
-        for name, path in pictures.items():
-            save(self.figures()[name], path)
-        page = report.html(self, {name: path.read_bytes() for name, path in pictures.items()}, command=command)
+        pictures = {}
+        for name, figure in self.figures().items():
+            save(figure, folder / f"{name}.png")
+            pictures[name] = (folder / f"{name}.png").read_bytes()
+        page = report.html(self, pictures, command=command)
         (folder / "report.html").write_text(page, encoding="utf-8")
 
 

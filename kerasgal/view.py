@@ -152,7 +152,7 @@ def check_field(file, name):
     if not names:
         raise DataError(f"{file.path} has no field to look at: no array of (n, n, n)")
     if name is None:
-        return names[0] if "initial/delta" not in names else "initial/delta"
+        return "initial/delta" if "initial/delta" in names else names[0]
     if name not in names:
         raise SettingError(f"field={name!r}: {file.path} has {', '.join(names)}", value=name, accepted=names)
     return name
@@ -355,9 +355,9 @@ def _box(file, others, live):
     shown = CheckboxGroup(labels=["haloes or galaxies"], active=[0])
     catalogues = [points for points in (_points(each) for each in (*others, file)) if points]
     said = Div(text=catalogues[0].words if catalogues else "", styles={"max-width": "60em"})
-    for catalogue in catalogues[:1]:
+    if catalogues:
         for view in views:
-            view.overlay(catalogue, said)
+            view.overlay(catalogues[0], said)
     for view in views[1:]:  # one box: they move together
         view.picture.x_range, view.picture.y_range = views[0].picture.x_range, views[0].picture.y_range
     controls = {"slider": slider, "axis": axis, "scale": scale, "shown": shown}
@@ -367,7 +367,7 @@ def _box(file, others, live):
         toggle = CustomJS(args={"circles": [view.circles for view in views]},
                           code="for (const one of circles) one.visible = cb_obj.active.includes(0)")
         shown.js_on_change("active", toggle)
-    curves = [made for made in (_mass_functions([file, *others]), _spectra([file, *others], live)) if made]
+    curves = [made for made in (_mass_functions([file, *others]), _spectra([file, *others])) if made]
     return column(row(slider, axis, scale, shown), row(*(column(view.choice, view.picture) for view in views),
                                                        sizing_mode="scale_width"),
                   said, row(*curves), sizing_mode="scale_width")
@@ -558,7 +558,7 @@ def _mass_functions(files):
     return drawn
 
 
-def _spectra(files, live):
+def _spectra(files):
     """The power spectra of the densities of files, or None where there are none or it would take long."""
     from bokeh.palettes import Category10_10
     from bokeh.plotting import figure

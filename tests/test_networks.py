@@ -149,3 +149,10 @@ def test_what_comes_with_the_package_is_whole_and_small():
 def test_runs_of_every_app_can_be_packed(app, place, trained):
     packed(trained(app))
     assert kg.load("tiny").app == app
+
+
+def test_nothing_is_compressed_into_the_package(place, trained):
+    packed(trained("halomass"))
+    with pytest.raises(kg.SettingError, match="`output` is missing: nothing is written beside"):
+        kg.load("tiny").compress()
+    assert not (place / "tiny" / "compressed").exists()

@@ -4,6 +4,7 @@ import numpy as np
 
 from kerasgal.apps.cascade import model
 from kerasgal.apps.cascade.config import POOLINGS
+from kerasgal.apps.cascade.scatter import within
 from kerasgal.tiling import predict_whole, slabs
 
 CLASSIFY, REGRESS = "classify", "regress"  # the phases, and their folders inside a run's
@@ -48,5 +49,4 @@ def draw_galaxies(counts, boxsize, seed=0):
     for slab in slabs(counts):
         cells.append(first + np.repeat(np.arange(slab.size), rng.poisson(slab).ravel()))
         first += slab.size
-    cell = np.stack(np.unravel_index(np.concatenate(cells), counts.shape), axis=1)
-    return ((cell + rng.uniform(size=cell.shape)) * (boxsize / len(counts))).astype(np.float32)
+    return within(np.concatenate(cells), counts.shape, boxsize, rng)

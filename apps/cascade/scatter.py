@@ -88,8 +88,13 @@ def positions(counts, boxsize, rng):
     """Positions, (g, 3) float32 in the unit of boxsize, of galaxies that fall evenly within the cells of whole numbers
     `counts`, (n, n, n)."""
     number = np.rint(counts).astype(int).ravel()
-    cell = np.stack(np.unravel_index(np.repeat(np.arange(counts.size), number), counts.shape), axis=1)
-    return ((cell + rng.uniform(size=cell.shape)) * (boxsize / len(counts))).astype(np.float32)
+    return within(np.repeat(np.arange(counts.size), number), counts.shape, boxsize, rng)
+
+
+def within(cells, shape, boxsize, rng):
+    """Positions, (g, 3) float32, that fall evenly within cells, flat indices (g,) of a grid of that shape."""
+    cell = np.stack(np.unravel_index(cells, shape), axis=1)
+    return ((cell + rng.uniform(size=cell.shape)) * (boxsize / shape[0])).astype(np.float32)
 
 
 def shot_noise(expected, boxsize, scatter=ONE_A_CELL):

@@ -1,13 +1,11 @@
 """What the group lasso switched off, and the smaller network without it (Lucie-Smith et al. 2020, Methods, priors)."""
 
 import logging
-from pathlib import Path
 
 import numpy as np
 
 from kerasgal import run_folder
 from kerasgal.apps.halomass import predict
-from kerasgal.errors import SettingError
 from kerasgal.files import refuse_existing, replacing
 
 DEAD = 1e-3  # absolute value from which on a weight is active, and so is a neuron that any active weight leaves
@@ -97,9 +95,7 @@ def compress(run, output=None, overwrite=False):
 
     if not isinstance(run, HaloMass):
         run = HaloMass.load(run)
-    if output is None and run.folder is None:
-        raise SettingError("`output` is missing: this run has no folder to write into")
-    output = Path(output) if output is not None else run.folder / "compressed"
+    output = run.place(output, "compressed", argument="output")
     refuse_existing(output, overwrite)
     log_activity(run.network)
     network = smaller(run.network, run.config)

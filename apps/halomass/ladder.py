@@ -138,7 +138,8 @@ def ladder(training, validation, test, *, config=None, preset=None, seeds=5, net
         if not sources:
             raise SettingError(f"`{name}` is missing: the ladder needs simulations to train on, to validate on and to "
                                "test on")
-    check_alike(config, training, validation, test, given)
+    known = domain.of([data.features(source, config) for source in training])
+    check_alike(config, training, validation, test, given, known)
     drawn = [draw(training, config.samples, config, max(seeds, networks), 0),
              draw(validation, config.validation_samples, config, max(seeds, networks), 1)]
     described, tested = draw_test(test, config, sample)
@@ -151,7 +152,9 @@ def ladder(training, validation, test, *, config=None, preset=None, seeds=5, net
         for order in range(config.order + 1 if networks else 0):
             rungs["network", called(order)] = np.stack([
                 network(*drawn, tested, replace(config, {"order": order, "seed": config.seed + number}), number,
-                        Path(runs or temporary), training, validation, overwrite) for number in range(networks)])
+                        Path(runs or temporary), overwrite, domain=known,
+                        data={"training": names_of(training), "validation": names_of(validation)})
+                for number in range(networks)])
             say(rungs, described)
     for run in given:
         key, one = ("network", run.config.input), predicted_by(run, test, sample)
@@ -171,8 +174,11 @@ def called(order):
     return "l = 0" if order == 0 else f"l <= {order}"
 
 
-def check_alike(config, training, validation, test, given):
-    """Raise UnseenError for a simulation that is tested on and not unseen, DomainError for one that is not alike."""
+def check_alike(config, training, validation, test, given, known):
+    """Raise UnseenError for a simulation that is tested on and not unseen, DomainError for one that is not alike.
+
+    known: the domain of the training.
+    """
     from kerasgal.apps.halomass.run import HaloMass
 
     seen = {*names_of(training), *names_of(validation)}
@@ -183,7 +189,7 @@ def check_alike(config, training, validation, test, given):
         mine = HaloMass(config)
         for setting, words in (("low", "least masses"), ("high", "greatest masses")):
             comparable({"the ladder": mine, **{display_name(run.folder): run for run in given}}, setting, words)
-    like = HaloMass(config, domain=domain.of([data.features(source, config) for source in training]))
+    like = HaloMass(config, domain=known)
     for run, sources in [(like, [*validation, *test]), *((run, test) for run in given)]:
         run.check_unseen(sources)
         for source in sources:
@@ -234,8 +240,10 @@ def trees(drawn, held_out, tested, config, number):
     return model.predict(tested[:, :sample.places.shape[1]])
 
 
-def network(drawn, held_out, tested, config, number, folder, simulations, others, overwrite):
+def network(drawn, held_out, tested, config, number, folder, overwrite, **recorded):
     """log10 masses that the network of a training says of the tested particles, (m,), which becomes a run in `folder`.
+
+    recorded: `domain` and `data` of `kerasgal.training.train`.
     """
     sample, validation = joined(drawn[number], config), joined(held_out[number], config)
     mean, deviation = data.moments([sample], config)
@@ -245,8 +253,7 @@ def network(drawn, held_out, tested, config, number, folder, simulations, others
             lambda: train.compiled(config, mean, deviation),
             lambda first: data.batches([sample], config, seed=config.seed, first=first),
             lambda devices: data.batches([validation], config, full=devices > 1), config, place, app=APP,
-            domain=domain.of([data.features(source, config) for source in simulations]),
-            data={"training": names_of(simulations), "validation": names_of(others)}, overwrite=overwrite)
+            overwrite=overwrite, **recorded)
     y = np.asarray(model(tested[:, :sample.places.shape[1]], training=False))[:, 0]  # few numbers: all at once
     return data.Scale(config.low, config.high).to_log_mass(y.astype(np.float64))
 

@@ -212,7 +212,6 @@ def score_on(client, run, images, maps=False):
         if made:  # whether they are galaxies at all has been seen
             break
     key = (type(run), str(run.folder), token())
-    key = (type(run), str(run.folder), token())
     groups = iter(lambda: list(itertools.islice(images, BATCH)), [])
     yield from each(_score_group, ((key, group, BATCH, maps) for group in groups), client)
 

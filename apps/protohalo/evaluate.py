@@ -101,7 +101,7 @@ def evaluate(run, sources, ceiling=(), outside_domain=False):
     result = {"simulations": [display_name(source) for source in sources], "minimum_cells": run.config.minimum,
               "loss": float(np.mean(losses)), "loss_per_simulation": losses, "mass_edges": edges.tolist(),
               "haloes": {method: len(values) for method, values in mass.items()}}
-    if twins[0] is not None:
+    if ceiling:
         result["twin_loss"] = float(np.mean(twin_losses))
     for method in methods:
         ratio = np.log10(cells[method][1] / cells[method][0])

@@ -21,6 +21,5 @@ def models(name):
     if not found:
         click.echo("no network comes with this installation")
     for name, entry in found.items():
-        figures = ", ".join(f"{what} {value}" for what, value in entry["figures"].items())
         click.echo(f"{name}  ({entry['app']}, {entry['bytes'] / 1e6:.1f} MB, {entry['licence']})\n"
-                   f"  {entry['summary']}\n  on unseen data: {figures}")
+                   f"  {entry['summary']}\n  on unseen data: {networks.measured(entry)}")
