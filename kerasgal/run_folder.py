@@ -173,16 +173,17 @@ def recorded_data(folder):
     return tuple(seen.get("training", ())), tuple(seen.get("validation", ()))
 
 
-def told_of(path):
-    """How data are recorded where paths mean nothing: what a file says of where it came from.
+def told_of(name):
+    """How data are recorded where paths mean nothing: by what a file, or a simulation in memory, says of its origin.
 
-    None for what is no file. Simulations of the same words and seeds are the same data.
+    name: as data are called in provenance. None for a path at which there is no such file. Simulations of the same
+    words and seeds are the same data.
     """
     import h5py
 
-    path = Path(path)
+    path = Path(name)
     if not path.is_file():
-        return None
+        return None if path.is_absolute() else TOLD + str(name)  # in memory it is called by what it says
     try:
         with h5py.File(path) as file:
             source = file.attrs.get("source")

@@ -66,6 +66,17 @@ def test_nothing_of_the_machine_is_published_and_training_data_stay_known(place,
     shutil.copy(boxes[0], copied)  # another path, the same simulation
     with pytest.raises(kg.UnseenError, match="was used in the training"):
         kg.load("tiny").evaluate(copied)
+    with kg.Simulation(copied) as box:
+        again = kg.simulate(particles=32, boxsize=25, seed=7)  # as it was made
+        np.testing.assert_array_equal(again.delta(), box.delta())
+    with pytest.raises(kg.UnseenError, match="was used in the training"):
+        kg.load("tiny").evaluate(again)
+
+
+def test_what_was_trained_on_in_memory_is_published_by_its_words(place, tmp_path):
+    words = "kerasgal simulate: 32^3 particles in 25 Mpc/h, 2LPT and COLA, 20 steps, seed 7, fof haloes of at least 20"
+    found = networks._without_paths({"data": {"training": [words], "validation": [str(tmp_path / "gone.h5")]}})
+    assert found["data"] == {"training": [f"of the source: {words}"], "validation": ["gone.h5"]}
 
 
 def test_a_changed_byte_is_refused(place, trained, invoke, boxes):
