@@ -7,6 +7,11 @@ import io
 
 from kerasgal.files import replacing
 
+FORMATS = ("png", "pdf", "svg")
+DPI = 150
+
+shown = True  # whether progress is; --quiet sets it
+
 
 @functools.cache
 def _figure_class():
@@ -15,9 +20,7 @@ def _figure_class():
 
     class Figure(matplotlib.figure.Figure):
         def _repr_png_(self):
-            picture = io.BytesIO()
-            self.savefig(picture, format="png")
-            return picture.getvalue()
+            return png(self, dpi=self.dpi)
 
     return Figure
 
@@ -31,21 +34,28 @@ def figure(columns=1, rows=1, width=4.5, height=3.6, **options):
 def save(drawing, path):
     """Save a figure under `path`, whole or not at all."""
     with replacing(path) as temporary:
-        drawing.savefig(temporary, dpi=150)
+        drawing.savefig(temporary, dpi=DPI)
+
+
+def png(drawing, dpi=DPI):
+    """A figure as the bytes of a PNG."""
+    picture = io.BytesIO()
+    drawing.savefig(picture, format="png", dpi=dpi)
+    return picture.getvalue()
 
 
 def progress_bar(*columns):
     """A progress bar that vanishes when it is done, on the error stream: what is printed stays clean.
 
-    columns: of rich; its own usual ones without any.
+    columns: of rich; its own usual ones without any. None is shown where `shown` of this module is False.
     """
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     # Without ipywidgets rich writes a warning into a notebook instead, wherever a bar would be.
-    shown = importlib.util.find_spec("ipywidgets") is not None if console.is_jupyter else console.is_terminal
-    return Progress(*columns, console=console, transient=True, disable=not shown)
+    possible = importlib.util.find_spec("ipywidgets") is not None if console.is_jupyter else console.is_terminal
+    return Progress(*columns, console=console, transient=True, disable=not (shown and possible))
 
 
 def track(items, description):

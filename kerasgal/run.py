@@ -821,8 +821,8 @@ class Evaluation(Mapping):
         """All figures, {name: Matplotlib figure}."""
         return self._draw()
 
-    def save(self, folder, overwrite=False, command=None):
-        """Write report.html, metrics.json, metrics.csv and a PNG of every figure into a folder.
+    def save(self, folder, overwrite=False, command=None, figures="png"):
+        """Write report.html, metrics.json, metrics.csv and every figure into a folder.
 
         Parameters
         ----------
@@ -832,15 +832,21 @@ class Evaluation(Mapping):
             Replace what is in it.
         command : str, optional
             The command that evaluated, for the report.
+        figures : {"png", "pdf", "svg"}
+            What files the figures are; the report holds them as PNG.
 
         Raises
         ------
         ExistsError
             If the folder has a metrics.json.
+        SettingError
+            If figures are asked for in another format.
         """
-        from kerasgal import report
-        from kerasgal.plotting import save
+        from kerasgal import plotting, report
 
+        if figures not in plotting.FORMATS:
+            raise SettingError(f"figures={figures!r} is no format of figures", value=figures,
+                               accepted=plotting.FORMATS)
         folder = Path(folder)
         refuse_existing(folder / "metrics.json", overwrite)
         folder.mkdir(parents=True, exist_ok=True)
@@ -848,8 +854,9 @@ class Evaluation(Mapping):
         (folder / "metrics.csv").write_text(report.as_csv(self.metrics))
         pictures = {}
         for name, figure in self.figures().items():
-            save(figure, folder / f"{name}.png")
-            pictures[name] = (folder / f"{name}.png").read_bytes()
+            path = folder / f"{name}.{figures}"
+            plotting.save(figure, path)
+            pictures[name] = path.read_bytes() if figures == "png" else plotting.png(figure)
         page = report.html(self, pictures, command=command)
         (folder / "report.html").write_text(page, encoding="utf-8")
 

@@ -120,6 +120,8 @@ def predict_whole(network, field, *, radius, patch, multiple=1, tile=None, conte
     grid = field.shape[:-1]
     options = {"numbers": largest(network), "radius": radius, "patch": patch, "multiple": multiple}
     chosen = choose_tiles(grid, **options, tile=tile, context=context)
+    log.debug("predicting the whole box at once" if chosen is None else
+              f"predicting tiles of {chosen[0]} cells, of which {chosen[1]} at every border are left out")
     if chosen is None:
         try:
             return predict_at_once(periodic(network), field, store=store, progress=progress)

@@ -173,6 +173,29 @@ def galaxies(once):
     return once("galaxies", fill)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def drawn_once():
+    """Draw each figure once, and copy it where one of its name and its parts is drawn again.
+
+    Setting its text takes Matplotlib a second or so, and every training and every evaluation draws some.
+    """
+    from kerasgal import plotting
+
+    drawn, save = {}, plotting.save
+
+    def draw_or_copy(drawing, path):
+        parts = (Path(path).name, *(len(axes.get_children()) for axes in drawing.axes))
+        if parts in drawn:
+            Path(path).write_bytes(drawn[parts])
+            return
+        save(drawing, path)
+        drawn[parts] = Path(path).read_bytes()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plotting, "save", draw_or_copy)
+        yield
+
+
 @contextlib.contextmanager
 def functions_run_eagerly(wanted):
     """TensorFlow's functions run as Python for a while, or as graphs."""
@@ -190,7 +213,7 @@ def functions_run_eagerly(wanted):
 def eager():
     """TensorFlow without graphs: a few steps of a deep network are sooner done than compiled.
 
-    The runs of `trained` are trained with graphs all the same, so every app is.
+    The runs of `trained` are trained with graphs all the same, but for the deepest.
     """
     with functions_run_eagerly(True):
         yield
@@ -209,7 +232,7 @@ def trained(request, once):
 
         def fill(folder):
             command = [*app.split(), "train", *harness.arguments(app, data), "--run", folder / "run"]
-            with functions_run_eagerly(False):
+            with functions_run_eagerly(not harness.RECIPES[app].graphs):
                 said = invoke_kerasgal(*command).stdout
             (folder / "said.txt").write_text(said, encoding="utf-8")
 

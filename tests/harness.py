@@ -23,12 +23,18 @@ SIDE = 16  # cells of the inputs where a network leaves them free
 
 @dataclasses.dataclass
 class Recipe:
-    """How to train an app on little: settings, the fixture of its data, variants of its networks, options of export."""
+    """How to train an app on little: settings, the fixture of its data, variants of its networks, options of export.
+
+    alike: its phases train one network and the same; graphs: whether the run of `conftest.trained` is trained with
+    TensorFlow's graphs, which take a deep network a minute.
+    """
 
     settings: dict
     data: str = "boxes"
     variants: tuple = ({},)
     export: dict = dataclasses.field(default_factory=dict)
+    alike: bool = False
+    graphs: bool = True
 
 
 RECIPES = {
@@ -49,7 +55,7 @@ RECIPES = {
                                 variants=({"filters": 8, "norm_groups": 4}, {"dimensions": 3, "patch": 8},
                                           {"attention": True, "schedule": "learned"}), export={"steps": 2}),
     "morph": Recipe({"crop": 64, "size": 8, "filters": 4, "mixtures": 2, "batch": 8, "epochs": 1, "steps_per_epoch": 3},
-                    data="galaxies", variants=({"filters": 8, "size": 16},)),
+                    data="galaxies", variants=({"filters": 8, "size": 16},), alike=True, graphs=False),
 }
 
 
@@ -68,7 +74,7 @@ def networks(app):
     """{name: network} of all variants of an app."""
     cls, found = registry.run_class(app), {}
     for number, settings in enumerate(RECIPES[app].variants):
-        for phase in cls.phases:
+        for phase in cls.phases[:1] if RECIPES[app].alike else cls.phases:
             made = cls.build(config_of(app, **settings), phase)
             # Of a model that is a loss around a network, the network
             found[f"{app}-{number}-{phase}"] = disturbed(getattr(made, "network", made))

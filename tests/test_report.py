@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from kerasgal import report
+from kerasgal.errors import SettingError
 from kerasgal.plotting import figure
 from kerasgal.run import Evaluation
 
@@ -75,6 +76,21 @@ def test_the_page_has_every_table_and_figure_and_needs_nothing_else(folder):
     assert [["n", "median"], ["3", "0.1"], ["4", "–"]] in page.tables
     assert [["simulations", "loss per simulation"], ["a.h5", "0.5"], ["<b>.h5", "0.64"]] in page.tables
     assert "&lt;b&gt;.h5" in text and "<b>" not in text and "<li>a &amp; b</li>" in text
+
+
+@pytest.mark.parametrize("figures, start", [("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_figures_are_files_of_the_format_that_was_asked_for(figures, start, tmp_path):
+    Evaluation(METRICS, ["loss 0.571"], drawn).save(tmp_path, figures=figures)
+    assert (tmp_path / f"mass_function.{figures}").read_bytes().startswith(start)
+    assert not list(tmp_path.glob("*.png"))
+    page = Page((tmp_path / "report.html").read_text())
+    assert page.images[0].startswith("data:image/png;base64,")
+
+
+def test_another_format_is_refused_and_nothing_is_written(tmp_path):
+    with pytest.raises(SettingError, match="figures='gif' is no format of figures"):
+        Evaluation(METRICS, ["loss 0.571"], drawn).save(tmp_path / "e", figures="gif")
+    assert not (tmp_path / "e").exists()
 
 
 def test_every_number_is_in_the_csv(folder):

@@ -35,9 +35,9 @@ class Ranking(Evaluation):
         """The ranks as an astropy table with units."""
         return quantities(self.columns, UNITS, {"app": "morph"})
 
-    def save(self, folder, overwrite=False, command=None):
+    def save(self, folder, overwrite=False, **options):
         """Write ranks.ecsv, and the files of `Evaluation.save`: report.html, metrics.json, metrics.csv, figures."""
-        super().save(folder, overwrite, command)
+        super().save(folder, overwrite, **options)
         write_table(Path(folder) / "ranks.ecsv", self.table, overwrite=True)
 
 

@@ -2,29 +2,35 @@
 
 import contextlib
 import copy
+import functools
 import logging
 import re
 import sys
 import time
+import traceback
 
 import click
 
+from kerasgal import plotting
 from kerasgal.errors import DataError, SettingError
 
-RENAMED = "kerasgal.renamed"  # in a context's meta: what was given by an old name
+# In a context's meta: what was given by an old name, and whether --quiet or --verbose was.
+RENAMED, VOLUME = "kerasgal.renamed", "kerasgal.volume"
 
 
 class Printing(logging.Handler):
     """Prints what the library logs: information as it is, warnings on the error stream."""
 
     def emit(self, record):
-        line = record.getMessage()
+        line, now = record.getMessage(), time.strftime("%Y-%m-%d %H:%M:%S")
         if record.levelno >= logging.WARNING:
             click.echo(f"warning: {line}", err=True)
-            return
-        if getattr(record, "dated", False) and not sys.stdout.isatty():
-            line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}"
-        click.echo(line)
+        elif logging.getLogger("kerasgal").level <= logging.DEBUG:
+            click.echo(f"{now} {record.name}: {line}")
+        elif getattr(record, "dated", False) and not sys.stdout.isatty():
+            click.echo(f"{now} {line}")
+        else:
+            click.echo(line)
 
 
 @contextlib.contextmanager
@@ -61,13 +67,50 @@ def in_flags(message, command):
     return re.sub(r"`([A-Za-z_]\w*)`", lambda match: flags[match[1]][0] if match[1] in flags else match[0], message)
 
 
+def _volume():
+    """The options of every command that say how much it prints."""
+    def choose(context, parameter, value):
+        if not value:
+            return
+        if context.meta.setdefault(VOLUME, parameter.name) != parameter.name:
+            raise click.UsageError("--quiet and --verbose contradict each other: give one of them", context)
+        log = logging.getLogger("kerasgal")
+        if parameter.name == "verbose":
+            log.setLevel(logging.DEBUG)
+            return
+        for handler in log.handlers:
+            if isinstance(handler, Printing):
+                handler.setLevel(logging.WARNING)  # not the log's own level: log.txt of a run keeps all
+        plotting.shown = False
+        context.call_on_close(functools.partial(setattr, plotting, "shown", True))
+
+    options = {"is_flag": True, "expose_value": False, "callback": choose}
+    return [click.Option(["-q", "--quiet"], help="Print results, warnings and errors only.", **options),
+            click.Option(["-v", "--verbose"], help="Print also when and where each line was said, what was decided on "
+                                                   "the way, and where an error comes from.", **options)]
+
+
 class Command(click.Command):
     """A command whose data errors are one line, and whose options stand under headings in the help.
 
     An option belongs under the heading in its attribute `section`; those without one come last, under "Options".
+    Every command has --quiet and --verbose.
     """
 
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.params = [*self.params, *_volume()]
+
     def invoke(self, context):
+        try:
+            return self.invoke_in_one_line(context)
+        except click.ClickException as error:
+            if context.meta.get(VOLUME) == "verbose" and error.__cause__ is not None:
+                click.echo("".join(traceback.format_exception(error.__cause__)), err=True, nl=False)
+            raise
+
+    def invoke_in_one_line(self, context):
+        """Invoke the command; what goes wrong with its data is a ClickException of one line."""
         try:
             for name, (new, value) in context.meta.get(RENAMED, {}).items():
                 context.params[new] = value
@@ -117,7 +160,7 @@ class NetworkCommand(Command):
 @contextlib.contextmanager
 def passing(words):
     """Words that stand on a terminal while something lasts, and nowhere else."""
-    shown = sys.stderr.isatty()
+    shown = sys.stderr.isatty() and plotting.shown
     if shown:
         click.echo(words, nl=False, err=True)
     try:

@@ -24,6 +24,7 @@ from kerasgal import config as configuration
 from kerasgal.commands.base import DASK, Command, NetworkCommand, in_flags, section, together
 from kerasgal.commands.settings import settings_options
 from kerasgal.errors import DataError, SettingError
+from kerasgal.plotting import FORMATS
 from kerasgal.registry import imported
 
 RUN = click.argument("run", type=click.Path())
@@ -31,6 +32,8 @@ OUTPUT = "Output"
 OUTSIDE = click.option("--outside-domain", is_flag=True,
                        help="Go on where the data are not like those that RUN was trained on; the product says so.")
 OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace what exists.")
+FIGURES = click.option("--figures", type=click.Choice(FORMATS), default="png", show_default=True,
+                       help="Format of the figures beside the report.")
 
 
 def standard_commands(group, run, config, *, inputs="SIMULATIONS", train=None, predict=None, evaluate=None,
@@ -265,16 +268,17 @@ def beside(run, place):
     return Path(f"{run}_{place}") if is_name(run) else Path(run) / place
 
 
-def write_evaluation(evaluation, folder, overwrite):
+def write_evaluation(evaluation, folder, overwrite, figures="png"):
     """Write an `Evaluation` into a folder and print what is most important."""
-    evaluation.save(folder, overwrite=overwrite, command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+    evaluation.save(folder, overwrite=overwrite, figures=figures,
+                    command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
     for line in evaluation.lines:
         click.echo(line)
     click.echo(f"{folder / 'metrics.json'}: all numbers; {folder / 'report.html'}: they and the figures on one page")
 
 
 def _evaluate(run_class, metavar, body, name="evaluate", place="evaluation"):
-    def evaluate(run, sources, output, overwrite, **options):
+    def evaluate(run, sources, output, overwrite, figures, **options):
         from kerasgal.files import refuse_existing
 
         context = click.get_current_context()
@@ -291,7 +295,7 @@ def _evaluate(run_class, metavar, body, name="evaluate", place="evaluation"):
             raise click.UsageError(f"Missing argument '{metavar}'.")
         folder = Path(output) if output else beside(run, place)
         refuse_existing(folder / "metrics.json", overwrite)
-        write_evaluation(body(run_class().load(run), list(sources), **options), folder, overwrite)
+        write_evaluation(body(run_class().load(run), list(sources), **options), folder, overwrite, figures)
 
     def keep(context, parameter, value):
         context.meta["kerasgal.simulations"] = value
@@ -303,7 +307,7 @@ def _evaluate(run_class, metavar, body, name="evaluate", place="evaluation"):
         section(OUTPUT,
                 click.option("--output", type=click.Path(file_okay=False), metavar="FOLDER",
                              help=f"Folder for the report, its numbers and figures.  [default: {place}/ in RUN]"),
-                OUTSIDE, OVERWRITE),
+                FIGURES, OUTSIDE, OVERWRITE),
     ]
     return _command(name, evaluate, places)
 

@@ -195,7 +195,7 @@ def test_a_batch_without_any_galaxy_trains(painted, tmp_path, invoke):
 
 def test_a_run_may_have_any_name(run, painted, tmp_path, invoke):
     """Runs called by the words for what they are held against are judged like any other."""
-    names = ["target", "truth", "halo model", "baselines"]
+    names = ["target", "halo model"]
     for name in names:
         shutil.copytree(run, tmp_path / name)
     others = [part for name in names[1:] for part in ("--compare", tmp_path / name)]
