@@ -46,8 +46,9 @@ def predict(run, source, **options):
 def evaluate(run, simulations, **options):
     """Hold the trained RUN against SIMULATIONS it never saw: mass function, cell masses, haloes one to one, figures.
 
-    Beside the adaptive watershed stand the native one and the excursion-set baseline, and with --ceiling what another
-    simulation with the same large waves has: no network that sees these alone can be expected to do better.
+    Beside the adaptive watershed stand the native one and peaks that collapse as spheres or ellipsoids, and with
+    --ceiling what another simulation with the same large waves has: no network that sees these alone can be expected
+    to do better.
     """
     return run.evaluate(simulations, **options)
 

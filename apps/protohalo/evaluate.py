@@ -13,7 +13,7 @@ from kerasgal.simulation import opened
 from kerasgal.statistics import mass_bins
 from kerasgal.twins import are_twins, twin_labels
 
-METHODS = ("adaptive", "native", "excursion_set")
+METHODS = ("adaptive", "native", "excursion_set", "ellipsoidal")
 TWIN = "twin"
 
 
@@ -27,7 +27,9 @@ def predict_all_ways(run, simulation):
     for method, sizes in (("native", found.size), ("adaptive", watershed.cut_sizes(found, run.line))):
         halo_id[method] = watershed.label_haloes(found, sizes, predicted.shape, minimum)
     growth = growth_factor(simulation.cosmology, np.array([simulation.redshift_final, simulation.redshift_initial]))
-    halo_id["excursion_set"] = excursion.peak_haloes(delta * np.float32(growth[0] / growth[1]), minimum)
+    linear = delta * np.float32(growth[0] / growth[1])
+    halo_id["excursion_set"] = excursion.peak_haloes(linear, minimum)
+    halo_id["ellipsoidal"] = excursion.peak_haloes(linear, minimum, collapse="ellipsoidal")
     return delta, data.distance_map(halo_id["true"]), predicted, halo_id, found
 
 
@@ -55,8 +57,8 @@ def evaluate(run, sources, ceiling=(), outside_domain=False):
     """The `Evaluation` of a run on simulations that it never saw.
 
     Mass functions are summed over the simulations. Each method (the adaptive watershed, the native one, and the
-    excursion-set baseline) is held against the true haloes of at least the run's minimum of cells: all together, cell
-    by cell, and one to one where two share more than half of the cells of each.
+    baselines of collapsing spheres and ellipsoids) is held against the true haloes of at least the run's minimum of
+    cells: all together, cell by cell, and one to one where two share more than half of the cells of each.
     """
     sources, ceiling = as_list(sources), as_list(ceiling)
     run.check_unseen(sources)

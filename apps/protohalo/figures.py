@@ -7,9 +7,10 @@ from kerasgal.plotting import figure
 from kerasgal.statistics import mass_bins
 
 NAMES = {"adaptive": "U-Net + adaptive watershed", "native": "U-Net + native watershed",
-         "excursion_set": "peaks above the collapse barrier", "twin": "twin: the same large waves"}
-COLOURS = {"adaptive": "C0", "native": "C1", "excursion_set": "C2", "twin": "C3"}
-DRAWN = ("twin", "excursion_set", "native", "adaptive")  # one over the other
+         "excursion_set": "peaks that collapse as spheres",
+         "ellipsoidal": "peaks that collapse as ellipsoids", "twin": "twin: the same large waves"}
+COLOURS = {"adaptive": "C0", "native": "C1", "excursion_set": "C2", "ellipsoidal": "C4", "twin": "C3"}
+DRAWN = ("twin", "excursion_set", "ellipsoidal", "native", "adaptive")  # one over the other
 
 
 def distance_maps(delta, true, predicted, boxsize, true_id=None):

@@ -191,7 +191,7 @@ class Protohalo(Run):
     def evaluate(self, sources, *, ceiling=(), outside_domain=False):
         """Hold the run against simulations that it never saw: mass function, cell masses, haloes one to one.
 
-        Beside the adaptive watershed stand the native one and the excursion-set baseline.
+        Beside the adaptive watershed stand the native one and peaks that collapse as spheres or ellipsoids.
 
         Parameters
         ----------
