@@ -7,8 +7,9 @@ from kerasgal.plotting import figure
 from kerasgal.statistics import mass_bins
 
 NAMES = {"adaptive": "U-Net + adaptive watershed", "native": "U-Net + native watershed",
-         "excursion_set": "peaks above the collapse barrier", "twin": "twin: the same large waves"}
-COLOURS = {"adaptive": "C0", "native": "C1", "excursion_set": "C2", "twin": "C3"}
+         "excursion_set": "peaks above the collapse barrier", "twin": "twin: the same large waves",
+         "true": "N-body simulation", "moved": "true patches, moved by 2LPT"}
+COLOURS = {"adaptive": "C0", "native": "C1", "excursion_set": "C2", "twin": "C3", "true": "k", "moved": "0.6"}
 DRAWN = ("twin", "excursion_set", "native", "adaptive")  # one over the other
 
 
@@ -267,6 +268,42 @@ def cumulative_mass_function(mass, boxes):
     top.set(xscale="log", yscale="log", ylabel="N(> M)", title=f"unseen boxes: {boxes}")
     top.legend(frameon=False)
     bottom.set(xlabel="halo mass M [Msun/h]", ylabel="deviation [%]", ylim=(-100, 100))
+    return drawing
+
+
+def clustering(found):
+    """Haloes where they end, by wavenumber: power, correlation with the true ones, bias, redshift space.
+
+    found: of `clustering.summed`.
+    """
+    drawing, ((power, agreement), (bias, multipoles)) = figure(2, 2, width=5, height=3.6, sharex=True)
+    k = np.array(found["k"])
+    names = [name for name in ("moved", *DRAWN, "true") if name in found["haloes"]]
+
+    def draw(axis, name, column, scale=1.0, **options):
+        row = found["haloes"][name]
+        values, errors = (np.array(row[key], float) * scale for key in (column, f"{column}_error"))
+        style = {"color": COLOURS[name], "marker": ".", "linewidth": 1.2, **options}
+        axis.errorbar(k, values, None if np.isnan(errors).all() else errors, capsize=1.5, elinewidth=0.6, **style)
+
+    for name in names:
+        label = NAMES[name]
+        draw(power, name, "power", k, label=label)
+        draw(bias, name, "bias")
+        if name != "true":
+            draw(agreement, name, "correlation")
+        draw(multipoles, name, "monopole", k)
+        draw(multipoles, name, "quadrupole", k, linestyle="--", marker="")
+    power.plot(k, k * np.array(found["matter_power"], float), color="k", linestyle=":", linewidth=1, label="matter")
+    power.set(ylabel="k P(k) [(Mpc/h)$^2$], less shot noise")
+    power.legend(frameon=False, fontsize="x-small")
+    agreement.set(ylabel="r(k) with the true haloes", ylim=(min(0, agreement.get_ylim()[0]), 1.05))
+    bias.set(xlabel="k [h/Mpc]", ylabel="bias, P$_{hm}$ / P$_{mm}$")
+    multipoles.set(xlabel="k [h/Mpc]", ylabel="k P$_\\ell$(k) [(Mpc/h)$^2$], redshift space")
+    multipoles.plot([], [], color="k", marker=".", label="monopole")
+    multipoles.plot([], [], color="k", linestyle="--", label="quadrupole")
+    multipoles.axhline(0, color="k", linewidth=0.5)
+    multipoles.legend(frameon=False, fontsize="x-small")
     return drawing
 
 

@@ -104,8 +104,14 @@ def test_evaluation_writes_metrics_and_figures(run, boxes, tmp_path, invoke):
     found = metrics["adaptive"]["objects"]
     assert 0 < found["pairs"] == round(found["completeness"] * (count >= 20).sum())
     assert len(metrics["adaptive"]["purity_by_mass"]) == len(edges) - 1
+    found = metrics["clustering"]["haloes"]
+    assert {name: row["number"] for name, row in found.items() if name != "moved"} == metrics["haloes"]
+    # 2LPT knows where true patches go.
+    assert found["true"]["large_scale_correlation"] == pytest.approx(1) and "where they end" in said
+    assert found["adaptive"]["large_scale_correlation"] < found["moved"]["large_scale_correlation"]
+    assert found["moved"]["large_scale_correlation"] > 0.98
     for name in ("distance_maps", "halo_slices", "close_up", "trajectories", "cell_masses", "mass_function",
-                 "cumulative_mass_function"):
+                 "cumulative_mass_function", "clustering"):
         assert (tmp_path / "evaluation" / f"{name}.png").stat().st_size > 5000
 
 
@@ -116,6 +122,8 @@ def test_a_twin_stands_beside_the_predictions(run, boxes, tmp_path, invoke):
     metrics = json.loads((tmp_path / "with" / "metrics.json").read_text())
     assert "a twin's map" in said and metrics["twin_loss"] < metrics["loss"]
     assert metrics["twin"]["dice"] > metrics["adaptive"]["dice"]  # 3.5 of at most 4.02 h/Mpc are shared
+    found = metrics["clustering"]["haloes"]
+    assert found["twin"]["large_scale_correlation"] > found["adaptive"]["large_scale_correlation"]
     with Simulation(twin) as other:
         assert metrics["haloes"]["twin"] == (other["halos/count"][...] >= 20).sum()
     for given, words in (((boxes[1],), "none of"), ((twin, twin), "no twin of any")):
