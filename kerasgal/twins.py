@@ -36,7 +36,8 @@ def shared_field(field, fine, boxsize, share=None):
     Raises
     ------
     SettingError
-        If `fine` has fewer cells, or the fields would differ in nothing or in everything.
+        If `fine` has fewer cells, or the fields would differ in nothing or in everything; so they do where `fine` is
+        the very field.
 
     Examples
     --------
@@ -64,8 +65,11 @@ def shared_field(field, fine, boxsize, share=None):
                            f"differ; its waves reach {wavenumber.max():.3g} h/Mpc", value=share)
     modes = scipy.fft.rfftn(fine, workers=-1)
     place = _place(coarse, finer)
-    modes[place] = np.where(kept, _waves(field)[_place(coarse, coarse)] * (finer / coarse)**3 * _shift(coarse, finer),
-                            modes[place])
+    large = _waves(field)[_place(coarse, coarse)] * (finer / coarse)**3 * _shift(coarse, finer)
+    if finer == coarse and _correlation(large[~kept], modes[place][~kept]) >= ALIKE:
+        raise SettingError("`seed` draws the small waves that the box has already, so that its twin would be itself: "
+                           "give another number")
+    modes[place] = np.where(kept, large, modes[place])
     return scipy.fft.irfftn(modes, fine.shape, workers=-1).astype(fine.dtype)
 
 
@@ -156,6 +160,7 @@ def paired(sources, twins):
             with opened(source) as simulation, opened(twin) as other:
                 wavenumber = shared_by(simulation, other) or 0.0
                 if enough(wavenumber, simulation.boxsize):
+                    check_other(simulation, other, wavenumber)
                     break
         else:
             raise DataError(f"`ceiling`: none of {', '.join(map(_name, twins))} is a twin of {_name(source)} that no "
@@ -180,7 +185,16 @@ def check_twin(simulation, twin):
                         f"{simulation.boxsize:g}")
     if not enough(wavenumber, simulation.boxsize):
         raise DataError(f"{twin.path} is no twin of {simulation.path}: their initial densities have no waves in common")
+    check_other(simulation, twin, wavenumber)
     return wavenumber
+
+
+def check_other(simulation, twin, wavenumber):
+    """Raise DataError for a twin of as many cells that shares all waves: it would agree with itself."""
+    n = simulation.gridsize
+    if twin.gridsize == n and wavenumber >= 0.9999 * _wavenumber(n, simulation.boxsize).max():
+        raise DataError(f"{twin.path} is no twin of {simulation.path} but the same: small waves must be others, which "
+                        "another `seed` draws")
 
 
 def twin_labels(simulation, twin, minimum, wavenumber=None):
@@ -290,6 +304,12 @@ def majority(halo_id, factor):
     # The first label in order among the most frequent
     best = np.where(counts == counts.max(-1, keepdims=True), blocks, np.iinfo(np.int32).max).min(-1)
     return np.where(best == np.iinfo(np.int32).max, -1, best).astype(np.int32)
+
+
+def _correlation(one, other):
+    """Correlation of two arrays of waves; 0 of none."""
+    both = (one * other.conj()).real.sum()
+    return both / max(np.sqrt((abs(one)**2).sum() * (abs(other)**2).sum()), 1e-300)
 
 
 def _waves(field):

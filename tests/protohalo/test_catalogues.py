@@ -55,7 +55,8 @@ def test_halotools_finds_its_columns_metadata_and_units(run, boxes, haloes, tmp_
     assert {"halo_id", "halo_x", "halo_y", "halo_z", "halo_vx", "halo_vy", "halo_vz", "halo_mvir", "halo_rvir",
             "halo_upid", "halo_hostid"} <= set(table.colnames) and all(name[:5] == "halo_" for name in table.colnames)
     assert table.meta["Lbox"] == 25 and table.meta["redshift"] == 0.0 and table.meta["particle_mass"] > 0
-    assert table["halo_mvir"].unit == unit("Msun/h") and table["halo_x"].unit == table["halo_rvir"].unit == unit("Mpc/h")
+    assert table["halo_mvir"].unit == unit("Msun/h")
+    assert table["halo_x"].unit == table["halo_rvir"].unit == unit("Mpc/h")
     assert table["halo_vz"].unit == u.km / u.s and (table["halo_upid"] == -1).all()
     place = np.stack([table[f"halo_{axis}"] for axis in "xyz"], axis=1)
     np.testing.assert_allclose(place, haloes["halos/final_position"])

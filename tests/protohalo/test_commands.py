@@ -115,9 +115,15 @@ def test_evaluation_writes_metrics_and_figures(run, boxes, tmp_path, invoke):
         assert (tmp_path / "evaluation" / f"{name}.png").stat().st_size > 5000
 
 
-def test_a_twin_stands_beside_the_predictions(run, boxes, tmp_path, invoke):
-    twin = tmp_path / "twin.h5"
-    invoke("simulate", twin, "--twin-of", boxes[2], "--particles", 32, "--share", 3.5, "--seed", 9)
+@pytest.fixture(scope="module")
+def twin(boxes, once, invoke):
+    """The same in tests/halomass: it is made once."""
+    folder = once("twin", lambda folder: invoke(
+        "simulate", folder / "twin.h5", "--twin-of", boxes[2], "--particles", 32, "--share", 3.5, "--seed", 90))
+    return folder / "twin.h5"
+
+
+def test_a_twin_stands_beside_the_predictions(run, boxes, twin, tmp_path, invoke):
     said = invoke("protohalo", "evaluate", run, boxes[2], "--ceiling", twin, "--output", tmp_path / "with").stdout
     metrics = json.loads((tmp_path / "with" / "metrics.json").read_text())
     assert "a twin's map" in said and metrics["twin_loss"] < metrics["loss"]
