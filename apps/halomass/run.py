@@ -330,11 +330,11 @@ class HaloMass(Run):
         return compress(self, output, overwrite)
 
     def served(self):
-        from kerasgal.apps.halomass.data import INPUT_WORDS
+        from kerasgal.apps.halomass.data import input_words
         from kerasgal.apps.halomass.losses import LIKELIHOODS
 
         config = self.config
-        description = {"input": INPUT_WORDS[config.input], "shape": list(self.network.input_shape[1:]),
+        description = {"input": input_words(config), "shape": list(self.network.input_shape[1:]),
                        "output": ["y", *LIKELIHOODS[config.likelihood].names], "likelihood": config.likelihood,
                        "log10_mass": f"{config.low:g} + (y + 1) / 2 * {config.high - config.low:g}"}
         return self.network, description

@@ -60,8 +60,9 @@ def evaluate(run, simulations, **options):
 def export(run, directory, **options):
     """Write the trained RUN as a TensorFlow SavedModel.
 
-    It takes (batch, x, y, z, 1), the density contrast divided by the standard deviation of its whole box, and returns
-    the distance map in the same shape; x, y and z may be any multiples of the number in kerasgal.json beside it.
+    It takes (batch, x, y, z, 1), the density contrast divided by the standard deviation of its whole box, or all of a
+    run's --channels, and returns the distance map, (batch, x, y, z, 1); x, y and z may be any multiples of the number
+    in kerasgal.json beside it.
     """
     return run.export(directory, **options)
 

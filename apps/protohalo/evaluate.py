@@ -22,7 +22,7 @@ def predict_all_ways(run, simulation):
     delta = simulation.delta()
     minimum = run.config.minimum
     halo_id = {"true": data.required_halo_id(simulation, minimum)}
-    predicted = predict.predict_distance(run.network, run.config, data.normalise(delta))
+    predicted = predict.predict_distance(run.network, run.config, delta, simulation.boxsize)
     found = predict.find_trajectories(predicted, run.config)
     for method, sizes in (("native", found.size), ("adaptive", watershed.cut_sizes(found, run.line))):
         halo_id[method] = watershed.label_haloes(found, sizes, predicted.shape, minimum)

@@ -189,7 +189,7 @@ class Protohalo(Run):
         DataError
             If there is no initial density, or one that is not finite or no contrast.
         """
-        from kerasgal.apps.protohalo import data, predict
+        from kerasgal.apps.protohalo import predict
         from kerasgal.apps.protohalo.catalogues import check_naming, ends_unknown
         from kerasgal.apps.protohalo.final import final_haloes
         from kerasgal.apps.protohalo.watershed import catalogue
@@ -208,8 +208,8 @@ class Protohalo(Run):
             if columns and not times:
                 raise ends_unknown(display_name(source), columns)
         with progress(display_name(source)) as tick:
-            distance = predict.predict_distance(self.network, self.config, data.normalise(delta), tile=tile,
-                                                context=context, progress=tick)
+            distance = predict.predict_distance(self.network, self.config, delta, boxsize, tile=tile, context=context,
+                                                progress=tick)
         line = self.line if watershed == "adaptive" else None
         halo_id = predict.find_haloes(distance, self.config, line)
         haloes = catalogue(halo_id, distance, boxsize, cell_mass)
@@ -266,7 +266,12 @@ class Protohalo(Run):
         return evaluate(self, sources, ceiling=ceiling, outside_domain=outside_domain)
 
     def served(self):
-        description = {"input": "density contrast / its standard deviation over the whole box",
+        from kerasgal.channels import WORDS, names_of
+
+        names = names_of(self.config.channels)
+        description = {"input": "density contrast / its standard deviation over the whole box"
+                       if names == ("density",) else f"{'; '.join(WORDS[name] for name in names)}: all of the density "
+                       "contrast / its standard deviation over the whole box, by linear theory",
                        "output": "normalised distance map, 1 at halo centres, 0 outside",
                        "multiple": 2**self.config.levels, "minimum_cells": self.config.minimum,
                        "cut": {"volume": self.line.volume, "distance": self.line.distance}}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import kerasgal as kg
+from kerasgal.channels import initial_channels
 from kerasgal.simulation import Simulation, write
 
 TINY = {"preset": "demo", **harness.RECIPES["protohalo"].settings}
@@ -55,6 +56,23 @@ def test_a_simulation_in_memory_is_trained_on_and_then_no_test(tmp_path):
     with pytest.raises(kg.UnseenError, match="seed 1.* was used in the training"):
         run.evaluate(made[0])
     assert run.evaluate(made[1])["haloes"]["true"] > 0
+
+
+def test_a_run_with_channels_trains_predicts_and_exports(boxes, tmp_path, eager):
+    settings = {**TINY, "channels": "density,displacement,tide", "epochs": 1, "steps_per_epoch": 3}
+    run = kg.train("protohalo", boxes[:1], run=tmp_path / "run", **settings)
+    with Simulation(boxes[0]) as box:
+        delta, boxsize = box.delta() / box.delta().std(), box.boxsize
+    # What the channels are divided by: one number for a vector, and none for the density
+    displacement, tide = (initial_channels(delta, boxsize, [name]) for name in ("displacement", "tide"))
+    expected = [1, *[np.sqrt(np.mean(displacement**2))] * 3, *np.sqrt(np.mean(tide**2, axis=(0, 1, 2)))]
+    stored = np.asarray(kg.load(tmp_path / "run").network.get_layer("scaled").deviation)
+    np.testing.assert_allclose(stored, expected, rtol=1e-4)
+    whole = run.predict(boxes[2])
+    np.testing.assert_allclose(run.predict(boxes[2], tile=56, context=12).distance, whole.distance, atol=1e-4)
+    described = json.loads((run.export(tmp_path / "served") / "kerasgal.json").read_text())
+    assert "tidal invariants" in described["input"] and "first-order displacement" in described["input"]
+    assert run.network.input_shape[-1] == 6
 
 
 def noise(mean=0.0):
