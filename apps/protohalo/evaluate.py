@@ -4,7 +4,9 @@ import functools
 
 import numpy as np
 
+from kerasgal import run_folder
 from kerasgal.apps.protohalo import clustering, data, excursion, figures, final, metrics, predict, watershed
+from kerasgal.apps.protohalo.train import SEEN
 from kerasgal.cosmology import growth_factor
 from kerasgal.errors import DataError
 from kerasgal.plotting import track
@@ -29,6 +31,12 @@ def predict_all_ways(run, simulation):
     growth = growth_factor(simulation.cosmology, np.array([simulation.redshift_final, simulation.redshift_initial]))
     halo_id["excursion_set"] = excursion.peak_haloes(delta * np.float32(growth[0] / growth[1]), minimum)
     return delta, data.distance_map(halo_id["true"]), predicted, halo_id, found
+
+
+def of_training(run):
+    """What the run folder has of the training simulations for the figures; empty for a run that has none."""
+    path = run.folder / SEEN if run.folder is not None else None
+    return run_folder.read_json(path) if path is not None and path.exists() else {}
 
 
 def clustered(simulation, halo_id, delta, motion, twin=None, twin_rows=0):
@@ -129,14 +137,16 @@ def evaluate(run, sources, ceiling=(), outside_domain=False):
     if notes:
         result["notes"] = list(dict.fromkeys(notes))
     delta, true, predicted, halo_id, boxsize = first
+    seen = of_training(run)
 
     def draw():
         drawn = {"distance_maps": figures.distance_maps(delta, true, predicted, boxsize, halo_id["true"]),
                  "halo_slices": figures.halo_slices(halo_id, boxsize),
                  "close_up": figures.close_up(predicted, halo_id, boxsize),
                  "trajectories": figures.trajectories(watershed.sample(trajectories), run.line, run.config.minimum,
-                                                      np.concatenate(true_sizes)),
-                 "cell_masses": figures.cell_masses(cells), "mass_function": figures.mass_function(result),
+                                                      np.concatenate(true_sizes), seen.get("trajectories")),
+                 "cell_masses": figures.cell_masses(cells, seen.get("cell_masses")),
+                 "mass_function": figures.mass_function(result),
                  "cumulative_mass_function": figures.cumulative_mass_function(mass, len(sources)),
                  "clustering": figures.clustering(result["clustering"]) if "clustering" in result else None}
         return {name: figure for name, figure in drawn.items() if figure is not None}

@@ -1,11 +1,12 @@
 """Training the U-Net and calibrating the watershed, Secs. 3.2 and 4.1 of Bernardini et al. 2020."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 
 from kerasgal import domain, run_folder, training
-from kerasgal.apps.protohalo import data, predict, watershed
+from kerasgal.apps.protohalo import data, metrics, predict, watershed
 from kerasgal.apps.protohalo.config import APP
 from kerasgal.apps.protohalo.losses import NormalisedDistance
 from kerasgal.channels import names_of, vector_of
@@ -15,6 +16,7 @@ from kerasgal.plotting import track
 from kerasgal.simulation import opened
 
 CALIBRATION = "calibration.json"  # in a run folder: the line of the adaptive cut
+SEEN = "training_figures.json"  # and what figures show of the training simulations
 
 
 def compiled(config, deviation=None):
@@ -72,16 +74,21 @@ def fit(simulations, held_out, config, folder, *, store, **options):
     volumes, features, squares = load(simulations, config, store)
     deviation = np.sqrt(np.mean(squares, axis=0))
     stream, validation = streams(volumes, load(held_out, config, store)[0], config)
+    (Path(folder) / SEEN).unlink(missing_ok=True)  # of a line that will be another
     network = training.train(lambda: compiled(config, deviation), stream, validation, config, folder, app=APP,
                              domain=domain.of(features), **options)
     if network is not None:
-        line = calibrate(network, config, simulations)
+        line, found = calibrate(network, config, simulations)
         run_folder.write_json(asdict(line), folder / CALIBRATION)
+        run_folder.write_json(of_training(found, line, config, simulations), folder / SEEN)
     return network
 
 
 def calibrate(network, config, simulations):
-    """The line of the adaptive cut, from the predicted maps of the training simulations and their true haloes."""
+    """The line of the adaptive cut, from the predicted maps of the training simulations and their true haloes.
+
+    Returns it and the `watershed.Trajectories` of each.
+    """
     found, sizes = [], []
     for source in track(simulations, "calibration of the watershed"):
         with opened(source, require=("initial/delta", "halo_id", "halos/count")) as simulation:
@@ -89,4 +96,23 @@ def calibrate(network, config, simulations):
             true = data.true_cells(simulation)
         found.append(predict.find_trajectories(distance, config))
         sizes.extend(true[true >= config.minimum])
-    return watershed.calibrate(found, np.array(sizes), config.minimum, config.calibration)
+    return watershed.calibrate(found, np.array(sizes), config.minimum, config.calibration), found
+
+
+def of_training(found, line, config, simulations):
+    """What the figures show of the training simulations beside those that a run is evaluated on, a dictionary.
+
+    found: of `calibrate`. `trajectories` and, by watershed, `cell_masses` are of `metrics`.
+    """
+    cells = {"native": [], "adaptive": []}
+    for source, paths in zip(simulations, found):
+        with opened(source, require=("initial/delta", "halo_id", "halos/count")) as simulation:
+            true, cell_mass = data.lagrangian_halo_id(simulation, config.minimum), simulation.cell_mass
+            mass = data.true_cells(simulation) * cell_mass
+        for method, sizes in (("native", paths.size), ("adaptive", watershed.cut_sizes(paths, line))):
+            labels = watershed.label_haloes(paths, sizes, true.shape, config.minimum)
+            rows, predicted, number = metrics.shared_cells(true, labels)
+            cells[method].append([mass[rows], np.bincount(labels[labels >= 0])[predicted] * cell_mass, number])
+    return {"simulations": len(found), "trajectories": metrics.trajectory_counts(watershed.sample(found)),
+            "cell_masses": {method: metrics.cell_mass_counts(*map(np.concatenate, zip(*parts)))
+                            for method, parts in cells.items()}}
