@@ -131,7 +131,7 @@ def divergence_by_place(places, whole, first, keys, names):
                       color=f"C{number}", label=names[key])
     axis.set_xticks(range(len(columns)), columns)
     axis.set(xlabel="third of the halo's radius", ylabel=f"K-L divergence of {names[first]} from it", yscale="log")
-    axis.legend(frameon=False, fontsize="small")
+    drawing.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return drawing
 
 
