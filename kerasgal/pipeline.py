@@ -281,7 +281,8 @@ def patches(volumes, corners, patch, batch, *, targets=None, seed=None, first=0,
     symmetries : {None, "rotations", "reflections", "square"}
         The 24 rotations, all 48 symmetries, or of maps the 8 of the square.
     vector : int, optional
-        First of three channels that are the components of a vector, which turns with the cube.
+        First of three channels that are the components of a vector, which turns with the cube, of the arrays that have
+        as many.
     full : bool
         Whether to leave out a smaller last batch, as an endless stream always does.
 
@@ -326,7 +327,8 @@ def patches(volumes, corners, patch, batch, *, targets=None, seed=None, first=0,
         for row, (way, volume) in enumerate(zip(numbers % ways, np.searchsorted(ends, place, side="right"))):
             lowest = np.unravel_index(corners[volume][place[row] - begins[volume]], grids[volume])
             for array, out in zip(volumes[volume], made):
-                turn(cut(array, lowest, sides), permutations[way], reversals[way], out[row], vector)
+                turned = vector if vector is None or array.shape[-1] >= vector + 3 else None
+                turn(cut(array, lowest, sides), permutations[way], reversals[way], out[row], turned)
         return made if target is None else [*made, target[place]]
 
     shapes_of_all = shapes if target is None else [*shapes, target.shape[1:]]

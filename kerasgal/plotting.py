@@ -85,6 +85,43 @@ def loss_curve(history, best=None):
     return drawing
 
 
+def loss_curves(folders):
+    """A figure of the losses of several run folders against epoch: training dashed, validation in full.
+
+    Each run has a colour; of one with several networks each has. Raises RunError for a folder without an epoch, and one
+    that is given twice.
+    """
+    from pathlib import Path
+
+    from matplotlib.ticker import MaxNLocator
+
+    from kerasgal import run_folder
+    from kerasgal.errors import RunError
+
+    histories = {}
+    for name, folder in run_folder.named(folders).items():
+        # Runs of several networks have a folder for each.
+        parts = [place.parent for pattern in ("history.csv", "*/history.csv")
+                 for place in sorted(Path(folder).glob(pattern))]
+        rows = {name if part == Path(folder) else f"{name}, {part.name}": run_folder.read_history(part)
+                for part in parts}
+        if not any(rows.values()):
+            raise RunError(f"{folder} has no history of an epoch: it is no run folder, or its training has just begun")
+        histories |= {label: part for label, part in rows.items() if part}
+    drawing, axes = figure(width=6)
+    for number, (label, rows) in enumerate(histories.items()):
+        epoch = [row["epoch"] for row in rows]
+        validated = "val_loss" in rows[0]
+        style = {"linestyle": "--"} if validated else {"label": f"{label}, training"}
+        axes.plot(epoch, [row["loss"] for row in rows], color=f"C{number % 10}", linewidth=1, **style)
+        if validated:
+            axes.plot(epoch, [row["val_loss"] for row in rows], color=f"C{number % 10}", label=label)
+    axes.set(xlabel="epoch", ylabel="loss; dashed: of the training")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False, fontsize="small")
+    return drawing
+
+
 @contextlib.contextmanager
 def progress(description):
     """Yield a function (done, total) that moves a progress bar, for what is given such a function."""

@@ -5,6 +5,9 @@ import math
 
 import numpy as np
 import scipy.fft
+import scipy.special
+
+from kerasgal.grid import wrap
 
 
 # What `compensate` may be, and for each, per axis: the power of sinc that the window is in the power spectrum, and
@@ -90,6 +93,118 @@ def power_spectrum(delta, boxsize, bins=None, cross=None, compensate=None, shot_
         k_mean = sum_in_shells(weight * k.ravel()) / n_modes
         power_mean = sum_in_shells(weight * power.ravel()) / n_modes
     return k_mean, power_mean, n_modes.astype(np.int64)
+
+
+def power_multipoles(delta, boxsize, orders=(0, 2), axis=2, bins=None, compensate=None, shot_noise=0.0):
+    """Multipoles of the power spectrum of a periodic field about a line of sight, averaged over shells.
+
+    P_l(k) is (2 l + 1) times the mean of P L_l(mu) over a shell, with mu the cosine between a mode and the line of
+    sight, which is one for the whole box, and L_l the Legendre polynomial.
+
+    Parameters
+    ----------
+    delta : array
+        (n, n, n).
+    boxsize : float
+        Mpc/h.
+    orders : sequence of int
+        l of each multipole; 0 is the monopole, which is what `power_spectrum` has, and 2 the quadrupole.
+    axis : int
+        The line of sight.
+    bins, compensate, shot_noise : optional
+        See `power_spectrum`.
+
+    Returns
+    -------
+    k : array
+        Mean length of the wavenumbers in each shell, h/Mpc; NaN in a shell without modes.
+    power : array
+        (orders, shells), (Mpc/h)^3.
+    n_modes : array of int64
+        Modes in each shell, as `power_spectrum` counts them.
+
+    Raises
+    ------
+    ValueError
+        If the field's shape does not fit, or `compensate` is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.statistics import power_multipoles
+    >>> wave = np.cos(2 * np.pi * 3 * np.arange(16) / 16) * np.ones((16, 16, 16))  # along z: mu = 1
+    >>> k, power, n_modes = power_multipoles(wave, boxsize=100.0)
+    >>> bool(np.isclose(power[1, 2], 5 * power[0, 2]))
+    True
+    """
+    n = len(delta)
+    if delta.shape != (n, n, n):
+        raise ValueError(f"power_multipoles takes a field of the shape (n, n, n). Received: {delta.shape}")
+    if compensate not in (None, "cic", "ngp"):
+        raise ValueError(f"compensate must be None, 'cic' or 'ngp'. Received: {compensate!r}")
+    fundamental = 2 * np.pi / boxsize
+    if bins is None:
+        bins = fundamental * np.arange(0.5, n / 2)
+    mode = scipy.fft.rfftn(np.moveaxis(delta, axis, 0), workers=-1)
+    power = (mode.real**2 + mode.imag**2) * (boxsize / n**2)**3
+    (full, half), length, multiplicity = _modes(n)
+    sinc_power, aliased = WINDOWS[compensate]
+    if shot_noise:
+        power -= shot_noise * _outer(*(1 - aliased * np.sin(np.pi / n * axis)**2 for axis in (full, half)))
+    if compensate:
+        power /= _outer(*(np.sinc(axis / n)**sinc_power for axis in (full, half)))
+    shell = np.searchsorted(bins, fundamental * length.ravel(), side="right")
+    weight = np.broadcast_to(multiplicity, length.shape).ravel()
+
+    def sum_in_shells(value):
+        return np.bincount(shell, value, minlength=len(bins) + 1)[1:len(bins)]
+
+    n_modes = sum_in_shells(weight)
+    mu = (full[:, None, None] / np.maximum(length, 1e-9)).ravel()
+    weighted = weight * power.ravel()
+    with np.errstate(invalid="ignore"):
+        k_mean = fundamental * sum_in_shells(weight * length.ravel()) / n_modes
+        found = np.stack([(2 * order + 1) * sum_in_shells(weighted * scipy.special.eval_legendre(order, mu)) / n_modes
+                          for order in orders])
+    return k_mean, found, n_modes.astype(np.int64)
+
+
+def redshift_space(position, velocity, boxsize, cosmology, redshift, axis=2):
+    """Positions as redshifts show them, to an observer far away along an axis (Kaiser 1987, MNRAS 227, 1).
+
+    Parameters
+    ----------
+    position : array
+        (objects, 3), comoving Mpc/h.
+    velocity : array
+        (objects, 3), peculiar, km/s.
+    boxsize : float
+        Mpc/h.
+    cosmology : Cosmology
+        A flat one.
+    redshift : float
+        Of the objects.
+    axis : int
+        The line of sight.
+
+    Returns
+    -------
+    array
+        (objects, 3), in [0, boxsize): along the axis further by velocity / (a H).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.cosmology import Cosmology
+    >>> from kerasgal.statistics import redshift_space
+    >>> redshift_space(np.array([[1.0, 2.0, 9.0]]), np.array([[0.0, 0.0, 300.0]]), 10.0, Cosmology(), 0.0).tolist()
+    [[1.0, 2.0, 2.0]]
+    """
+    a = 1 / (1 + redshift)
+    hubble = 100 * np.sqrt(cosmology.Om0 / a**3 + 1 - cosmology.Om0)  # km/s per Mpc/h
+    moved = np.array(position, np.float64)
+    moved[:, axis] += np.asarray(velocity)[:, axis] / (a * hubble)
+    return wrap(moved, boxsize)
 
 
 def correlation_coefficient(first, second, boxsize, bins=None):

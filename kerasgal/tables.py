@@ -15,7 +15,7 @@ SUFFIXES = (".ecsv", ".fits", ".csv", ".hdf5", ".h5", ".parquet")
 FLAT = (".csv", ".parquet")  # one number a column: CSV has no others, and pandas reads no others from Parquet
 HDF5_PATH = "table"  # of the table in an HDF5 file
 # What the texts of units here mean; h is astropy's littleh.
-UNITS = {"Msun/h": ("Msun", "littleh"), "Mpc/h": ("Mpc", "littleh")}
+UNITS = {"Msun/h": ("Msun", "littleh"), "Mpc/h": ("Mpc", "littleh"), "kpc/h": ("kpc", "littleh")}
 
 
 def quantities(columns, units, header):

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.fft
 
 from kerasgal.errors import DataError, SettingError
+from kerasgal.simulation import opened
 
 ALIKE = 0.999  # correlation from which on waves are called shared; of those that are, rounding leaves 1e-6
 FEWEST = 2  # fundamental wavenumbers that a twin must share to be called one
@@ -35,7 +36,8 @@ def shared_field(field, fine, boxsize, share=None):
     Raises
     ------
     SettingError
-        If `fine` has fewer cells, or the fields would differ in nothing or in everything.
+        If `fine` has fewer cells, or the fields would differ in nothing or in everything; so they do where `fine` is
+        the very field.
 
     Examples
     --------
@@ -63,8 +65,11 @@ def shared_field(field, fine, boxsize, share=None):
                            f"differ; its waves reach {wavenumber.max():.3g} h/Mpc", value=share)
     modes = scipy.fft.rfftn(fine, workers=-1)
     place = _place(coarse, finer)
-    modes[place] = np.where(kept, _waves(field)[_place(coarse, coarse)] * (finer / coarse)**3 * _shift(coarse, finer),
-                            modes[place])
+    large = _waves(field)[_place(coarse, coarse)] * (finer / coarse)**3 * _shift(coarse, finer)
+    if finer == coarse and _correlation(large[~kept], modes[place][~kept]) >= ALIKE:
+        raise SettingError("`seed` draws the small waves that the box has already, so that its twin would be itself: "
+                           "give another number")
+    modes[place] = np.where(kept, large, modes[place])
     return scipy.fft.irfftn(modes, fine.shape, workers=-1).astype(fine.dtype)
 
 
@@ -114,17 +119,85 @@ def shared_by(simulation, other):
     return shared_wavenumber(simulation.delta(), other.delta(), simulation.boxsize)
 
 
-def are_twins(simulation, other):
-    """Whether two Simulations share at least the longest waves of their box."""
-    return enough(shared_by(simulation, other) or 0, simulation.boxsize)
-
-
 def enough(wavenumber, boxsize):
     """Whether a wavenumber up to which two boxes are alike makes them twins."""
     return wavenumber >= FEWEST * 2 * np.pi / boxsize
 
 
-def twin_labels(simulation, twin, minimum):
+def paired(sources, twins):
+    """Which simulation is whose twin.
+
+    Each pair is compared once, and where twins are given in the order of the simulations nothing else is.
+
+    Parameters
+    ----------
+    sources, twins : list of path or Simulation
+        Simulations with initial density.
+
+    Returns
+    -------
+    list of tuple
+        For each of the sources its twin, and up to which wavenumber they share their waves, h/Mpc.
+
+    Raises
+    ------
+    DataError
+        If a simulation has no twin among those given, or one is no twin of any.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> from kerasgal.twins import paired
+    >>> box = kg.simulate(particles=16, boxsize=12.5, seed=1)
+    >>> twin = kg.simulate(twin_of=box, seed=2)
+    >>> (found, wavenumber), = paired([box], [twin])
+    >>> found is twin
+    True
+    """
+    left, found = list(twins), []
+    for source in sources:
+        for twin in left:
+            with opened(source) as simulation, opened(twin) as other:
+                wavenumber = shared_by(simulation, other) or 0.0
+                if enough(wavenumber, simulation.boxsize):
+                    check_other(simulation, other, wavenumber)
+                    break
+        else:
+            raise DataError(f"`ceiling`: none of {', '.join(map(_name, twins))} is a twin of {_name(source)} that no "
+                            "other simulation has")
+        left.remove(twin)
+        found.append((twin, wavenumber))
+    if left:
+        raise DataError(f"`ceiling`: {', '.join(map(_name, left))} is no twin of any of the simulations")
+    return found
+
+
+def _name(source):
+    """What messages call a simulation."""
+    return str(getattr(source, "path", source))
+
+
+def check_twin(simulation, twin):
+    """Up to which wavenumber, h/Mpc, a twin shares its waves; raises DataError if it is no twin of the simulation."""
+    wavenumber = shared_by(simulation, twin)
+    if wavenumber is None:
+        raise DataError(f"{twin.path} is no twin of {simulation.path}: its box has {twin.boxsize:g} Mpc/h, not "
+                        f"{simulation.boxsize:g}")
+    if not enough(wavenumber, simulation.boxsize):
+        raise DataError(f"{twin.path} is no twin of {simulation.path}: their initial densities have no waves in common")
+    check_other(simulation, twin, wavenumber)
+    return wavenumber
+
+
+def check_other(simulation, twin, wavenumber):
+    """Raise DataError for a twin of as many cells that shares all waves: it would agree with itself."""
+    n = simulation.gridsize
+    if twin.gridsize == n and wavenumber >= 0.9999 * _wavenumber(n, simulation.boxsize).max():
+        raise DataError(f"{twin.path} is no twin of {simulation.path} but the same: small waves must be others, which "
+                        "another `seed` draws")
+
+
+def twin_labels(simulation, twin, minimum, wavenumber=None):
     """The haloes of a twin on the grid of a simulation.
 
     Parameters
@@ -133,6 +206,8 @@ def twin_labels(simulation, twin, minimum):
         Open ones, with initial density; the twin with haloes.
     minimum : int
         Cells of the simulation's grid that make a halo.
+    wavenumber : float, optional
+        Up to which they share their waves, h/Mpc, where that is known: see `paired`. They are not compared then.
 
     Returns
     -------
@@ -148,21 +223,56 @@ def twin_labels(simulation, twin, minimum):
     DataError
         If it is no twin of the simulation.
     """
-    wavenumber = shared_by(simulation, twin)
     if wavenumber is None:
-        raise DataError(f"{twin.path} is no twin of {simulation.path}: its box has {twin.boxsize:g} Mpc/h, not "
-                        f"{simulation.boxsize:g}")
-    if not enough(wavenumber, simulation.boxsize):
-        raise DataError(f"{twin.path} is no twin of {simulation.path}: their initial densities have no waves in common")
+        wavenumber = check_twin(simulation, twin)
     n = simulation.gridsize
     fine = twin["halo_id"][...]
-    if len(fine) % n:
-        raise DataError(f"{twin.path}: its {len(fine)} particles a side are no multiple of the {n} cells of "
-                        f"{simulation.path}")
     count = twin["halos/count"][...]
     large = count * (n / len(fine))**3 >= minimum
     number = np.append(np.where(large, np.cumsum(large) - 1, -1), -1)  # the last one stands for id -1
-    return majority(number[fine], len(fine) // n), twin["halos/mass"][...][large], wavenumber
+    return majority(number[fine], blocks(simulation, n, twin)), twin["halos/mass"][...][large], wavenumber
+
+
+def blocks(simulation, side, twin):
+    """Particles of a twin along each side of one of `side` cells of a simulation; raises DataError for no whole number.
+    """
+    fine = twin["halo_id"].shape[0]
+    if fine % side:
+        raise DataError(f"{twin.path}: its {fine} particles a side are no multiple of the {side} cells of "
+                        f"{simulation.path}")
+    return fine // side
+
+
+def twin_masses(simulation, twin):
+    """Mass of the halo in which each particle of a simulation ends in its twin.
+
+    Parameters
+    ----------
+    simulation, twin : Simulation
+        Open ones; the twin with haloes, and particles that are as many a side or a multiple of that.
+
+    Returns
+    -------
+    array
+        (particles,), Msun/h, of the halo that has most of the twin's particles from where the particle starts; NaN
+        where most are in none.
+
+    Raises
+    ------
+    DataError
+        If the twin's particles are no multiple.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> from kerasgal.twins import twin_masses
+    >>> box = kg.simulate(particles=16, boxsize=12.5, seed=1)
+    >>> twin_masses(box, kg.simulate(twin_of=box, seed=2)).shape
+    (4096,)
+    """
+    side = simulation["halo_id"].shape[0] if "halo_id" in simulation else simulation.gridsize
+    mass = np.append(twin["halos/mass"][...].astype(np.float64), np.nan)  # the last one is for id -1
+    return mass[majority(twin["halo_id"][...], blocks(simulation, side, twin))].ravel()
 
 
 def majority(halo_id, factor):
@@ -194,6 +304,12 @@ def majority(halo_id, factor):
     # The first label in order among the most frequent
     best = np.where(counts == counts.max(-1, keepdims=True), blocks, np.iinfo(np.int32).max).min(-1)
     return np.where(best == np.iinfo(np.int32).max, -1, best).astype(np.int32)
+
+
+def _correlation(one, other):
+    """Correlation of two arrays of waves; 0 of none."""
+    both = (one * other.conj()).real.sum()
+    return both / max(np.sqrt((abs(one)**2).sum() * (abs(other)**2).sum()), 1e-300)
 
 
 def _waves(field):

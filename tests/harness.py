@@ -39,7 +39,8 @@ class Recipe:
 
 RECIPES = {
     "protohalo": Recipe({"minimum": 20, "patch": 16, "stride": 4, "margin": 4, "levels": 1, "filters": 8, "batch": 4,
-                         "epochs": 2, "steps_per_epoch": 80}),
+                         "epochs": 2, "steps_per_epoch": 80},
+                        variants=({"channels": "density,displacement,tide"},)),
     "halomass": Recipe({"low": 11.9, "high": 13.8, "samples": 400, "validation_samples": 60, "patch": 7,
                         "convolutions": 3, "filters": 3, "dense": 12, "batch": 20, "padding": "none", "epochs": 1,
                         "steps_per_epoch": 20},

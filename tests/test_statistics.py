@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import scipy.fft
 
-from kerasgal import grid
+from kerasgal import grid, statistics
+from kerasgal.cosmology import Cosmology
 from kerasgal.statistics import (bispectrum, bispectrum_in_cubes, correlation_coefficient, jackknife, mass_bins,
                                  mass_function, power_spectrum)
 
@@ -378,3 +379,46 @@ def test_a_jackknife_has_the_error_of_a_ratio():
     assert float(jackknife(np.divide, first, second)) == pytest.approx(expected, rel=0.1)
     pairs = np.stack([first, second], axis=1)
     np.testing.assert_allclose(jackknife(np.copy, pairs), pairs.std(axis=0, ddof=1) / np.sqrt(2000), rtol=1e-6)
+
+
+def test_multipoles_of_a_linear_redshift_space_field_are_kaisers():
+    """delta_k (1 + beta mu^2) with equal power in all modes: P_0, P_2 and P_4 of Kaiser 1987."""
+    n, beta = 32, 0.6
+    along = np.fft.fftfreq(n)
+    squared = along[:, None, None]**2 + along[:, None]**2 + along**2
+    for axis in range(3):
+        mu2 = np.moveaxis(np.broadcast_to(along[:, None, None]**2, (n, n, n)), 0, axis) / np.maximum(squared, 1e-12)
+        field = np.fft.ifftn(1 + beta * mu2).real * n**1.5
+        k, power, modes = statistics.power_multipoles(field, 100.0, orders=(0, 2, 4), axis=axis)
+        plain = statistics.power_spectrum(field, 100.0)
+        np.testing.assert_allclose(power[0], plain[1])
+        np.testing.assert_allclose(k, plain[0])
+        np.testing.assert_array_equal(modes, plain[2])
+        expected = np.array([1 + 2 / 3 * beta + beta**2 / 5, 4 / 3 * beta + 4 / 7 * beta**2, 8 / 35 * beta**2])
+        found = (power[:, 5:] * modes[5:]).sum(axis=1) / modes[5:].sum() / (100 / n)**3
+        np.testing.assert_allclose(found, expected, atol=0.02)  # the lattice is not quite isotropic
+    with pytest.raises(ValueError, match="shape"):
+        statistics.power_multipoles(field[0], 100.0)
+    with pytest.raises(ValueError, match="compensate"):
+        statistics.power_multipoles(field, 100.0, compensate="tsc")
+
+
+def test_shot_noise_is_of_the_monopole_alone():
+    position = np.random.default_rng(0).uniform(0, 100, (20000, 3))
+    field = grid.density_contrast(position, 32, 100.0)
+    _, power, modes = statistics.power_multipoles(field, 100.0, compensate="cic", shot_noise=100**3 / 20000)
+    error = 50 * np.sqrt(2 / modes) * np.array([[1], [np.sqrt(5)]])
+    assert np.abs(power / error).max() < 4
+
+
+def test_redshifts_move_haloes_by_velocity_over_expansion():
+    from astropy.cosmology import FlatLambdaCDM
+
+    cosmology, z = Cosmology(Om0=0.3), 0.7
+    astropys = FlatLambdaCDM(H0=100, Om0=0.3)
+    velocity = np.array([[100.0, -300.0, 50.0], [0.0, 10.0, 900.0]])
+    for axis in range(3):
+        moved = statistics.redshift_space(np.full((2, 3), 10.0), velocity, 20.0, cosmology, z, axis)
+        expected = np.full((2, 3), 10.0)
+        expected[:, axis] += velocity[:, axis] * (1 + z) / astropys.H(z).value
+        np.testing.assert_allclose(moved, expected % 20, rtol=1e-4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import kerasgal as kg
-from kerasgal.twins import majority, shared_field, shared_wavenumber, twin_labels
+from kerasgal.twins import majority, paired, shared_field, shared_wavenumber, twin_labels
 
 
 def waves(gridsize, boxsize, count, largest, seed=0):
@@ -79,6 +79,18 @@ def test_another_box_is_no_twin(boxes):
     with kg.Simulation(boxes[0]) as box, kg.Simulation(boxes[1]) as other:
         with pytest.raises(kg.DataError, match="no twin of .* no waves in common"):
             twin_labels(box, other, minimum=50)
+
+
+def test_a_box_is_no_twin_of_itself(boxes, invoke, tmp_path):
+    """The third box has seed 9: with it, the small waves that are drawn are its own."""
+    refused = invoke("simulate", tmp_path / "no.h5", "--twin-of", boxes[2], "--particles", 32, "--share", 3.5,
+                     "--seed", 9, check=False)
+    assert refused.returncode == 2 and "--seed draws the small waves that the box has already" in " ".join(
+        refused.stderr.split()) and not (tmp_path / "no.h5").exists()
+    with pytest.raises(kg.DataError, match="is no twin of .* but the same"):
+        paired([boxes[2]], [boxes[2]])
+    with kg.Simulation(boxes[2]) as box, pytest.raises(kg.DataError, match="is no twin of .* but the same"):
+        twin_labels(box, box, minimum=50)
 
 
 def test_the_label_of_most_cells_is_that_of_a_count():

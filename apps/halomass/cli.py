@@ -51,6 +51,9 @@ def predict(run, source, **options):
 @click.option("--compare", multiple=True, type=click.Path(), metavar="RUN", help="Another run, of the same range of "
               "masses; may be given several times.")
 @click.option("--baseline", is_flag=True, help="Also fit boosted trees to the particles of RUN.")
+@click.option("--ceiling", multiple=True, type=click.Path(), metavar="TWIN",
+              help="A twin of a simulation, made by `kerasgal simulate --twin-of`: the masses of the same particles "
+                   "there stand beside the predicted ones. One for each simulation.")
 @SAMPLE
 def evaluate(run, simulations, **options):
     """Compare the trained RUN with others and with the truth, on SIMULATIONS that none of them saw.

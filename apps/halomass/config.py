@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from kerasgal.channels import CHANNELS, names_of
 from kerasgal.config import default, setting
 from kerasgal.errors import SettingError
 from kerasgal.training import TrainingConfig
@@ -22,7 +23,7 @@ class TrainConfig(TrainingConfig):
 
     groups = {
         "Sample": ("low", "high", "samples", "validation_samples"),
-        "Input": ("input", "patch", "shells", "order", "extent", "symmetries"),
+        "Input": ("input", "channels", "patch", "shells", "order", "extent", "symmetries"),
         "Network": ("padding", "convolutions", "filters", "dense"),
         "Likelihood and priors": ("likelihood", "scale_rate", "alpha", "last_prior"),
     }
@@ -39,6 +40,8 @@ class TrainConfig(TrainingConfig):
                                 "spherical shells; the shells' averages, dipoles and quadrupoles; the final density; "
                                 "or initial density, potential and displacement.",
                          choices=INPUTS)
+    channels: str = setting("density", "Of the input `raw`, what the network sees in the cube, with commas between: "
+                                       f"{', '.join(CHANNELS)}. The input `channels` is the first three.")
     patch: int = setting(75, "Cells per side of the cube around a particle; odd, so that its cell is the centre.",
                          demo=21, minimum=5)
     shells: int = setting(20, "Spherical shells of `averaged` and `multipoles`.", demo=10, minimum=1)
@@ -73,7 +76,15 @@ class TrainConfig(TrainingConfig):
         """What the priors are multiplied by: `alpha`, or that of the authors' code for the input."""
         return ALPHA[self.input] if self.alpha == -1 else self.alpha
 
+    @property
+    def names(self):
+        """The channels of the cubes of the initial density."""
+        return ("density", "potential", "displacement") if self.input == "channels" else names_of(self.channels)
+
     def check(self):
+        if names_of(self.channels) != ("density",) and self.input != "raw":
+            raise SettingError(f"channels={self.channels!r} are those of input=raw, received input={self.input}",
+                               value=self.channels, accepted=("density",))
         if not self.low < self.high:
             raise SettingError(f"low={self.low:g} and high={self.high:g} leave no mass: `low` must be the smaller one")
         if self.patch % 2 == 0:

@@ -3,27 +3,24 @@
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
 
 from kerasgal.apps.halomass.config import SHELLS
 from kerasgal.apps.halomass.model import unpadded_side
 from kerasgal.apps.halomass.shells import multipoles, shell_index
+from kerasgal.channels import WORDS, initial_channels, vector_of
 from kerasgal.domain import of_box
 from kerasgal.errors import DataError
-from kerasgal.nbody import displacement_1lpt
 from kerasgal.simulation import opened
 from kerasgal.tiling import Derived, deviation, slabs
 
-CHANNELS = {"raw": 1, "averaged": 1, "final": 1, "channels": 5}
 INPUT_WORDS = {
     "raw": "initial density contrast in a cube centred on a particle's Lagrangian cell",
     "averaged": "initial density contrast averaged over spherical shells around a particle's Lagrangian cell",
     "multipoles": "initial density contrast in spherical shells around a particle's Lagrangian cell: its means over "
                   "the shells, then the magnitudes of its dipoles, then those of its quadrupoles",
-    "final": "final density in units of the mean in a cube centred on a particle's final position",
-    "channels": "initial density contrast, potential (its Laplacian is the density contrast) and first-order "
-                "displacement (three components), lengths in Mpc/h, in a cube centred on a particle's Lagrangian cell"}
-VECTOR = 2  # first of the channels that are a vector's components
+    "final": "final density in units of the mean in a cube centred on a particle's final position"
+}
+DENSITY = ("density",)  # the channels of what sees that alone
 CHUNK = 256  # samples from which the inputs' mean and deviation are taken
 
 
@@ -95,32 +92,26 @@ def cells_of(simulation, particles):
     return np.stack(np.unravel_index(particles, (side,) * 3)) // (side // simulation.gridsize)
 
 
-def initial_channels(delta, boxsize):
-    """Density contrast, potential and velocity of linear theory, each up to a constant: (n, n, n, 5) float32.
-
-    The Laplacian of the potential is delta; the velocity is in the direction of the first-order displacement. With
-    these channels the network need not see beyond its cube what pulls at it from there.
-    """
-    frequency = 2 * np.pi * scipy.fft.fftfreq(len(delta), boxsize / len(delta))
-    squared = frequency[:, None, None]**2 + frequency[:, None]**2 + frequency[:len(delta) // 2 + 1]**2
-    squared[0, 0, 0] = np.inf  # the potential has mean zero
-    potential = scipy.fft.irfftn(-scipy.fft.rfftn(delta, workers=-1) / squared, delta.shape, workers=-1)
-    return np.concatenate([delta[..., None], potential[..., None], displacement_1lpt(delta, boxsize)],
-                          axis=-1).astype(np.float32)
-
-
 def field(simulation, config):
     """The field that cubes are cut from, (n, n, n, channel) float32, for the inputs `raw` and `channels`."""
     delta = simulation.delta()
-    return initial_channels(delta, simulation.boxsize) if config.input == "channels" else delta[..., None]
+    return delta[..., None] if config.names == DENSITY else initial_channels(delta, simulation.boxsize, config.names)
+
+
+def input_words(config):
+    """What the network sees, in words."""
+    if config.names == DENSITY:
+        return INPUT_WORDS[config.input]
+    words = "; ".join(WORDS[name] for name in config.names)
+    return f"{words}: of the initial density, by linear theory, in a cube centred on a particle's Lagrangian cell"
 
 
 def sliced_field(simulation, config):
-    """`field` as something that can be sliced, of which the input `raw` is read from the file only then.
+    """`field` as something that can be sliced, of which the density alone is read from the file only then.
 
     Raises DataError for a density that is not finite.
     """
-    if config.input != "raw":
+    if config.names != DENSITY:
         return field(simulation, config)
     delta = simulation["initial/delta"]
     bad = sum(np.count_nonzero(~np.isfinite(slab)) for slab in slabs(delta))
@@ -220,7 +211,7 @@ def batches(samples, config, *, batch=None, targets=True, seed=None, first=0, fu
     if config.input == "final":
         return pipeline.deposits(sources, places, config.extent, side, **options)
     dataset = pipeline.patches([(volume,) for volume in sources], places, odd_side(side),
-                               vector=VECTOR if config.input == "channels" else None, **options)
+                               vector=vector_of(config.names), **options)
     if side % 2:
         return dataset
     # The particle's cell is at side // 2 also of an even cube, whichever way it was turned.

@@ -13,17 +13,20 @@ from kerasgal import run_folder
 from kerasgal.apps.halomass import data, figures, metrics
 from kerasgal.apps.halomass.distribution import predictive
 from kerasgal.apps.halomass.predict import predict_particles
+from kerasgal.errors import DataError
 from kerasgal.plotting import track
 from kerasgal.run import Evaluation, Run, as_list, comparable, display_name
 from kerasgal.simulation import opened
+from kerasgal.twins import paired, twin_masses
 
 RUNS, BASELINES = "runs", "baselines"
-TREES, MEAN, RANDOM = ((BASELINES, name) for name in ("boosted trees", "mean", "random"))
+TREES, TWIN, MEAN, RANDOM = ((BASELINES, name) for name in ("boosted trees", "twin", "mean", "random"))
 
 log = logging.getLogger(__name__)
 
 
-def evaluate(run, sources, *, compare=(), network=True, baseline=False, sample=4000, outside_domain=False):
+def evaluate(run, sources, *, compare=(), network=True, baseline=False, ceiling=(), sample=4000,
+             outside_domain=False):
     """The `Evaluation` of a run, and of others to compare it with; see `HaloMass.evaluate`.
 
     network: whether the run's own network takes part, or only the baseline that is fitted to its particles.
@@ -42,7 +45,9 @@ def evaluate(run, sources, *, compare=(), network=True, baseline=False, sample=4
         log.info(f"fitting boosted trees to the training particles of {run.folder}")
         predictors[TREES] = trees(fit(run))
     histories = {name: one.history for name, one in runs.items() if network and one.history}
-    made = compared(predictors, run.config.low, run.config.high, sources, sample=sample, histories=histories)
+    twins = paired(sources, as_list(ceiling)) if len(as_list(ceiling)) else None
+    made = compared(predictors, run.config.low, run.config.high, sources, sample=sample, histories=histories,
+                    twins=twins)
     made.run = run
     if notes:
         made.metrics["notes"] = list(dict.fromkeys(notes))
@@ -97,12 +102,19 @@ def draw(simulation, number, count, low, high):
     return particles, {"log_mass": log_mass, "halo": halo.astype(np.int64) + (number << 32), "place": place}
 
 
-def collect(predictors, low, high, sources, count):
-    """What all predictors say of the same particles: the description of these as of `draw`, and {key: prediction}."""
+def collect(predictors, low, high, sources, count, twins=None):
+    """What all predictors say of the same particles: the description of these as of `draw`, and {key: prediction}.
+
+    With `twins`, of `kerasgal.twins.paired`, the description has `twin`, (m,), too: the log10 mass of the halo in which
+    a particle ends in the twin, NaN for none.
+    """
     drawn, found = [], {key: [] for key in predictors}
     for number, source in enumerate(track(sources, "predicting")):
         with opened(source, require=("initial/delta", "halo_id", "halos/mass")) as simulation:
             particles, described = draw(simulation, number, count, low, high)
+            if twins:
+                with opened(twins[number][0], require=("halo_id", "halos/mass")) as twin:
+                    described["twin"] = np.log10(twin_masses(simulation, twin)[particles])
             drawn.append(described)
             for key, predict in predictors.items():
                 found[key].append(predict(simulation, particles))
@@ -112,7 +124,7 @@ def collect(predictors, low, high, sources, count):
                     for key, parts in found.items()}
 
 
-def compared(predictors, low, high, sources, *, sample, histories=None):
+def compared(predictors, low, high, sources, *, sample, histories=None, twins=None):
     """The `Evaluation` of predictions of the same particles.
 
     predictors: {(RUNS or BASELINES, name): function of a Simulation and particles, (m,), to a dictionary with
@@ -120,11 +132,14 @@ def compared(predictors, low, high, sources, *, sample, histories=None):
         whose K-L divergence from the others is drawn and printed.
     low, high: range of log10 mass from which particles are drawn; sample: particles from each simulation.
     histories: of the trainings of runs, {name: rows}, for a figure.
+    twins: of `kerasgal.twins.paired`, whose masses stand beside the predictions; see `twin_prediction`.
     Two baselines are added that know nothing: the mean of the true masses, the best of all constants, and one that
     draws at random from them (the paper's comparison value, K-L 0.40).
     """
-    drawn, found = collect(predictors, low, high, sources, sample)
+    drawn, found = collect(predictors, low, high, sources, sample, twins)
     true, halo, place = drawn["log_mass"], drawn["halo"], drawn["place"]
+    if twins:
+        found[TWIN] = {"log_mass": twin_prediction(true, drawn["twin"], low, high)}
     predicted = {key: prediction["log_mass"] for key, prediction in found.items()}
     residuals = {key: values - true for key, values in predicted.items()}
     residuals |= {MEAN: true.mean() - true, RANDOM: np.random.default_rng(0).permutation(true) - true}
@@ -145,7 +160,12 @@ def compared(predictors, low, high, sources, *, sample, histories=None):
     result = {"simulations": [display_name(source) for source in sources], "mass_range": [low, high],
               "particles": len(true), "haloes": len(np.unique(halo)), **grouped(rows),
               "divergence": grouped({key: grouped(others) for key, others in divergence.items()}),
-              "divergence_by_mass": [divergences_of(residuals, halo, third == number) for number in range(3)]}
+              "divergence_by_mass": [divergences_of(residuals, halo, third == number) for number in range(3)],
+              "divergence_by_place": by_place(residuals, halo, place)}
+    if twins:
+        result["twins"] = ceiling_of(true, drawn["twin"], {key: true + residual for key, residual in residuals.items()},
+                                     halo, low, high)
+        result["twins"]["shared_up_to"] = min(wavenumber for _, wavenumber in twins)
 
     def draw_figures():
         names = {key: called(key) for key in residuals}
@@ -156,6 +176,9 @@ def compared(predictors, low, high, sources, *, sample, histories=None):
                                                   labels, grey=RANDOM)}
         if np.all(place >= 0):
             drawn["radii"] = figures.radii({key: residuals[key] for key in found}, third, place, low, high, names)
+            if len(found) > 1:
+                drawn["divergence_by_place"] = figures.divergence_by_place(
+                    result["divergence_by_place"], divergence, next(iter(residuals)), list(residuals), names)
         if networks:
             drawn["likelihood"] = figures.likelihood(target, {
                 names[key]: (network["y"], density_function(network["likelihood"], network["gamma"]))
@@ -166,6 +189,47 @@ def compared(predictors, low, high, sources, *, sample, histories=None):
         return drawn
 
     return Evaluation(result, lines(result, rows, divergence), functools.cache(draw_figures))
+
+
+def twin_prediction(true, twin, low, high):
+    """The masses that a twin has for particles, as a prediction for all of them: log10 Msun/h, (m,).
+
+    twin: log10 mass of the halo in which each ends there, NaN for none. Like a network, the twin is told the range
+    [low, high] of the sample: masses beyond are taken for its ends. Where most of the twin's matter is in no halo it
+    says nothing; there the prediction is the mean of the true masses, the best constant.
+    """
+    outside = np.isnan(twin)
+    constant = true[outside].mean() if outside.any() else np.nan
+    return np.where(outside, constant, np.clip(twin, low, high))
+
+
+def ceiling_of(true, twin, predicted, halo, low, high):
+    """What metrics.json has of twins: how many particles end in no halo there, and all predictions of the others.
+
+    `both` is for particles that end in haloes of the range in both boxes. There the two masses are draws from one
+    distribution, that of the large waves. Whoever knew its mean had a correlation with either of the root of that of
+    the two, and a scatter smaller by the root of two: `best`.
+    """
+    outside = np.isnan(twin)
+    both = (twin >= low) & (twin <= high)
+    if both.sum() < figures.FEWEST:
+        raise DataError(f"`ceiling`: {both.sum()} particles end in haloes of the range of masses in both boxes; at "
+                        f"least {figures.FEWEST} are needed: give a larger `sample`")
+    weights = metrics.bootstrap_weights(halo[both])
+    rows = {key: accuracy(true[both], values[both], weights) for key, values in predicted.items()}
+    alike = rows[TWIN]
+    constant = float(true[outside].mean()) if outside.any() else None
+    return {"outside": float(outside.mean()), "outside_log_mass": constant,
+            "beyond_range": float((~outside & ~both).mean()), "particles": int(both.sum()), "both": grouped(rows),
+            "best": {"r": float(np.sqrt(max(alike["r"] or 0, 0))), "rms_dex": alike["rms_dex"] / np.sqrt(2)}}
+
+
+def by_place(residuals, halo, place):
+    """K-L divergences among the particles of each third of the halo's radius, {name: groups}; None of an unknown one.
+    """
+    if np.any(place < 0):
+        return None
+    return {name: divergences_of(residuals, halo, place == shell) for shell, name in enumerate(metrics.PLACES)}
 
 
 def grouped(rows):
@@ -235,3 +299,19 @@ def lines(result, rows, divergence):
         distance = f"{value['divergence']:.3f} +- {value['error']:.3f}" if value else ""
         yield (f"{called(key):16s}{r:>15s}{row['rms_dex']:>9.3f} +- {row['rms_error']:.3f}{within:>14s}   "
                f"{distance}").rstrip()
+    if "twins" in result:
+        yield from twin_lines(result["twins"])
+
+
+def twin_lines(found):
+    """What twins say, as lines of text."""
+    yield (f"the twins share waves up to {found['shared_up_to']:.2f} h/Mpc; {100 * found['outside']:.1f}% of the "
+           "particles are in none of their haloes, where the row above has the mean mass of such")
+    yield f"of the {found['particles']} that are in haloes of the range in both:"
+    for group, rows in found["both"].items():
+        for name, row in rows.items():
+            if (group, name) not in (MEAN, RANDOM):
+                yield (f"{called((group, name)):16s}{row['r']:>6.3f} +- {row['r_error']:.3f}{row['rms_dex']:>9.3f} +- "
+                       f"{row['rms_error']:.3f}")
+    best = found["best"]
+    yield f"{'at best':16s}{best['r']:>6.3f}{best['rms_dex']:>18.3f}   for who knew the mean over all twins"

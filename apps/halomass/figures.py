@@ -111,6 +111,30 @@ def radii(residuals, third, place, low, high, names):
     return drawing
 
 
+def divergence_by_place(places, whole, first, keys, names):
+    """K-L divergence of the first prediction's residuals from those of the others, by place in the halo.
+
+    places: {place: {group: {name: {group: {name: {"divergence", "error"}}}}}}, or None where there are too few
+    particles; whole: {key: {key: likewise}} of all particles; keys: of the predictions, the first among them; names:
+    {key: what it is called}.
+    """
+    drawing, axis = figure(width=5.2, height=3.8)
+    columns = [*places, "all"]
+    others = [key for key in keys if key != first]
+    for number, key in enumerate(others):
+        values = [None if places[place] is None else places[place][first[0]][first[1]][key[0]][key[1]]
+                  for place in places] + [whole[first][key]]
+        known = [column for column, value in enumerate(values) if value is not None]
+        shift = 0.08 * (number - (len(others) - 1) / 2)
+        axis.errorbar([column + shift for column in known], [values[column]["divergence"] for column in known],
+                      [values[column]["error"] for column in known], fmt="o", markersize=4, capsize=2,
+                      color=f"C{number}", label=names[key])
+    axis.set_xticks(range(len(columns)), columns)
+    axis.set(xlabel="third of the halo's radius", ylabel=f"K-L divergence of {names[first]} from it", yscale="log")
+    drawing.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    return drawing
+
+
 def likelihood(target, networks, slices=4):
     """The truth at fixed prediction against the fitted likelihood (Fig. 5 of the paper), a row for each network.
 

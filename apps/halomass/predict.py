@@ -9,6 +9,7 @@ from kerasgal.apps.halomass import data
 from kerasgal.apps.halomass.losses import LIKELIHOODS
 from kerasgal.apps.halomass.model import cnn, perceptron
 from kerasgal.apps.halomass.regularizers import convolution_prior, dense_prior
+from kerasgal.channels import count
 from kerasgal.errors import DataError, MissingError, SettingError
 from kerasgal.training import PRECISIONS
 
@@ -24,7 +25,7 @@ def build(config, kept=None, dense=None):
                "last_prior": dense_prior(alpha) if config.last_prior else None}
     if config.input == "multipoles":
         return perceptron(config.shells * (config.order + 1), **options)
-    return cnn(data.cube_side(config), data.CHANNELS[config.input], convolutions=config.convolutions,
+    return cnn(data.cube_side(config), count(config.names), convolutions=config.convolutions,
                filters=config.filters, padding=config.padding,
                shells=config.shells if config.input == "averaged" else None,
                convolution_prior=convolution_prior(alpha), **options)

@@ -241,7 +241,7 @@ class HaloMass(Run):
             raise SettingError("an array has no haloes from which particles could be taken: give `particles`, or "
                                "map=True")
 
-    def evaluate(self, sources, *, compare=(), baseline=False, sample=4000, outside_domain=False):
+    def evaluate(self, sources, *, compare=(), baseline=False, ceiling=(), sample=4000, outside_domain=False):
         """Compare the run with others and with the truth, on simulations that none of them saw.
 
         Residuals by mass and by place in the halo, correlation, the Kullback-Leibler divergence between the residuals
@@ -255,6 +255,9 @@ class HaloMass(Run):
             Other runs, of the same range of masses.
         baseline : bool
             Also fit boosted trees to the particles that this run was trained on.
+        ceiling : path or Simulation, or list of them
+            A twin of each simulation, which shares its large waves: the mass that a particle has there stands beside
+            the predictions as what these waves determine; see `kerasgal.simulate`.
         sample : int
             So many particles at random from each simulation.
         outside_domain : bool
@@ -264,7 +267,7 @@ class HaloMass(Run):
         -------
         Evaluation
             Its metrics have a row for each run under "runs", by the name of its folder, and under "baselines" what
-            runs are held against: "boosted trees", "mean" and "random".
+            runs are held against: "boosted trees", "twin", "mean" and "random".
 
         Raises
         ------
@@ -272,11 +275,13 @@ class HaloMass(Run):
             If one of the runs was trained or validated on one of the simulations.
         DomainError
             If a simulation is not like those of a run's training.
+        DataError
+            If a simulation has no twin among those given, or one is no twin of any.
         """
         from kerasgal.apps.halomass.evaluate import evaluate
 
         check_whole(sample=(sample, 1))
-        return evaluate(self, sources, compare=compare, baseline=baseline, sample=sample,
+        return evaluate(self, sources, compare=compare, baseline=baseline, ceiling=ceiling, sample=sample,
                         outside_domain=outside_domain)
 
     def baseline(self, sources, *, sample=4000, outside_domain=False):
@@ -325,11 +330,11 @@ class HaloMass(Run):
         return compress(self, output, overwrite)
 
     def served(self):
-        from kerasgal.apps.halomass.data import INPUT_WORDS
+        from kerasgal.apps.halomass.data import input_words
         from kerasgal.apps.halomass.losses import LIKELIHOODS
 
         config = self.config
-        description = {"input": INPUT_WORDS[config.input], "shape": list(self.network.input_shape[1:]),
+        description = {"input": input_words(config), "shape": list(self.network.input_shape[1:]),
                        "output": ["y", *LIKELIHOODS[config.likelihood].names], "likelihood": config.likelihood,
                        "log10_mass": f"{config.low:g} + (y + 1) / 2 * {config.high - config.low:g}"}
         return self.network, description

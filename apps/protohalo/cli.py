@@ -2,6 +2,7 @@
 
 import click
 
+from kerasgal.apps.protohalo.catalogues import NAMINGS
 from kerasgal.apps.protohalo.config import TrainConfig
 from kerasgal.commands import App, old_option, standard_commands
 
@@ -23,8 +24,12 @@ def train(cls, simulations, **options):
     return cls.train(simulations, **options)
 
 
-@click.option("--format", "formats", multiple=True, type=click.Choice(["ecsv", "fits", "csv", "parquet"]),
-              help="Also write the catalogue as a table beside the output; may be given several times.")
+@click.option("--format", "formats", multiple=True, type=click.Choice(["ecsv", "fits", "csv", "parquet", "list"]),
+              help="Also write the catalogue as a table beside the output, `list` as Rockstar writes its out_N.list; "
+                   "may be given several times.")
+@click.option("--columns", type=click.Choice(NAMINGS),
+              help="Whose names and units the columns of these tables have, with the haloes where they end.  "
+                   "[default: our own]")
 @click.option("--watershed", type=click.Choice(["adaptive", "native"]), default="adaptive", show_default=True,
               help="Cut regions on the calibrated line, or keep them whole.")
 @click.option("--tile", type=click.IntRange(1), help="Cells per side predicted at once, context included.  [default: "
@@ -56,8 +61,9 @@ def evaluate(run, simulations, **options):
 def export(run, directory, **options):
     """Write the trained RUN as a TensorFlow SavedModel.
 
-    It takes (batch, x, y, z, 1), the density contrast divided by the standard deviation of its whole box, and returns
-    the distance map in the same shape; x, y and z may be any multiples of the number in kerasgal.json beside it.
+    It takes (batch, x, y, z, 1), the density contrast divided by the standard deviation of its whole box, or all of a
+    run's --channels, and returns the distance map, (batch, x, y, z, 1); x, y and z may be any multiples of the number
+    in kerasgal.json beside it.
     """
     return run.export(directory, **options)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kerasgal.channels import count, initial_channels, vector_of
 from kerasgal.domain import of_box
 from kerasgal.errors import DataError
 from kerasgal.simulation import opened
@@ -13,6 +14,29 @@ def normalise(delta):
     if deviation == 0:
         raise DataError("the initial density contrast is zero everywhere")
     return delta / deviation
+
+
+def network_input(delta, boxsize, names=("density",)):
+    """What the network sees of a box, (n, n, n, channel) float32: channels, see `kerasgal.channels`.
+
+    All are of the density over its standard deviation, so that the amplitude and the redshift divide out; the network
+    divides those other than the density by what they have in its training.
+    """
+    delta = normalise(delta)
+    return delta[..., None] if tuple(names) == ("density",) else initial_channels(delta, boxsize, names)
+
+
+def mean_squares(channels, names):
+    """The mean square of each channel of `network_input`, (channel,); 1 of the density, one for the three of a vector.
+    """
+    squares = np.array([np.mean(np.square(channels[..., channel], dtype=np.float64))
+                        for channel in range(channels.shape[-1])])
+    vector = vector_of(names)
+    if vector is not None:
+        squares[vector:vector + 3] = squares[vector:vector + 3].mean()
+    if "density" in names:
+        squares[count(names[:names.index("density")])] = 1.0
+    return squares
 
 
 def lagrangian_halo_id(simulation, minimum):
@@ -76,8 +100,10 @@ def distance_map(halo_id):
     return distance / np.maximum(maximum, 1e-6)[labels]
 
 
-def load(source, minimum):
-    """Input and target of a Simulation or its path, each (n, n, n, 1) float32, and the domain's features.
+def load(source, minimum, names=("density",)):
+    """Input, (n, n, n, channel), and target, (n, n, n, 1), float32, of a Simulation or its path; the domain's features.
+
+    names: of the input's channels.
 
     Raises DataError if there are no haloes, none of at least `minimum` cells, or values that are not finite.
     """
@@ -85,4 +111,5 @@ def load(source, minimum):
         delta = simulation.delta()
         halo_id = required_halo_id(simulation, minimum)
         features = of_box(simulation, "initial/delta", deviation=delta.std())
-    return normalise(delta)[..., None], distance_map(halo_id)[..., None], features
+        boxsize = simulation.boxsize
+    return network_input(delta, boxsize, names), distance_map(halo_id)[..., None], features

@@ -4,14 +4,15 @@ import functools
 
 import numpy as np
 
-from kerasgal.apps.protohalo import data, excursion, figures, metrics, predict, watershed
+from kerasgal import run_folder
+from kerasgal.apps.protohalo import clustering, data, excursion, figures, final, metrics, predict, watershed
+from kerasgal.apps.protohalo.train import SEEN
 from kerasgal.cosmology import growth_factor
-from kerasgal.errors import DataError
 from kerasgal.plotting import track
 from kerasgal.run import Evaluation, as_list, display_name
 from kerasgal.simulation import opened
 from kerasgal.statistics import mass_bins
-from kerasgal.twins import are_twins, twin_labels
+from kerasgal.twins import paired, twin_labels
 
 METHODS = ("adaptive", "native", "excursion_set", "ellipsoidal")
 TWIN = "twin"
@@ -22,7 +23,7 @@ def predict_all_ways(run, simulation):
     delta = simulation.delta()
     minimum = run.config.minimum
     halo_id = {"true": data.required_halo_id(simulation, minimum)}
-    predicted = predict.predict_distance(run.network, run.config, data.normalise(delta))
+    predicted = predict.predict_distance(run.network, run.config, delta, simulation.boxsize)
     found = predict.find_trajectories(predicted, run.config)
     for method, sizes in (("native", found.size), ("adaptive", watershed.cut_sizes(found, run.line))):
         halo_id[method] = watershed.label_haloes(found, sizes, predicted.shape, minimum)
@@ -33,24 +34,30 @@ def predict_all_ways(run, simulation):
     return delta, data.distance_map(halo_id["true"]), predicted, halo_id, found
 
 
-def twins_of(sources, ceiling):
-    """For each source the path of its twin, by the waves that they share; raises DataError where one has none."""
-    if not ceiling:
-        return [None] * len(sources)
-    left, found = list(ceiling), []
-    for source in sources:
-        for twin in left:
-            with opened(source) as simulation, opened(twin) as other:
-                if are_twins(simulation, other):
-                    break
-        else:
-            raise DataError(f"`ceiling`: none of {', '.join(map(display_name, ceiling))} is a twin of "
-                            f"{display_name(source)} that no other simulation has")
-        left.remove(twin)
-        found.append(twin)
-    if left:
-        raise DataError(f"`ceiling`: {', '.join(map(display_name, left))} is no twin of any of the simulations")
-    return found
+def of_training(run):
+    """What the run folder has of the training simulations for the figures; empty for a run that has none."""
+    path = run.folder / SEEN if run.folder is not None else None
+    return run_folder.read_json(path) if path is not None and path.exists() else {}
+
+
+def clustered(simulation, halo_id, delta, motion, twin=None, twin_rows=0):
+    """The `clustering.spectra` of true haloes and of those of all label volumes, where they end.
+
+    halo_id: {method: (n, n, n)}; motion: of `final.motion`; twin: the open Simulation whose haloes, the first
+    `twin_rows`, stand where it has them.
+    """
+    n, boxsize = len(delta), simulation.boxsize
+    haloes = {"true": clustering.true_haloes(simulation, halo_id["true"].max() + 1)}
+    for method, labels in ((clustering.MOVED, halo_id["true"]), *halo_id.items()):
+        if method == TWIN:
+            haloes[TWIN] = clustering.true_haloes(twin, twin_rows)
+        elif method != "true":
+            centre = watershed.catalogue(labels, np.zeros(delta.shape, np.float32), boxsize, 1.0)["position"]
+            position, velocity = final.moved(labels, centre, boxsize, *motion)
+            known = np.isfinite(position).all(axis=1)  # haloes without a cell of their own have none
+            haloes[method] = position[known], velocity[known]
+    return clustering.spectra(haloes, clustering.matter(simulation, n), boxsize, simulation.cosmology,
+                              simulation.redshift_final, n)
 
 
 def evaluate(run, sources, ceiling=(), outside_domain=False):
@@ -58,17 +65,20 @@ def evaluate(run, sources, ceiling=(), outside_domain=False):
 
     Mass functions are summed over the simulations. Each method (the adaptive watershed, the native one, and the
     baselines of collapsing spheres and ellipsoids) is held against the true haloes of at least the run's minimum of
-    cells: all together, cell by cell, and one to one where two share more than half of the cells of each.
+    cells: all together, cell by cell, one to one where two share more than half of the cells of each, and by how they
+    cluster where they end.
     """
     sources, ceiling = as_list(sources), as_list(ceiling)
     run.check_unseen(sources)
-    twins, methods = twins_of(sources, ceiling), METHODS + ((TWIN,) if ceiling else ())
+    twins = paired(sources, ceiling) if ceiling else [(None, None)] * len(sources)
+    methods = METHODS + ((TWIN,) if ceiling else ())
     mass = {method: [] for method in ("true", *methods)}
     cells = {method: [] for method in methods}
     members = {method: np.zeros(3, int) for method in methods}
     matchings = {method: [] for method in methods}
     twin_losses, losses, trajectories, true_sizes, cell_mass, first, notes = [], [], [], [], 0.0, None, []
-    for source, twin in track(list(zip(sources, twins)), "predicting"):
+    spectra = []
+    for source, (twin, wavenumber) in track(list(zip(sources, twins)), "predicting"):
         with opened(source, require=("initial/delta", "halo_id", "halos/count")) as simulation:
             notes += run.check_domain(source, outside_domain=outside_domain)
             delta, true, predicted, halo_id, found = predict_all_ways(run, simulation)
@@ -77,10 +87,17 @@ def evaluate(run, sources, ceiling=(), outside_domain=False):
             boxsize = simulation.boxsize
             # A halo's mass is that of its particles; its cells are as many unless particles share cells.
             masses = {"true": true_size * simulation.cell_mass}
+            motion = final.motion(delta, boxsize, simulation.cosmology, simulation.redshift_initial,
+                                  simulation.redshift_final)
             if twin is not None:
-                with opened(twin, require=("initial/delta", "halo_id", "halos/count", "halos/mass")) as other:
-                    halo_id[TWIN], masses[TWIN], _ = twin_labels(simulation, other, run.config.minimum)
+                with opened(twin, require=("initial/delta", "halo_id", "halos/count", "halos/mass",
+                                           "halos/position")) as other:
+                    halo_id[TWIN], masses[TWIN], _ = twin_labels(simulation, other, run.config.minimum, wavenumber)
+                    spectra.append(clustered(simulation, halo_id, delta, motion, other, len(masses[TWIN])))
                 twin_losses.append(metrics.normalised_l1(true, data.distance_map(halo_id[TWIN])))
+            else:
+                spectra.append(clustered(simulation, halo_id, delta, motion))
+            del motion
             for method in methods:
                 if method != TWIN:
                     masses[method] = np.bincount(halo_id[method][halo_id[method] >= 0]) * simulation.cell_mass
@@ -114,18 +131,26 @@ def evaluate(run, sources, ceiling=(), outside_domain=False):
                           "cell_mass_offset_dex": float(np.median(ratio)) if len(ratio) else None,
                           "cell_mass_scatter_dex": float(ratio.std()) if len(ratio) else None,
                           "objects": objects}
+    found = clustering.summed(spectra)
+    if found:
+        result["clustering"] = found
+    else:
+        notes.append("how haloes cluster is left out: the boxes differ in side or grid")
     if notes:
         result["notes"] = list(dict.fromkeys(notes))
     delta, true, predicted, halo_id, boxsize = first
+    seen = of_training(run)
 
     def draw():
         drawn = {"distance_maps": figures.distance_maps(delta, true, predicted, boxsize, halo_id["true"]),
                  "halo_slices": figures.halo_slices(halo_id, boxsize),
                  "close_up": figures.close_up(predicted, halo_id, boxsize),
                  "trajectories": figures.trajectories(watershed.sample(trajectories), run.line, run.config.minimum,
-                                                      np.concatenate(true_sizes)),
-                 "cell_masses": figures.cell_masses(cells), "mass_function": figures.mass_function(result),
-                 "cumulative_mass_function": figures.cumulative_mass_function(mass, len(sources))}
+                                                      np.concatenate(true_sizes), seen.get("trajectories")),
+                 "cell_masses": figures.cell_masses(cells, seen.get("cell_masses")),
+                 "mass_function": figures.mass_function(result),
+                 "cumulative_mass_function": figures.cumulative_mass_function(mass, len(sources)),
+                 "clustering": figures.clustering(result["clustering"]) if "clustering" in result else None}
         return {name: figure for name, figure in drawn.items() if figure is not None}
 
     return Evaluation(result, lines(result), functools.cache(draw), run)
@@ -144,6 +169,22 @@ def lines(result):
         yield (f"  {'':14s} one to one: {percent(found['completeness'])} of the true and {percent(found['purity'])} of "
                f"the predicted haloes, mass scatter {number(found['mass_scatter_dex'])} dex, {found['merges']} merges, "
                f"{found['splits']} splits")
+    if "clustering" in result:
+        yield from clustering_lines(result["clustering"])
+
+
+def clustering_lines(found):
+    """Bias and correlation on large scales, as lines of text."""
+    yield f"where they end, in modes up to {found['large_scales']:.2f} h/Mpc:"
+    for name, row in found["haloes"].items():
+        agreement = "" if name == "true" else f", correlation with the true haloes {valued(row, 'correlation')}"
+        yield f"  {name:14s} bias {valued(row, 'bias')}{agreement}"
+
+
+def valued(row, name):
+    """A number of large scales with its error, as far as they are known."""
+    value, error = row[f"large_scale_{name}"], row[f"large_scale_{name}_error"]
+    return number(value) + (f" +- {error:.3f}" if error is not None else "")
 
 
 def percent(value):

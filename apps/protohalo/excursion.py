@@ -10,6 +10,7 @@ arXiv:1810.07727).
 import numpy as np
 
 from kerasgal.apps.protohalo.watershed import radius
+from kerasgal.channels import tidal_tensor
 from kerasgal.grid import top_hats
 
 BARRIER = 1.686  # linear density contrast at which a sphere collapses
@@ -41,19 +42,9 @@ def tides_at(smooth, cells):
 
     smooth: (n, n, n), periodic. cells: (cells, 3) int.
     """
-    import scipy.fft
-
-    n = smooth.shape[0]
-    axis, last = np.fft.fftfreq(n), np.fft.rfftfreq(n)
-    wavenumbers = (axis[:, None, None], axis[:, None], last)
-    squared = sum(k**2 for k in wavenumbers)
-    squared[0, 0, 0] = 1
-    transform = scipy.fft.rfftn(smooth, workers=-1) / squared
     tensor = np.empty((len(cells), 3, 3))
-    for i in range(3):
-        for j in range(i + 1):
-            part = scipy.fft.irfftn(transform * wavenumbers[i] * wavenumbers[j], s=smooth.shape, workers=-1)
-            tensor[:, i, j] = tensor[:, j, i] = part[tuple(cells.T)]
+    for i, j, part in tidal_tensor(smooth):
+        tensor[:, i, j] = tensor[:, j, i] = part[tuple(cells.T)]
     return np.linalg.eigvalsh(tensor)
 
 

@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from kerasgal.apps.protohalo import watershed
+from kerasgal.apps.protohalo import metrics, watershed
 from kerasgal.plotting import figure
 from kerasgal.statistics import mass_bins
 
 NAMES = {"adaptive": "U-Net + adaptive watershed", "native": "U-Net + native watershed",
-         "excursion_set": "peaks that collapse as spheres",
-         "ellipsoidal": "peaks that collapse as ellipsoids", "twin": "twin: the same large waves"}
-COLOURS = {"adaptive": "C0", "native": "C1", "excursion_set": "C2", "ellipsoidal": "C4", "twin": "C3"}
+         "excursion_set": "peaks that collapse as spheres", "ellipsoidal": "peaks that collapse as ellipsoids",
+         "twin": "twin: the same large waves", "true": "N-body simulation", "moved": "true patches, moved by 2LPT"}
+COLOURS = {"adaptive": "C0", "native": "C1", "excursion_set": "C2", "ellipsoidal": "C4", "twin": "C3", "true": "k",
+           "moved": "0.6"}
 DRAWN = ("twin", "excursion_set", "ellipsoidal", "native", "adaptive")  # one over the other
 
 
@@ -166,31 +167,35 @@ def prediction(distance, halo_id, boxsize, layer):
     return drawing
 
 
-def trajectories(sampled, line, minimum, true_sizes):
+def trajectories(sampled, line, minimum, true_sizes, training=None):
     """All trajectories in the plane of volume and mean distance, and the line on which they are cut (Fig. 7).
 
-    Two of them are drawn: the largest region's, and that of the median region among those of at least the minimum.
-    Points are the calibration by itself of each mass bin, of the training (with the run) and of these boxes.
+    Of the training simulations, where the run has what `metrics.trajectory_counts` counted of them, and of those that
+    the run is evaluated on. Of these two regions are drawn by themselves: the largest, and the median one among those
+    of at least the minimum. Points are the calibration by itself of each mass bin.
     """
-    finite = np.isfinite(sampled.distance)
-    if not finite.any():  # a network that has learned nothing has no peaks
+    counts = metrics.trajectory_counts(sampled)
+    if counts is None:  # a network that has learned nothing has no peaks
         return None
-    drawing, axis = figure(width=5.5, height=4.2)
-    volume = np.broadcast_to(sampled.volume, sampled.distance.shape)[finite]
-    _, _, _, image = axis.hist2d(volume, sampled.distance[finite], cmap="Greys", norm="log",
-                                 bins=(np.geomspace(1, sampled.volume[-1] * 1.01, 60), 60))
-    drawing.colorbar(image, ax=axis, label="regions")
+    panels = [("training boxes", training)] * (training is not None) + [("unseen boxes", counts)]
+    drawing, axes = figure(len(panels), width=5.5, height=4.2, sharex=True, sharey=True, squeeze=False)
+    for axis, (title, shown) in zip(axes[0], panels):
+        image = axis.pcolormesh(shown["volume_edges"], shown["distance_edges"],
+                                np.ma.masked_equal(shown["counts"], 0).T, cmap="Greys", norm="log")
+        drawing.colorbar(image, ax=axis, label="regions")
+        axis.plot(sampled.volume, line(sampled.volume), color="C3", label="calibrated cut d(V)")
+        axis.axvline(minimum, color="C0", linestyle=":", label=f"smallest halo, {minimum} cells")
+        axis.set(xscale="log", xlabel="volume V [cells]", title=title)
+    if line.points:
+        axes[0, 0].plot(*np.transpose(line.points), "o", color="C0", label="mass bins, training")
     for region in examples(sampled.size, minimum):
         axis.plot(sampled.volume, sampled.distance[region], color="k", linewidth=1)
-    axis.plot(sampled.volume, line(sampled.volume), color="C3", label="calibrated cut d(V)")
-    if line.points:
-        axis.plot(*np.transpose(line.points), "o", color="C0", label="mass bins, training")
     edges = mass_bins(minimum, max(true_sizes.max(), 2 * minimum), watershed.BIN_RATIO)
     centre, chosen, count = watershed.calibration_points(sampled, true_sizes, edges)
     axis.plot(centre[count > 0], chosen[count > 0], "o", mfc="none", color="C1", label="mass bins, these boxes")
-    axis.axvline(minimum, color="C0", linestyle=":", label=f"smallest halo, {minimum} cells")
-    axis.set(xscale="log", xlabel="volume V [cells]", ylabel="mean distance d [cells]")
-    axis.legend(loc="upper right", fontsize="small")
+    axes[0, 0].set_ylabel("mean distance d [cells]")
+    for axis in axes[0]:
+        axis.legend(loc="upper right", fontsize="small")
     return drawing
 
 
@@ -201,46 +206,42 @@ def examples(size, minimum):
     return {order[-1]} | ({large[len(large) // 2]} if len(large) else set())
 
 
-SIGMAS = ((1, "-"), (2, "-."), (3, ":"))
+STYLES = dict(zip(metrics.SIGMAS, ("-", "-.", ":")))
 
 
-def spread(true, predicted, edges, sigma):
-    """Lower and upper percentile of the predicted values at so many sigma, in bins of the true ones: two (bins,).
+def cell_masses(cells, training=None):
+    """Halo mass of each cell, predicted against true, and the 1, 2 and 3 sigma in bins of true mass (Fig. 8).
 
-    NaN in bins whose values are too few for one of them to lie outside.
+    cells: {method: (true, predicted)}; training: {method: `metrics.cell_mass_counts`} of the training simulations,
+    which stand in a row of their own above.
     """
-    from scipy.stats import norm
-
-    tail = norm.cdf(-sigma)
-    found = np.full((2, len(edges) - 1), np.nan)
-    place = np.digitize(true, edges) - 1
-    for number in range(len(edges) - 1):
-        values = predicted[place == number]
-        if len(values) * tail >= 1:
-            found[:, number] = np.quantile(values, (tail, 1 - tail))
-    return found
-
-
-def cell_masses(cells):
-    """Halo mass of each cell, predicted against true, and the 1, 2 and 3 sigma in bins of true mass (Fig. 8)."""
-    drawing, axes = figure(2, sharex=True, sharey=True)
-    together = np.concatenate([cells[name].ravel() for name in ("native", "adaptive")])
-    if not len(together):
+    methods = ("native", "adaptive")
+    unseen = {method: metrics.cell_mass_counts(*cells[method]) for method in methods}
+    rows = [("training boxes", training)] * (training is not None) + [("unseen boxes", unseen)]
+    if not any(row[method] for _, row in rows for method in methods):
         return None
-    edges = np.geomspace(together.min() * 0.9, together.max() * 1.1, 36)
-    for axis, name in zip(axes, ("native", "adaptive")):
-        true, predicted = cells[name]
-        axis.hist2d(true, predicted, bins=(edges, edges), cmap="viridis", norm="log")
-        axis.plot(edges, edges, color="C3", linewidth=1)
-        wide = edges[::3]  # bins of one halo or two would show these
-        for sigma, style in SIGMAS:
-            for part, bound in enumerate(spread(true, predicted, wide, sigma)):
-                axis.plot(np.sqrt(wide[1:] * wide[:-1]), bound, color="turquoise", linestyle=style, linewidth=1,
-                          label=None if part else rf"{sigma} $\sigma$")
-        axis.set(xscale="log", yscale="log", title=NAMES[name], xlabel="true halo mass of a cell [Msun/h]")
-    axes[0].set_ylabel("predicted halo mass of a cell [Msun/h]")
-    axes[0].legend(loc="upper left", fontsize="small")
+    drawing, axes = figure(2, len(rows), sharex=True, sharey=True, squeeze=False)
+    for row, (title, shown) in zip(axes, rows):
+        for axis, method in zip(row, methods):
+            axis.set(xscale="log", yscale="log", title=f"{NAMES[method]}, {title}")
+            if shown[method]:
+                draw_cell_masses(axis, shown[method])
+        row[0].set_ylabel("predicted halo mass of a cell [Msun/h]")
+    for axis in axes[-1]:
+        axis.set_xlabel("true halo mass of a cell [Msun/h]")
+    axes[0, 0].legend(loc="upper left", fontsize="small")
     return drawing
+
+
+def draw_cell_masses(axis, counts):
+    """One panel of `cell_masses`; counts: of `metrics.cell_mass_counts`."""
+    edges, wide = np.array(counts["edges"]), np.array(counts["wide_edges"])
+    axis.pcolormesh(edges, edges, np.ma.masked_equal(counts["counts"], 0).T, cmap="viridis", norm="log")
+    axis.plot(edges, edges, color="C3", linewidth=1)
+    for sigma, bounds in counts["bounds"].items():
+        for part, bound in enumerate(bounds):
+            axis.plot(np.sqrt(wide[1:] * wide[:-1]), np.array(bound, float), color="turquoise",
+                      linestyle=STYLES[int(sigma)], linewidth=1, label=None if part else rf"{sigma} $\sigma$")
 
 
 def cumulative_mass_function(mass, boxes):
@@ -268,6 +269,42 @@ def cumulative_mass_function(mass, boxes):
     top.set(xscale="log", yscale="log", ylabel="N(> M)", title=f"unseen boxes: {boxes}")
     top.legend(frameon=False)
     bottom.set(xlabel="halo mass M [Msun/h]", ylabel="deviation [%]", ylim=(-100, 100))
+    return drawing
+
+
+def clustering(found):
+    """Haloes where they end, by wavenumber: power, correlation with the true ones, bias, redshift space.
+
+    found: of `clustering.summed`.
+    """
+    drawing, ((power, agreement), (bias, multipoles)) = figure(2, 2, width=5, height=3.6, sharex=True)
+    k = np.array(found["k"])
+    names = [name for name in ("moved", *DRAWN, "true") if name in found["haloes"]]
+
+    def draw(axis, name, column, scale=1.0, **options):
+        row = found["haloes"][name]
+        values, errors = (np.array(row[key], float) * scale for key in (column, f"{column}_error"))
+        style = {"color": COLOURS[name], "marker": ".", "linewidth": 1.2, **options}
+        axis.errorbar(k, values, None if np.isnan(errors).all() else errors, capsize=1.5, elinewidth=0.6, **style)
+
+    for name in names:
+        label = NAMES[name]
+        draw(power, name, "power", k, label=label)
+        draw(bias, name, "bias")
+        if name != "true":
+            draw(agreement, name, "correlation")
+        draw(multipoles, name, "monopole", k)
+        draw(multipoles, name, "quadrupole", k, linestyle="--", marker="")
+    power.plot(k, k * np.array(found["matter_power"], float), color="k", linestyle=":", linewidth=1, label="matter")
+    power.set(ylabel="k P(k) [(Mpc/h)$^2$], less shot noise")
+    power.legend(frameon=False, fontsize="x-small")
+    agreement.set(ylabel="r(k) with the true haloes", ylim=(min(0, agreement.get_ylim()[0]), 1.05))
+    bias.set(xlabel="k [h/Mpc]", ylabel="bias, P$_{hm}$ / P$_{mm}$")
+    multipoles.set(xlabel="k [h/Mpc]", ylabel="k P$_\\ell$(k) [(Mpc/h)$^2$], redshift space")
+    multipoles.plot([], [], color="k", marker=".", label="monopole")
+    multipoles.plot([], [], color="k", linestyle="--", label="quadrupole")
+    multipoles.axhline(0, color="k", linewidth=0.5)
+    multipoles.legend(frameon=False, fontsize="x-small")
     return drawing
 
 

@@ -8,6 +8,7 @@ A patch moves as its particles do on average. Second-order Lagrangian perturbati
 import numpy as np
 
 from kerasgal import nbody
+from kerasgal.grid import wrap
 
 
 def final_haloes(halo_id, position, delta, boxsize, cosmology, redshift_initial, redshift_final):
@@ -47,15 +48,29 @@ def final_haloes(halo_id, position, delta, boxsize, cosmology, redshift_initial,
     >>> found.shape == velocity.shape == box["halos/position"].shape
     True
     """
+    return moved(halo_id, position, boxsize, *motion(delta, boxsize, cosmology, redshift_initial, redshift_final))
+
+
+def motion(delta, boxsize, cosmology, redshift_initial, redshift_final):
+    """Displacement, comoving Mpc/h, and peculiar velocity, km/s, of every cell at the end: two (n, n, n, 3) float32.
+
+    The arguments are those of `final_haloes`.
+    """
     growth = nbody.growth_history(cosmology)
     a = 1 / (1 + redshift_final)
     then, now = growth(1 / (1 + redshift_initial)), growth(a)
     today = np.asarray(delta, np.float32) / np.float32(then.D1)
-    first = mean_of_haloes(nbody.displacement_1lpt(today, boxsize), halo_id, len(position))
-    second = mean_of_haloes(nbody.displacement_2lpt(today, boxsize), halo_id, len(position))
+    first, second = nbody.displacement_1lpt(today, boxsize), nbody.displacement_2lpt(today, boxsize)
     # A momentum is a^2 dx/dt, a velocity a dx/dt.
-    velocity = 100 / a * (now.p1 * first + now.p2 * second)
-    return (position + now.D1 * first + now.D2 * second) % boxsize, velocity
+    velocity = np.float32(100 / a) * (np.float32(now.p1) * first + np.float32(now.p2) * second)
+    return np.float32(now.D1) * first + np.float32(now.D2) * second, velocity
+
+
+def moved(halo_id, position, boxsize, displacement, velocity):
+    """Positions and velocities of haloes, (haloes, 3) each, from those of their cells; see `final_haloes`."""
+    haloes = len(position)
+    return (wrap(position + mean_of_haloes(displacement, halo_id, haloes), boxsize),
+            mean_of_haloes(velocity, halo_id, haloes))
 
 
 def mean_of_haloes(vector, halo_id, haloes):

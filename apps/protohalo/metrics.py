@@ -104,6 +104,84 @@ def shares(found, mass, edges):
     return [share(found[place == number]) for number in range(len(edges) - 1)]
 
 
+BINS = 60  # of the plane of trajectories, along each axis
+MASS_BINS = 36  # of the masses of cells; bounds are of bins three times as wide
+SIGMAS = (1, 2, 3)
+
+
+def trajectory_counts(sampled):
+    """Numbers of `watershed.SampledTrajectories` in bins of the plane of volume and distance, as JSON has them.
+
+    A dictionary: volume_edges, distance_edges, counts, (volumes, distances); None without a trajectory.
+    """
+    finite = np.isfinite(sampled.distance)
+    if not finite.any():
+        return None
+    volume = np.broadcast_to(sampled.volume, sampled.distance.shape)[finite]
+    counts, *edges = np.histogram2d(volume, sampled.distance[finite],
+                                    bins=(np.geomspace(1, sampled.volume[-1] * 1.01, BINS), BINS))
+    return {"volume_edges": edges[0].tolist(), "distance_edges": edges[1].tolist(),
+            "counts": counts.astype(int).tolist()}
+
+
+def shared_cells(true_id, predicted_id):
+    """Which labels share cells, and how many: rows of the two label volumes and numbers, (pairs,) each."""
+    from scipy.sparse import coo_array
+
+    both = (true_id >= 0) & (predicted_id >= 0)
+    shape = (int(true_id.max(initial=-1)) + 1, int(predicted_id.max(initial=-1)) + 1)
+    shared = coo_array((np.ones(both.sum(), np.int64), (true_id[both], predicted_id[both])), shape=shape)
+    shared = shared.tocsr().tocoo()
+    return *shared.coords, shared.data
+
+
+def cell_mass_counts(true, predicted, number=None):
+    """Numbers of cells in bins of true and predicted halo mass, and how the predicted ones spread, as JSON has them.
+
+    true, predicted: masses, (pairs,), each of so many cells as `number` says, (pairs,), or of one. A dictionary:
+    edges; counts, (true, predicted); wide_edges, and for each sigma the lower and upper bound in each wide bin of true
+    mass, None where the cells are too few. None without a cell.
+    """
+    if not len(true):
+        return None
+    number = np.ones(len(true), np.int64) if number is None else number
+    edges = np.geomspace(min(true.min(), predicted.min()) * 0.9, max(true.max(), predicted.max()) * 1.1, MASS_BINS)
+    wide = edges[::3]  # bins of one halo or two would show these
+    bounds = {str(sigma): [[None if np.isnan(value) else float(value) for value in bound]
+                           for bound in spread(true, predicted, wide, sigma, number)] for sigma in SIGMAS}
+    counts = np.histogram2d(true, predicted, (edges, edges), weights=number)[0]
+    return {"edges": edges.tolist(), "counts": counts.astype(int).tolist(), "wide_edges": wide.tolist(),
+            "bounds": bounds}
+
+
+def spread(true, predicted, edges, sigma, number=None):
+    """Lower and upper percentile of the predicted values at so many sigma, in bins of the true ones: two (bins,).
+
+    NaN in bins whose values are too few for one of them to lie outside. number: how often each pair counts, (pairs,).
+    """
+    from scipy.stats import norm
+
+    tail = norm.cdf(-sigma)
+    found = np.full((2, len(edges) - 1), np.nan)
+    number = np.ones(len(true), np.int64) if number is None else number
+    place = np.digitize(true, edges) - 1
+    for part in range(len(edges) - 1):
+        inside = place == part
+        if number[inside].sum() * tail >= 1:
+            found[:, part] = quantiles(predicted[inside], number[inside], (tail, 1 - tail))
+    return found
+
+
+def quantiles(values, number, levels):
+    """`np.quantile` of values that each count so many times, without a copy of them for each."""
+    order = np.argsort(values)
+    values, upto = values[order], np.cumsum(number[order])
+    place = np.array(levels) * (upto[-1] - 1)
+    low, high = (values[np.searchsorted(upto, np.round(side), side="right")] for side in (np.floor(place),
+                                                                                          np.ceil(place)))
+    return low + (place - np.floor(place)) * (high - low)
+
+
 def membership(true_id, predicted_id):
     """Cells in haloes: counts of (true and predicted, true only, predicted only)."""
     true, predicted = true_id >= 0, predicted_id >= 0

@@ -25,6 +25,19 @@ class NonNegative(layers.Layer):
         return {**super().get_config(), "slope": self.slope}
 
 
+@keras.saving.register_keras_serializable("kerasgal")
+class Scaled(layers.Layer):
+    """Divides each channel by its deviation: a weight that is not trained, is set from the training data, and travels
+    with the network.
+    """
+
+    def build(self, input_shape):
+        self.deviation = self.add_weight(shape=input_shape[-1:], initializer="ones", trainable=False, name="deviation")
+
+    def call(self, inputs):
+        return inputs / self.deviation
+
+
 def dropped(x, rate):
     """Dropout, if there is any."""
     return layers.Dropout(rate)(x) if rate else x
@@ -38,8 +51,10 @@ def block(x, filters, dropout=0.0):
     return layers.LeakyReLU(SLOPE)(x)
 
 
-def unet(levels=5, filters=12, dropout=0.5, output_slope=0.0, arrangement="paper"):
+def unet(levels=5, filters=12, dropout=0.5, output_slope=0.0, arrangement="paper", channels=1, scaled=False):
     """The U-Net: (batch, x, y, z, 1) normalised density contrast to (batch, x, y, z, 1) normalised distance.
+
+    With other `channels`, as many and `scaled` by their deviations, (batch, x, y, z, channels).
 
     x, y and z may have any size that is a multiple of 2^levels. With the defaults it is that of the paper's Table 1: 27
     LeakyReLU, 10 dropouts, 5 poolings, and 14,590,741 parameters, its 14.5 million. Filters are 12 to 192 and 384 in
@@ -52,7 +67,9 @@ def unet(levels=5, filters=12, dropout=0.5, output_slope=0.0, arrangement="paper
     activation behind transposed convolutions.
     """
     between, within = (dropout, 0.0) if arrangement == "paper" else (0.0, dropout)
-    x = inputs = keras.Input((None, None, None, 1), name="delta")
+    x = inputs = keras.Input((None, None, None, channels), name="delta")
+    if scaled:
+        x = Scaled(dtype="float32", name="scaled")(x)
     skips = []
     for level in range(levels):
         x = block(x, filters * 2**level, within)

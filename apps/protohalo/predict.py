@@ -1,22 +1,26 @@
 """From an initial density to haloes: the network, the distance map of a whole box, watershed, adaptive cut."""
 
-from kerasgal.apps.protohalo import watershed
+from kerasgal.apps.protohalo import data, watershed
 from kerasgal.apps.protohalo.model import receptive_radius, unet
+from kerasgal.channels import count, names_of
 from kerasgal.tiling import predict_whole
 
 
 def build(config):
     """The U-Net of a configuration, not compiled."""
-    return unet(config.levels, config.filters, config.dropout, config.output_slope, config.arrangement)
+    names = names_of(config.channels)
+    return unet(config.levels, config.filters, config.dropout, config.output_slope, config.arrangement, count(names),
+                scaled=names != ("density",))
 
 
-def predict_distance(network, config, delta, *, tile=None, context=None, progress=None):
-    """Predicted distance map of a whole periodic box, (n, n, n) float32, from its normalised density, same shape.
+def predict_distance(network, config, delta, boxsize, *, tile=None, context=None, progress=None):
+    """Predicted distance map of a whole periodic box, (n, n, n) float32, from its density contrast, same shape.
 
     The box passes through the network at once where memory is enough. Else, or where one of them is given, tiles do, by
     themselves with what the network sees as their context where memory holds that; see `kerasgal.tiling.choose_tiles`.
     """
-    return predict_whole(network, delta[..., None], radius=receptive_radius(config.levels), patch=config.patch,
+    field = data.network_input(delta, boxsize, names_of(config.channels))
+    return predict_whole(network, field, radius=receptive_radius(config.levels), patch=config.patch,
                          multiple=2**config.levels, tile=tile, context=context, progress=progress)[..., 0]
 
 

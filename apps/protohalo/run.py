@@ -1,5 +1,7 @@
 """A trained run of protohalo: haloes from the initial density (Bernardini et al. 2020)."""
 
+from pathlib import Path
+
 import numpy as np
 
 from kerasgal import run_folder
@@ -25,11 +27,18 @@ class Haloes(Prediction):
                         source says its redshift: final_position [Mpc/h], velocity [km/s]
         mass_function/  mass_edges [Msun/h], differential dn/dlog10 M and its error [(h/Mpc)^3 per decade],
                         cumulative n(> lower edge) [(h/Mpc)^3]
-        attributes      app, run, source, boxsize [Mpc/h], cell_mass [Msun/h], watershed, notes
+        attributes      app, run, source, boxsize [Mpc/h], cell_mass [Msun/h], watershed, notes; and where it is known
+                        where they end, of that redshift, Om0 and h
+
+    Attributes
+    ----------
+    naming : {None, "halotools", "rockstar"}
+        Whose names and units the table's columns have; see the `columns` of `Protohalo.predict`.
     """
 
-    units = {"mass": "Msun/h", "x": "Mpc/h", "y": "Mpc/h", "z": "Mpc/h", "position": "Mpc/h",
-             "final_position": "Mpc/h", "velocity": "km/s"}
+    naming = None
+    _units = {"mass": "Msun/h", "x": "Mpc/h", "y": "Mpc/h", "z": "Mpc/h", "position": "Mpc/h",
+              "final_position": "Mpc/h", "velocity": "km/s"}
 
     @property
     def distance(self):
@@ -41,7 +50,35 @@ class Haloes(Prediction):
         """Row of the table of every Lagrangian cell, (n, n, n) int32, -1 for none."""
         return self["halo_id"]
 
+    @property
+    def units(self):
+        """Of the table's columns."""
+        from kerasgal.apps.protohalo.catalogues import UNITS
+
+        return UNITS[self.naming] if self.naming else self._units
+
+    @property
+    def table(self):
+        table = super().table
+        if self.naming:
+            from kerasgal.apps.protohalo.catalogues import header
+
+            table.meta.update(header(self, self.naming))
+        return table
+
+    def save(self, path, overwrite=False):
+        """Write it: all arrays as HDF5, its table, or as Rockstar writes its own (.list); see `Prediction.save`."""
+        if Path(path).suffix != ".list":
+            return super().save(path, overwrite)
+        from kerasgal.apps.protohalo.catalogues import write_rockstar
+
+        return write_rockstar(path, self, overwrite)
+
     def columns(self):
+        if self.naming:
+            from kerasgal.apps.protohalo.catalogues import columns
+
+            return columns(self, self.naming)
         columns = {name.removeprefix("halos/"): values for name, values in self.arrays.items()
                    if name.startswith("halos/")}
         return {**columns, **dict(zip("xyz", columns["position"].T))}
@@ -115,7 +152,7 @@ class Protohalo(Run):
         return fit(training, validation, config, folder, **options)
 
     def predict(self, source, *, boxsize=None, cosmology=None, redshift=None, watershed="adaptive", tile=None,
-                context=None, outside_domain=False):
+                context=None, columns=None, outside_domain=False):
         """Predict haloes from an initial density.
 
         Parameters
@@ -136,6 +173,8 @@ class Protohalo(Run):
         context : int, optional
             Cells of a tile's border that are thrown away; without one as many as the network sees, but at most a
             quarter of the tile if that would leave less than a quarter of it.
+        columns : {None, "halotools", "rockstar"}
+            Give the table the names and units of that code, with the haloes where they end.
         outside_domain : bool
             Go on where the simulation is not like those of the training, with a note.
 
@@ -150,11 +189,13 @@ class Protohalo(Run):
         DataError
             If there is no initial density, or one that is not finite or no contrast.
         """
-        from kerasgal.apps.protohalo import data, predict
+        from kerasgal.apps.protohalo import predict
+        from kerasgal.apps.protohalo.catalogues import check_naming, ends_unknown
         from kerasgal.apps.protohalo.final import final_haloes
         from kerasgal.apps.protohalo.watershed import catalogue
         from kerasgal.plotting import progress
 
+        check_naming(columns)
         if watershed not in WATERSHEDS:
             raise SettingError(f"watershed={watershed!r}: accepted are {', '.join(WATERSHEDS)}", value=watershed,
                                accepted=WATERSHEDS)
@@ -164,13 +205,17 @@ class Protohalo(Run):
             notes += self.check_domain(source, features, outside_domain=outside_domain)
             boxsize, cell_mass = simulation.boxsize, simulation.cell_mass
             times = self.times(simulation)
+            if columns and not times:
+                raise ends_unknown(display_name(source), columns)
         with progress(display_name(source)) as tick:
-            distance = predict.predict_distance(self.network, self.config, data.normalise(delta), tile=tile,
-                                                context=context, progress=tick)
+            distance = predict.predict_distance(self.network, self.config, delta, boxsize, tile=tile, context=context,
+                                                progress=tick)
         line = self.line if watershed == "adaptive" else None
         halo_id = predict.find_haloes(distance, self.config, line)
         haloes = catalogue(halo_id, distance, boxsize, cell_mass)
+        said = {}
         if times:
+            said = {"redshift": times[2], "Om0": times[0].Om0, "h": times[0].h}
             haloes["final_position"], haloes["velocity"] = final_haloes(halo_id, haloes["position"], delta, boxsize,
                                                                         *times)
         else:
@@ -178,7 +223,9 @@ class Protohalo(Run):
         arrays = {"distance": distance, "halo_id": halo_id,
                   **{f"halos/{name}": values for name, values in haloes.items()},
                   **mass_functions(haloes["mass"], self.config.minimum * cell_mass, boxsize)}
-        return Haloes(self, source, arrays, notes, boxsize=boxsize, cell_mass=cell_mass, watershed=watershed)
+        made = Haloes(self, source, arrays, notes, boxsize=boxsize, cell_mass=cell_mass, watershed=watershed, **said)
+        made.naming = columns
+        return made
 
     def times(self, simulation):
         """Cosmology, and redshifts of an initial density and of the run's haloes; None if not all are known."""
@@ -219,7 +266,12 @@ class Protohalo(Run):
         return evaluate(self, sources, ceiling=ceiling, outside_domain=outside_domain)
 
     def served(self):
-        description = {"input": "density contrast / its standard deviation over the whole box",
+        from kerasgal.channels import WORDS, names_of
+
+        names = names_of(self.config.channels)
+        description = {"input": "density contrast / its standard deviation over the whole box"
+                       if names == ("density",) else f"{'; '.join(WORDS[name] for name in names)}: all of the density "
+                       "contrast / its standard deviation over the whole box, by linear theory",
                        "output": "normalised distance map, 1 at halo centres, 0 outside",
                        "multiple": 2**self.config.levels, "minimum_cells": self.config.minimum,
                        "cut": {"volume": self.line.volume, "distance": self.line.distance}}

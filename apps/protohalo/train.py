@@ -1,41 +1,48 @@
 """Training the U-Net and calibrating the watershed, Secs. 3.2 and 4.1 of Bernardini et al. 2020."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 
 from kerasgal import domain, run_folder, training
-from kerasgal.apps.protohalo import data, predict, watershed
+from kerasgal.apps.protohalo import data, metrics, predict, watershed
 from kerasgal.apps.protohalo.config import APP
 from kerasgal.apps.protohalo.losses import NormalisedDistance
+from kerasgal.channels import names_of, vector_of
 from kerasgal.errors import DataError
 from kerasgal.pipeline import check_patch, patches, tiles
 from kerasgal.plotting import track
 from kerasgal.simulation import opened
 
 CALIBRATION = "calibration.json"  # in a run folder: the line of the adaptive cut
+SEEN = "training_figures.json"  # and what figures show of the training simulations
 
 
-def compiled(config):
-    """The U-Net with the paper's loss and Adam."""
+def compiled(config, deviation=None):
+    """The U-Net with the paper's loss and Adam; deviation: of each channel of the input, where they are scaled."""
     network = predict.build(config)
+    if names_of(config.channels) != ("density",) and deviation is not None:
+        network.get_layer("scaled").deviation.assign(deviation)
     power = {"l1": 1, "l2": 2}[config.loss]
     network.compile(training.optimizer(config), loss=NormalisedDistance(config.margin, power, config.normalisation))
     return network
 
 
 def load(sources, config, store):
-    """Input and target of simulations, checked against the patch size, and the features of each.
+    """Input and target of simulations, checked against the patch size, the features of each, and its mean squares.
 
     store: a `kerasgal.scratch.Store`, which keeps them.
     """
-    volumes, features = [], []
+    volumes, features, squares = [], [], []
+    names = names_of(config.channels)
     for source in track(sources, "distance maps"):
-        *arrays, described = data.load(source, config.minimum)
+        *arrays, described = data.load(source, config.minimum, names)
         check_patch(arrays[0].shape[0], config.patch)
+        squares.append(data.mean_squares(arrays[0], names))
         volumes.append(store.keep(arrays))
         features.append(described)
-    return volumes, features
+    return volumes, features, squares
 
 
 def streams(volumes, held_out, config):
@@ -45,7 +52,7 @@ def streams(volumes, held_out, config):
 
     def stream(first):
         return patches(volumes, corners, config.patch, config.batch, seed=config.seed, first=first,
-                       symmetries=symmetries)
+                       symmetries=symmetries, vector=vector_of(names_of(config.channels)))
 
     def validation(devices):
         # Tiles that overlap by two margins, so that the loss sees every cell of the box.
@@ -64,23 +71,48 @@ def fit(simulations, held_out, config, folder, *, store, **options):
     Of several workers only the first calibrates, and the others return None. store: see `load`; options: of
     `kerasgal.training.train`.
     """
-    volumes, features = load(simulations, config, store)
+    volumes, features, squares = load(simulations, config, store)
+    deviation = np.sqrt(np.mean(squares, axis=0))
     stream, validation = streams(volumes, load(held_out, config, store)[0], config)
-    network = training.train(lambda: compiled(config), stream, validation, config, folder, app=APP,
+    (Path(folder) / SEEN).unlink(missing_ok=True)  # of a line that will be another
+    network = training.train(lambda: compiled(config, deviation), stream, validation, config, folder, app=APP,
                              domain=domain.of(features), **options)
     if network is not None:
-        line = calibrate(network, config, simulations)
+        line, found = calibrate(network, config, simulations)
         run_folder.write_json(asdict(line), folder / CALIBRATION)
+        run_folder.write_json(of_training(found, line, config, simulations), folder / SEEN)
     return network
 
 
 def calibrate(network, config, simulations):
-    """The line of the adaptive cut, from the predicted maps of the training simulations and their true haloes."""
+    """The line of the adaptive cut, from the predicted maps of the training simulations and their true haloes.
+
+    Returns it and the `watershed.Trajectories` of each.
+    """
     found, sizes = [], []
     for source in track(simulations, "calibration of the watershed"):
         with opened(source, require=("initial/delta", "halo_id", "halos/count")) as simulation:
-            distance = predict.predict_distance(network, config, data.normalise(simulation.delta()))
+            distance = predict.predict_distance(network, config, simulation.delta(), simulation.boxsize)
             true = data.true_cells(simulation)
         found.append(predict.find_trajectories(distance, config))
         sizes.extend(true[true >= config.minimum])
-    return watershed.calibrate(found, np.array(sizes), config.minimum, config.calibration)
+    return watershed.calibrate(found, np.array(sizes), config.minimum, config.calibration), found
+
+
+def of_training(found, line, config, simulations):
+    """What the figures show of the training simulations beside those that a run is evaluated on, a dictionary.
+
+    found: of `calibrate`. `trajectories` and, by watershed, `cell_masses` are of `metrics`.
+    """
+    cells = {"native": [], "adaptive": []}
+    for source, paths in zip(simulations, found):
+        with opened(source, require=("initial/delta", "halo_id", "halos/count")) as simulation:
+            true, cell_mass = data.lagrangian_halo_id(simulation, config.minimum), simulation.cell_mass
+            mass = data.true_cells(simulation) * cell_mass
+        for method, sizes in (("native", paths.size), ("adaptive", watershed.cut_sizes(paths, line))):
+            labels = watershed.label_haloes(paths, sizes, true.shape, config.minimum)
+            rows, predicted, number = metrics.shared_cells(true, labels)
+            cells[method].append([mass[rows], np.bincount(labels[labels >= 0])[predicted] * cell_mass, number])
+    return {"simulations": len(found), "trajectories": metrics.trajectory_counts(watershed.sample(found)),
+            "cell_masses": {method: metrics.cell_mass_counts(*map(np.concatenate, zip(*parts)))
+                            for method, parts in cells.items()}}

@@ -35,25 +35,35 @@ def view(path, beside, output, port, no_browser, overwrite):
 @click.argument("path", metavar="FILE", type=click.Path())
 @click.argument("name", metavar="NAME")
 @click.argument("output", metavar="OUTPUT", type=click.Path(dir_okay=False))
+@click.option("--with", "beside", multiple=True, type=click.Path(), metavar="RUN",
+              help="Of the losses of a run: those of another beside them; may be given several times.")
 @click.option("--axis", type=click.Choice(["x", "y", "z"]), default="z", show_default=True,
               help="That the slice is perpendicular to.")
 @click.option("--place", type=click.IntRange(0), help="Cell of the slice along it.  [default: the middle]")
 @click.option("--log", is_flag=True, help="Show the logarithm; of a density contrast that of 1 + delta.")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
-def plot(path, name, output, axis, place, log, overwrite):
+def plot(path, name, output, beside, axis, place, log, overwrite):
     """Draw one figure into OUTPUT (.png or .pdf): a slice of the field NAME of FILE, or of an image set the image NAME.
 
-    `kerasgal info FILE` lists the fields.
+    `kerasgal info FILE` lists the fields. FILE may be a run folder: NAME is then `loss`, and with --with the losses of
+    several trainings are compared.
     """
     from pathlib import Path
 
     from kerasgal import view as looking
     from kerasgal.errors import SettingError
     from kerasgal.files import refuse_existing
-    from kerasgal.plotting import save
+    from kerasgal.plotting import loss_curves, save
 
     if Path(output).suffix not in (".png", ".pdf"):
         raise SettingError(f"{output}: accepted suffixes are .png, .pdf", value=output, accepted=[".png", ".pdf"])
     refuse_existing(output, overwrite)
-    save(looking.figure_of(path, name, axis=axis, place=place, log=log), output)
+    if Path(path).is_dir():
+        if name != "loss":
+            raise SettingError(f"{name} of {path}: of a run folder `loss` can be drawn", value=name, accepted=["loss"])
+        save(loss_curves([path, *beside]), output)
+    elif beside:
+        raise SettingError(f"--with {beside[0]}: what stands beside is the loss of runs, and {path} is no run folder")
+    else:
+        save(looking.figure_of(path, name, axis=axis, place=place, log=log), output)
     click.echo(f"{output}: {name} of {path}")

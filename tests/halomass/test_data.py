@@ -143,20 +143,6 @@ def test_the_final_input_is_the_density_on_a_fine_grid_of_the_whole_box(boxes):
     assert np.all(own[:, 4, 4, 4, 0] >= (80 / 32)**3 * 0.999)
 
 
-def test_potential_and_velocity_are_those_of_a_plane_wave():
-    n, boxsize = 16, 40.0
-    k = 2 * np.pi / boxsize * 2
-    x = (np.arange(n) + 0.5) * boxsize / n
-    delta = np.broadcast_to(np.cos(k * x)[None, :, None], (n, n, n)).astype("f4")
-    channels = data.initial_channels(delta, boxsize)
-    np.testing.assert_array_equal(channels[..., 0], delta)
-    np.testing.assert_allclose(channels[..., 1], -delta / k**2, atol=1e-4)
-    # Matter leaves where the density is low: displacement -grad phi = -sin(k y) / k along y.
-    expected = np.broadcast_to(-np.sin(k * x)[None, :, None] / k, (n, n, n))
-    np.testing.assert_allclose(channels[..., 3], expected, atol=1e-4)
-    np.testing.assert_allclose(channels[..., [2, 4]], 0, atol=1e-4)
-
-
 def test_inputs_are_standardised_by_the_training_values(boxes):
     for kind in ("raw", "averaged", "channels"):
         config = TrainConfig(input=kind, patch=7, shells=3, convolutions=2, batch=50, **RANGE)
@@ -187,7 +173,8 @@ def test_cubes_larger_than_the_box_are_refused(boxes, settings, message):
 
 
 def test_configurations_that_contradict_themselves_are_refused():
-    for settings, message in (({"low": 13.0, "high": 12.0}, "leave no mass"), ({"patch": 8}, "is even"),
+    for settings, message in (({"channels": "tide", "input": "averaged"}, "channels='tide' are those of input=raw"),
+                              ({"low": 13.0, "high": 12.0}, "leave no mass"), ({"patch": 8}, "is even"),
                               ({"padding": "none", "input": "averaged"}, "takes input=raw or input=channels")):
         with pytest.raises(DataError, match=message):
             TrainConfig(**settings)

@@ -9,6 +9,7 @@ from scipy import stats
 
 from kerasgal.apps.halomass import evaluate, metrics
 from kerasgal.apps.halomass.run import HaloMass
+from kerasgal.errors import DataError
 from kerasgal.simulation import Simulation
 
 TINY = ["--preset", "demo", "--low", "11.8", "--high", "14", "--patch", "9", "--shells", "3", "--convolutions", "2",
@@ -53,7 +54,10 @@ def test_the_comparison_has_all_numbers_and_figures(evaluation, runs):
     for row in result["runs"].values():
         assert np.all(np.array(row["gamma"]) > 0)
         assert list(row["coverage"].values()) == sorted(row["coverage"].values())
-    for name in ("violins", "comparison", "radii", "likelihood", "calibration", "training"):
+    places = result["divergence_by_place"]
+    assert list(places) == list(metrics.PLACES)
+    assert places["inner"]["runs"]["raw"]["baselines"]["random"]["divergence"] > 0
+    for name in ("violins", "comparison", "radii", "divergence_by_place", "likelihood", "calibration", "training"):
         assert (folder / f"{name}.png").stat().st_size > 5000
 
 
@@ -114,13 +118,67 @@ def test_a_run_may_be_called_what_a_baseline_is(evaluation, runs, boxes, invoke,
 
 
 def test_a_perfect_predictor_called_mean_is_perfect(boxes):
-    def truth(simulation, particles):
-        mass = np.log10(simulation["halos/mass"][...].astype(float))
-        return {"log_mass": mass[simulation["halo_id"][...].ravel()[particles]]}
-
     found = evaluate.compared({(evaluate.RUNS, "mean"): truth}, 11.8, 14.0, [boxes[2]], sample=300)
     assert found["runs"]["mean"]["r"] == pytest.approx(1) and found["runs"]["mean"]["rms_dex"] < 1e-6
     assert found["baselines"]["mean"]["r"] is None and found["baselines"]["mean"]["rms_dex"] > 0.1
+
+
+def truth(simulation, particles):
+    mass = np.log10(simulation["halos/mass"][...].astype(float))
+    return {"log_mass": mass[simulation["halo_id"][...].ravel()[particles]]}
+
+
+@pytest.fixture(scope="module")
+def twin(boxes, once, invoke):
+    """The same in tests/protohalo: it is made once."""
+    folder = once("twin", lambda folder: invoke(
+        "simulate", folder / "twin.h5", "--twin-of", boxes[2], "--particles", 32, "--share", 3.5, "--seed", 90))
+    return folder / "twin.h5"
+
+
+def test_a_twin_stands_beside_the_predictions(boxes, twin):
+    """The numbers by NumPy, from the twin's own haloes of the same particles."""
+    found = evaluate.compared({(evaluate.RUNS, "truth"): truth}, 11.8, 14.0, [boxes[2]], sample=1500,
+                              twins=[(twin, 3.3)])
+    with Simulation(boxes[2]) as box, Simulation(twin) as other:
+        particles, drawn = evaluate.draw(box, 0, 1500, 11.8, 14.0)
+        halo, mass = other["halo_id"][...].ravel()[particles], np.log10(other["halos/mass"][...].astype(float))
+    true, inside = drawn["log_mass"], halo >= 0
+    there = np.where(inside, mass[halo], np.nan)
+    said, row = found["twins"], found["baselines"]["twin"]
+    assert said["outside"] == pytest.approx(np.mean(~inside)) and 0.01 < said["outside"] < 0.3
+    assert said["outside_log_mass"] == pytest.approx(true[~inside].mean()) and said["shared_up_to"] == 3.3
+    whole = np.where(inside, np.clip(there, 11.8, 14.0), true[~inside].mean())
+    assert row["r"] == pytest.approx(np.corrcoef(true, whole)[0, 1])
+    assert row["rms_dex"] == pytest.approx(np.sqrt(np.mean((true - whole)**2)))
+    both = inside & (there >= 11.8) & (there <= 14.0)
+    r = np.corrcoef(true[both], there[both])[0, 1]
+    assert said["particles"] == both.sum() and said["both"]["baselines"]["twin"]["r"] == pytest.approx(r) and r > 0.9
+    assert said["best"]["r"] == pytest.approx(r**0.5)
+    assert said["both"]["runs"]["truth"]["r"] == pytest.approx(1)
+    said = "\n".join(found.lines)
+    assert "share waves up to 3.30 h/Mpc" in said and "at best" in said and "\ntwin " in said
+
+
+def test_two_draws_about_one_mean_agree_as_well_as_the_root_says():
+    """The mean of what large waves leave open correlates with one draw as the root of two draws' correlation."""
+    rng = np.random.default_rng(2)
+    mean = rng.normal(13, 0.5, 20000)
+    one, other = (mean + rng.normal(0, 0.3, len(mean)) for _ in range(2))
+    halo = np.arange(len(mean)) // 20
+    best = evaluate.ceiling_of(one, other, {evaluate.TWIN: other}, halo, 0, 30)["best"]
+    assert best["r"] == pytest.approx(np.corrcoef(one, mean)[0, 1], abs=0.005)
+    assert best["rms_dex"] == pytest.approx(0.3, abs=0.005)
+
+
+def test_twins_that_are_none_are_refused(runs, boxes, twin, invoke, tmp_path):
+    for given, words in (((boxes[1],), "none of"), ((twin, twin), "no twin of any")):
+        done = invoke("halomass", "evaluate", runs[0], boxes[2], *(word for path in given for word in
+                      ("--ceiling", path)), "--sample", 100, "--output", tmp_path / "no", check=False)
+        assert done.returncode == 1 and words in done.stderr and not (tmp_path / "no").exists()
+    with pytest.raises(DataError, match="0 particles end in haloes of the range of masses in both boxes"):
+        nothing = np.full(50, np.nan)
+        evaluate.ceiling_of(np.full(50, 13.0), nothing, {}, np.arange(50), 12, 14)
 
 
 def test_mistakes_are_one_line_and_leave_nothing(evaluation, runs, boxes, invoke, tmp_path):

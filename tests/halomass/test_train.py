@@ -51,7 +51,7 @@ def test_every_likelihood_trains(boxes, tmp_path, likelihood):
 
 
 @pytest.mark.parametrize("settings", [{"input": "averaged"}, {"input": "multipoles"}, {"input": "final"},
-                                      {"input": "channels", "padding": "none", "patch": 7}])
+                                      {"channels": "density,displacement,tide", "padding": "none", "patch": 7}])
 def test_every_input_trains_and_predicts(boxes, tmp_path, settings):
     run = trained(boxes, tmp_path / "run", small(steps_per_epoch=5, **settings))
     with Simulation(boxes[2]) as simulation:

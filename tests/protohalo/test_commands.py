@@ -13,6 +13,7 @@ import pytest
 from astropy.table import Table
 from skimage.segmentation import relabel_sequential
 
+import kerasgal as kg
 from kerasgal.grid import lattice
 from kerasgal.simulation import Simulation
 
@@ -104,18 +105,31 @@ def test_evaluation_writes_metrics_and_figures(run, boxes, tmp_path, invoke):
     found = metrics["adaptive"]["objects"]
     assert 0 < found["pairs"] == round(found["completeness"] * (count >= 20).sum())
     assert len(metrics["adaptive"]["purity_by_mass"]) == len(edges) - 1
+    found = metrics["clustering"]["haloes"]
+    assert {name: row["number"] for name, row in found.items() if name != "moved"} == metrics["haloes"]
+    # 2LPT knows where true patches go.
+    assert found["true"]["large_scale_correlation"] == pytest.approx(1) and "where they end" in said
+    assert found["adaptive"]["large_scale_correlation"] < found["moved"]["large_scale_correlation"]
+    assert found["moved"]["large_scale_correlation"] > 0.98
     for name in ("distance_maps", "halo_slices", "close_up", "trajectories", "cell_masses", "mass_function",
-                 "cumulative_mass_function"):
+                 "cumulative_mass_function", "clustering"):
         assert (tmp_path / "evaluation" / f"{name}.png").stat().st_size > 5000
 
 
-def test_a_twin_stands_beside_the_predictions(run, boxes, tmp_path, invoke):
-    twin = tmp_path / "twin.h5"
-    invoke("simulate", twin, "--twin-of", boxes[2], "--particles", 32, "--share", 3.5, "--seed", 9)
-    said = invoke("protohalo", "evaluate", run, boxes[2], "--ceiling", twin, "--output", tmp_path / "with").stdout
-    metrics = json.loads((tmp_path / "with" / "metrics.json").read_text())
-    assert "a twin's map" in said and metrics["twin_loss"] < metrics["loss"]
+@pytest.fixture(scope="module")
+def twin(boxes, once, invoke):
+    """The same in tests/halomass: it is made once."""
+    folder = once("twin", lambda folder: invoke(
+        "simulate", folder / "twin.h5", "--twin-of", boxes[2], "--particles", 32, "--share", 3.5, "--seed", 90))
+    return folder / "twin.h5"
+
+
+def test_a_twin_stands_beside_the_predictions(run, boxes, twin, tmp_path, invoke):
+    metrics = kg.load(run).evaluate(boxes[2], ceiling=twin)
+    assert "a twin's map" in repr(metrics) and metrics["twin_loss"] < metrics["loss"]
     assert metrics["twin"]["dice"] > metrics["adaptive"]["dice"]  # 3.5 of at most 4.02 h/Mpc are shared
+    found = metrics["clustering"]["haloes"]
+    assert found["twin"]["large_scale_correlation"] > found["adaptive"]["large_scale_correlation"]
     with Simulation(twin) as other:
         assert metrics["haloes"]["twin"] == (other["halos/count"][...] >= 20).sum()
     for given, words in (((boxes[1],), "none of"), ((twin, twin), "no twin of any")):

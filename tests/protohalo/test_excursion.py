@@ -23,16 +23,12 @@ def test_what_tides_pull_apart_along_one_axis_does_not_collapse():
     assert excursion.ellipsoidal_barrier([-1.0, 1.0, 3.0]) == np.inf
 
 
-def test_the_tides_of_a_plane_wave_are_along_it_and_add_up_to_the_density():
+def test_the_tides_of_a_plane_wave_are_along_it():
     x = 2 * np.pi * np.arange(16) / 16
     wave = np.cos(2 * x)[:, None, None] * np.ones((16, 16, 16))
     cells = np.array([[0, 3, 5], [1, 0, 0], [4, 2, 1]])
     tides = excursion.tides_at(wave, cells)
     np.testing.assert_allclose(np.sort(np.abs(tides)), [[0, 0, abs(wave[tuple(cell)])] for cell in cells], atol=1e-12)
-    field = np.random.default_rng(0).normal(size=(16, 16, 16))
-    field -= field.mean()
-    # But for the waves at the grid's limit
-    np.testing.assert_allclose(excursion.tides_at(field, cells).sum(axis=1), field[tuple(cells.T)], atol=0.7)
 
 
 def test_ellipsoids_make_no_more_haloes_than_spheres():

@@ -65,10 +65,30 @@ def test_bounds_of_sigma_are_those_of_a_normal_distribution():
     rng = np.random.default_rng(0)
     true = rng.uniform(1, 2, 200_000)
     predicted = 5 + 2 * rng.normal(size=true.size)
-    for sigma, _ in figures.SIGMAS:
-        low, high = figures.spread(true, predicted, np.array([1.0, 2.0, 3.0]), sigma)
+    for sigma in metrics.SIGMAS:
+        low, high = metrics.spread(true, predicted, np.array([1.0, 2.0, 3.0]), sigma)
         np.testing.assert_allclose([low[0], high[0]], [5 - 2 * sigma, 5 + 2 * sigma], atol=0.1)
         assert np.isnan([low[1], high[1]]).all()
+
+
+def test_pairs_of_haloes_count_as_their_cells_do():
+    rng = np.random.default_rng(1)
+    labels = [rng.integers(-1, 6, (8, 8, 8)) for _ in range(2)]
+    mass = [10**rng.uniform(12, 14, 6) for _ in range(2)]
+    rows, columns, number = metrics.shared_cells(*labels)
+    of_cells = metrics.cell_masses(*labels, *mass)
+    assert number.sum() == len(of_cells[0])
+    found = metrics.cell_mass_counts(mass[0][rows], mass[1][columns], number)
+    assert found == metrics.cell_mass_counts(*of_cells) and np.sum(found["counts"]) == number.sum()
+    levels = (0.02, 0.3, 0.5, 1.0)
+    np.testing.assert_allclose(metrics.quantiles(mass[1][columns], number, levels), np.quantile(of_cells[1], levels))
+    assert metrics.cell_mass_counts(*metrics.cell_masses(labels[0], -np.ones((8, 8, 8), int), *mass)) is None
+    assert len(metrics.shared_cells(labels[0], -np.ones((8, 8, 8), int))[0]) == 0
+    # With what is known of the training the unseen boxes have a row below
+    cells = dict.fromkeys(("native", "adaptive"), of_cells)
+    assert len(figures.cell_masses(cells).axes) == 2
+    assert len(figures.cell_masses(cells, dict.fromkeys(cells, found)).axes) == 4
+    assert figures.cell_masses(dict.fromkeys(cells, (np.zeros(0), np.zeros(0)))) is None
 
 
 def test_windows_are_where_maps_differ_most_and_least():

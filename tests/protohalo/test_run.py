@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import kerasgal as kg
+from kerasgal.channels import initial_channels
 from kerasgal.simulation import Simulation, write
 
 TINY = {"preset": "demo", **harness.RECIPES["protohalo"].settings}
@@ -45,6 +46,8 @@ def test_a_notebook_loads_predicts_and_evaluates(trained, boxes, tmp_path):
     evaluation.save(tmp_path / "evaluation")
     assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text()) == evaluation.metrics
     assert {path.stem for path in (tmp_path / "evaluation").glob("*.png")} == set(evaluation.figures())
+    # Panels of the training beside those of the unseen box; those of trajectories have a colour bar each
+    assert [len(evaluation.figures()[name].axes) for name in ("cell_masses", "trajectories")] == [4, 4]
     assert (run.export(tmp_path / "served") / "kerasgal.json").exists()
     assert "trainable parameters" in run.summary()
 
@@ -55,6 +58,23 @@ def test_a_simulation_in_memory_is_trained_on_and_then_no_test(tmp_path):
     with pytest.raises(kg.UnseenError, match="seed 1.* was used in the training"):
         run.evaluate(made[0])
     assert run.evaluate(made[1])["haloes"]["true"] > 0
+
+
+def test_a_run_with_channels_trains_predicts_and_exports(boxes, tmp_path, eager):
+    settings = {**TINY, "channels": "density,displacement,tide", "epochs": 1, "steps_per_epoch": 3}
+    run = kg.train("protohalo", boxes[:1], run=tmp_path / "run", **settings)
+    with Simulation(boxes[0]) as box:
+        delta, boxsize = box.delta() / box.delta().std(), box.boxsize
+    # What the channels are divided by: one number for a vector, and none for the density
+    displacement, tide = (initial_channels(delta, boxsize, [name]) for name in ("displacement", "tide"))
+    expected = [1, *[np.sqrt(np.mean(displacement**2))] * 3, *np.sqrt(np.mean(tide**2, axis=(0, 1, 2)))]
+    stored = np.asarray(kg.load(tmp_path / "run").network.get_layer("scaled").deviation)
+    np.testing.assert_allclose(stored, expected, rtol=1e-4)
+    whole = run.predict(boxes[2])
+    np.testing.assert_allclose(run.predict(boxes[2], tile=56, context=12).distance, whole.distance, atol=1e-4)
+    described = json.loads((run.export(tmp_path / "served") / "kerasgal.json").read_text())
+    assert "tidal invariants" in described["input"] and "first-order displacement" in described["input"]
+    assert run.network.input_shape[-1] == 6
 
 
 def noise(mean=0.0):
@@ -123,7 +143,8 @@ def test_a_run_folder_of_version_1_loads_and_says_that_it_has_no_domain(run, box
     assert again.config == run.config
     with caplog.at_level(logging.WARNING):
         haloes = [again.predict(boxes[2]) for _ in range(2)]
-    assert len(caplog.messages) == 1 and "does not say what it was trained on" in caplog.messages[0]
+    said, = (record.message for record in caplog.records if record.name.startswith("kerasgal"))
+    assert "does not say what it was trained on" in said
     np.testing.assert_array_equal(haloes[0].halo_id, run.predict(boxes[2]).halo_id)
 
 
