@@ -82,8 +82,8 @@ def run_and_images(run, given, old_run, images):
 def train(cls, paths, images, masks, archetypes, **options):
     """Train one network, or with --archetypes both, on IMAGES. Every tenth validates.
 
-    Both must see images alike: what --sky, --softening, --crop, --size and --bits make of them is stored with the run
-    and done again in scoring.
+    Both must see images alike: what --sky, --softening, --crop, --size, --rebin and --bits make of them is stored
+    with the run and done again in scoring.
     """
     return cls.train([*images, *paths], archetypes=list(archetypes), masks=masks, **options)
 

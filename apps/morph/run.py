@@ -14,7 +14,8 @@ from kerasgal.run import Prediction, Run, as_list, display_name
 from kerasgal.tables import SUFFIXES
 
 REAL, ARCHETYPE = "real", "archetype"
-PREPARATION = ("sky", "softening", "crop", "size", "bits")  # what both networks must have in common
+PREPARATION = ("sky", "softening", "crop", "size", "rebin", "bits")
+COMMON = (*PREPARATION, "likelihood")  # what both networks must have in common
 PEEK = 64  # images that are held against the domain before the first one is scored
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ class Morph(Run):
     def load(cls, run):
         made = super().load(run)
         other = run_folder.load_config(made.folder / REAL, TrainConfig, APP)
-        differ = [name for name in PREPARATION if getattr(made.config, name) != getattr(other, name)]
+        differ = [name for name in COMMON if getattr(made.config, name) != getattr(other, name)]
         if differ:
             raise RunError(f"{run}: the two networks were trained with another {', '.join(differ)}; their likelihoods "
                            "cannot be compared")
@@ -130,8 +131,8 @@ class Morph(Run):
               zero_point=None, flux_scale=None, memory=None, **settings):
         """Train one network, or with `archetypes` both, on images. Every tenth validates.
 
-        Both must see images alike: what sky, softening, crop, size and bits make of them is stored with the run and
-        done again in scoring.
+        Both must see images alike: what sky, softening, crop, size, rebin and bits make of them is stored with the run
+        and done again in scoring.
 
         Parameters
         ----------
@@ -333,7 +334,8 @@ class Morph(Run):
         """Images drawn from one of the networks, (number, y, x), stretched as it sees them."""
         from kerasgal.apps.morph.sample import sample
 
-        return sample(self.networks[on], number, seed=seed, bits=self.config.bits)[..., 0]
+        return sample(self.networks[on], number, seed=seed, bits=self.config.bits,
+                      likelihood=self.config.likelihood)[..., 0]
 
     def check_unseen(self, sources):
         """Raise UnseenError if one of the images' files was trained on."""

@@ -7,7 +7,7 @@ import numpy as np
 from kerasgal import domain, training
 from kerasgal.apps.morph import prepare
 from kerasgal.apps.morph.config import APP
-from kerasgal.apps.morph.losses import LogisticMixture
+from kerasgal.apps.morph.losses import loss_of
 from kerasgal.apps.morph.model import initialise
 from kerasgal.apps.morph.score import build
 from kerasgal.errors import DataError
@@ -69,7 +69,7 @@ def train_network(images, config, folder, **options):
     def compiled():
         model = build(config)
         initialise(model, first)
-        model.compile(training.optimizer(config), loss=LogisticMixture(config.bits))
+        model.compile(training.optimizer(config), loss=loss_of(config))
         return model
 
     def twice(dataset):

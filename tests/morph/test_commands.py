@@ -57,7 +57,8 @@ def rows_of(path):
 
 
 def test_summary_prints_the_papers_network(invoke):
-    assert "53,644,220 trainable parameters" in invoke("morph", "summary", "--preset", "paper").stdout
+    """5.4 million parameters; 550 fewer than in the authors' code, whose last layer of two has 10 outputs between."""
+    assert "5,445,380 trainable parameters" in invoke("morph", "summary", "--preset", "paper").stdout
 
 
 def test_the_table_is_what_tensorflow_probability_says(run, galaxies, scored):

@@ -8,7 +8,7 @@ from scipy import stats
 
 from kerasgal.apps.morph.distribution import distribution
 from kerasgal.apps.morph.model import ShiftedTransposed, WeightNormalised, initialise, pixelcnn
-from kerasgal.apps.morph.sample import Convolution, Transposed, sample, sample_naively
+from kerasgal.apps.morph.sample import Convolution, Transposed, sample, sample_naively, start
 
 
 def network(shape, blocks=1, filters=6, mixtures=3, seed=1):
@@ -58,6 +58,22 @@ def test_pixels_follow_their_mixture():
     pixels = sample(independent(parameters, (24, 24, 1)), 10, 5).ravel()
     assert 0 < pixels.min() and pixels.max() < 1
     assert stats.kstest(pixels, lambda x: distribution(parameters).cdf(x).numpy()).pvalue > 0.01
+
+
+def test_normal_pixels_are_drawn_from_what_the_network_says_of_those_before():
+    """Each is the quantile, of its own random number, of the distribution that one pass over the drawn image gives."""
+    keras.utils.set_random_seed(2)
+    model = pixelcnn((8, 8, 1), 1, 6, likelihood="normal")
+    initialise(model, np.random.default_rng(2).random((16, 8, 8, 1)).astype("f4"))
+    layer = model.get_layer("parameters")
+    layer.g.assign(layer.g * np.array([0.1, 0.5]))
+    layer.b.assign(layer.b * np.array([0.1, 0.5]) + np.array([0.3, -3]))
+    images = sample(model, 4, 11, likelihood="normal")
+    assert images.std() > 0.05 and -1 < images.min() and images.max() < 1
+    said, (_, uniforms) = distribution(model(images), likelihood="normal"), start(model, 4, 11, None)
+    expected = stats.norm.ppf(uniforms[..., 1], said.loc, said.scale)
+    np.testing.assert_allclose(images[..., 0], expected, atol=1e-5)
+    assert stats.kstest((images[..., 0] - said.loc) / said.scale, "norm", axis=None).pvalue > 0.01
 
 
 def test_discrete_pixels_follow_their_mixture_with_its_edges():
