@@ -236,9 +236,10 @@ def test_settings_that_a_normal_distribution_has_no_use_for_are_refused(settings
 def test_there_is_a_preset_for_each_paper_and_one_for_two_cores(tmp_path):
     """Salimans et al.'s for CIFAR-10 and Zanisi et al.'s; a stored configuration without their names is the former."""
     paper, cifar, demo = (preset(TrainConfig, name) for name in ("paper", "pixelcnn++", "demo"))
-    assert (paper.blocks, paper.filters, paper.likelihood, paper.mixtures, paper.rebin) == (3, 64, "normal", 1, "spline")
+    assert (paper.blocks, paper.filters, paper.likelihood, paper.mixtures) == (3, 64, "normal", 1)
+    assert (cifar.blocks, cifar.filters, cifar.likelihood, cifar.mixtures) == (5, 160, "logistic", 10)
+    assert (paper.rebin, cifar.rebin) == ("spline", "mean")
     assert (paper.learning_rate, paper.decay, paper.epochs * paper.steps_per_epoch) == (3e-6, "cosine", 10**6)
-    assert (cifar.blocks, cifar.filters, cifar.likelihood, cifar.mixtures, cifar.rebin) == (5, 160, "logistic", 10, "mean")
     assert (cifar.learning_rate, cifar.decay, cifar.averaging) == (1e-3, "exponential", 0.9995)
     assert (demo.likelihood, demo.rebin, demo.decay) == ("logistic", "mean", "exponential")
     with pytest.raises(SettingError, match="accepted are paper, demo, pixelcnn"):
