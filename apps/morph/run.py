@@ -264,13 +264,22 @@ class Morph(Run):
         return tables.write(self, stream, Path(path), maps=maps, resume=resume, overwrite=overwrite, client=client,
                             **header)
 
-    def evaluate(self, sets, *, outside_domain=False, **options):
-        """Compare sets of images by their likelihood ratios: medians, separation, planes of size and mass, maps.
+    def evaluate(self, sets, *, match=(), control=None, outside_domain=False, **options):
+        """Compare sets of images by their likelihood ratios: means and Delta<LLR>, medians, separation, planes, maps.
+
+        Delta<LLR> is the mean ratio of a set less that of the first, in nats: the closer to 0, the better they agree.
 
         Parameters
         ----------
         sets : dict
             {name: images, as `predict` takes them}; the first is of observations, with which the others are compared.
+        match : str or list of str
+            Columns of the image sets in which sets are matched before they are compared, such as log_mass, radius_kpc
+            and n; several names in one string stand between commas. radius_kpc and log_radius (of it, log10) are known
+            where radius [arcsec] and redshift are. See `kerasgal.apps.morph.differences`.
+        control : str, optional
+            Name of the set that shows empty sky, which is no reason to refuse it. Without a set of this name it is made
+            of the borders of the first set's images.
         outside_domain : bool
             Go on where images are not like those of the training, with a note.
         **options
@@ -278,24 +287,30 @@ class Morph(Run):
 
         Returns
         -------
-        Evaluation
+        Comparison
+            An Evaluation with `planes`, the numbers of the planes of size, mass and Sersic index.
 
         Raises
         ------
         UnseenError
             If the run was trained on one of the files.
+        SettingError
+            If no two sets, the first among them, have the columns of `match`.
         """
         from kerasgal.apps.morph.evaluate import evaluate
 
         if not isinstance(sets, dict) or not sets:
             raise SettingError(f"expected sets of images, {{name: images}}, received {sets!r}")
+        match = [name.strip() for part in as_list(match) for name in part.split(",") if name.strip()]
+        if control is not None and control == next(iter(sets)):
+            raise SettingError(f"control={control}: the first set is that of the observed")
         self.check_unseen(list(sets.values()))
         notes, streams = [], {}
         for name, images in sets.items():
             stream, found = self.stream(images, outside_domain=outside_domain, **options)
             notes += found
             streams[name] = lambda stream=stream: stream
-        return evaluate(self, streams, notes)
+        return evaluate(self, streams, notes, match=match, control=control)
 
     def rank(self, images, against, *, outside_domain=False, **options):
         """Rank images by how real they look: their likelihood ratios among those of observed galaxies.

@@ -104,6 +104,16 @@ def score_batch(run, images):
     return sums, (real, archetype)
 
 
+def scores_of(run, images):
+    """The numbers of `score_batch` for any number of prepared images, (n, y, x)."""
+    found = []
+    for start in range(0, len(images), BATCH):
+        group = images[start:start + BATCH, ..., None]
+        padded = np.concatenate([group, np.repeat(group[:1], BATCH - len(group), axis=0)])
+        found.append({name: values[:len(group)] for name, values in score_batch(run, padded)[0].items()})
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+
 def flag(image, prepared, config, galaxy, unit_known):
     """What of `FLAGS` is true of an image, as their sum.
 
