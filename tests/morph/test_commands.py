@@ -154,10 +154,13 @@ def test_no_more_than_a_batch_is_held(run, galaxies):
 
 def test_evaluate_compares_sets(run, galaxies, tmp_path, invoke):
     said = invoke("morph", "evaluate", run, f"observed={galaxies / 'unseen_real.h5'}",
-                  f"smooth={galaxies / 'unseen_archetypes.h5'}", "--output", tmp_path / "evaluation").stdout
-    assert "median LLR" in said and "noise added to the sky" in said
+                  f"smooth={galaxies / 'unseen_archetypes.h5'}", "--match", "n, log_mass", "--control", "sky",
+                  "--output", tmp_path / "evaluation").stdout
+    assert "median LLR" in said and "noise added to the sky" in said and "Delta<LLR>" in said
+    assert "matched in n, log_mass, 2 bins of each" in said and "a PSF 5% wider by" in said
     result = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
     assert result["reference"] == "observed" and 0 <= result["sets"]["smooth"]["area_under_curve"] <= 1
+    assert set(result["sets"]) == {"observed", "smooth", "sky"} and set(result["bins"]) == {"log_mass", "n"}
     for name in ("llr", "sky", "contributions", "radius_n", "radius_log_mass"):
         assert (tmp_path / "evaluation" / f"{name}.png").stat().st_size > 5_000
 
@@ -231,6 +234,8 @@ def test_the_galaxys_pixels_are_those_of_its_piece():
     ("no run", 1, "has no run to go on with"),
     ("precision", 2, "trains wrongly without a GPU"),
     ("softening", 2, "--softening nan: it must be finite"),
+    ("bits", 2, "of the pixels are below 0 and would all be the value 0; accepted is --bits 0"),
+    ("likelihood", 2, "--bits 8: --likelihood normal is a density; accepted is --bits 0"),
 ])
 def test_mistakes_in_training_are_one_line(case, code, message, galaxies, run, tmp_path, invoke):
     (tmp_path / "empty").mkdir()
@@ -243,7 +248,8 @@ def test_mistakes_in_training_are_one_line(case, code, message, galaxies, run, t
         "masks": ["--images", real, "--masks", "x"],
         "no run": ["--resume"], "exists": ["--images", real, "--run", run],
         "precision": ["--images", real, "--precision", "mixed_bfloat16"],
-        "softening": ["--images", real, "--softening", "nan"],
+        "softening": ["--images", real, "--softening", "nan"], "bits": ["--images", real, "--bits", "8"],
+        "likelihood": ["--images", real, "--likelihood", "normal", "--mixtures", "1", "--bits", "8"],
     }[case]
     done = invoke("morph", "train", "--run", tmp_path / "run", *TINY, *arguments, check=False)
     assert done.returncode == code, done.stderr
