@@ -248,7 +248,7 @@ def test_mistakes_in_training_are_one_line(case, code, message, galaxies, run, t
         "masks": ["--images", real, "--masks", "x"],
         "no run": ["--resume"], "exists": ["--images", real, "--run", run],
         "precision": ["--images", real, "--precision", "mixed_bfloat16"],
-        "softening": ["--images", real, "--softening", "nan"], "bits": ["--images", real, "--bits", "8"],
+        "softening": ["--images", real, "--softening", "nan"], "bits": ["--images", real, "--bits", "8", "--size", "32"],
         "likelihood": ["--images", real, "--likelihood", "normal", "--mixtures", "1", "--bits", "8"],
     }[case]
     done = invoke("morph", "train", "--run", tmp_path / "run", *TINY, *arguments, check=False)
