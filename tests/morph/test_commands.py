@@ -61,6 +61,17 @@ def test_summary_prints_the_papers_network(invoke):
     assert "5,445,380 trainable parameters" in invoke("morph", "summary", "--preset", "paper").stdout
 
 
+def test_the_third_preset_stands_beside_the_two_that_all_apps_have(invoke):
+    shown = invoke("morph", "config", "--preset", "pixelcnn++").stdout
+    assert "filters = 160" in shown and 'likelihood = "logistic"' in shown
+    help = " ".join(invoke("morph", "config", "--help").stdout.split())
+    assert "[paper|demo|pixelcnn++]" in help and "[default: 64; demo: 24; pixelcnn++: 160]" in help
+    done = invoke("morph", "config", "--preset", "paper", "--mixtures", "3", check=False)
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 2 and "accepted is --mixtures 1, or --likelihood logistic" in said
+    assert "pixelcnn" not in invoke("protohalo", "config", "--help").stdout
+
+
 def test_the_table_is_what_tensorflow_probability_says(run, galaxies, scored):
     rows = rows_of(scored / "scores.csv")
     assert len(rows) == 40 and [row["id"] for row in rows] == [str(number) for number in range(40)]
@@ -248,7 +259,8 @@ def test_mistakes_in_training_are_one_line(case, code, message, galaxies, run, t
         "masks": ["--images", real, "--masks", "x"],
         "no run": ["--resume"], "exists": ["--images", real, "--run", run],
         "precision": ["--images", real, "--precision", "mixed_bfloat16"],
-        "softening": ["--images", real, "--softening", "nan"], "bits": ["--images", real, "--bits", "8", "--size", "32"],
+        "softening": ["--images", real, "--softening", "nan"],
+        "bits": ["--images", real, "--bits", "8", "--size", "32"],
         "likelihood": ["--images", real, "--likelihood", "normal", "--mixtures", "1", "--bits", "8"],
     }[case]
     done = invoke("morph", "train", "--run", tmp_path / "run", *TINY, *arguments, check=False)
