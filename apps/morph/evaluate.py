@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import functools
+import itertools
 import logging
 
 import numpy as np
@@ -48,6 +49,12 @@ def evaluate(run, sets, notes=(), *, match=(), control=None):
     Raises DataError for a set without an image that can be scored, SettingError for columns that are not there.
     """
     scored, reference = {}, next(iter(sets))
+    if match:  # columns that are not there are said before hours of scoring
+        stream = iter(sets[reference]())
+        first = list(itertools.islice(stream, 1))
+        for image in first:
+            refuse_without(reference, differences.with_derived(numbers_of([image.columns])), match)
+        sets = sets | {reference: lambda: itertools.chain(first, stream)}
     made = {} if control is None or control in sets else {
         control: lambda: empty_sky(scored[reference]["raw"], run.config)}
     for name in track([*sets, *made], "scoring"):
@@ -99,11 +106,11 @@ def match_sets(llr, columns, match):
     reference, notes = next(iter(llr)), []
     missing = {name: [column for column in match if column not in table] for name, table in columns.items()}
     having = [name for name in llr if not missing[name]]
-    if missing[reference] or len(having) < 2:
-        lacking = reference if missing[reference] else next(name for name in llr if missing[name])
-        raise SettingError(f"match={','.join(match)}: {lacking} has no column {', '.join(missing[lacking])}; its "
-                           f"numbers are {', '.join(sorted(columns[lacking])) or 'none'}", value=list(match),
-                           accepted=sorted(columns[lacking]))
+    refuse_without(reference, columns[reference], match)
+    if len(having) < 2:
+        for name, table in columns.items():
+            refuse_without(name, table, match)
+        raise SettingError(f"match={','.join(match)}: there is no other set than {reference} to match")
     for name in set(llr) - set(having):
         notes.append(f"{name} is not matched: it has no column {', '.join(missing[name])}")
     made, places = differences.matched({name: llr[name] for name in having}, {name: columns[name] for name in having},
@@ -118,6 +125,21 @@ def match_sets(llr, columns, match):
     for note in notes:
         log.warning(note)
     return made, places, notes
+
+
+def refuse_without(name, columns, match):
+    """Raise SettingError if a set does not have all columns in which it is to be matched."""
+    missing = [column for column in match if column not in columns]
+    if missing:
+        raise SettingError(f"match={','.join(match)}: {name} has no column {', '.join(missing)}; its numbers are "
+                           f"{', '.join(sorted(columns)) or 'none'}", value=list(match), accepted=sorted(columns))
+
+
+def numbers_of(rows):
+    """The columns of some images, a dictionary for each, that all have and that are numbers: {name: (n,)}."""
+    common = set.intersection(*(set(row) for row in rows)) if rows else set()
+    return {name: np.array([row[name] for row in rows], float) for name in common
+            if np.isscalar(rows[0][name]) and not isinstance(rows[0][name], (str, bytes))}
 
 
 def empty_sky(images, config):
@@ -167,12 +189,9 @@ def collect(run, images, blank=False, keep=False):
         if sum(map(len, first["images"])) < DISTURBED:
             for name, values in (("images", prepared), ("real", real), ("archetype", archetype)):
                 first[name].append(values)
-    common = set.intersection(*(set(entry) for entry in columns)) if columns else set()
     return {**{name: np.array(values) for name, values in numbers.items()},
             **{name: np.concatenate(values) if values else np.empty((0, 1, 1)) for name, values in first.items()},
-            "raw": raw,
-            "columns": {name: np.array([entry[name] for entry in columns], float) for name in common
-                        if np.isscalar(columns[0][name]) and not isinstance(columns[0][name], (str, bytes))}}
+            "raw": raw, "columns": numbers_of(columns)}
 
 
 def _middle(image, side):

@@ -231,6 +231,11 @@ def test_made_up_galaxies_of_lower_resolution_are_worse(run, kinds):
         assert words in text, text
 
 
+def never():
+    """A set that is not to be read."""
+    raise AssertionError("what is missing should have been said before")
+
+
 def test_a_set_of_empty_fields_is_scored_where_it_is_the_control(run, kinds):
     """And a PSF of which nobody says the width is said to be unknown."""
     rng = np.random.default_rng(4)
@@ -241,5 +246,9 @@ def test_a_set_of_empty_fields_is_scored_where_it_is_the_control(run, kinds):
     assert found["sensitivity"]["psf"] is None and "the width of the PSF is not known" in found.lines[-1]
     with pytest.raises(DataError, match="show no galaxy"):
         evaluate.evaluate(run, sets)
+    with pytest.raises(SettingError, match="match=log_mass,size: observed has no column size; its numbers are"):
+        evaluate.evaluate(run, {"observed": sets["observed"], "fields": never}, match=["log_mass", "size"])
+    with pytest.raises(SettingError, match="match=n: there is no other set than observed to match"):
+        evaluate.evaluate(run, {"observed": sets["observed"]}, match=["n"])
     with pytest.raises(SettingError, match="control=observed: the first set is that of the observed"):
         run.evaluate({"observed": np.zeros((1, 64, 64)), "other": np.zeros((1, 64, 64))}, control="observed")
