@@ -7,7 +7,8 @@
         learning_rate: float = default(1e-4, demo=1e-3)
 
 The default is the paper's value and makes the preset `paper`; `demo` gives the value sized for two CPU cores where it
-differs. `default` gives an inherited setting other values and leaves its help and what it accepts as they are.
+differs. `default` gives an inherited setting other values and leaves its help and what it accepts as they are. A class
+may name further presets in `presets`, each by what differs from the paper's values.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ from typing import ClassVar
 from kerasgal.errors import DataError, MissingError, SettingError
 
 PRESETS = ("paper", "demo")
-VERSION = 3  # of config.json; 1 is that without a version, of kerasgal 0.1 before it had one
+VERSION = 4  # of config.json; 1 is that without a version, of kerasgal 0.1 before it had one
 
 
 def setting(paper, help, *, demo=None, choices=None, minimum=None, maximum=None, resumable=False):
@@ -115,6 +116,8 @@ class Config:
     meant : dict
         Of the class: what a config.json means that is older than a setting and leaves it out, where that is not the
         paper's value, {first version with the setting: {name: value}}.
+    presets : dict
+        Of the class: further presets, {name: {setting: value that differs from the paper's}}.
 
     Raises
     ------
@@ -132,6 +135,7 @@ class Config:
     groups: ClassVar[dict] = {}
     renamed: ClassVar[dict] = {}
     meant: ClassVar[dict] = {}
+    presets: ClassVar[dict] = {}
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
@@ -173,8 +177,8 @@ def preset(config_class, name):
     ----------
     config_class : type
         A subclass of `Config`.
-    name : {"paper", "demo"}
-        The preset.
+    name : str
+        One of `preset_names`: "paper", "demo", or one of the class's own.
 
     Returns
     -------
@@ -196,12 +200,20 @@ def preset(config_class, name):
     return config_class(**preset_values(config_class, name))
 
 
+def preset_names(config_class):
+    """The names of a class's presets: "paper" and "demo", which all have, then its own."""
+    return (*PRESETS, *config_class.presets)
+
+
 def preset_values(config_class, name):
     """The settings of a preset, {name: value}."""
-    if name not in PRESETS:
-        raise SettingError(f"unknown preset {name!r}; accepted are {', '.join(PRESETS)}", value=name, accepted=PRESETS)
-    return {field.name: field.default if name == "paper" else field.metadata["demo"]
-            for field in dataclasses.fields(config_class)}
+    names = preset_names(config_class)
+    if name not in names:
+        raise SettingError(f"unknown preset {name!r}; accepted are {', '.join(names)}", value=name, accepted=names)
+    fields = dataclasses.fields(config_class)
+    if name == "demo":
+        return {field.name: field.metadata["demo"] for field in fields}
+    return {field.name: field.default for field in fields} | config_class.presets.get(name, {})
 
 
 def replace(config, values, origin=None):
@@ -353,8 +365,8 @@ def layered(config_class, preset_name=None, path=None, values=None, *, otherwise
     ----------
     config_class : type
         A subclass of `Config`.
-    preset_name : {"paper", "demo"}, optional
-        Without one it is that of the file, or `otherwise`.
+    preset_name : str, optional
+        One of `preset_names`. Without one it is that of the file, or `otherwise`.
     path : str or Path, optional
         A file of some settings; see `read`.
     values : dict, optional

@@ -116,7 +116,7 @@ def instances(all_networks):
 
     made = [NormalisedDistance(2, 2), WeightedCrossEntropy(7.0), WeightedSquaredError(1.5),
             halomass.SelectionLikelihood("laplace"), halomass.ScaleMetric(1, "gamma"), Select([0, 2]),
-            morph.LogisticMixture(8), morph.PixelLikelihood(8), sample.NearestCount([0.0, 1.0, 2.0]),
+            morph.LogisticMixture(8), morph.Normal(), morph.PixelLikelihood(8), sample.NearestCount([0.0, 1.0, 2.0]),
             schedule.LinearSchedule(-5.0, 8.0), schedule.LearnedSchedule(-5.0, 8.0)]
     for network in all_networks.values():
         made += layers_of(network)

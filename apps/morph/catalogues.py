@@ -17,19 +17,20 @@ log = logging.getLogger(__name__)
 SKIES = 200  # stamps of sky that are patched together
 FAR_NOISE, OTHER_NOISE = 1e-4, 2.0  # of the camera's: less is of another unit; a factor that is worth a word
 SAME_PIXELS = 0.02  # share by which the pixel scales of an image and of the camera may differ
+KNOWN = (*readers.PLACE, "redshift", "log_mass", "radius_kpc", "sfr", "log_ssfr")  # of a galaxy, beside its profile
 QUALITY = ("fit_sky", "fit_noise", "chi2", "fit_flag")  # columns of fits beside their parameters
 
 
 def parameters_of(path, camera):
     """Sersic parameters of a table, or of the columns of an image set; see `archetypes.sersic_parameters`.
 
-    Of an image set also the columns ra, dec and object, if it has them.
+    Of an image set also what else it knows of the galaxies, the columns of `KNOWN`.
     """
     if str(path).endswith((".h5", ".hdf5")):
         with ImageSet(path) as images:
             table = images.table()
             found = archetypes.sersic_parameters({"id": images["id"][...], **table}, camera, str(path))
-            return found | {name: table[name] for name in readers.PLACE if name in table}
+            return found | {name: table[name] for name in KNOWN if name in table}
     return archetypes.read_parameters(path, camera)
 
 

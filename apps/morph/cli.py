@@ -82,8 +82,8 @@ def run_and_images(run, given, old_run, images):
 def train(cls, paths, images, masks, archetypes, **options):
     """Train one network, or with --archetypes both, on IMAGES. Every tenth validates.
 
-    Both must see images alike: what --sky, --softening, --crop, --size and --bits make of them is stored with the run
-    and done again in scoring.
+    Both must see images alike: what --sky, --softening, --crop, --size, --rebin and --bits make of them is stored
+    with the run and done again in scoring.
     """
     return cls.train([*images, *paths], archetypes=list(archetypes), masks=masks, **options)
 
@@ -147,15 +147,21 @@ def scored(name, **about):
 @click.option("--run", "old_run", hidden=True, type=click.Path())
 @click.option("--set", "old_sets", multiple=True, hidden=True)
 @READING
+@section("Comparison",
+         click.option("--match", metavar="COLUMN,...",
+                      help="Match the sets in these columns first, e.g. log_mass,radius_kpc,n."),
+         click.option("--control", metavar="NAME",
+                      help="Also compare empty sky: the set of this name, or one of the borders of the first set's "
+                           "images."))
 @section("Output",
          click.option("--output", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
                       help="Folder for the report, its numbers and figures.  [default: evaluation/ in RUN]"),
          OUTSIDE, OVERWRITE)
 def evaluate(run, given, old_run, old_sets, output, overwrite, **options):
-    """Compare sets of images by their likelihood ratios: medians, separation, planes of size and mass, maps.
+    """Compare sets of images by their likelihood ratios: Delta<LLR>, medians, separation, planes, maps.
 
     Each set has a name; the first is of observations, with which the others are compared. Several paths of one name are
-    one set.
+    one set. Delta<LLR> is the mean ratio of a set less that of the first: the closer to 0, the better the agreement.
     """
     from kerasgal.apps.morph.run import Morph
     from kerasgal.files import refuse_existing

@@ -1,88 +1,206 @@
 """Sets of galaxies compared by their likelihood ratios: Sec. 4 of Zanisi et al. 2020."""
 
+import collections
+import dataclasses
 import functools
+import itertools
+import logging
 
 import numpy as np
 from scipy import stats
 
-from kerasgal.apps.morph import figures
-from kerasgal.apps.morph.score import BATCH, border_sky, galaxy_pixels, score, score_batch
-from kerasgal.errors import DataError
+from kerasgal.apps.morph import differences, figures
+from kerasgal.apps.morph.score import border_sky, galaxy_pixels, score, scores_of
+from kerasgal.apps.morph.sensitivity import line, sensitivity
+from kerasgal.errors import DataError, SettingError
 from kerasgal.plotting import track
 from kerasgal.run import Evaluation
 
 DRAWS = 1000  # of the bootstrap
 SHOWN = 4  # images of each set beside their contributions
 DISTURBED = 128  # images to whose sky noise is added
+SENSITIVE = 64  # images that are seen with another point spread function, noise and sky
+CONTROLS = 200  # images of empty sky that are made, at most
+KEPT = 4  # sides of the cut: of larger images no more is kept for these two
 SKY_WIDTH = 2  # pixels of the border that the noise of the sky is measured in
+PLANES = (("log_mass", "log_radius"), ("n", "log_radius"), ("log_mass", "radius"), ("magnitude", "radius"),
+          ("n", "radius"))  # of two with the same name of the figure, the first that the sets have
+
+log = logging.getLogger(__name__)
 
 
-PLANES = (("log_mass", "radius"), ("magnitude", "radius"), ("n", "radius"))
+class Comparison(Evaluation):
+    """Sets of images compared by their likelihood ratios: an `Evaluation`.
+
+    Attributes
+    ----------
+    planes : dict
+        Mean ratios in the planes of size, mass and Sersic index, and their differences to the first set's; see
+        `kerasgal.apps.morph.differences.planes`.
+    """
 
 
-def evaluate(run, sets, notes=()):
-    """Score sets of images and compare them: an `Evaluation`.
+def evaluate(run, sets, notes=(), *, match=(), control=None):
+    """Score sets of images and compare them: a `Comparison`.
 
     run: a `Morph`; sets: {name: function that returns a stream of `Image`s}, the first of observations, with which the
-    others are compared; notes: on them, which are kept with the numbers. Raises DataError for a set without an image
-    that can be scored.
+    others are compared; notes: on them, which are kept with the numbers; match: columns in which sets are matched;
+    control: name of the set of empty sky, made of the borders of the first set's images unless it is one of `sets`.
+    Raises DataError for a set without an image that can be scored, SettingError for columns that are not there.
     """
-    scored = {}
-    for name in track(list(sets), "scoring"):
-        scored[name] = collect(run, sets[name]())
+    scored, reference = {}, next(iter(sets))
+    if match:  # columns that are not there are said before hours of scoring
+        stream = iter(sets[reference]())
+        first = list(itertools.islice(stream, 1))
+        for image in first:
+            refuse_without(reference, differences.with_derived(numbers_of([image.columns])), match)
+        sets = sets | {reference: lambda: itertools.chain(first, stream)}
+    made = {} if control is None or control in sets else {
+        control: lambda: empty_sky(scored[reference]["raw"], run.config)}
+    for name in track([*sets, *made], "scoring"):
+        scored[name] = collect(run, (sets | made)[name](), blank=name == control, keep=name == reference)
         if not len(scored[name]["llr"]):
             raise DataError(f"no image of {name} can be scored")
-    reference = next(iter(scored))
+    galaxies = {name: values for name, values in scored.items() if name != control}
+    llr = {name: values["llr"] for name, values in galaxies.items()}
+    columns = {name: differences.with_derived(values["columns"]) for name, values in galaxies.items()}
+    matched, places, more = match_sets(llr, columns, match)
+    apart = differences.differences({name: values["llr"] for name, values in scored.items()})
+    raw = scored[reference]["raw"][:SENSITIVE]
     result = {"reference": reference, "sets": {name: compare(values, scored[reference])
-                                               for name, values in scored.items()},
-              "sky": sky_test(run, scored[reference]["images"][:DISTURBED])}
-    if notes:
-        result["notes"] = list(notes)
+                                               | {key: apart[name][key] for key in ("delta", "delta_error")
+                                                  if name != reference} for name, values in scored.items()},
+              "sky": sky_test(run, scored[reference]["images"][:DISTURBED]), "sensitivity": sensitivity(run, raw)}
+    if matched:
+        result["matched"] = matched
+    bins = differences.by_bins(llr, columns, places)
+    if bins:
+        result["bins"] = bins
+    if notes or more:
+        result["notes"] = [*notes, *more]
+    planes = differences.planes(llr, columns, PLANES)
 
     def draw():
         shown = {name: (values["images"][:SHOWN], values["real"][:SHOWN], values["archetype"][:SHOWN])
                  for name, values in scored.items()}
         drawn = {"llr": figures.ratios({name: values["llr"] for name, values in scored.items()}),
                  "sky": figures.skies(scored), "contributions": figures.contributions(shown)}
-        for horizontal, vertical in PLANES:
-            known = {name: values for name, values in scored.items()
-                     if {horizontal, vertical} <= values["columns"].keys()}
-            if known:
-                drawn[f"{vertical}_{horizontal}"] = figures.plane(known, horizontal, vertical)
+        for (horizontal, vertical), plane in planes.items():
+            name = f"{vertical.removeprefix('log_')}_{horizontal}"
+            if name not in drawn:
+                drawn[name] = figures.plane(plane, horizontal, vertical)
         return drawn
 
-    return Evaluation(result, table(result), functools.cache(draw), run)
+    found = Comparison(result, table(result), functools.cache(draw), run)
+    found.planes = planes
+    return found
 
 
-def collect(run, images):
-    """What is known of the images of one set that can be scored: numbers, (n,) each, and the first images and maps."""
+def match_sets(llr, columns, match):
+    """What `differences.matched` finds of the sets that have the columns, their cells (or None), and notes.
+
+    Raises SettingError if the first set, or all others, lack one of them; DataError if no cell has galaxies of all.
+    """
+    if not match:
+        return None, None, []
+    reference, notes = next(iter(llr)), []
+    missing = {name: [column for column in match if column not in table] for name, table in columns.items()}
+    having = [name for name in llr if not missing[name]]
+    refuse_without(reference, columns[reference], match)
+    if len(having) < 2:
+        for name, table in columns.items():
+            refuse_without(name, table, match)
+        raise SettingError(f"match={','.join(match)}: there is no other set than {reference} to match")
+    for name in set(llr) - set(having):
+        notes.append(f"{name} is not matched: it has no column {', '.join(missing[name])}")
+    made, places = differences.matched({name: llr[name] for name in having}, {name: columns[name] for name in having},
+                                       match)
+    if made is None:
+        raise DataError(f"no galaxies of all sets, {', '.join(having)}, are alike in {', '.join(match)}: there is "
+                        "nothing to match")
+    for name, entry in made["sets"].items():
+        for column, value in entry.get("imbalance", {}).items():
+            if abs(value) > differences.UNBALANCED:
+                notes.append(f"{name} is not quite matched: its mean {column} is {value:+.2f} standard deviations off")
+    for note in notes:
+        log.warning(note)
+    return made, places, notes
+
+
+def refuse_without(name, columns, match):
+    """Raise SettingError if a set does not have all columns in which it is to be matched."""
+    missing = [column for column in match if column not in columns]
+    if missing:
+        raise SettingError(f"match={','.join(match)}: {name} has no column {', '.join(missing)}; its numbers are "
+                           f"{', '.join(sorted(columns)) or 'none'}", value=list(match), accepted=sorted(columns))
+
+
+def numbers_of(rows):
+    """The columns of some images, a dictionary for each, that all have and that are numbers: {name: (n,)}."""
+    common = set.intersection(*(set(row) for row in rows)) if rows else set()
+    return {name: np.array([row[name] for row in rows], float) for name in common
+            if np.isscalar(rows[0][name]) and not isinstance(rows[0][name], (str, bytes))}
+
+
+def empty_sky(images, config):
+    """Images of empty sky, patched together from the border of each of some images: a stream of `Image`s.
+
+    An image whose border is too small, or nowhere good, makes none.
+    """
+    from kerasgal.apps.morph.archetypes import border_skies
+
+    rng = np.random.default_rng(0)
+    for image in images[:CONTROLS]:
+        pixels = image.pixels if image.mask is None else np.where(image.mask, np.float32(np.nan), image.pixels)
+        try:
+            sky, = border_skies([pixels], 1, config.crop, rng)
+        except DataError:
+            continue
+        yield dataclasses.replace(image, pixels=sky, mask=None, variance=None, sky=0.0, columns={})
+
+
+def collect(run, images, blank=False, keep=False):
+    """What is known of the images of one set that can be scored: numbers, (n,) each, and the first images and maps.
+
+    blank: whether they are meant to show nothing; keep: whether to keep the first `Image`s, as `raw`.
+    """
     numbers = {name: [] for name in ("log_p_real", "log_p_archetype", "llr", "llr_galaxy", "sky_noise")}
-    columns, first = [], {"images": [], "real": [], "archetype": []}
-    described = {}
+    columns, first, raw = [], {"images": [], "real": [], "archetype": []}, []
+    read = collections.deque()
 
     def noted(images):
         for image in images:
-            described[image.id] = image.columns
+            read.append(image)
             yield image
 
-    for rows, batch in score(run, noted(images)):
-        if batch is None:
-            continue
-        _, prepared, (real, archetype) = batch
+    for rows, batch in score(run, noted(images), begun=blank):
         for row in rows:
+            image = read.popleft()
             if not row["error"]:
                 for name in ("log_p_real", "log_p_archetype", "llr", "llr_galaxy"):
                     numbers[name].append(row[name])
-                columns.append(described.pop(row["id"]) or {})
+                columns.append(image.columns or {})
+                if keep and len(raw) < CONTROLS:
+                    raw.append(_middle(image, KEPT * run.config.crop))
+        if batch is None:
+            continue
+        _, prepared, (real, archetype) = batch
         numbers["sky_noise"] += [border_sky(image, SKY_WIDTH)[1] for image in prepared]
         if sum(map(len, first["images"])) < DISTURBED:
             for name, values in (("images", prepared), ("real", real), ("archetype", archetype)):
                 first[name].append(values)
-    common = set.intersection(*(set(entry) for entry in columns)) if columns else set()
     return {**{name: np.array(values) for name, values in numbers.items()},
             **{name: np.concatenate(values) if values else np.empty((0, 1, 1)) for name, values in first.items()},
-            "columns": {name: np.array([entry[name] for entry in columns], float) for name in common
-                        if np.isscalar(columns[0][name]) and not isinstance(columns[0][name], (str, bytes))}}
+            "raw": raw, "columns": numbers_of(columns)}
+
+
+def _middle(image, side):
+    """An image of no more than `side` x `side` pixels, those in the middle."""
+    part = tuple(slice(max(0, (length - side) // 2), max(0, (length - side) // 2) + side) for length in
+                 image.pixels.shape)
+    cut = {name: getattr(image, name)[part] for name in ("pixels", "mask", "variance")
+           if getattr(image, name) is not None}
+    return dataclasses.replace(image, **{name: values.copy() for name, values in cut.items()})
 
 
 def compare(values, reference):
@@ -122,25 +240,39 @@ def sky_test(run, images):
     return {"log_p_real": moved["log_p_real"], "llr": moved["llr"], "ratio": moved["llr"] / moved["log_p_real"]}
 
 
-def scores_of(run, images):
-    """The numbers of `score_batch` for any number of prepared images, (n, y, x)."""
-    found = []
-    for start in range(0, len(images), BATCH):
-        group = images[start:start + BATCH, ..., None]
-        padded = np.concatenate([group, np.repeat(group[:1], BATCH - len(group), axis=0)])
-        found.append({name: values[:len(group)] for name, values in score_batch(run, padded)[0].items()})
-    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-
-
 def table(result):
     """The comparison as lines of text."""
-    yield f"{'':20s}{'images':>8s}{'median LLR':>20s}{'mean LLR':>20s}{'KS':>8s}{'AUC':>8s}"
+    yield (f"{'':20s}{'images':>8s}{'median LLR':>20s}{'mean LLR':>20s}{'Delta<LLR>':>20s}{'KS':>8s}{'AUC':>8s}")
     for name, entry in result["sets"].items():
         llr = entry["llr"]
         separation = "".join(f"{entry[key]:8.3f}" if key in entry else f"{'':8s}"
                              for key in ("kolmogorov_smirnov", "area_under_curve"))
         yield (f"{name[:19]:20s}{entry['images']:>8d}{llr['median']:>11.2f} +- {llr['median_error']:<5.2f}"
-               f"{llr['mean']:>11.2f} +- {llr['mean_error']:<5.2f}{separation}").rstrip()
+               f"{llr['mean']:>11.2f} +- {llr['mean_error']:<5.2f}{_apart(entry)}{separation}").rstrip()
+    if "matched" in result:
+        matched = result["matched"]
+        yield f"matched in {', '.join(matched['columns'])}, {matched['bins']} bins of each:"
+        for name, entry in matched["sets"].items():
+            yield (f"  {name[:17]:18s}{entry['images']:>8d}{'':20s}{entry['mean']:>11.2f} +- "
+                   f"{entry['mean_error']:<5.2f}{_apart(entry)}").rstrip()
+    for column, rows in result.get("bins", {}).items():
+        yield f"by {column}" + (", matched:" if "matched" in result else ":")
+        for row in rows:
+            yield (f"  {row['set'][:17]:18s}{row['images']:>8d}{_interval(row):>20s}{row['mean']:>11.2f} +- "
+                   f"{row['mean_error']:<5.2f}{_apart(row)}").rstrip()
     sky = result["sky"]
     yield (f"noise added to the sky moves log p by {sky['log_p_real']:.3g} nats and the ratio by {sky['llr']:.3g}, "
            f"{100 * sky['ratio']:.1f}% of it")
+    yield line(result["sensitivity"])
+
+
+def _apart(entry):
+    """Delta<LLR> of a set with its error, in a column of the table."""
+    return f"{entry['delta']:>11.2f} +- {entry['delta_error']:<5.2f}" if "delta" in entry else f"{'':20s}"
+
+
+def _interval(row):
+    """The ends of a bin in words."""
+    if row["low"] is None:
+        return f"below {row['high']:g}"
+    return f"{row['low']:g} and more" if row["high"] is None else f"{row['low']:g} to {row['high']:g}"

@@ -5,7 +5,7 @@ import numpy as np
 from kerasgal.plotting import figure
 
 LABELS = {"log_mass": "log$_{10}$ stellar mass / M$_\\odot$", "magnitude": "magnitude", "n": "Sersic index",
-          "radius": "half-light radius [arcsec]"}
+          "radius": "half-light radius [arcsec]", "log_radius": "log$_{10}$ half-light radius / kpc"}
 
 
 def ratios(llr):
@@ -55,18 +55,33 @@ def contributions(shown):
     return drawing
 
 
-def plane(scored, horizontal, vertical):
-    """The mean ratio of each set in cells of the plane of two columns."""
-    drawing, axes = figure(len(scored), width=4, sharex=True, sharey=True, squeeze=False)
-    x, y = (np.concatenate([values["columns"][name] for values in scored.values()]) for name in (horizontal, vertical))
-    extent = (*np.percentile(x, (1, 99)), *np.percentile(y, (1, 99)))
-    limits = np.percentile(np.concatenate([values["llr"] for values in scored.values()]), (10, 90))
-    for axis, (name, values) in zip(axes[0], scored.items()):
-        drawn = axis.hexbin(values["columns"][horizontal], values["columns"][vertical], values["llr"], gridsize=12,
-                            extent=extent, cmap="viridis", vmin=limits[0], vmax=limits[1])
-        axis.set(title=name, xlabel=LABELS[horizontal])
-    axes[0, 0].set_ylabel(LABELS[vertical])
-    drawing.colorbar(drawn, ax=axes[0].tolist(), label="mean log-likelihood ratio")
+def plane(numbers, horizontal, vertical):
+    """The mean ratio of each set in cells of the plane of two columns, and below its difference to the first set's.
+
+    numbers: of one plane, as `differences.planes` has them.
+    """
+    sets = numbers["sets"]
+    drawing, axes = figure(len(sets), 2 if len(sets) > 1 else 1, width=3.4, height=3, sharex=True, sharey=True,
+                           squeeze=False)
+    means = np.concatenate([entry["mean"].ravel() for entry in sets.values()])
+    apart = np.abs(np.concatenate([entry["difference"].ravel() for entry in sets.values()]))
+    limits = np.nanpercentile(means, (5, 95)) if np.isfinite(means).any() else (0, 1)
+    most = max(np.nanpercentile(apart, 95), 1e-9) if np.isfinite(apart).any() else 1
+    drawn = {}
+    for column, (name, entry) in enumerate(sets.items()):
+        drawn["mean"] = axes[0, column].pcolormesh(numbers["x"], numbers["y"], entry["mean"].T, cmap="viridis",
+                                                   vmin=limits[0], vmax=limits[1])
+        axes[0, column].set_title(name)
+        if column:
+            drawn["difference"] = axes[1, column].pcolormesh(numbers["x"], numbers["y"], entry["difference"].T,
+                                                             cmap="RdBu", vmin=-most, vmax=most)
+        axes[-1, column].set_xlabel(LABELS[horizontal])
+    for row, words in zip(axes, ("mean log-likelihood ratio", f"difference to {next(iter(sets))}")):
+        row[0].set_ylabel(LABELS[vertical])
+        if words.startswith("mean") or "difference" in drawn:
+            drawing.colorbar(drawn["mean" if words.startswith("mean") else "difference"], ax=row.tolist(), label=words)
+    if len(sets) > 1:
+        axes[1, 0].text(0.5, 0.5, "(itself)", transform=axes[1, 0].transAxes, ha="center", color="0.5")
     return drawing
 
 

@@ -1,9 +1,12 @@
-"""The likelihood of a pixel under PixelCNN++ (Salimans et al. 2017, arXiv:1701.05517): a mixture of logistics.
+"""The likelihood of a pixel: a mixture of logistics (PixelCNN++, arXiv:1701.05517), or one normal distribution.
 
-The network's parameters of a pixel of C channels, for M logistics: M logarithms of weights, C M means, C M logarithms
-of scales, C (C - 1) / 2 M coefficients. Means and scales are those of y = 2 x - 1, where x in [0, 1] is the stretched
-flux; a coefficient's tanh times y of an earlier channel is added to the mean of a later one (Eq. 3). What is returned
-is about x: ln p(x) = ln p(y) + ln 2 per channel.
+Logistic. The network's parameters of a pixel of C channels, for M logistics: M logarithms of weights, C M means, C M
+logarithms of scales, C (C - 1) / 2 M coefficients. Means and scales are those of y = 2 x - 1, where x in [0, 1] is the
+stretched flux; a coefficient's tanh times y of an earlier channel is added to the mean of a later one (Eq. 3). What is
+returned is about x: ln p(x) = ln p(y) + ln 2 per channel.
+
+Normal, as in the code of Zanisi et al. (arXiv:2007.00039). The parameters are C means of x and C numbers a, of which
+softplus(a) + 1e-4 is the standard deviation; channels are independent given the pixels before.
 """
 
 import keras
@@ -11,6 +14,8 @@ import numpy as np
 from keras import ops
 
 LEAST_LOG_SCALE = -7.0
+LEAST_DEVIATION = 1e-4
+NORMAL, LOGISTIC = "normal", "logistic"
 
 
 def mixture(parameters, channels=1):
@@ -56,15 +61,20 @@ def log_mass(y, mean, log_scale, half):
             + ops.where(ops.logical_or(first, last), 0.0, inside))
 
 
-def log_prob(x, parameters, bits=0):
+def log_prob(x, parameters, bits=0, likelihood=LOGISTIC):
     """ln p of each pixel, (batch, y, x), in nats.
 
     x: (batch, y, x, channel) stretched flux in [0, 1]; parameters: (batch, y, x, parameter) as the network gives them.
     bits: 0 for the density of x over the whole real line, which integrates to 1 there; the 0 and 1 to which fluxes
         were clipped are values like others. Else the probability of the nearest of 2^bits values from 0 to 1, all of
-        which sum to 1.
+        which sum to 1; of the mixture alone.
+    likelihood: "normal" or "logistic", what the parameters are of.
     """
     x, parameters = ops.cast(x, "float32"), ops.cast(parameters, "float32")
+    if likelihood == NORMAL:
+        mean, deviation = normal(parameters)
+        of_channel = -0.5 * ops.square((x - mean) / deviation) - ops.log(deviation) - 0.5 * np.log(2 * np.pi).item()
+        return ops.sum(of_channel, axis=-1)
     weight, mean, log_scale, coefficient = mixture(parameters, x.shape[-1])
     if bits:
         x = ops.clip(ops.round(x * (2**bits - 1)) / (2**bits - 1), 0, 1)
@@ -77,24 +87,36 @@ def log_prob(x, parameters, bits=0):
     return ops.logsumexp(weight[..., 0, :] + ops.sum(of_channel, axis=-2), axis=-1)
 
 
-def log_likelihood(x, parameters, bits=0):
+def normal(parameters):
+    """Means and standard deviations of the normal distributions, (..., C) each."""
+    mean, raw = ops.split(parameters, 2, axis=-1)
+    return mean, ops.softplus(raw) + LEAST_DEVIATION
+
+
+def log_likelihood(x, parameters, bits=0, likelihood=LOGISTIC):
     """ln p of each image, (batch,): the sum of `log_prob` over its pixels."""
-    return ops.sum(log_prob(x, parameters, bits), axis=(1, 2))
+    return ops.sum(log_prob(x, parameters, bits, likelihood), axis=(1, 2))
+
+
+def loss_of(config):
+    """The loss of a `TrainConfig`: -ln p per pixel."""
+    return Normal() if config.likelihood == NORMAL else LogisticMixture(config.bits)
 
 
 @keras.saving.register_keras_serializable("kerasgal")
 class PixelLikelihood(keras.layers.Layer):
     """`log_prob` as a layer: image and parameters to ln p of each pixel, (batch, y, x), in float32."""
 
-    def __init__(self, bits=0, **kwargs):
+    def __init__(self, bits=0, likelihood=LOGISTIC, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
-        self.bits = bits
+        self.bits, self.likelihood = bits, likelihood
 
     def call(self, x, parameters):
-        return log_prob(x, parameters, self.bits)
+        return log_prob(x, parameters, self.bits, self.likelihood)
 
     def get_config(self):
-        return {**{key: value for key, value in super().get_config().items() if key != "dtype"}, "bits": self.bits}
+        return {**{key: value for key, value in super().get_config().items() if key != "dtype"}, "bits": self.bits,
+                "likelihood": self.likelihood}
 
 
 @keras.saving.register_keras_serializable("kerasgal")
@@ -114,3 +136,15 @@ class LogisticMixture(keras.losses.Loss):
 
     def get_config(self):
         return {**super().get_config(), "bits": self.bits}
+
+
+@keras.saving.register_keras_serializable("kerasgal")
+class Normal(keras.losses.Loss):
+    """-ln p of the images per pixel under one normal distribution for each, in nats; as `LogisticMixture`."""
+
+    def __init__(self, name="normal", **kwargs):
+        super().__init__(name=name, dtype="float32", **{k: v for k, v in kwargs.items() if k != "dtype"})
+
+    def call(self, y_true, y_pred):
+        """(batch,) whose mean is the loss; y_true: (batch, y, x, channel), y_pred: (batch, y, x, parameter)."""
+        return -ops.mean(log_prob(y_true, y_pred, likelihood=NORMAL), axis=(1, 2))

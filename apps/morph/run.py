@@ -14,7 +14,8 @@ from kerasgal.run import Prediction, Run, as_list, display_name
 from kerasgal.tables import SUFFIXES
 
 REAL, ARCHETYPE = "real", "archetype"
-PREPARATION = ("sky", "softening", "crop", "size", "bits")  # what both networks must have in common
+PREPARATION = ("sky", "softening", "crop", "size", "rebin", "bits")
+COMMON = (*PREPARATION, "likelihood")  # what both networks must have in common
 PEEK = 64  # images that are held against the domain before the first one is scored
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ class Morph(Run):
     def load(cls, run):
         made = super().load(run)
         other = run_folder.load_config(made.folder / REAL, TrainConfig, APP)
-        differ = [name for name in PREPARATION if getattr(made.config, name) != getattr(other, name)]
+        differ = [name for name in COMMON if getattr(made.config, name) != getattr(other, name)]
         if differ:
             raise RunError(f"{run}: the two networks were trained with another {', '.join(differ)}; their likelihoods "
                            "cannot be compared")
@@ -130,8 +131,8 @@ class Morph(Run):
               zero_point=None, flux_scale=None, memory=None, **settings):
         """Train one network, or with `archetypes` both, on images. Every tenth validates.
 
-        Both must see images alike: what sky, softening, crop, size and bits make of them is stored with the run and
-        done again in scoring.
+        Both must see images alike: what sky, softening, crop, size, rebin and bits make of them is stored with the run
+        and done again in scoring.
 
         Parameters
         ----------
@@ -263,13 +264,22 @@ class Morph(Run):
         return tables.write(self, stream, Path(path), maps=maps, resume=resume, overwrite=overwrite, client=client,
                             **header)
 
-    def evaluate(self, sets, *, outside_domain=False, **options):
-        """Compare sets of images by their likelihood ratios: medians, separation, planes of size and mass, maps.
+    def evaluate(self, sets, *, match=(), control=None, outside_domain=False, **options):
+        """Compare sets of images by their likelihood ratios: means and Delta<LLR>, medians, separation, planes, maps.
+
+        Delta<LLR> is the mean ratio of a set less that of the first, in nats: the closer to 0, the better they agree.
 
         Parameters
         ----------
         sets : dict
             {name: images, as `predict` takes them}; the first is of observations, with which the others are compared.
+        match : str or list of str
+            Columns of the image sets in which sets are matched before they are compared, such as log_mass, radius_kpc
+            and n; several names in one string stand between commas. radius_kpc and log_radius (of it, log10) are known
+            where radius [arcsec] and redshift are. See `kerasgal.apps.morph.differences`.
+        control : str, optional
+            Name of the set that shows empty sky, which is no reason to refuse it. Without a set of this name it is made
+            of the borders of the first set's images.
         outside_domain : bool
             Go on where images are not like those of the training, with a note.
         **options
@@ -277,24 +287,30 @@ class Morph(Run):
 
         Returns
         -------
-        Evaluation
+        Comparison
+            An Evaluation with `planes`, the numbers of the planes of size, mass and Sersic index.
 
         Raises
         ------
         UnseenError
             If the run was trained on one of the files.
+        SettingError
+            If no two sets, the first among them, have the columns of `match`.
         """
         from kerasgal.apps.morph.evaluate import evaluate
 
         if not isinstance(sets, dict) or not sets:
             raise SettingError(f"expected sets of images, {{name: images}}, received {sets!r}")
+        match = [name.strip() for part in as_list(match) for name in part.split(",") if name.strip()]
+        if control is not None and control == next(iter(sets)):
+            raise SettingError(f"control={control}: the first set is that of the observed")
         self.check_unseen(list(sets.values()))
         notes, streams = [], {}
         for name, images in sets.items():
             stream, found = self.stream(images, outside_domain=outside_domain, **options)
             notes += found
             streams[name] = lambda stream=stream: stream
-        return evaluate(self, streams, notes)
+        return evaluate(self, streams, notes, match=match, control=control)
 
     def rank(self, images, against, *, outside_domain=False, **options):
         """Rank images by how real they look: their likelihood ratios among those of observed galaxies.
@@ -333,7 +349,8 @@ class Morph(Run):
         """Images drawn from one of the networks, (number, y, x), stretched as it sees them."""
         from kerasgal.apps.morph.sample import sample
 
-        return sample(self.networks[on], number, seed=seed, bits=self.config.bits)[..., 0]
+        return sample(self.networks[on], number, seed=seed, bits=self.config.bits,
+                      likelihood=self.config.likelihood)[..., 0]
 
     def check_unseen(self, sources):
         """Raise UnseenError if one of the images' files was trained on."""

@@ -10,10 +10,10 @@ fourth row and column alone. All in all that is the work of one evaluation of th
 import re
 
 import numpy as np
-from scipy.special import expit, logit, softmax
+from scipy.special import expit, logit, ndtri, softmax
 from threadpoolctl import threadpool_limits
 
-from kerasgal.apps.morph.losses import LEAST_LOG_SCALE
+from kerasgal.apps.morph.losses import LEAST_DEVIATION, LEAST_LOG_SCALE, LOGISTIC, NORMAL
 from kerasgal.apps.morph.model import LEVELS
 
 
@@ -143,12 +143,15 @@ class Stream:
         return x
 
 
-def drawn(parameters, uniforms, bits):
+def drawn(parameters, uniforms, bits, likelihood=LOGISTIC):
     """A pixel's channels, (image, channel), for its parameters (image, parameter), see losses.py.
 
     uniforms: (image, 1 + channels) random numbers in [0, 1): of the logistic, then of each channel's value.
     """
     channels = uniforms.shape[1] - 1
+    if likelihood == NORMAL:
+        mean, raw = np.split(parameters.astype("f8"), 2, axis=-1)
+        return np.clip(mean + (np.logaddexp(raw, 0) + LEAST_DEVIATION) * ndtri(uniforms[:, 1:]), -1, 1)
     rows = parameters.astype("f8").reshape(len(parameters), 1 + 2 * channels + channels * (channels - 1) // 2, -1)
     below = np.cumsum(softmax(rows[:, 0], axis=-1), axis=-1) <= uniforms[:, :1]
     logistic = np.minimum(below.sum(axis=-1), rows.shape[-1] - 1)
@@ -174,11 +177,12 @@ def start(model, number, seed, shape):
 
 # Where the cores are busy, threads that wait for each other after every small product take 40 times as long as one.
 @threadpool_limits.wrap(limits=1, user_api="blas")
-def sample(model, number, seed, shape=None, bits=0):
+def sample(model, number, seed, shape=None, bits=0, likelihood=LOGISTIC):
     """Images of at most 1, (number, y, x, channel), drawn from a network of `model.pixelcnn`.
 
     shape: (y, x, channel), if the network's is not fixed. bits: as in the network's loss; then the pixels have 2^bits
     values from 0 to 1. With 0, a density's, a draw above 1 becomes 1 and one below -1 becomes -1, as prepared images.
+    likelihood: as the network's, "normal" or "logistic".
     """
     images, uniforms = start(model, number, seed, shape)
     rows, columns = images.shape[1:3]
@@ -199,14 +203,14 @@ def sample(model, number, seed, shape=None, bits=0):
             if column > 0:
                 x = x + of_left(marked(images[:, row, before]), before)
             x = horizontal.step(x, row, at, vertical)
-            images[:, row, column] = drawn(end(elu(x), at)[:, 0], uniforms[:, row, column], bits)
+            images[:, row, column] = drawn(end(elu(x), at)[:, 0], uniforms[:, row, column], bits, likelihood)
     return images
 
 
-def sample_naively(model, number, seed, shape=None, bits=0):
+def sample_naively(model, number, seed, shape=None, bits=0, likelihood=LOGISTIC):
     """What `sample` returns, from one evaluation of the whole network for every pixel."""
     images, uniforms = start(model, number, seed, shape)
     for row, column in np.ndindex(images.shape[1:3]):
         parameters = model.predict_on_batch(images)[:, row, column]
-        images[:, row, column] = drawn(parameters, uniforms[:, row, column], bits)
+        images[:, row, column] = drawn(parameters, uniforms[:, row, column], bits, likelihood)
     return images

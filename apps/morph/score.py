@@ -26,7 +26,6 @@ from kerasgal.readers.flux import to_unit
 from kerasgal.readers.images import PLACE
 
 REAL, ARCHETYPE = "real", "archetype"  # the run folders of the two networks, inside that of the app
-PREPARATION = ("sky", "softening", "crop", "size", "bits")  # what both networks must have in common
 BATCH = 64
 DETECTION = 3.0  # standard deviations above the sky from which a pixel is the galaxy's
 NUMBERS = ("log_p_real", "log_p_archetype", "llr", "galaxy_pixels", "log_p_real_galaxy", "log_p_archetype_galaxy",
@@ -39,7 +38,7 @@ SATURATED, BAD = 0.1, 0.05  # shares of the galaxy's pixels, and of those of the
 def build(config):
     """The network of a configuration, not compiled."""
     return pixelcnn((config.size, config.size, 1), blocks=config.blocks, filters=config.filters,
-                    mixtures=config.mixtures, dropout=config.dropout)
+                    mixtures=config.mixtures, dropout=config.dropout, likelihood=config.likelihood)
 
 
 def likelihood_maps(run, images):
@@ -49,7 +48,8 @@ def likelihood_maps(run, images):
 
     run: a `kerasgal.apps.morph.run.Morph`, here and below.
     """
-    return tuple(np.asarray(log_prob(images, network.predict_on_batch(images), run.config.bits))
+    like = run.config.bits, run.config.likelihood
+    return tuple(np.asarray(log_prob(images, network.predict_on_batch(images), *like))
                  for network in (run.real, run.archetype))
 
 
@@ -59,7 +59,8 @@ def pair(run):
     from keras import ops
 
     inputs = keras.Input((run.config.size, run.config.size, 1), name="image")
-    maps = [PixelLikelihood(run.config.bits, name=f"log_p_{network.name}")(inputs, network(inputs))
+    like = run.config.bits, run.config.likelihood
+    maps = [PixelLikelihood(*like, name=f"log_p_{network.name}")(inputs, network(inputs))
             for network in (run.real, run.archetype)]
     return keras.Model(inputs, ops.stack(maps, axis=-1), name="morph")
 
@@ -101,6 +102,16 @@ def score_batch(run, images):
     for part in ("", "_galaxy"):
         sums[f"llr{part}"] = sums[f"log_p_real{part}"] - sums[f"log_p_archetype{part}"]
     return sums, (real, archetype)
+
+
+def scores_of(run, images):
+    """The numbers of `score_batch` for any number of prepared images, (n, y, x)."""
+    found = []
+    for start in range(0, len(images), BATCH):
+        group = images[start:start + BATCH, ..., None]
+        padded = np.concatenate([group, np.repeat(group[:1], BATCH - len(group), axis=0)])
+        found.append({name: values[:len(group)] for name, values in score_batch(run, padded)[0].items()})
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 
 def flag(image, prepared, config, galaxy, unit_known):

@@ -7,16 +7,17 @@ import numpy as np
 from kerasgal import domain, training
 from kerasgal.apps.morph import prepare
 from kerasgal.apps.morph.config import APP
-from kerasgal.apps.morph.losses import LogisticMixture
+from kerasgal.apps.morph.losses import loss_of
 from kerasgal.apps.morph.model import initialise
 from kerasgal.apps.morph.score import build
-from kerasgal.errors import DataError
+from kerasgal.errors import DataError, SettingError
 from kerasgal.pipeline import rows
 from kerasgal.plotting import track
 from kerasgal.readers.flux import to_unit
 
 HELD_OUT = 10  # every tenth image validates
 TURNS = 16  # angles, evenly spaced, at which an image is seen
+LOST = 0.01  # share of the pixels below what discrete fluxes can say that may be
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +58,25 @@ def turned(images, config):
     return np.stack([prepare.stamp(image, config, angle) for image in track(images, "turning") for angle in angles])
 
 
+def refuse_negative(stamps, config):
+    """Raise SettingError where discrete fluxes, which begin at 0, would not tell pixels of the prepared images apart.
+
+    Those more than half a level below 0 count: the noise of a sky that was subtracted reaches there.
+    """
+    if not config.bits:
+        return
+    lost = float(np.mean(stamps < -0.5 / (2**config.bits - 1)))
+    if lost > LOST:
+        raise SettingError(f"bits={config.bits}: {lost:.0%} of the pixels are below 0 and would all be the value 0; "
+                           "accepted is bits=0, which keeps them, or images whose sky is not subtracted",
+                           value=config.bits, accepted=0)
+
+
 def train_network(images, config, folder, **options):
     """Train one network on a stream of images into the run folder `folder`; every tenth image validates."""
     cleaned, described = load(images, config)
     held_out = np.stack([prepare.stamp(image, config) for image in cleaned[::HELD_OUT]])
+    refuse_negative(held_out, config)
     inside = [image for number, image in enumerate(cleaned) if number % HELD_OUT]
     log.info(f"{len(inside):,} training images, {len(held_out):,} validation images")
     stamps = turned(inside, config)
@@ -69,7 +85,7 @@ def train_network(images, config, folder, **options):
     def compiled():
         model = build(config)
         initialise(model, first)
-        model.compile(training.optimizer(config), loss=LogisticMixture(config.bits))
+        model.compile(training.optimizer(config), loss=loss_of(config))
         return model
 
     def twice(dataset):

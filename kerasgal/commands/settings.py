@@ -4,7 +4,7 @@ import dataclasses
 
 import click
 
-from kerasgal.config import PRESETS, sections
+from kerasgal.config import preset_names, sections
 from kerasgal.planning import AUTO
 
 SOURCES = "Where settings come from"
@@ -18,6 +18,7 @@ def settings_options(config_class, auto=False):
     """
     names = [field.name for field in dataclasses.fields(config_class)]
     auto = auto and "patch" in names
+    presets = preset_names(config_class)
 
     def decorate(command):
         def collect(**arguments):
@@ -29,13 +30,13 @@ def settings_options(config_class, auto=False):
         collect.__click_params__ = list(getattr(command, "__click_params__", []))
         for heading, fields in reversed(sections(config_class)):
             for field in reversed(fields):
-                collect = _flag(field)(collect)
+                collect = _flag(field, config_class.presets)(collect)
                 collect.__click_params__[-1].section = heading
         for option in (
                 click.option("--config", type=click.Path(dir_okay=False), metavar="FILE",
                              help="JSON or TOML file, such as a run folder's config.json or what `config` prints; it "
                                   "need not have all settings. Single flags go before it, it before the preset."),
-                click.option("--preset", type=click.Choice((*PRESETS, AUTO) if auto else PRESETS),
+                click.option("--preset", type=click.Choice((*presets, AUTO) if auto else presets),
                              help="The paper's values, or a demonstration's sized for two CPU cores"
                                   + ("; auto: patch, batch, accumulation and precision by boxes and memory."
                                      if auto else "."))):
@@ -46,10 +47,13 @@ def settings_options(config_class, auto=False):
     return decorate
 
 
-def _flag(field):
+def _flag(field, presets):
+    """The flag of a setting, whose help has its value in each preset; presets: the class's own."""
     name = "--" + field.name.replace("_", "-")
     paper, demo = field.default, field.metadata["demo"]
-    help = f"{field.metadata['help']}  [default: {paper}{'' if demo == paper else f'; demo: {demo}'}]"
+    others = {"demo": demo, **{other: values.get(field.name, paper) for other, values in presets.items()}}
+    differing = "".join(f"; {other}: {value}" for other, value in others.items() if value != paper)
+    help = f"{field.metadata['help']}  [default: {paper}{differing}]"
     if field.type is bool:
         return click.option(f"{name}/--no-{name[2:]}", default=None, help=help)
     choices, minimum, maximum = (field.metadata[key] for key in ("choices", "minimum", "maximum"))

@@ -95,7 +95,7 @@ def made(name, preset):
     from kerasgal.apps.morph.losses import LogisticMixture
     from kerasgal.apps.morph.model import pixelcnn
 
-    config = settings(TrainConfig, preset, "morph")
+    config = settings(TrainConfig, "pixelcnn++" if preset == "paper" else preset, "morph")
     image = (config.size, config.size, 1)
     return (pixelcnn(image, blocks=config.blocks, filters=config.filters, mixtures=config.mixtures,
                      dropout=config.dropout), LogisticMixture(0), [image], image, config)

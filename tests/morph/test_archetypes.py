@@ -452,6 +452,21 @@ def test_fits_bring_images_to_the_cameras_counts_and_keep_their_quality(tmp_path
     assert told["flux"][0] == pytest.approx(galaxy["flux"], rel=0.1)
 
 
+def test_masks_beside_the_images_are_left_out_of_fits(tmp_path, psf, invoke):
+    """The trail of a satellite through the galaxy, which no neighbour is."""
+    image, galaxy = drawn(psf)
+    trail = np.abs(np.arange(len(image)) - len(image) / 2 - 3) < 2
+    write_stamp(tmp_path / "a_image.fits", np.where(trail, image + 1000, image))
+    write_stamp(tmp_path / "a_mask.fits", trail * np.ones(image.shape))
+    assert 1000 * trail.sum() * len(image) > 2 * galaxy["flux"]
+    invoke("morph", "archetypes", tmp_path / "out.h5", "--fit", tmp_path / "a_image.fits", "--masks", "image=mask",
+           "--size", 32)
+    with imageset.ImageSet(tmp_path / "out.h5") as images:
+        found = images.table()
+    for name in ("flux", "radius", "axis_ratio"):
+        assert found[name][0] == pytest.approx(galaxy[name], rel=0.1)
+
+
 def test_fits_bring_an_images_own_zero_point_to_the_cameras(tmp_path, psf):
     """The same galaxy as three cameras count it: one magnitude."""
     image, galaxy = drawn(psf)

@@ -1,5 +1,7 @@
-"""The likelihood against TensorFlow Probability in float64, and what every probability obeys."""
+"""The likelihood against TensorFlow Probability and SciPy in float64, and what every probability obeys."""
 
+import dataclasses
+import json
 from itertools import product
 
 import keras
@@ -7,9 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from scipy import stats
 
+from kerasgal.apps.morph.config import TrainConfig
 from kerasgal.apps.morph.distribution import distribution
-from kerasgal.apps.morph.losses import LogisticMixture, log_likelihood, log_prob
+from kerasgal.apps.morph.losses import LogisticMixture, Normal, PixelLikelihood, log_likelihood, log_prob, loss_of
+from kerasgal.config import preset, read, write
+from kerasgal.errors import SettingError
 
 tfd = tfp.distributions
 
@@ -118,13 +124,11 @@ def test_the_gradient_is_that_of_finite_differences(bits):
     with tf.GradientTape() as tape:
         tape.watch(variable := tf.constant(given))
         value = log_likelihood(x[..., None], variable, bits)
-    gradient, step = np.asarray(tape.gradient(value, variable)), 1e-5
-    for index in np.ndindex(given.shape):
-        moved = [given.astype("f8"), given.astype("f8")]
-        moved[0][index] -= step
-        moved[1][index] += step
-        below, above = (np.sum(distribution(m, bits).log_prob(level if bits else x.astype("f8"))) for m in moved)
-        assert gradient[index] == pytest.approx((above - below) / (2 * step), rel=1e-3, abs=1e-4)
+    gradient, step = np.asarray(tape.gradient(value, variable)).ravel(), 1e-5
+    moves = step * np.eye(given.size).reshape(given.size, *given.shape)  # one number in each
+    below, above = (np.sum(distribution(given.astype("f8") + sign * moves, bits).log_prob(
+        level if bits else x.astype("f8")), axis=(1, 2, 3)) for sign in (-1, 1))
+    np.testing.assert_allclose(gradient, (above - below) / (2 * step), rtol=1e-3, atol=1e-4)
 
 
 def test_the_loss_is_the_mean_over_pixels():
@@ -152,3 +156,100 @@ def test_the_loss_is_float32_and_survives_its_configuration():
 def test_the_distribution_needs_three_parameters_per_logistic():
     with pytest.raises(ValueError, match="equal division"):
         distribution(np.zeros((2, 10)))
+
+
+# One normal distribution per pixel -------------------------------------------------------
+
+
+def normals(*shape, channels=1, seed=0):
+    """Parameters and the means and standard deviations that they stand for, down to the least, 1e-4."""
+    rng = np.random.default_rng(seed)
+    mean, raw = (rng.uniform(*ends, (*shape, channels)).astype("f4") for ends in ((-0.2, 1.1), (-30, 2)))
+    return np.concatenate([mean, raw], axis=-1), mean.astype("f8"), np.log1p(np.exp(raw.astype("f8"))) + 1e-4
+
+
+def test_the_normal_likelihood_is_scipys():
+    for channels in (1, 3):
+        given, mean, deviation = normals(2, 6, 40, channels=channels)
+        x = (mean + deviation * np.random.default_rng(1).normal(0, 4, mean.shape)).astype("f4")
+        # A float32 has 7 digits, and is that far from its mean in units of the deviation.
+        rounded = 1e-7 / deviation * np.abs(x - mean) / deviation
+        expected = stats.norm.logpdf(x, mean, deviation)
+        found = np.asarray(log_prob(x, given, likelihood="normal"))
+        assert np.all(np.abs(found - expected.sum(axis=-1)) < 1e-4 + 4 * rounded.sum(axis=-1))
+        if channels == 1:
+            said = distribution(given, likelihood="normal").log_prob(x[..., 0].astype("f8"))
+            np.testing.assert_allclose(said, expected[..., 0], rtol=1e-9)
+    with pytest.raises(ValueError, match="too many values"):
+        distribution(np.zeros((2, 3)), likelihood="normal")
+
+
+@pytest.mark.parametrize("deviation", [1.1e-4, 0.01, 0.7])
+def test_the_normal_density_integrates_to_one(deviation):
+    raw = np.log(np.expm1(deviation - 1e-4))
+    x = 0.3 + deviation * np.linspace(-9, 9, 20_001)
+    density = np.exp(np.asarray(log_prob(x.reshape(1, 1, -1, 1), np.full((1, 1, len(x), 2), (0.3, raw)),
+                                         likelihood="normal"))[0, 0])
+    assert np.trapezoid(density.astype("f8"), x) == pytest.approx(1, abs=1e-3)
+
+
+def test_an_image_is_worth_no_more_than_the_least_deviation_allows():
+    """8.29 nats a pixel, -ln(1e-4 sqrt(2 pi)): 8490 for 32 x 32 pixels that are all known."""
+    flat = np.full((1, 32, 32, 1), 0.25, "f4")
+    given = np.broadcast_to(np.array([0.25, -100], "f4"), (1, 32, 32, 2))
+    assert float(log_likelihood(flat, given, likelihood="normal")[0]) == pytest.approx(8490.4, abs=0.1)
+
+
+def test_the_normal_loss_is_the_mean_over_pixels_and_finite_at_extremes():
+    given, _, _ = normals(3, 4, 5)
+    x = np.random.default_rng(4).random((3, 4, 5, 1)).astype("f4")
+    assert isinstance(loss_of(TrainConfig()), Normal)
+    total = np.asarray(log_likelihood(x, given, likelihood="normal"))
+    loss = keras.losses.deserialize(keras.losses.serialize(Normal()))
+    np.testing.assert_allclose(loss.call(x, given), -total / 20, rtol=1e-5)
+    for size in (1.0, 1e3, 1e6):
+        far = tf.constant(given * np.float32(size))
+        with tf.GradientTape() as tape:
+            tape.watch(far)
+            value = loss(x, far)
+        assert np.isfinite(value) and np.isfinite(tape.gradient(value, far)).all()
+
+
+def test_what_is_exported_is_scipys_normal_likelihood(tmp_path):
+    image, parameters = keras.Input((4, 5, 1)), keras.Input((4, 5, 2))
+    made = PixelLikelihood(likelihood="normal")(image, parameters)
+    keras.Model([image, parameters], made).export(tmp_path, verbose=False)
+    given, mean, deviation = normals(3, 4, 5, seed=2)
+    x = (mean + deviation).astype("f4")
+    served = tf.saved_model.load(tmp_path).serve([x, given])
+    np.testing.assert_allclose(served, stats.norm.logpdf(x, mean, deviation)[..., 0], atol=1e-2)
+
+
+@pytest.mark.parametrize("settings, message", [({"mixtures": 3}, "mixtures=3: likelihood=normal has one"),
+                                               ({"bits": 8}, "bits=8: likelihood=normal is a density")])
+def test_settings_that_a_normal_distribution_has_no_use_for_are_refused(settings, message):
+    with pytest.raises(SettingError, match=message):
+        TrainConfig(**settings)
+    assert TrainConfig(likelihood="logistic", **settings)
+
+
+def test_there_is_a_preset_for_each_paper_and_one_for_two_cores(tmp_path):
+    """Salimans et al.'s for CIFAR-10 and Zanisi et al.'s; a stored configuration without their names is the former."""
+    paper, cifar, demo = (preset(TrainConfig, name) for name in ("paper", "pixelcnn++", "demo"))
+    assert (paper.blocks, paper.filters, paper.likelihood, paper.mixtures) == (3, 64, "normal", 1)
+    assert (cifar.blocks, cifar.filters, cifar.likelihood, cifar.mixtures) == (5, 160, "logistic", 10)
+    assert (paper.rebin, cifar.rebin) == ("spline", "mean")
+    assert (paper.learning_rate, paper.decay, paper.epochs * paper.steps_per_epoch) == (3e-6, "cosine", 10**6)
+    assert (cifar.learning_rate, cifar.decay, cifar.averaging) == (1e-3, "exponential", 0.9995)
+    assert (demo.likelihood, demo.rebin, demo.decay) == ("logistic", "mean", "exponential")
+    with pytest.raises(SettingError, match="accepted are paper, demo, pixelcnn"):
+        preset(TrainConfig, "cifar")
+    for stored, version in ((cifar, 3), (demo, 3), (paper, 4)):
+        write(stored, tmp_path / "config.json")
+        document = json.loads((tmp_path / "config.json").read_text())
+        if version == 3:
+            del document["config"]["likelihood"], document["config"]["rebin"]
+        (tmp_path / "config.json").write_text(json.dumps(document | {"version": version}))
+        assert read(TrainConfig, tmp_path / "config.json") == stored
+    (tmp_path / "mine.toml").write_text('preset = "pixelcnn++"\nblocks = 4\n')
+    assert read(TrainConfig, tmp_path / "mine.toml") == dataclasses.replace(cifar, blocks=4)

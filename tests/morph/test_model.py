@@ -102,10 +102,35 @@ def definition(model, blocks, x):
     return of("parameters", elu(h))
 
 
-def test_the_number_of_parameters_is_the_authors():
-    model = pixelcnn((32, 32, 1))
-    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == 53_644_220
-    assert model.output.shape == (None, 32, 32, 30)
+def counted(filters, blocks, ends):
+    """Trainable numbers of openai/pixel-cnn's `model_spec` for one channel and one of ones, without its last layer.
+
+    ends: (inputs, outputs) of the last layers; each filter has its v and a g and a b.
+    """
+    def filters_of(size, inputs, outputs):
+        return outputs * (size * inputs + 2)
+
+    def gated(size, more):
+        return (filters_of(size, 2 * filters, filters) + filters_of(size, 2 * filters, 2 * filters)
+                + (filters_of(1, 2 * more * filters, filters) if more else 0))
+
+    change = filters_of(6, filters, filters) + filters_of(4, filters, filters)  # of resolution, both streams
+    down, up = gated(6, 0) + gated(4, 1), gated(6, 1) + gated(4, 2)
+    first = sum(filters_of(size, 2, filters) for size in (6, 3, 2))
+    return first + 3 * blocks * down + (3 * blocks + 2) * up + 4 * change + sum(
+        filters_of(1, *end) for end in ends)
+
+
+@pytest.mark.parametrize("settings, blocks, filters, outputs, number", [
+    ({}, 5, 160, 30, 53_644_220),  # Salimans et al.'s for CIFAR-10
+    ({"blocks": 3, "filters": 64, "likelihood": "normal"}, 3, 64, 2, 5_445_380)])  # Zanisi et al.'s
+def test_the_number_of_parameters_is_the_authors(settings, blocks, filters, outputs, number):
+    model = pixelcnn((32, 32, 1), **settings)
+    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == number
+    assert model.output.shape == (None, 32, 32, outputs)
+    assert counted(filters, blocks, [(filters, outputs)]) == number
+    if outputs == 2:  # between the features and the two numbers Zanisi et al. have Salimans et al.'s layer of ten
+        assert counted(filters, blocks, [(filters, 10)]) + 10 * 2 + 2 - number == 550
 
 
 @pytest.mark.parametrize("shape, blocks, mixtures, parameters", [((8, 12, 1), 2, 3, 9), ((7, 6, 1), 1, 1, 3),
@@ -119,11 +144,12 @@ def test_the_network_is_its_definition(shape, blocks, mixtures, parameters):
     np.testing.assert_allclose(model(x), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(8, 8, 1), (7, 7, 1), (9, 6, 2)])
-def test_a_pixel_depends_on_those_before_it_alone(shape):
+@pytest.mark.parametrize("shape, likelihood", [((8, 8, 1), "logistic"), ((7, 7, 1), "normal"),
+                                               ((9, 6, 2), "logistic")])
+def test_a_pixel_depends_on_those_before_it_alone(shape, likelihood):
     """On all of them, row by row, and on no channel of its own: these are left to the likelihood."""
     keras.utils.set_random_seed(3)
-    model = randomised(pixelcnn(shape, 2, 4, 1))
+    model = randomised(pixelcnn(shape, 2, 4, 1, likelihood=likelihood))
     pixels = shape[0] * shape[1]
     x = tf.repeat(images(1, *shape), pixels, axis=0)  # in image i, the gradient of pixel i
     with tf.GradientTape() as tape:

@@ -12,7 +12,7 @@ from kerasgal.apps.morph.prepare import clean, fill, prepare, stamp
 from kerasgal.errors import DataError
 from kerasgal.readers.images import Image, read, stream
 
-PAPER = TrainConfig()
+MEAN = TrainConfig(rebin="mean")
 
 
 def gaussian(side=128, width=9.0, q=1.0, angle=0.0, peak=800.0):
@@ -33,17 +33,39 @@ def image(pixels, **options):
 
 def test_without_a_turn_it_is_the_papers_recipe():
     pixels = noisy()
-    prepared = prepare(image(pixels), PAPER)
+    prepared = prepare(image(pixels), MEAN)
     assert prepared.shape == (32, 32, 1) and prepared.dtype == np.float32
     expected = np.arcsinh(block_reduce(pixels[32:96, 32:96].astype(float), (2, 2), np.mean) / 1000).clip(-1, 1)
     np.testing.assert_allclose(prepared[..., 0], expected, atol=2e-7)
     assert -0.1 < prepared.min() < 0 and 0.6 < prepared.max() < 0.8
 
 
+def test_the_papers_spline_is_scipys_zoom():
+    """Zanisi et al. shrink the cut by `zoom(x, 0.5)`, samples of a cubic spline; here of the whole image's."""
+    pixels = noisy()
+    prepared = prepare(image(pixels), TrainConfig())
+    expected = np.arcsinh(ndimage.zoom(pixels[32:96, 32:96].astype(float), 0.5) / 1000).clip(-1, 1)
+    np.testing.assert_allclose(prepared[1:-1, 1:-1, 0], expected[1:-1, 1:-1], atol=1e-3)  # it ends at the cut's edge
+    np.testing.assert_allclose(prepared[8:-8, 8:-8, 0], expected[8:-8, 8:-8], atol=1e-6)
+    turned = np.rot90(pixels)
+    np.testing.assert_allclose(prepare(image(pixels), TrainConfig(), 90), prepare(image(turned), TrainConfig()))
+
+
+def test_a_splines_noise_is_the_same_at_every_angle():
+    """And 1.75 times that of means of four pixels, which is 1 / 2 of a pixel's."""
+    noise = np.random.default_rng(0).normal(0, 5.49, (12, 128, 128))
+    for angle in (0.0, 22.5, 45.0, 90.0):
+        deviation = np.std([prepare(image(one), TrainConfig(), angle) for one in noise])
+        assert deviation / (5.49e-3 / 2) == pytest.approx(1.75, abs=0.02)
+    again = dataclasses.replace(TrainConfig(), size=64)  # nothing to shrink
+    np.testing.assert_allclose(1000 * np.sinh(prepare(image(noise[0]), again)[..., 0].astype(float)),
+                               noise[0, 32:96, 32:96], atol=1e-3)
+
+
 @pytest.mark.parametrize("angle", [90, 180, -90, 450])
 def test_quarter_turns_change_no_pixel(angle):
-    expected = np.rot90(prepare(image(noisy()), PAPER), angle // 90)
-    np.testing.assert_array_equal(prepare(image(noisy()), PAPER, angle), expected)
+    expected = np.rot90(prepare(image(noisy()), MEAN), angle // 90)
+    np.testing.assert_array_equal(prepare(image(noisy()), MEAN, angle), expected)
 
 
 @pytest.mark.parametrize("angle", [1.0, 33.0, 137.5, -60.0, 300.0])
@@ -53,22 +75,22 @@ def test_other_turns_are_those_of_scipy(angle):
         turned = ndimage.rotate(pixels, angle, reshape=False, order=3)
         low = (side - 64) // 2
         expected = np.arcsinh(block_reduce(turned[low:low + 64, low:low + 64], (2, 2), np.mean) / 1000).clip(-1, 1)
-        np.testing.assert_allclose(prepare(image(pixels), PAPER, angle)[..., 0], expected, atol=1e-5)
+        np.testing.assert_allclose(prepare(image(pixels), MEAN, angle)[..., 0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("angle", [0.0, 10.0, 45.0, 200.0])
 def test_a_round_galaxy_looks_the_same_from_every_angle_and_an_ellipse_turns(angle):
-    round_one = prepare(image(gaussian()), PAPER)
-    np.testing.assert_allclose(prepare(image(gaussian()), PAPER, angle), round_one, atol=2e-4)
+    round_one = prepare(image(gaussian()), MEAN)
+    np.testing.assert_allclose(prepare(image(gaussian()), MEAN, angle), round_one, atol=2e-4)
     flat = gaussian(q=0.4)
-    np.testing.assert_allclose(prepare(image(flat), PAPER, angle), prepare(image(gaussian(q=0.4, angle=angle)), PAPER),
+    np.testing.assert_allclose(prepare(image(flat), MEAN, angle), prepare(image(gaussian(q=0.4, angle=angle)), MEAN),
                                atol=3e-4)
     if angle:
-        assert np.abs(prepare(image(flat), PAPER, angle) - prepare(image(flat), PAPER)).max() > 0.05
+        assert np.abs(prepare(image(flat), MEAN, angle) - prepare(image(flat), MEAN)).max() > 0.05
 
 
 def test_flux_is_kept():
-    config = dataclasses.replace(PAPER, softening=1e4)
+    config = dataclasses.replace(MEAN, softening=1e4)
     pixels = gaussian(width=6)
     for angle in (0.0, 27.0):
         counts = 1e4 * np.sinh(prepare(image(pixels), config, angle).astype(float))
@@ -76,7 +98,7 @@ def test_flux_is_kept():
 
 
 def test_a_turn_leaves_the_noise_nearly_as_it_was():
-    config = dataclasses.replace(PAPER, softening=1000)
+    config = dataclasses.replace(MEAN, softening=1000)
     noise = np.random.default_rng(0).normal(300, 10, (5, 128, 128))
     still, turned = (np.mean([prepare(image(one), config, angle).var() for one in noise]) for angle in (0.0, 45.0))
     assert 0.9 < turned / still < 1.0
@@ -87,9 +109,9 @@ def test_a_turn_leaves_the_noise_nearly_as_it_was():
 
 @pytest.mark.parametrize("sky", ["border", "clipped"])
 def test_a_constant_sky_is_removed(sky):
-    config = dataclasses.replace(PAPER, sky=sky)
+    config = dataclasses.replace(MEAN, sky=sky)
     assert not prepare(image(np.full((128, 128), 1234.5)), config).any()
-    without = prepare(image(gaussian(width=4)), PAPER)
+    without = prepare(image(gaussian(width=4)), MEAN)
     np.testing.assert_allclose(prepare(image(gaussian(width=4) + 1024), config), without, atol=1e-6)
 
 
@@ -104,7 +126,7 @@ def test_the_sky_is_the_median_of_the_border_or_the_clipped_one():
     whole = image(pixels, mask=mask)
     for sky, expected in (("none", 0), ("border", np.median(pixels[good])),
                           ("clipped", sigma_clipped_stats(pixels, mask=mask | np.isnan(pixels))[1])):
-        cleaned = clean(whole, dataclasses.replace(PAPER, sky=sky))
+        cleaned = clean(whole, dataclasses.replace(MEAN, sky=sky))
         np.testing.assert_allclose(cleaned[54, 54], pixels[64, 64] - expected, rtol=1e-5)
     assert cleaned.shape == (108, 108)
 
@@ -112,9 +134,9 @@ def test_the_sky_is_the_median_of_the_border_or_the_clipped_one():
 def test_the_sky_that_an_image_states_comes_first():
     pixels = noisy() + 1000
     for sky in ("none", "border", "clipped"):
-        config = dataclasses.replace(PAPER, sky=sky)
+        config = dataclasses.replace(MEAN, sky=sky)
         stated = prepare(image(pixels, sky=990.0), config)
-        np.testing.assert_array_equal(stated, prepare(image(pixels - np.float32(990)), PAPER))
+        np.testing.assert_array_equal(stated, prepare(image(pixels - np.float32(990)), MEAN))
         np.testing.assert_array_equal(prepare(image(pixels, sky=np.nan), config), prepare(image(pixels), config))
 
 
@@ -127,10 +149,10 @@ def test_bad_pixels_are_filled_from_their_neighbours():
     bad = np.zeros(pixels.shape, bool)
     bad[70:73, 60:62], bad[50, 32:96], bad[64, 64] = True, True, True
     holes[70:73, 60:62], holes[50], holes[64, 64] = np.nan, np.inf, -np.inf
-    expected = prepare(image(pixels), PAPER)
+    expected = prepare(image(pixels), MEAN)
     for angle in (0.0, 90.0):
-        np.testing.assert_allclose(prepare(image(holes), PAPER, angle), np.rot90(expected, angle / 90), atol=3e-3)
-    np.testing.assert_allclose(prepare(image(np.where(bad, 1e5, pixels), mask=bad), PAPER), expected, atol=3e-3)
+        np.testing.assert_allclose(prepare(image(holes), MEAN, angle), np.rot90(expected, angle / 90), atol=3e-3)
+    np.testing.assert_allclose(prepare(image(np.where(bad, 1e5, pixels), mask=bad), MEAN), expected, atol=3e-3)
 
 
 def test_a_filling_follows_the_galaxy_and_not_the_noise():
@@ -158,16 +180,16 @@ def test_too_many_bad_pixels_are_refused_wherever_it_is_turned_to():
     pixels[:, :45] = np.nan  # 13 of the 64 columns of the cut: 20.3%
     for angle in (0.0, 45.0):
         with pytest.raises(DataError, match="galaxy: 20% of the pixels in the cut are bad; accepted are up to 20%"):
-            prepare(image(pixels), PAPER, angle)
+            prepare(image(pixels), MEAN, angle)
     pixels[:, 44] = 0
-    assert np.isfinite(prepare(image(pixels), PAPER, 45.0)).all()
+    assert np.isfinite(prepare(image(pixels), MEAN, 45.0)).all()
 
 
 def test_a_border_of_bad_pixels_has_no_sky():
     pixels = noisy()
     pixels[:6], pixels[-6:], pixels[:, :6], pixels[:, -6:] = (np.nan,) * 4
     with pytest.raises(DataError, match="galaxy: all pixels of the border are bad, in which sky='border'"):
-        prepare(image(pixels), dataclasses.replace(PAPER, sky="border"))
+        prepare(image(pixels), dataclasses.replace(MEAN, sky="border"))
 
 
 # Sizes ---------------------------------------------------------------------------------
@@ -175,26 +197,26 @@ def test_a_border_of_bad_pixels_has_no_sky():
 
 def test_images_smaller_than_the_cut_and_unread_ones_are_refused():
     with pytest.raises(DataError, match="galaxy: the image has 63 x 200 pixels, fewer than crop=64"):
-        prepare(image(np.zeros((63, 200))), PAPER)
+        prepare(image(np.zeros((63, 200))), MEAN)
     with pytest.raises(DataError, match="a.fits is damaged"):
-        prepare(Image("a", None, error="a.fits is damaged"), PAPER)
+        prepare(Image("a", None, error="a.fits is damaged"), MEAN)
 
 
 def test_images_too_small_for_a_turn_take_the_next_quarter():
     """The corners of a cut of 64 pixels at 45 degrees are 45.25 pixels from the centre: 92 pixels have them."""
     small, large = noisy(91), noisy(92)
     for angle, quarters in ((44.0, 0), (46.0, 1), (200.0, 2), (-100.0, -1)):
-        np.testing.assert_array_equal(prepare(image(small), PAPER, angle),
-                                      prepare(image(np.rot90(small, quarters)), PAPER))
-    assert np.abs(prepare(image(large), PAPER, 44.0) - prepare(image(large), PAPER)).max() > 0.01
+        np.testing.assert_array_equal(prepare(image(small), MEAN, angle),
+                                      prepare(image(np.rot90(small, quarters)), MEAN))
+    assert np.abs(prepare(image(large), MEAN, 44.0) - prepare(image(large), MEAN)).max() > 0.01
     scene = noisy(128)
-    inner = prepare(image(scene[18:110, 18:110]), PAPER, 45.0)  # nothing from beyond the edge is needed
-    np.testing.assert_allclose(inner, prepare(image(scene), PAPER, 45.0), atol=2e-3)
-    assert prepare(image(gaussian(64)), PAPER, 300.0).shape == (32, 32, 1)
+    inner = prepare(image(scene[18:110, 18:110]), MEAN, 45.0)  # nothing from beyond the edge is needed
+    np.testing.assert_allclose(inner, prepare(image(scene), MEAN, 45.0), atol=2e-3)
+    assert prepare(image(gaussian(64)), MEAN, 300.0).shape == (32, 32, 1)
 
 
 def test_all_sizes_and_scales_fit_their_config():
-    config = TrainConfig(crop=96, size=16, softening=50.0)
+    config = TrainConfig(crop=96, size=16, softening=50.0, rebin="mean")
     pixels = noisy(150)
     expected = np.arcsinh(block_reduce(pixels[27:123, 27:123], (6, 6), np.mean) / 50).clip(-1, 1)
     np.testing.assert_allclose(prepare(image(pixels), config)[..., 0], expected, atol=1e-6)
@@ -203,8 +225,8 @@ def test_all_sizes_and_scales_fit_their_config():
 def test_a_thousand_images_take_less_than_a_second():
     many = [image(noisy())] * 1000
     start = time.process_time()
-    cleaned = [clean(one, PAPER) for one in many]
-    prepared = [stamp(one, PAPER) for one in cleaned]
+    cleaned = [clean(one, MEAN) for one in many]
+    prepared = [stamp(one, MEAN) for one in cleaned]
     assert len(prepared) == 1000 and time.process_time() - start < 1
 
 

@@ -75,7 +75,7 @@ def test_a_run_of_version_1_scores_as_before_and_says_that_it_has_no_domain(run,
         del stored["version"]
         settings = stored["config"]
         settings["step_decay"] = settings.pop("decay_factor")
-        for name in ("decay", "decay_epochs", "gradient_norm", "accumulation"):
+        for name in ("decay", "decay_epochs", "gradient_norm", "accumulation", "likelihood", "rebin"):
             del settings[name]
         (old / phase / "config.json").write_text(json.dumps(stored))
     again = kg.load(old)

@@ -1,6 +1,5 @@
 """Drawn images against the loop over the whole network, and against the distributions they are drawn from."""
 
-
 import keras
 import numpy as np
 import pytest
@@ -8,43 +7,60 @@ from scipy import stats
 
 from kerasgal.apps.morph.distribution import distribution
 from kerasgal.apps.morph.model import ShiftedTransposed, WeightNormalised, initialise, pixelcnn
-from kerasgal.apps.morph.sample import Convolution, Transposed, sample, sample_naively
+from kerasgal.apps.morph.sample import Convolution, Transposed, drawn, sample, sample_naively, start
 
 
-def network(shape, blocks=1, filters=6, mixtures=3, seed=1):
+def network(shape, blocks=1, filters=6, mixtures=3, seed=1, likelihood="logistic"):
     """A network with random weights whose draws depend much on the pixels before, and seldom leave [0, 1]."""
     keras.utils.set_random_seed(seed)
-    model = pixelcnn(shape, blocks, filters, mixtures)
+    model = pixelcnn(shape, blocks, filters, mixtures, likelihood=likelihood)
     sides = [side or 8 for side in shape[:2]]
     initialise(model, np.random.default_rng(seed).random((16, *sides, shape[2])).astype("f4"))
     layer, channels = model.get_layer("parameters"), shape[2]
     means, log_scales = (slice(mixtures * (1 + first), mixtures * (1 + first + channels)) for first in (0, channels))
     factor, constant = np.ones(layer.filters), np.zeros(layer.filters)
+    if likelihood == "normal":
+        means, log_scales = slice(0, channels), slice(channels, 2 * channels)
+        constant[means], factor[means] = 0.4, 0.1
     factor[means], factor[log_scales], constant[log_scales] = 0.5, 0.3, -3
     layer.g.assign(layer.g * factor)
     layer.b.assign(layer.b * factor + constant)
     return model
 
 
-def independent(parameters, shape):
+def independent(parameters, shape, likelihood="logistic"):
     """A network whose pixels do not depend on each other."""
-    model = pixelcnn(shape, 1, 2, 2)
+    model = pixelcnn(shape, 1, 2, 2, likelihood=likelihood)
     layer = model.get_layer("parameters")
     layer.g.assign(np.zeros(layer.filters))
     layer.b.assign(parameters)
     return model
 
 
-@pytest.mark.parametrize("shape, blocks, bits", [((8, 8, 1), 2, 0), ((9, 7, 1), 1, 8), ((5, 10, 3), 1, 0),
-                                                 ((4, 6, 2), 1, 3)])
-def test_images_are_those_of_the_naive_loop(shape, blocks, bits):
-    model = network((None, None, shape[2]), blocks)
-    fast, naive = (function(model, 4, 11, shape, bits) for function in (sample, sample_naively))
-    assert fast.shape == (4, *shape) and fast.dtype == np.float32 and fast.min() >= -1 and fast.max() <= 1
-    assert fast.std() > 0.05 and ((fast > 0) & (fast < 1)).mean() > 0.8
+def test_images_are_those_of_the_naive_loop():
+    model, shape = network((None, None, 2)), (4, 6, 2)
+    fast, naive = (function(model, 4, 11, shape, 3) for function in (sample, sample_naively))
     np.testing.assert_allclose(fast, naive, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape, blocks, bits, likelihood", [
+    ((8, 8, 1), 2, 0, "logistic"), ((9, 7, 1), 1, 8, "logistic"), ((5, 10, 3), 1, 0, "logistic"),
+    ((8, 8, 1), 1, 0, "normal")])
+def test_each_pixel_is_drawn_from_what_the_network_says_of_those_before(shape, blocks, bits, likelihood):
+    """One pass over the drawn images gives the distributions from which their pixels come: as the naive loop, then."""
+    model = network((None, None, shape[2]), blocks, likelihood=likelihood)
+    images = sample(model, 4, 11, shape, bits, likelihood)
+    assert images.shape == (4, *shape) and images.dtype == np.float32 and images.min() >= -1 and images.max() <= 1
+    assert images.std() > 0.05 and ((images > 0) & (images < 1)).mean() > 0.8
+    _, uniforms = start(model, 4, 11, shape)
+    flat = [np.asarray(values).reshape(-1, values.shape[-1]) for values in (model(images), uniforms)]
+    np.testing.assert_allclose(images, drawn(*flat, bits, likelihood).reshape(images.shape), atol=1e-5)
+    if likelihood == "normal":  # by SciPy, not by what drew them
+        said = distribution(model(images), likelihood="normal")
+        expected = stats.norm.ppf(uniforms[..., 1], said.loc, said.scale).clip(-1, 1)
+        np.testing.assert_allclose(images[..., 0], expected, atol=1e-5)
     if bits:
-        np.testing.assert_allclose(fast * (2**bits - 1), np.round(fast * (2**bits - 1)), atol=1e-4)
+        np.testing.assert_allclose(images * (2**bits - 1), np.round(images * (2**bits - 1)), atol=1e-4)
 
 
 def test_the_seed_decides():
@@ -58,6 +74,11 @@ def test_pixels_follow_their_mixture():
     pixels = sample(independent(parameters, (24, 24, 1)), 10, 5).ravel()
     assert 0 < pixels.min() and pixels.max() < 1
     assert stats.kstest(pixels, lambda x: distribution(parameters).cdf(x).numpy()).pvalue > 0.01
+
+
+def test_normal_pixels_follow_their_distribution():
+    pixels = sample(independent([0.4, -3.0], (24, 24, 1), likelihood="normal"), 10, 5, likelihood="normal").ravel()
+    assert stats.kstest(pixels, stats.norm(0.4, np.log1p(np.exp(-3)) + 1e-4).cdf).pvalue > 0.01
 
 
 def test_discrete_pixels_follow_their_mixture_with_its_edges():

@@ -21,7 +21,8 @@ SDSS = 28.26  # magnitude of one count
 
 @pytest.fixture(scope="module")
 def run():
-    config = TrainConfig(size=8, filters=4, mixtures=2, blocks=1, dropout=0.0, sky="border")
+    config = TrainConfig(size=8, filters=4, likelihood="logistic", mixtures=2, blocks=1, dropout=0.0, sky="border",
+                         rebin="mean")
     real, archetype = score.build(config), score.build(dataclasses.replace(config, mixtures=3))
     domain = {"unit": ["counts"], "zero_point": [SDSS, SDSS]}
     return Morph(config, {"real": real, "archetype": archetype}, domain=domain)
