@@ -99,7 +99,7 @@ def collect(runs, bars, source, config, tile=None, outside_domain=False):
         with progress(f"{key[1]}: {display_name(source)}") as tick:
             predicted = predict.predict_field(run.network, density, run.config, tile=tile, progress=tick)
         probability[key], fields[key] = predicted[..., 0][region], [predicted[..., 1][region]]
-        scatters[key] = scatter.of(run.folder)
+        scatters[key] = run.scatter
     for name, model in bars.halo_models.items():
         drawn = baseline.populated(model, halos, boxsize, range(DRAWS))
         if drawn is None:
@@ -297,8 +297,9 @@ def evaluate(run, sources, *, compare=(), hod=None, tile=None, outside_domain=Fa
     for one in runs.values():
         for source in sources:
             one.unseen(source, 2 * one.config.patch)
+    unmeasured = [note for one in runs.values() for note in one.unmeasured()]
     bars = bars_of(run, hod, sources)
-    rows, measured, first, notes = {key: [] for key in runs}, [], None, []
+    rows, measured, first, notes = {key: [] for key in runs}, [], None, unmeasured
     for source in sources:
         sample, noted = collect(runs, bars, source, run.config, tile, outside_domain)
         notes += noted

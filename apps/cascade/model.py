@@ -1,9 +1,14 @@
 """The two networks of Yip et al. 2019: the Inception classifier and the recurrent residual U-Net, R2U-Net."""
 
+import math
+
 import keras
+import numpy as np
 from keras import layers, ops
 
 LEVELS = 3  # poolings of the R2U-Net: its input's sides are multiples of 2^LEVELS
+REACH = 3  # standard deviations at which a Gaussian is cut off
+FIRST_EXPECTATION = 0.1  # galaxies in a cell that phase 1 calls occupied, where training with a softplus begins
 INCEPTION_RADIUS = 4  # cells to either side of an output cell that the classifier sees: 2 (of 5^3) + 1 + 1
 
 
@@ -61,14 +66,16 @@ def doubled(x, filters, name):
     return layers.Cropping3D(((1, 0),) * 3, name=f"{name}_doubled")(x)
 
 
-def r2unet(channels=1, outputs=1, *, filters=32, t=3, output_slope=0.0):
+def r2unet(channels=1, outputs=1, *, filters=32, t=3, output="relu", output_slope=0.0):
     """The R2U-Net: (batch, x, y, z, channels) to (batch, x, y, z, outputs), float32 whatever the precision policy.
 
     x, y and z are multiples of 8. With the defaults it has 6,079,489 parameters.
     outputs: 1 for the number of galaxies; 2 for the probabilities of [empty, occupied].
     filters: those at full resolution, doubled with every pooling; even.  t: recurrences of each unit.
-    output_slope: of the number of galaxies below zero. 0 is the paper's ReLU, which may die, zero everywhere, in
-        training; with another slope the output can be negative, and is to be clipped at zero in prediction.
+    output: what makes a number of galaxies of the last sum: "relu", or "softplus", ln(1 + exp(sum)), which is positive
+        everywhere and cannot die.
+    output_slope: of a ReLU below zero. 0 is the paper's, which may die, zero everywhere, in training; with another
+        slope the output can be negative, and is to be clipped at zero in prediction.
     """
     x = inputs = keras.Input((None, None, None, channels), name="density")
     skips = []
@@ -83,8 +90,12 @@ def r2unet(channels=1, outputs=1, *, filters=32, t=3, output_slope=0.0):
         if level > 0:  # nothing is concatenated at full resolution
             x = layers.Concatenate(name=f"up_{level}_skip")([skips[level], x])
         x = block(x, width // 2, t, f"up_{level}")
-    x = layers.Conv3D(outputs, 1, dtype="float32", name="output")(x)
-    if outputs == 1:
+    begin = math.log(math.expm1(FIRST_EXPECTATION)) if outputs == 1 and output == "softplus" else 0.0
+    x = layers.Conv3D(outputs, 1, bias_initializer=keras.initializers.Constant(begin), dtype="float32",
+                      name="output")(x)
+    if outputs == 1 and output == "softplus":
+        x = layers.Activation("softplus", dtype="float32", name="galaxies")(x)
+    elif outputs == 1:
         x = layers.LeakyReLU(output_slope, dtype="float32", name="galaxies")(x)
     else:
         x = layers.Softmax(dtype="float32", name="probabilities")(x)
@@ -126,17 +137,56 @@ class Scaling(layers.Layer):
 
 
 def scaled(network, kind, name="scaled"):
-    """A network that takes the density in units of its mean and scales it first."""
-    inputs = keras.Input((None, None, None, 1), name="density")
+    """A network that takes densities in units of the mean, as many as it has channels, and scales them first."""
+    inputs = keras.Input((None, None, None, network.input_shape[-1]), name="density")
     return keras.Model(inputs, network(Scaling(kind, name="scaling")(inputs)), name=name)
+
+
+def smoothed(count):
+    """The density and `count` smoothed ones, by Gaussians of 1, 2, 4, ... cells: (batch, x, y, z, 1) to (.., 1 + count).
+
+    Each is made of the one before, as variances of Gaussians add. Convolutions, whose weights are fixed.
+    """
+    x = inputs = keras.Input((None, None, None, 1), name="density")
+    fields = [inputs]
+    for level, kernel in enumerate(kernels(count)):
+        for axis, shape in enumerate([(-1, 1, 1), (1, -1, 1), (1, 1, -1)]):
+            kernel = kernel.reshape(shape)
+            x = layers.Conv3D(1, kernel.shape, padding="same", use_bias=False, trainable=False, dtype="float32",
+                              kernel_initializer="zeros", name=f"smoothed_{2**level}_along_{'xyz'[axis]}")(x)
+        fields.append(x)
+    network = keras.Model(inputs, layers.Concatenate(name="densities")(fields), name="smoothed")
+    weights = [kernel for kernel in kernels(count) for _ in range(3)]
+    network.set_weights([kernel.reshape(weight.shape) for kernel, weight in zip(weights, network.weights)])
+    return network
+
+
+def kernels(count):
+    """Weights of neighbours along one axis, float32 arrays, that widen a density to each of `smoothed`'s in turn."""
+    found, before = [], 0.0
+    for width in (2.0**level for level in range(count)):
+        step = math.sqrt(width**2 - before**2)
+        offset = np.arange(-math.ceil(REACH * step), math.ceil(REACH * step) + 1)
+        weight = np.exp(-0.5 * (offset / step)**2)
+        found.append((weight / weight.sum()).astype(np.float32))
+        before = width
+    return found
+
+
+def smoothed_radius(count):
+    """Cells to either side of a cell that its smoothed densities are made of."""
+    return sum(len(kernel) // 2 for kernel in kernels(count))
 
 
 def cascade(classifier, regressor, threshold):
     """Both phases as one network: density to [probability of a galaxy, expected galaxies], (batch, x, y, z, 2).
 
-    There are none where the probability does not exceed the threshold. The two must have different names.
+    There are none where the probability does not exceed the threshold. The two must have different names. A regressor
+    of several channels sees smoothed densities beside the density, which are made here.
     """
     inputs = keras.Input((None, None, None, 1), name="density")
     probability = classifier(inputs)[..., 1:]
-    counts = ops.relu(regressor(inputs)) * ops.cast(probability > threshold, "float32")
+    channels = regressor.input_shape[-1]
+    seen = smoothed(channels - 1)(inputs) if channels > 1 else inputs
+    counts = ops.relu(regressor(seen)) * ops.cast(probability > threshold, "float32")
     return keras.Model(inputs, ops.concatenate([probability, counts], axis=-1), name="cascade")
