@@ -65,9 +65,8 @@ class TrainConfig(TrainingConfig):
     def check(self):
         if self.patch % POOLINGS:
             raise SettingError(f"patch={self.patch} is not a multiple of {POOLINGS}, as the R2U-Net's poolings need it")
-        if self.focus % POOLINGS or self.focus > self.patch:
-            raise SettingError(f"focus={self.focus} must be a multiple of {POOLINGS}, as the R2U-Net's poolings need it, "
-                               f"and at most patch={self.patch}")
+        if self.focus % POOLINGS:
+            raise SettingError(f"focus={self.focus} is not a multiple of {POOLINGS}, as the R2U-Net's poolings need it")
         if self.output != "relu" and self.output_slope:
             raise SettingError(f"output_slope={self.output_slope:g} is of a ReLU: it does not go with "
                                f"output={self.output}")

@@ -118,6 +118,9 @@ def sub_cubes(boxes, targets, config, stride):
         called = in_cubes(np.asarray(target)[..., 1], side)
         found = tiles(len(target), stride)
         found = found[inside.ravel()[found]]
+        if not len(found):
+            raise SettingError(f"focus={side}: no sub-cube of so many cells a side lies within those of patch="
+                               f"{config.patch}: choose a smaller `focus`")
         yield found, called.ravel()[found]
 
 

@@ -5,9 +5,12 @@ from itertools import product
 import keras
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from scipy.special import softmax
 
-from kerasgal.apps.cascade.model import INCEPTION_RADIUS, inception, r2unet, r2unet_radius
+from kerasgal.apps.cascade.model import (INCEPTION_RADIUS, cascade, inception, r2unet, r2unet_radius, smoothed,
+                                         smoothed_radius)
+from kerasgal.periodic import periodic
 
 
 def trainable(model):
@@ -133,6 +136,39 @@ def test_the_output_may_leak_below_zero():
     raw = numpy_r2unet(model, x[0].astype("f8"), 3)
     np.testing.assert_allclose(model(x)[0], np.where(raw < 0, 0.05 * raw, raw), atol=1e-5)
     assert raw.min() < -0.05
+
+
+def test_softplus_is_its_definition_and_begins_at_few_galaxies():
+    keras.utils.set_random_seed(4)
+    model = r2unet(filters=4, output="softplus")
+    np.testing.assert_allclose(model(np.zeros((1, 8, 8, 8, 1), "f4")), 0.1, rtol=1e-5)
+    x, model = density(1, 8, 8, 8, 1), randomise(model)
+    np.testing.assert_allclose(model(x)[0], np.log1p(np.exp(numpy_r2unet(model, x[0].astype("f8"), 3))), atol=1e-5)
+
+
+def test_smoothed_densities_are_those_of_gaussians_and_reach_no_farther_than_said():
+    x = np.random.default_rng(0).lognormal(size=(48, 48, 48)).astype("f4")
+    found = np.asarray(periodic(smoothed(3))(x[None, ..., None]))[0]
+    np.testing.assert_array_equal(found[..., 0], x)
+    for channel, width in enumerate((1, 2, 4), start=1):
+        expected = gaussian_filter(x.astype("f8"), width, mode="wrap")
+        assert np.abs(found[..., channel] - expected).max() < 0.03 * expected.std()
+    point = np.zeros((1, 64, 8, 8, 1), "f4")
+    point[0, 32, 4, 4] = 1
+    seen = np.flatnonzero(np.asarray(smoothed(3)(point))[0].max(axis=(1, 2, 3)) > 0)
+    assert seen.tolist() == list(range(32 - smoothed_radius(3), 33 + smoothed_radius(3)))
+
+
+def test_both_phases_in_one_take_the_density_alone():
+    keras.utils.set_random_seed(1)
+    classifier, regressor = inception(), r2unet(3, filters=2, t=0, output="softplus")
+    x = np.random.default_rng(0).lognormal(size=(1, 16, 16, 16, 1)).astype("f4")
+    both = np.asarray(cascade(classifier, regressor, 0.5)(x))
+    probability = np.asarray(classifier(x))[..., 1]
+    np.testing.assert_allclose(both[..., 0], probability, atol=1e-6)
+    expected = np.asarray(regressor(smoothed(2)(x)))[..., 0]
+    np.testing.assert_allclose(both[..., 1], np.where(probability > 0.5, expected, 0), atol=1e-6)
+    assert 0 < np.mean(probability > 0.5) < 1
 
 
 @pytest.mark.parametrize("sides", [(8, 8, 8), (16, 24, 8), (32, 16, 16)])
