@@ -7,6 +7,9 @@ import numpy as np
 from keras import layers, ops
 
 LEVELS = 3  # poolings of the R2U-Net: its input's sides are multiples of 2^LEVELS
+WIDTHS, NEIGHBOURS = (0.5, 1, 2, 4), 3  # of `surroundings`: standard deviations of Gaussians, and the farthest, cells
+CHANNELS = 1 + len(WIDTHS) + NEIGHBOURS
+USUAL = 3.0  # ln(1 + density) where galaxies are, in cells of 0.4 Mpc/h
 REACH = 3  # standard deviations at which a Gaussian is cut off
 FIRST_EXPECTATION = 0.1  # galaxies in a cell that phase 1 calls occupied, where training with a softplus begins
 INCEPTION_RADIUS = 4  # cells to either side of an output cell that the classifier sees: 2 (of 5^3) + 1 + 1
@@ -66,12 +69,13 @@ def doubled(x, filters, name):
     return layers.Cropping3D(((1, 0),) * 3, name=f"{name}_doubled")(x)
 
 
-def r2unet(channels=1, outputs=1, *, filters=32, t=3, output="relu", output_slope=0.0):
+def r2unet(channels=1, outputs=1, *, filters=32, t=3, finest_skip=False, output="relu", output_slope=0.0):
     """The R2U-Net: (batch, x, y, z, channels) to (batch, x, y, z, outputs), float32 whatever the precision policy.
 
     x, y and z are multiples of 8. With the defaults it has 6,079,489 parameters.
     outputs: 1 for the number of galaxies; 2 for the probabilities of [empty, occupied].
     filters: those at full resolution, doubled with every pooling; even.  t: recurrences of each unit.
+    finest_skip: concatenate at full resolution, too, which the authors do not.
     output: what makes a number of galaxies of the last sum: "relu", or "softplus", ln(1 + exp(sum)), which is positive
         everywhere and cannot die.
     output_slope: of a ReLU below zero. 0 is the paper's, which may die, zero everywhere, in training; with another
@@ -87,7 +91,7 @@ def r2unet(channels=1, outputs=1, *, filters=32, t=3, output="relu", output_slop
     for level in reversed(range(LEVELS)):
         width = filters * 2**level
         x = doubled(x, width, f"up_{level}")
-        if level > 0:  # nothing is concatenated at full resolution
+        if level > 0 or finest_skip:
             x = layers.Concatenate(name=f"up_{level}_skip")([skips[level], x])
         x = block(x, width // 2, t, f"up_{level}")
     begin = math.log(math.expm1(FIRST_EXPECTATION)) if outputs == 1 and output == "softplus" else 0.0
@@ -137,35 +141,45 @@ class Scaling(layers.Layer):
 
 
 def scaled(network, kind, name="scaled"):
-    """A network that takes densities in units of the mean, as many as it has channels, and scales them first."""
+    """A network that takes the density in units of its mean and scales it first; one of `surroundings` as they are."""
     inputs = keras.Input((None, None, None, network.input_shape[-1]), name="density")
+    if network.input_shape[-1] > 1:
+        return keras.Model(inputs, network(inputs), name=name)
     return keras.Model(inputs, network(Scaling(kind, name="scaling")(inputs)), name=name)
 
 
-def smoothed(count):
-    """The density and `count` smoothed ones, by Gaussians of 1, 2, 4, ... cells: (batch, x, y, z, 1) to (.., 1 + count).
+def surroundings():
+    """What phase 2 may see of the density, as boosted trees do: (batch, x, y, z, 1) to (batch, x, y, z, CHANNELS).
 
-    Each is made of the one before, as variances of Gaussians add. Convolutions, whose weights are fixed.
+    ln(1 + density), less its usual value where galaxies are; then, less that of the cell, the same of densities
+    smoothed by Gaussians of WIDTHS, and of the densest cell among neighbours at most 1, 2 and 3 cells away. Each is
+    made of the one before, by layers whose weights are fixed.
     """
     x = inputs = keras.Input((None, None, None, 1), name="density")
-    fields = [inputs]
-    for level, kernel in enumerate(kernels(count)):
+    fields, weights = [inputs], []
+    for width, kernel in zip(WIDTHS, kernels()):
         for axis, shape in enumerate([(-1, 1, 1), (1, -1, 1), (1, 1, -1)]):
-            kernel = kernel.reshape(shape)
-            x = layers.Conv3D(1, kernel.shape, padding="same", use_bias=False, trainable=False, dtype="float32",
-                              kernel_initializer="zeros", name=f"smoothed_{2**level}_along_{'xyz'[axis]}")(x)
+            weights.append(kernel.reshape(shape)[..., None, None])
+            x = layers.Conv3D(1, kernel.reshape(shape).shape, padding="same", use_bias=False, trainable=False,
+                              dtype="float32", name=f"smoothed_{width}_{'xyz'[axis]}".replace(".", "_"))(x)
         fields.append(x)
-    network = keras.Model(inputs, layers.Concatenate(name="densities")(fields), name="smoothed")
-    weights = [kernel for kernel in kernels(count) for _ in range(3)]
-    network.set_weights([kernel.reshape(weight.shape) for kernel, weight in zip(weights, network.weights)])
+    x = fields[1]
+    for cells in range(1, NEIGHBOURS + 1):
+        x = layers.ZeroPadding3D(1, name=f"densest_{cells}_padding")(x)
+        x = layers.MaxPooling3D(3, strides=1, name=f"densest_{cells}")(x)
+        fields.append(x)
+    own, *others = [ops.log1p(field) for field in fields]
+    channels = [own - USUAL, *(other - own for other in others)]
+    network = keras.Model(inputs, ops.concatenate(channels, axis=-1), name="surroundings")
+    network.set_weights(weights)
     return network
 
 
-def kernels(count):
-    """Weights of neighbours along one axis, float32 arrays, that widen a density to each of `smoothed`'s in turn."""
+def kernels():
+    """Weights of neighbours along one axis, float32, that widen the density to each of WIDTHS in turn."""
     found, before = [], 0.0
-    for width in (2.0**level for level in range(count)):
-        step = math.sqrt(width**2 - before**2)
+    for width in WIDTHS:
+        step = math.sqrt(width**2 - before**2)  # variances of Gaussians add
         offset = np.arange(-math.ceil(REACH * step), math.ceil(REACH * step) + 1)
         weight = np.exp(-0.5 * (offset / step)**2)
         found.append((weight / weight.sum()).astype(np.float32))
@@ -173,20 +187,19 @@ def kernels(count):
     return found
 
 
-def smoothed_radius(count):
-    """Cells to either side of a cell that its smoothed densities are made of."""
-    return sum(len(kernel) // 2 for kernel in kernels(count))
+def surroundings_radius():
+    """Cells to either side of a cell that its `surroundings` are made of."""
+    return sum(len(kernel) // 2 for kernel in kernels())
 
 
 def cascade(classifier, regressor, threshold):
     """Both phases as one network: density to [probability of a galaxy, expected galaxies], (batch, x, y, z, 2).
 
     There are none where the probability does not exceed the threshold. The two must have different names. A regressor
-    of several channels sees smoothed densities beside the density, which are made here.
+    of several channels sees the `surroundings`, which are made here.
     """
     inputs = keras.Input((None, None, None, 1), name="density")
     probability = classifier(inputs)[..., 1:]
-    channels = regressor.input_shape[-1]
-    seen = smoothed(channels - 1)(inputs) if channels > 1 else inputs
+    seen = surroundings()(inputs) if regressor.input_shape[-1] > 1 else inputs
     counts = ops.relu(regressor(seen)) * ops.cast(probability > threshold, "float32")
     return keras.Model(inputs, ops.concatenate([probability, counts], axis=-1), name="cascade")

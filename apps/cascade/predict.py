@@ -11,10 +11,11 @@ CLASSIFY, REGRESS = "classify", "regress"  # the phases, and their folders insid
 
 
 def build(config, phase):
-    """The network of a phase, not compiled. That of phase 2 takes smoothed densities, too, where there are any."""
+    """The network of a phase, not compiled. That of phase 2 takes what `surroundings` makes of the density."""
     if phase == REGRESS:
-        network = model.r2unet(1 + config.smoothings, filters=config.filters, t=config.recurrences,
-                               output=config.output, output_slope=config.output_slope)
+        network = model.r2unet(model.CHANNELS if config.surroundings else 1, filters=config.filters,
+                               t=config.recurrences, finest_skip=config.finest_skip, output=config.output,
+                               output_slope=config.output_slope)
     elif config.classifier == "inception":
         network = model.inception()
     else:
@@ -27,15 +28,15 @@ def radius(network, config):
     inner = network.layers[-1].name
     if inner == "inception":
         return model.INCEPTION_RADIUS
-    return model.r2unet_radius(config.recurrences) + model.smoothed_radius(config.smoothings)
+    return model.r2unet_radius(config.recurrences) + (model.surroundings_radius() if config.surroundings else 0)
 
 
-def densities(density, config):
-    """What phase 2 sees of a whole periodic box, (n, n, n, 1): the density and smoothed ones, (n, n, n, channels)."""
-    if not config.smoothings:
-        return density
-    return predict_whole(model.smoothed(config.smoothings), density, radius=model.smoothed_radius(config.smoothings),
-                         patch=config.patch)
+def surroundings(network, density, config):
+    """What phase 2 sees of the density of a whole periodic box, (n, n, n, 1): (n, n, n, CHANNELS).
+
+    network: `model.surroundings()`.
+    """
+    return predict_whole(network, density, radius=model.surroundings_radius(), patch=config.patch)
 
 
 def predict_field(network, density, config, *, tile=None, context=None, store=None, progress=None):

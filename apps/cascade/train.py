@@ -9,7 +9,7 @@ from scipy.ndimage import uniform_filter
 
 from kerasgal import config as configuration
 from kerasgal import domain, run_folder, training
-from kerasgal.apps.cascade import data, metrics, predict, scatter
+from kerasgal.apps.cascade import data, metrics, model, predict, scatter
 from kerasgal.apps.cascade.config import APP
 from kerasgal.apps.cascade.losses import WeightedCrossEntropy, WeightedPoisson, WeightedSquaredError
 from kerasgal.apps.cascade.predict import CLASSIFY, REGRESS
@@ -80,7 +80,7 @@ def compiled(config, phase):
     """The network of a phase with its loss and Adam."""
     network = predict.build(config, phase)
     if phase == CLASSIFY:
-        loss = WeightedCrossEntropy(config.w1)
+        loss, config = WeightedCrossEntropy(config.w1), configuration.replace(config, {"averaging": 0.0})
     else:
         loss = {"squared": WeightedSquaredError, "poisson": WeightedPoisson}[config.loss](config.w2)
     network.compile(training.optimizer(config), loss=loss)
@@ -91,7 +91,7 @@ def train_phase(phase, train, held_out, targets, config, folder, **options):
     """Train one network on sub-cubes of density and `targets`, (n, n, n, channel) of each box, training's first."""
     side, corners = config.patch, (train.corners, held_out.corners)
     if phase == REGRESS and config.focus:
-        side = config.focus
+        side = min(config.focus, config.patch)
         corners = (focused(sub_cubes(train, targets[0], config, config.stride)),
                    [found[called > 0] if called.any() else found
                     for found, called in sub_cubes(held_out, targets[1], config, side)])
@@ -112,15 +112,15 @@ def sub_cubes(boxes, targets, config, stride):
 
     targets: of `masked_counts`. For each box the flat indices of their lowest cells, (m,), and these numbers, (m,).
     """
-    side = config.focus
+    side = min(config.focus, config.patch)
     for corners, target in zip(boxes.corners, targets):
         inside = in_cubes(cubes(len(target), corners, config.patch), side) == side**3
         called = in_cubes(np.asarray(target)[..., 1], side)
         found = tiles(len(target), stride)
         found = found[inside.ravel()[found]]
         if not len(found):
-            raise SettingError(f"focus={side}: no sub-cube of so many cells a side lies within those of patch="
-                               f"{config.patch}: choose a smaller `focus`")
+            raise SettingError(f"stride={stride}: none of the sub-cubes of {side} cells that far apart lies within those "
+                               f"of training, of patch={config.patch}: choose a smaller `stride`")
         yield found, called.ravel()[found]
 
 
@@ -179,7 +179,7 @@ def fit_phases(cls, boxes, config, folder, phase, *, store, resume=False, overwr
         with store.passing():
             masked = [[masked_counts(classifier, density, counts, config, store)
                        for density, counts in zip(boxes.density, boxes.counts)] for boxes in (train, held_out)]
-            seen = [densities(boxes, config, store) for boxes in (train, held_out)]
+            seen = [surrounded(boxes, config, store) for boxes in (train, held_out)]
             network = train_phase(REGRESS, *seen, masked, config, folder, overwrite=overwrite,
                                   resume=resume and (folder / REGRESS / run_folder.CONFIG).exists(),
                                   init=init and init / REGRESS, **options)
@@ -198,11 +198,12 @@ def measure_scatter(run, boxes):
     scatter.write(scatter.measure(np.concatenate(expected), np.concatenate(true)), run.folder / REGRESS)
 
 
-def densities(boxes, config, store):
-    """The `Boxes` with what phase 2 sees beside the density, kept by `store`."""
-    if not config.smoothings:
+def surrounded(boxes, config, store):
+    """The `Boxes` with what phase 2 sees in the place of the density, kept by `store`."""
+    if not config.surroundings:
         return boxes
-    seen = [store.keep([predict.densities(np.asarray(density), config)])[0] for density in boxes.density]
+    network = model.surroundings()
+    seen = [store.keep([predict.surroundings(network, np.asarray(density), config)])[0] for density in boxes.density]
     return Boxes(seen, boxes.counts, boxes.corners)
 
 

@@ -42,8 +42,10 @@ def test_no_sub_cube_of_phase_2_reaches_into_the_held_out_volume():
     for corner in zip(*np.unravel_index(inside, called.shape)):
         allowed[tuple(slice(first, first + 16) for first in corner)] = True
     (found, _), = train.sub_cubes(*boxes_of(called, inside), CONFIG, CONFIG.stride)
-    with pytest.raises(SettingError, match="focus=40: no sub-cube"):
-        list(train.sub_cubes(*boxes_of(called, inside), replace(CONFIG, {"focus": 40}), 4))
+    (found_whole, _), = train.sub_cubes(*boxes_of(called, inside), replace(CONFIG, {"focus": 40}), CONFIG.stride)
+    assert set(inside) <= set(found_whole) < set(found)  # of at most `patch` cells
+    with pytest.raises(SettingError, match="stride=13: none of the sub-cubes of 8 cells"):
+        list(train.sub_cubes(*boxes_of(called[:32, :32, :32], [16 * (32**2 + 33)]), CONFIG, 13))
     assert len(found) > len(inside) and all(called_in(allowed, corner, 8) == 8**3 for corner in found)
 
 

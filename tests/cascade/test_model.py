@@ -5,11 +5,11 @@ from itertools import product
 import keras
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.special import softmax
 
-from kerasgal.apps.cascade.model import (INCEPTION_RADIUS, cascade, inception, r2unet, r2unet_radius, smoothed,
-                                         smoothed_radius)
+from kerasgal.apps.cascade.model import (CHANNELS, INCEPTION_RADIUS, cascade, inception, r2unet, r2unet_radius,
+                                         surroundings, surroundings_radius)
 from kerasgal.periodic import periodic
 
 
@@ -64,7 +64,7 @@ def numpy_inception(model, x):
     return softmax(basic(relu(basic(relu(basic(x, "inner_1")), "inner_2")), "logits"), axis=-1)
 
 
-def numpy_r2unet(model, x, t):
+def numpy_r2unet(model, x, t, finest_skip=False):
     """All but the last activation."""
     def of(name):
         return model.get_layer(name).get_weights()
@@ -92,7 +92,8 @@ def numpy_r2unet(model, x, t):
     x = block(pooled(two), "bottom")
     x = block(np.concatenate([two, doubled(x, "up_2")], axis=-1), "up_2")
     x = block(np.concatenate([one, doubled(x, "up_1")], axis=-1), "up_1")
-    x = block(doubled(x, "up_0"), "up_0")
+    x = doubled(x, "up_0")
+    x = block(np.concatenate([zero, x], axis=-1) if finest_skip else x, "up_0")
     return convolution(x, *of("output"))
 
 
@@ -138,6 +139,13 @@ def test_the_output_may_leak_below_zero():
     assert raw.min() < -0.05
 
 
+def test_the_finest_skip_is_its_definition():
+    keras.utils.set_random_seed(6)
+    model = randomise(r2unet(2, filters=4, t=1, finest_skip=True, output_slope=1.0))
+    x = density(1, 16, 8, 8, 2)
+    np.testing.assert_allclose(model(x)[0], numpy_r2unet(model, x[0].astype("f8"), 1, finest_skip=True), atol=1e-5)
+
+
 def test_softplus_is_its_definition_and_begins_at_few_galaxies():
     keras.utils.set_random_seed(4)
     model = r2unet(filters=4, output="softplus")
@@ -146,27 +154,31 @@ def test_softplus_is_its_definition_and_begins_at_few_galaxies():
     np.testing.assert_allclose(model(x)[0], np.log1p(np.exp(numpy_r2unet(model, x[0].astype("f8"), 3))), atol=1e-5)
 
 
-def test_smoothed_densities_are_those_of_gaussians_and_reach_no_farther_than_said():
-    x = np.random.default_rng(0).lognormal(size=(48, 48, 48)).astype("f4")
-    found = np.asarray(periodic(smoothed(3))(x[None, ..., None]))[0]
-    np.testing.assert_array_equal(found[..., 0], x)
-    for channel, width in enumerate((1, 2, 4), start=1):
-        expected = gaussian_filter(x.astype("f8"), width, mode="wrap")
-        assert np.abs(found[..., channel] - expected).max() < 0.03 * expected.std()
+def test_surroundings_are_those_of_gaussians_and_maxima_and_reach_no_farther_than_said():
+    x = np.random.default_rng(0).lognormal(size=(48, 48, 48))
+    found = np.asarray(periodic(surroundings())(x.astype("f4")[None, ..., None]))[0]
+    fine = gaussian_filter(x, 0.5, mode="wrap")
+    expected = [fine, *(gaussian_filter(x, width, mode="wrap") for width in (1, 2, 4)),
+                *(maximum_filter(fine, side, mode="wrap") for side in (3, 5, 7))]
+    np.testing.assert_allclose(found[..., 0], np.log1p(x) - 3, atol=1e-5)
+    for channel, field in enumerate(expected, start=1):
+        difference = np.log1p(field) - np.log1p(x)
+        # A narrow Gaussian that is sampled by cells, and one of another, is one but nearly.
+        assert np.std(found[..., channel] - difference) < 0.05 * difference.std()
     point = np.zeros((1, 64, 8, 8, 1), "f4")
     point[0, 32, 4, 4] = 1
-    seen = np.flatnonzero(np.asarray(smoothed(3)(point))[0].max(axis=(1, 2, 3)) > 0)
-    assert seen.tolist() == list(range(32 - smoothed_radius(3), 33 + smoothed_radius(3)))
+    seen = np.flatnonzero(np.ptp(np.asarray(surroundings()(point))[0], axis=(1, 2)).max(axis=-1) > 0)
+    assert seen.tolist() == list(range(32 - surroundings_radius(), 33 + surroundings_radius()))
 
 
 def test_both_phases_in_one_take_the_density_alone():
     keras.utils.set_random_seed(1)
-    classifier, regressor = inception(), r2unet(3, filters=2, t=0, output="softplus")
+    classifier, regressor = inception(), r2unet(CHANNELS, filters=2, t=0, output="softplus")
     x = np.random.default_rng(0).lognormal(size=(1, 16, 16, 16, 1)).astype("f4")
     both = np.asarray(cascade(classifier, regressor, 0.5)(x))
     probability = np.asarray(classifier(x))[..., 1]
     np.testing.assert_allclose(both[..., 0], probability, atol=1e-6)
-    expected = np.asarray(regressor(smoothed(2)(x)))[..., 0]
+    expected = np.asarray(regressor(surroundings()(x)))[..., 0]
     np.testing.assert_allclose(both[..., 1], np.where(probability > 0.5, expected, 0), atol=1e-6)
     assert 0 < np.mean(probability > 0.5) < 1
 
