@@ -49,8 +49,8 @@ class TrainConfig(TrainingConfig):
                            demo=16, minimum=2)
     recurrences: int = setting(3, "Times that each recurrent unit of the R2U-Net returns to its input.", demo=0,
                                minimum=0)
-    finest_skip: bool = setting(False, "Concatenate the R2U-Net's first block at full resolution, too: without it each "
-                                       "cell's own density passes through cells twice as wide.", demo=True)
+    finest_skip: bool = setting(False, "Take full resolution past the R2U-Net's poolings, too: its first block to its "
+                                       "last, and its input to two layers for each cell before the output.", demo=True)
     output: str = setting("relu", "What the R2U-Net's number of galaxies comes from: a ReLU, which may die, or "
                                   "softplus.", demo="softplus", choices=OUTPUTS)
     output_slope: float = setting(0.0, "Slope of a ReLU's output below zero in training; predictions are clipped. 0 is "

@@ -11,6 +11,7 @@ WIDTHS, NEIGHBOURS = (0.5, 1, 2, 4), 3  # of `surroundings`: standard deviations
 CHANNELS = 1 + len(WIDTHS) + NEIGHBOURS
 USUAL = 3.0  # ln(1 + density) where galaxies are, in cells of 0.4 Mpc/h
 REACH = 3  # standard deviations at which a Gaussian is cut off
+HEAD = 32
 FIRST_EXPECTATION = 0.1  # galaxies in a cell that phase 1 calls occupied, where training with a softplus begins
 INCEPTION_RADIUS = 4  # cells to either side of an output cell that the classifier sees: 2 (of 5^3) + 1 + 1
 
@@ -75,7 +76,8 @@ def r2unet(channels=1, outputs=1, *, filters=32, t=3, finest_skip=False, output=
     x, y and z are multiples of 8. With the defaults it has 6,079,489 parameters.
     outputs: 1 for the number of galaxies; 2 for the probabilities of [empty, occupied].
     filters: those at full resolution, doubled with every pooling; even.  t: recurrences of each unit.
-    finest_skip: concatenate at full resolution, too, which the authors do not.
+    finest_skip: concatenate at full resolution, too, which the authors do not: the first block with what the last one
+        takes, and the input with what comes of that, for two layers of HEAD units that see each cell by itself.
     output: what makes a number of galaxies of the last sum: "relu", or "softplus", ln(1 + exp(sum)), which is positive
         everywhere and cannot die.
     output_slope: of a ReLU below zero. 0 is the paper's, which may die, zero everywhere, in training; with another
@@ -94,6 +96,10 @@ def r2unet(channels=1, outputs=1, *, filters=32, t=3, finest_skip=False, output=
         if level > 0 or finest_skip:
             x = layers.Concatenate(name=f"up_{level}_skip")([skips[level], x])
         x = block(x, width // 2, t, f"up_{level}")
+    if finest_skip:
+        x = layers.Concatenate(name="head_input")([x, inputs])
+        for layer in (1, 2):
+            x = layers.Conv3D(HEAD, 1, activation="relu", name=f"head_{layer}")(x)
     begin = math.log(math.expm1(FIRST_EXPECTATION)) if outputs == 1 and output == "softplus" else 0.0
     x = layers.Conv3D(outputs, 1, bias_initializer=keras.initializers.Constant(begin), dtype="float32",
                       name="output")(x)

@@ -86,7 +86,7 @@ def numpy_r2unet(model, x, t, finest_skip=False):
     def doubled(x, name):
         return relu(transposed_convolution(x, *of(f"{name}_transposed")))
 
-    zero = block(x, "down_0")
+    given, zero = x, block(x, "down_0")
     one = block(pooled(zero), "down_1")
     two = block(pooled(one), "down_2")
     x = block(pooled(two), "bottom")
@@ -94,6 +94,9 @@ def numpy_r2unet(model, x, t, finest_skip=False):
     x = block(np.concatenate([one, doubled(x, "up_1")], axis=-1), "up_1")
     x = doubled(x, "up_0")
     x = block(np.concatenate([zero, x], axis=-1) if finest_skip else x, "up_0")
+    if finest_skip:
+        x = relu(convolution(np.concatenate([x, given], axis=-1), *of("head_1")))
+        x = relu(convolution(x, *of("head_2")))
     return convolution(x, *of("output"))
 
 
