@@ -164,7 +164,9 @@ def scores(truth, mean, density):
     entry = evaluate.entry_of(measured, key)
     found = {"noisy": entry["power_residual_by_scale"]["with_shot_noise"]["all"],
              "calibration": entry["calibration_error"]["all"], "r": 1 - entry["correlation_by_scale"]["all"],
-             "density": entry["misplaced_by_density"], "expected": entry["misplaced_by_expected"]}
+             "density": entry["misplaced_by_density"], "expected": entry["misplaced_by_expected"],
+             "squares": entry["squared_error"]}
+    assert found["squares"] == pytest.approx(np.mean((mean - truth)**2) * 32**3, rel=1e-4)
     return found | {shape: part["residual"] for shape, part in entry["bispectra"].items()}, entry
 
 
