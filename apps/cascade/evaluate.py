@@ -249,7 +249,7 @@ def bispectra(sample, fields, triangles, masked=None):
 
 
 def numbers(sample, key, drawn):
-    """Counts in bins of the density and, of a mean field, of its own expectation: {what: (3, bins)}; and its squares."""
+    """Counts in bins of the density and, of a mean field, of its own expectation: {what: (3, bins)}; squares."""
     truth = sample.counts[TRUTH][0]
     mean = np.mean(sample.counts[key], axis=0)
     found = {"density": metrics.counts_in_bins(sample.density, metrics.DENSITY_EDGES, mean, truth)}
@@ -468,8 +468,8 @@ def lines(result):
         yield (f"{row['run'][-15:]:16s}{Path(row['simulation']).name[-23:]:24s}{row['galaxies']:>8.0f}/"
                f"{row['true_galaxies']:<7.0f}{half['recall']:>9.4f}{half['precision'] or 0:>11.4f}"
                f"{level['network']['gain']:>12.1f}x{level['density']['gain']:>10.1f}x{row['mse_sub']:>10.4g}")
-    yield (f"{'mean residual of':34s}{'Eq. 2':>7s}{'P, k<1':>9s}{'k>1':>8s}{'as it is':>10s}{'P_xy/P_xx':>11s}{'k>1':>8s}"
-           f"{'r(k<1)':>8s}{'k>1':>7s}{'numbers':>9s}{'bispectrum':>19s}{'without richest':>19s}")
+    yield (f"{'mean residual of':34s}{'Eq. 2':>7s}{'P, k<1':>9s}{'k>1':>8s}{'as it is':>10s}{'P_xy/P_xx':>11s}"
+           f"{'k>1':>8s}{'r(k<1)':>8s}{'k>1':>7s}{'numbers':>9s}{'bispectrum':>19s}{'without richest':>19s}")
     for kind in ("runs", "baselines", "bounds"):
         for name, entry in result[kind].items():
             yield line(figures.label((kind, name)), entry)

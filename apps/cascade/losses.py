@@ -76,7 +76,7 @@ class WeightedPoisson(WeightedSquaredError):
     number scatters more.
     """
 
-    def __init__(self, weight=1.05, name="weighted_poisson", **kwargs):
+    def __init__(self, weight=1.05, name="weighted_poisson", **kwargs):  # noqa: B042 an error, no exception
         super().__init__(weight, name, **kwargs)
 
     def of_cells(self, galaxies, predicted):

@@ -219,8 +219,8 @@ class Cascade(DensityRun):
 
         if self.folder is not None and (self.folder / REGRESS / FILE).exists():
             return []
-        note = f"{self.folder or 'this run'} did not measure how galaxies scatter about what it expects: they are drawn " \
-               "as Poisson numbers"
+        note = f"{self.folder or 'this run'} did not measure how galaxies scatter about what it expects: they are " \
+               "drawn as Poisson numbers"
         log.info(note)
         return [note]
 

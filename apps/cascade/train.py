@@ -119,8 +119,8 @@ def sub_cubes(boxes, targets, config, stride):
         found = tiles(len(target), stride)
         found = found[inside.ravel()[found]]
         if not len(found):
-            raise SettingError(f"stride={stride}: none of the sub-cubes of {side} cells that far apart lies within those "
-                               f"of training, of patch={config.patch}: choose a smaller `stride`")
+            raise SettingError(f"stride={stride}: none of the sub-cubes of {side} cells that far apart lies within "
+                               f"those of training, of patch={config.patch}: choose a smaller `stride`")
         yield found, called.ravel()[found]
 
 
