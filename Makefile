@@ -65,16 +65,16 @@ ladder: $(VENV)/.installed
 	  --low 10.846 --high 13.246 --patch 75 --shells 12 --samples 20000 --validation-samples 4000 --sample 3000 \
 	  --networks 2 --output $(LADDER)/fine
 
-# Four simulations with painted galaxies to train on, one to validate on and two to test on.
+# Four simulations with painted galaxies to train on, one to validate on and four to test on.
 demo-cascade: $(VENV)/.installed
 	rm -rf $(CASCADE)
 	mkdir -p $(CASCADE)
 	$(BIN)/kerasgal simulate $(CASCADE)/train.h5 --galaxies --particles 128 --realisations 5 --seed 1
-	$(BIN)/kerasgal simulate $(CASCADE)/test.h5 --galaxies --particles 128 --realisations 2 --seed 1001
+	$(BIN)/kerasgal simulate $(CASCADE)/test.h5 --galaxies --particles 128 --realisations 4 --seed 3001
 	$(BIN)/kerasgal cascade train $(foreach i,0 1 2 3 4,$(CASCADE)/train_$(i).h5) --preset demo --run $(CASCADE)/cascade
 	$(BIN)/kerasgal cascade predict $(CASCADE)/cascade $(CASCADE)/test_0.h5 --catalogue \
 	  --output $(CASCADE)/test_0_cascade.h5
-	$(BIN)/kerasgal cascade evaluate $(CASCADE)/cascade $(foreach i,0 1,$(CASCADE)/test_$(i).h5) \
+	$(BIN)/kerasgal cascade evaluate $(CASCADE)/cascade $(foreach i,0 1 2 3,$(CASCADE)/test_$(i).h5) \
 	  --output $(CASCADE)/evaluation
 
 # Boxes wide enough for rich clusters, though too coarse for the smallest galaxies; draws of galaxies on maps.

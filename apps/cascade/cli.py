@@ -39,7 +39,8 @@ TILE = click.option("--tile", type=click.IntRange(24), help="Cells per side pred
 
 
 @click.option("--round", is_flag=True, help="Round the expected numbers of galaxies to whole ones.")
-@click.option("--catalogue", is_flag=True, help="Also draw galaxies from the field: Poisson numbers, evenly in cells.")
+@click.option("--catalogue", is_flag=True, help="Also draw galaxies from the field, with the scatter that was "
+                                                   "measured in training, evenly in cells.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of --catalogue.")
 @TILE
 def predict(run, source, **options):
@@ -54,12 +55,16 @@ def predict(run, source, **options):
                    "simulations that RUN was trained on]")
 @TILE
 def evaluate(run, simulations, **options):
-    """Hold the trained RUN against SIMULATIONS whose galaxies it never saw, and against the halo model.
+    """Hold the trained RUN against SIMULATIONS whose galaxies it never saw, and against what it has to beat.
 
-    Of a simulation that a run was split by volume on, the test cube is used. Occupied cells (accuracy, recall,
-    precision, how many times the sparsity falls), numbers of galaxies in sub-cubes, power spectra with and without shot
-    noise, bispectra, counts in cells, cross-correlation. With runs and simulations of several suites the table is that
-    of cross-prediction.
+    That is made of the simulations that RUN was trained on: boosted trees that see the same density, and halo models,
+    one fitted and others with galaxies counted in haloes. Of painted galaxies there are another drawing and the exact
+    expectation, too. Of a simulation that a run was split by volume on, the test cube is used.
+
+    Occupied cells (accuracy, recall, precision, how many times the sparsity falls); power spectra with the galaxies'
+    scatter and as they are, and their calibration and correlation with the truth; bispectra, with and without the
+    richest halo; numbers of galaxies in sub-cubes and in bins of the density. With runs and simulations of several
+    suites the table is that of cross-prediction.
     """
     return run.evaluate(simulations, **options)
 

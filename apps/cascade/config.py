@@ -8,6 +8,8 @@ from kerasgal.training import TrainingConfig
 
 APP = "cascade"
 
+OUTPUTS = ("relu", "softplus")
+LOSSES = ("squared", "poisson")
 CLASSIFIERS = ("inception", "r2unet")
 SCALINGS = ("none", "log", "asinh")
 POOLINGS = 8  # sides that pass through the R2U-Net must be multiples of this
@@ -15,12 +17,16 @@ POOLINGS = 8  # sides that pass through the R2U-Net must be multiples of this
 
 @dataclass(frozen=True)
 class TrainConfig(TrainingConfig):
-    """Grid, sub-cubes, networks, losses and optimiser of one cascade run; both phases are trained alike."""
+    """Grid, sub-cubes, networks, losses and optimiser of one cascade run.
+
+    Both phases are trained alike, but that weights are averaged in phase 2 alone: the classifier's batch normalisation
+    keeps statistics that are those of the weights as they are.
+    """
 
     groups = {
-        "Grid and sub-cubes": ("cell", "patch", "stride", "symmetries", "scaling"),
-        "Networks": ("classifier", "filters", "recurrences", "output_slope"),
-        "Losses": ("w1", "w2", "threshold"),
+        "Grid and sub-cubes": ("cell", "patch", "stride", "focus", "symmetries", "scaling", "surroundings"),
+        "Networks": ("classifier", "filters", "recurrences", "finest_skip", "output", "output_slope"),
+        "Losses": ("w1", "loss", "w2", "threshold"),
     }
     renamed = {"halving": "decay_epochs"}
 
@@ -28,22 +34,35 @@ class TrainConfig(TrainingConfig):
                           minimum=1e-3)
     patch: int = setting(32, "Cells per side of a sub-cube; a multiple of 8.", minimum=POOLINGS)
     stride: int = setting(32, "Cells from one sub-cube of a training simulation to the next.", demo=8, minimum=1)
+    focus: int = setting(0, "Cells per side of the sub-cubes of phase 2, a multiple of 8 and at most those of phase 1, "
+                            "which are taken the more often the more cells of theirs phase 1 calls occupied; 0: the "
+                            "sub-cubes of phase 1.", demo=24, minimum=0)
     symmetries: str = setting("rotations", "Symmetries of the cube under which sub-cubes are seen in training: none, "
                                            "the 24 rotations, or all 48.", demo="reflections",
                               choices=("none", "rotations", "reflections"))
     scaling: str = setting("none", "What the networks make of the density (in units of the mean) first: nothing, "
                                    "ln(1 + density), or arsinh(density).", demo="log", choices=SCALINGS)
+    surroundings: bool = setting(False, "Show phase 2 what boosted trees read, too: the logarithms of the density, and "
+                                        "over it of smoothed densities and of the densest neighbours.", demo=True)
     classifier: str = setting("inception", "Network of phase 1.", choices=CLASSIFIERS)
     filters: int = setting(32, "Filters of the R2U-Net's first block, even; each further one has twice as many.",
-                           demo=8, minimum=2)
-    recurrences: int = setting(3, "Times that each recurrent unit of the R2U-Net returns to its input.", demo=2,
+                           demo=16, minimum=2)
+    recurrences: int = setting(3, "Times that each recurrent unit of the R2U-Net returns to its input.", demo=0,
                                minimum=0)
-    output_slope: float = setting(0.0, "Slope of the R2U-Net's output below zero in training. 0 is the paper's ReLU, "
-                                       "which may die; predictions are clipped.", demo=0.3, minimum=0.0)
+    finest_skip: bool = setting(False, "Take full resolution past the R2U-Net's poolings, too: its first block to its "
+                                       "last, and its input to two layers for each cell before the output.", demo=True)
+    output: str = setting("relu", "What the R2U-Net's number of galaxies comes from: a ReLU, which may die, or "
+                                  "softplus.", demo="softplus", choices=OUTPUTS)
+    output_slope: float = setting(0.0, "Slope of a ReLU's output below zero in training; predictions are clipped. 0 is "
+                                       "the paper's.", minimum=0.0)
     w1: float = setting(500.0, "Weight of occupied cells in the loss of phase 1.", minimum=0.0)
-    w2: float = setting(1.05, "Weight of occupied cells in the loss of phase 2.", minimum=0.0)
+    loss: str = setting("squared", "Loss of phase 2: the squared error, Eq. 2, or the likelihood of Poisson numbers, "
+                                   "which gives rich cells less weight.", demo="poisson", choices=LOSSES)
+    w2: float = setting(1.05, "Weight of occupied cells in the loss of phase 2; with 1 it is best for the expectation.",
+                        demo=1.0, minimum=0.0)
     threshold: float = setting(0.5, "Probability above which phase 1 calls a cell occupied.", minimum=0.0, maximum=1.0)
     learning_rate: float = default(1e-3, demo=3e-3)
+    averaging: float = default(0.0, demo=0.99)
     decay: str = default("step")
     decay_epochs: int = default(4)
     batch: int = default(16, demo=4)
@@ -53,6 +72,11 @@ class TrainConfig(TrainingConfig):
     def check(self):
         if self.patch % POOLINGS:
             raise SettingError(f"patch={self.patch} is not a multiple of {POOLINGS}, as the R2U-Net's poolings need it")
+        if self.focus % POOLINGS:
+            raise SettingError(f"focus={self.focus} is not a multiple of {POOLINGS}, as the R2U-Net's poolings need it")
+        if self.output != "relu" and self.output_slope:
+            raise SettingError(f"output_slope={self.output_slope:g} is of a ReLU: it does not go with "
+                               f"output={self.output}")
         if self.filters % 2:
             raise SettingError(f"filters={self.filters} is odd: the last block of the R2U-Net has half as many")
 

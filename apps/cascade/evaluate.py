@@ -9,7 +9,8 @@ A run, trees and the exact expectation are mean fields; halo models and other dr
 to the same rulers as follows. *Spectra*: a mean field's power and what its scatter adds (`scatter.shot_noise`), as that
 of catalogues drawn from it. *As it is*: the paper's own, the mean field's power over that of the galaxies, which is not
 1 for a perfect prediction. *Calibration*: the cross spectrum over the mean field's own, 1 for any conditional mean.
-*Correlation* with the truth, *numbers* in bins of the prediction and of the density, *bispectra* of drawn catalogues.
+*Eq. 2*: the squared error of a mean field, summed over as many cells as a sub-cube has. *Correlation* with the truth,
+*numbers* in bins of the prediction and of the density, *bispectra* of drawn catalogues.
 """
 
 import functools
@@ -37,6 +38,7 @@ LONG, SQUEEZED = 0.4, (0.8, 1.2, 1.6, 2.0)  # h/Mpc: one long wave and two equal
 CUBES = 2  # per side of a box, by which bispectra get their errors
 MASKED_RADII = 2.0  # of the richest halo, around which cells are masked
 DRAWS = 4  # catalogues of a halo model or a mean field whose spectra are averaged
+LOSS_CELLS = 32**3  # of a sub-cube, over which Eq. 2 sums squared errors
 SEED = 7_000_000  # of other drawings of painted galaxies: none of a simulation's own
 
 
@@ -99,7 +101,7 @@ def collect(runs, bars, source, config, tile=None, outside_domain=False):
         with progress(f"{key[1]}: {display_name(source)}") as tick:
             predicted = predict.predict_field(run.network, density, run.config, tile=tile, progress=tick)
         probability[key], fields[key] = predicted[..., 0][region], [predicted[..., 1][region]]
-        scatters[key] = scatter.of(run.folder)
+        scatters[key] = run.scatter
     for name, model in bars.halo_models.items():
         drawn = baseline.populated(model, halos, boxsize, range(DRAWS))
         if drawn is None:
@@ -247,12 +249,13 @@ def bispectra(sample, fields, triangles, masked=None):
 
 
 def numbers(sample, key, drawn):
-    """Counts in bins of the density and, of a mean field, of its own expectation: {what: (3, bins)}."""
+    """Counts in bins of the density and, of a mean field, of its own expectation: {what: (3, bins)}; squares."""
     truth = sample.counts[TRUTH][0]
     mean = np.mean(sample.counts[key], axis=0)
     found = {"density": metrics.counts_in_bins(sample.density, metrics.DENSITY_EDGES, mean, truth)}
     if key in sample.scatter:
         found["expected"] = metrics.counts_in_bins(mean, metrics.EXPECTED_EDGES, mean, truth)
+        found["squares"] = np.array([np.sum(np.square(mean - truth), dtype=np.float64), truth.size])
     found["cells"] = np.mean([np.bincount(one_field.astype(int).ravel(), minlength=200)[:200] for one_field in drawn],
                              axis=0)
     return found
@@ -297,8 +300,9 @@ def evaluate(run, sources, *, compare=(), hod=None, tile=None, outside_domain=Fa
     for one in runs.values():
         for source in sources:
             one.unseen(source, 2 * one.config.patch)
+    unmeasured = [note for one in runs.values() for note in one.unmeasured()]
     bars = bars_of(run, hod, sources)
-    rows, measured, first, notes = {key: [] for key in runs}, [], None, []
+    rows, measured, first, notes = {key: [] for key in runs}, [], None, unmeasured
     for source in sources:
         sample, noted = collect(runs, bars, source, run.config, tile, outside_domain)
         notes += noted
@@ -410,6 +414,9 @@ def entry_of(whole, key):
         single = [metrics.by_scale(whole.k, np.abs(ratio(one, curves["noisy"][TRUTH]) - 1))
                   for one in curves["each"][key]]
         entry["power_residual_of_one_drawing"] = single
+    if "squares" in whole.numbers[key]:
+        squares, size = whole.numbers[key]["squares"]
+        entry["squared_error"] = float(squares / size * LOSS_CELLS)
     for what in ("density", "expected"):
         if what in whole.numbers[key]:
             entry[f"numbers_by_{what}"] = dict(zip(("cells", "predicted", "true"), whole.numbers[key][what].tolist()))
@@ -461,8 +468,8 @@ def lines(result):
         yield (f"{row['run'][-15:]:16s}{Path(row['simulation']).name[-23:]:24s}{row['galaxies']:>8.0f}/"
                f"{row['true_galaxies']:<7.0f}{half['recall']:>9.4f}{half['precision'] or 0:>11.4f}"
                f"{level['network']['gain']:>12.1f}x{level['density']['gain']:>10.1f}x{row['mse_sub']:>10.4g}")
-    yield (f"{'mean residual of':34s}{'P, k<1':>9s}{'k>1':>8s}{'as it is':>10s}{'P_xy/P_xx':>11s}{'k>1':>8s}"
-           f"{'r(k<1)':>8s}{'k>1':>7s}{'numbers':>9s}{'bispectrum':>19s}{'without richest':>19s}")
+    yield (f"{'mean residual of':34s}{'Eq. 2':>7s}{'P, k<1':>9s}{'k>1':>8s}{'as it is':>10s}{'P_xy/P_xx':>11s}"
+           f"{'k>1':>8s}{'r(k<1)':>8s}{'k>1':>7s}{'numbers':>9s}{'bispectrum':>19s}{'without richest':>19s}")
     for kind in ("runs", "baselines", "bounds"):
         for name, entry in result[kind].items():
             yield line(figures.label((kind, name)), entry)
@@ -498,7 +505,8 @@ def line(name, entry):
              percent(entry["misplaced_by_density"]).rjust(9)]
     for residual in ("residual", "residual_masked"):
         words.append(percent(triangles.get(residual), triangles.get(f"{residual}_error")).rjust(19))
-    return f"{name[-33:]:34s}" + "".join(words)
+    error = entry.get("squared_error")
+    return f"{name[-33:]:34s}" + ("-" if error is None else f"{error:.1f}").rjust(7) + "".join(words)
 
 
 def percent(value, error=None):

@@ -1,9 +1,18 @@
 """The two networks of Yip et al. 2019: the Inception classifier and the recurrent residual U-Net, R2U-Net."""
 
+import math
+
 import keras
+import numpy as np
 from keras import layers, ops
 
 LEVELS = 3  # poolings of the R2U-Net: its input's sides are multiples of 2^LEVELS
+WIDTHS, NEIGHBOURS = (0.5, 1, 2, 4), 3  # of `surroundings`: standard deviations of Gaussians, and the farthest, cells
+CHANNELS = 1 + len(WIDTHS) + NEIGHBOURS
+USUAL = 3.0  # ln(1 + density) where galaxies are, in cells of 0.4 Mpc/h
+REACH = 3  # standard deviations at which a Gaussian is cut off
+HEAD = 32
+FIRST_EXPECTATION = 0.1  # galaxies in a cell that phase 1 calls occupied, where training with a softplus begins
 INCEPTION_RADIUS = 4  # cells to either side of an output cell that the classifier sees: 2 (of 5^3) + 1 + 1
 
 
@@ -61,14 +70,18 @@ def doubled(x, filters, name):
     return layers.Cropping3D(((1, 0),) * 3, name=f"{name}_doubled")(x)
 
 
-def r2unet(channels=1, outputs=1, *, filters=32, t=3, output_slope=0.0):
+def r2unet(channels=1, outputs=1, *, filters=32, t=3, finest_skip=False, output="relu", output_slope=0.0):
     """The R2U-Net: (batch, x, y, z, channels) to (batch, x, y, z, outputs), float32 whatever the precision policy.
 
     x, y and z are multiples of 8. With the defaults it has 6,079,489 parameters.
     outputs: 1 for the number of galaxies; 2 for the probabilities of [empty, occupied].
     filters: those at full resolution, doubled with every pooling; even.  t: recurrences of each unit.
-    output_slope: of the number of galaxies below zero. 0 is the paper's ReLU, which may die, zero everywhere, in
-        training; with another slope the output can be negative, and is to be clipped at zero in prediction.
+    finest_skip: concatenate at full resolution, too, which the authors do not: the first block with what the last one
+        takes, and the input with what comes of that, for two layers of HEAD units that see each cell by itself.
+    output: what makes a number of galaxies of the last sum: "relu", or "softplus", ln(1 + exp(sum)), which is positive
+        everywhere and cannot die.
+    output_slope: of a ReLU below zero. 0 is the paper's, which may die, zero everywhere, in training; with another
+        slope the output can be negative, and is to be clipped at zero in prediction.
     """
     x = inputs = keras.Input((None, None, None, channels), name="density")
     skips = []
@@ -80,11 +93,19 @@ def r2unet(channels=1, outputs=1, *, filters=32, t=3, output_slope=0.0):
     for level in reversed(range(LEVELS)):
         width = filters * 2**level
         x = doubled(x, width, f"up_{level}")
-        if level > 0:  # nothing is concatenated at full resolution
+        if level > 0 or finest_skip:
             x = layers.Concatenate(name=f"up_{level}_skip")([skips[level], x])
         x = block(x, width // 2, t, f"up_{level}")
-    x = layers.Conv3D(outputs, 1, dtype="float32", name="output")(x)
-    if outputs == 1:
+    if finest_skip:
+        x = layers.Concatenate(name="head_input")([x, inputs])
+        for layer in (1, 2):
+            x = layers.Conv3D(HEAD, 1, activation="relu", name=f"head_{layer}")(x)
+    begin = math.log(math.expm1(FIRST_EXPECTATION)) if outputs == 1 and output == "softplus" else 0.0
+    x = layers.Conv3D(outputs, 1, bias_initializer=keras.initializers.Constant(begin), dtype="float32",
+                      name="output")(x)
+    if outputs == 1 and output == "softplus":
+        x = layers.Activation("softplus", dtype="float32", name="galaxies")(x)
+    elif outputs == 1:
         x = layers.LeakyReLU(output_slope, dtype="float32", name="galaxies")(x)
     else:
         x = layers.Softmax(dtype="float32", name="probabilities")(x)
@@ -126,17 +147,65 @@ class Scaling(layers.Layer):
 
 
 def scaled(network, kind, name="scaled"):
-    """A network that takes the density in units of its mean and scales it first."""
-    inputs = keras.Input((None, None, None, 1), name="density")
+    """A network that takes the density in units of its mean and scales it first; one of `surroundings` as they are."""
+    inputs = keras.Input((None, None, None, network.input_shape[-1]), name="density")
+    if network.input_shape[-1] > 1:
+        return keras.Model(inputs, network(inputs), name=name)
     return keras.Model(inputs, network(Scaling(kind, name="scaling")(inputs)), name=name)
+
+
+def surroundings():
+    """What phase 2 may see of the density, as boosted trees do: (batch, x, y, z, 1) to (batch, x, y, z, CHANNELS).
+
+    ln(1 + density), less its usual value where galaxies are; then, less that of the cell, the same of densities
+    smoothed by Gaussians of WIDTHS, and of the densest cell among neighbours at most 1, 2 and 3 cells away. Each is
+    made of the one before, by layers whose weights are fixed.
+    """
+    x = inputs = keras.Input((None, None, None, 1), name="density")
+    fields, weights = [inputs], []
+    for width, kernel in zip(WIDTHS, kernels()):
+        for axis, shape in enumerate([(-1, 1, 1), (1, -1, 1), (1, 1, -1)]):
+            weights.append(kernel.reshape(shape)[..., None, None])
+            x = layers.Conv3D(1, kernel.reshape(shape).shape, padding="same", use_bias=False, trainable=False,
+                              dtype="float32", name=f"smoothed_{width}_{'xyz'[axis]}".replace(".", "_"))(x)
+        fields.append(x)
+    x = fields[1]
+    for cells in range(1, NEIGHBOURS + 1):
+        x = layers.ZeroPadding3D(1, name=f"densest_{cells}_padding")(x)
+        x = layers.MaxPooling3D(3, strides=1, name=f"densest_{cells}")(x)
+        fields.append(x)
+    own, *others = [ops.log1p(field) for field in fields]
+    channels = [own - USUAL, *(other - own for other in others)]
+    network = keras.Model(inputs, ops.concatenate(channels, axis=-1), name="surroundings")
+    network.set_weights(weights)
+    return network
+
+
+def kernels():
+    """Weights of neighbours along one axis, float32, that widen the density to each of WIDTHS in turn."""
+    found, before = [], 0.0
+    for width in WIDTHS:
+        step = math.sqrt(width**2 - before**2)  # variances of Gaussians add
+        offset = np.arange(-math.ceil(REACH * step), math.ceil(REACH * step) + 1)
+        weight = np.exp(-0.5 * (offset / step)**2)
+        found.append((weight / weight.sum()).astype(np.float32))
+        before = width
+    return found
+
+
+def surroundings_radius():
+    """Cells to either side of a cell that its `surroundings` are made of."""
+    return sum(len(kernel) // 2 for kernel in kernels())
 
 
 def cascade(classifier, regressor, threshold):
     """Both phases as one network: density to [probability of a galaxy, expected galaxies], (batch, x, y, z, 2).
 
-    There are none where the probability does not exceed the threshold. The two must have different names.
+    There are none where the probability does not exceed the threshold. The two must have different names. A regressor
+    of several channels sees the `surroundings`, which are made here.
     """
     inputs = keras.Input((None, None, None, 1), name="density")
     probability = classifier(inputs)[..., 1:]
-    counts = ops.relu(regressor(inputs)) * ops.cast(probability > threshold, "float32")
+    seen = surroundings()(inputs) if regressor.input_shape[-1] > 1 else inputs
+    counts = ops.relu(regressor(seen)) * ops.cast(probability > threshold, "float32")
     return keras.Model(inputs, ops.concatenate([probability, counts], axis=-1), name="cascade")

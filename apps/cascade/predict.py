@@ -4,16 +4,18 @@ import numpy as np
 
 from kerasgal.apps.cascade import model
 from kerasgal.apps.cascade.config import POOLINGS
-from kerasgal.apps.cascade.scatter import within
+from kerasgal.apps.cascade.scatter import draw, within
 from kerasgal.tiling import predict_whole, slabs
 
 CLASSIFY, REGRESS = "classify", "regress"  # the phases, and their folders inside a run's
 
 
 def build(config, phase):
-    """The network of a phase, not compiled."""
+    """The network of a phase, not compiled. That of phase 2 takes what `surroundings` makes of the density."""
     if phase == REGRESS:
-        network = model.r2unet(filters=config.filters, t=config.recurrences, output_slope=config.output_slope)
+        network = model.r2unet(model.CHANNELS if config.surroundings else 1, filters=config.filters,
+                               t=config.recurrences, finest_skip=config.finest_skip, output=config.output,
+                               output_slope=config.output_slope)
     elif config.classifier == "inception":
         network = model.inception()
     else:
@@ -24,7 +26,17 @@ def build(config, phase):
 def radius(network, config):
     """Cells to either side of an output cell that a network sees."""
     inner = network.layers[-1].name
-    return model.INCEPTION_RADIUS if inner == "inception" else model.r2unet_radius(config.recurrences)
+    if inner == "inception":
+        return model.INCEPTION_RADIUS
+    return model.r2unet_radius(config.recurrences) + (model.surroundings_radius() if config.surroundings else 0)
+
+
+def surroundings(network, density, config):
+    """What phase 2 sees of the density of a whole periodic box, (n, n, n, 1): (n, n, n, CHANNELS).
+
+    network: `model.surroundings()`.
+    """
+    return predict_whole(network, density, radius=model.surroundings_radius(), patch=config.patch)
 
 
 def predict_field(network, density, config, *, tile=None, context=None, store=None, progress=None):
@@ -39,14 +51,15 @@ def predict_field(network, density, config, *, tile=None, context=None, store=No
                          tile=tile, context=context, store=store, progress=progress)
 
 
-def draw_galaxies(counts, boxsize, seed=0):
+def draw_galaxies(counts, boxsize, scatter, seed=0):
     """Positions, (g, 3) in the unit of boxsize, of galaxies drawn from a field of expected numbers, (n, n, n).
 
-    The number in each cell is Poisson, and within the cell galaxies fall evenly. The field may be a dataset; it is read
-    slab by slab.
+    The numbers in cells scatter as the `Scatter` says, and within a cell galaxies fall evenly. The field may be a
+    dataset; it is read slab by slab.
     """
     rng, cells, first = np.random.default_rng(seed), [], 0
     for slab in slabs(counts):
-        cells.append(first + np.repeat(np.arange(slab.size), rng.poisson(slab).ravel()))
+        number = draw(slab, rng, scatter).astype(int)
+        cells.append(first + np.repeat(np.arange(slab.size), number.ravel()))
         first += slab.size
     return within(np.concatenate(cells), counts.shape, boxsize, rng)

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from kerasgal.simulation import opened
 from kerasgal.tiling import slabs
 
 CLASSIFY, REGRESS = PHASES = "classify", "regress"
+
+log = logging.getLogger(__name__)
 
 
 class Galaxies(Prediction):
@@ -202,6 +205,25 @@ class Cascade(DensityRun):
             self.check_phase(self.folder, REGRESS)
         return cascade(self.networks[CLASSIFY], self.networks[REGRESS], self.config.threshold)
 
+    @functools.cached_property
+    def scatter(self):
+        """What the numbers of galaxies scatter by, a `scatter.Scatter`: Poisson where no training measured it."""
+        from kerasgal.apps.cascade import scatter
+
+        found = scatter.read(self.folder / REGRESS) if self.folder is not None else None
+        return found or scatter.POISSON
+
+    def unmeasured(self):
+        """Notes, one where the scatter was not measured, which is logged, too."""
+        from kerasgal.apps.cascade.scatter import FILE
+
+        if self.folder is not None and (self.folder / REGRESS / FILE).exists():
+            return []
+        note = f"{self.folder or 'this run'} did not measure how galaxies scatter about what it expects: they are " \
+               "drawn as Poisson numbers"
+        log.info(note)
+        return [note]
+
     def predict(self, source, *, boxsize=None, cosmology=None, redshift=None, round=False, catalogue=False, seed=0,
                 tile=None, outside_domain=False, output=None, overwrite=False):
         """Predict the galaxies of a simulation from its dark matter.
@@ -220,7 +242,9 @@ class Cascade(DensityRun):
         round : bool
             Round the expected numbers of galaxies to whole ones.
         catalogue : bool
-            Draw galaxies from the field, too: Poisson numbers, evenly within cells.
+            Draw galaxies from the field, too, with the scatter that numbers in cells have in the simulations that the
+            run was validated on, evenly within cells. Of a run that did not measure it they are Poisson numbers, with a
+            note.
         seed : int
             Of that catalogue.
         tile : int, optional
@@ -253,6 +277,8 @@ class Cascade(DensityRun):
         with self.asked(source, outside_domain, boxsize=boxsize, cosmology=cosmology,
                         redshift=redshift) as (simulation, notes):
             density, boxsize = data.density_field(simulation, self.config.cell, sparse=True), simulation.boxsize
+            if catalogue:
+                notes += self.unmeasured()
 
             def fill(arrays):
                 def store(place, values):
@@ -263,14 +289,14 @@ class Cascade(DensityRun):
                     predict.predict_field(self.network, density, self.config, tile=tile, store=store, progress=tick)
                 if not catalogue:
                     return {}
-                return {"galaxies/position": predict.draw_galaxies(arrays["count"], boxsize, seed)}
+                return {"galaxies/position": predict.draw_galaxies(arrays["count"], boxsize, self.scatter, seed)}
 
             shapes = dict.fromkeys(("probability", "count"), density.shape[:3])
             return Galaxies.filled(self, source, shapes, fill, notes, output=output, overwrite=overwrite,
                                    boxsize=boxsize, threshold=self.config.threshold)
 
     def evaluate(self, sources, *, compare=(), hod=None, tile=None, outside_domain=False):
-        """Hold the run, and others, against galaxies that they never saw, and against the halo model.
+        """Hold the run, and others, against galaxies that they never saw, beside boosted trees and halo models.
 
         Parameters
         ----------
@@ -280,8 +306,8 @@ class Cascade(DensityRun):
         compare : run folder or Cascade, or list of them
             Other runs, on the same cells.
         hod : str, Path or HOD, optional
-            The halo model, or a file of one that `kerasgal cascade hod` wrote. Without it one is fitted to the
-            simulations that the run was trained on.
+            The halo model, or a file of one that `kerasgal cascade hod` wrote. Without it several are made of the
+            simulations that the run was trained on: one fitted, others with galaxies counted in haloes.
         tile : int, optional
             See `predict`.
         outside_domain : bool

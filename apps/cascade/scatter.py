@@ -14,7 +14,7 @@ import numpy as np
 from kerasgal import run_folder
 from kerasgal.errors import DamagedError
 
-FILE = "scatter.json"  # of a run folder: what its expectations scatter by, where that was measured
+FILE = "scatter.json"  # of phase 2, in its folder: what its expectations scatter by
 EDGES = np.geomspace(1e-3, 100, 21)  # of the expected numbers in which `measure` looks
 FEWEST = 30  # galaxies that a ratio is measured from
 
@@ -42,17 +42,18 @@ class Scatter:
         return expected * self.ratio_at(expected)
 
 
-POISSON = Scatter((1.0,), (1.0,))
-ONE_A_CELL = Scatter((1.0,), (0.0,))  # as little scatter as can be: what is known where nothing was measured
+POISSON = Scatter((1.0,), (1.0,))  # what is taken where nothing was measured
 
 
 def measure(expected, counts):
-    """The `Scatter` of galaxies about a field of expected numbers; ONE_A_CELL where there are too few to tell.
+    """The `Scatter` of galaxies about a field of expected numbers; POISSON where there are too few to tell.
 
     expected, counts: (n, n, n), of simulations that the field's maker did not see. In each bin of the expectation the
-    variance is about that of its own mean: an expectation that is too high by a tenth is no scatter.
+    variance is about that of its own mean: an expectation that is too high by a tenth is no scatter. Cells where next
+    to nothing is expected are left out.
     """
-    expected, counts = np.ravel(expected).astype(np.float64), np.ravel(counts).astype(np.float64)
+    chosen = np.asarray(expected) >= EDGES[0]
+    expected, counts = expected[chosen].astype(np.float64), counts[chosen].astype(np.float64)
     place = np.digitize(expected, EDGES)
     total, true = (np.bincount(place, values, minlength=len(EDGES) + 1) for values in (expected, counts))
     factor = true / np.maximum(total, 1e-30)
@@ -60,11 +61,11 @@ def measure(expected, counts):
     cells = np.bincount(place, minlength=len(EDGES) + 1)
     known = np.flatnonzero(true >= FEWEST)
     if not len(known):
-        return ONE_A_CELL
+        return POISSON
     return Scatter(tuple((total[known] / cells[known]).tolist()), tuple((square[known] / true[known]).tolist()))
 
 
-def draw(expected, rng, scatter=ONE_A_CELL):
+def draw(expected, rng, scatter):
     """Numbers of galaxies drawn for cells, each by itself, with the mean `expected` and the variance of a `Scatter`.
 
     expected: (n, n, n); rng: a NumPy generator. Below a ratio of 1 a galaxy that is there or not and a Poisson number,
@@ -84,20 +85,13 @@ def draw(expected, rng, scatter=ONE_A_CELL):
     return drawn
 
 
-def positions(counts, boxsize, rng):
-    """Positions, (g, 3) float32 in the unit of boxsize, of galaxies that fall evenly within the cells of whole numbers
-    `counts`, (n, n, n)."""
-    number = np.rint(counts).astype(int).ravel()
-    return within(np.repeat(np.arange(counts.size), number), counts.shape, boxsize, rng)
-
-
 def within(cells, shape, boxsize, rng):
     """Positions, (g, 3) float32, that fall evenly within cells, flat indices (g,) of a grid of that shape."""
     cell = np.stack(np.unravel_index(cells, shape), axis=1)
     return ((cell + rng.uniform(size=cell.shape)) * (boxsize / shape[0])).astype(np.float32)
 
 
-def shot_noise(expected, boxsize, scatter=ONE_A_CELL):
+def shot_noise(expected, boxsize, scatter):
     """What the scatter adds to the power spectrum of a field of expected numbers, (Mpc/h)^3; 1/n for Poisson numbers.
 
     Cells are drawn by themselves, so that the power of their deviations is flat: V sum(variance) / (sum mean)^2.
@@ -108,14 +102,14 @@ def shot_noise(expected, boxsize, scatter=ONE_A_CELL):
 
 
 def write(scatter, folder):
-    """Keep a `Scatter` in a run folder."""
+    """Keep a `Scatter` in the folder of a phase."""
     run_folder.write_json(dataclasses.asdict(scatter), folder / FILE)
 
 
-def of(folder):
-    """The `Scatter` of a run: what its folder says, ONE_A_CELL where it says nothing; raises DamagedError."""
-    if folder is None or not (folder / FILE).exists():
-        return ONE_A_CELL
+def read(folder):
+    """The `Scatter` that a folder keeps, None where it was not measured; raises DamagedError."""
+    if not (folder / FILE).exists():
+        return None
     try:
         values = json.loads((folder / FILE).read_text())
         found = Scatter(*(tuple(float(value) for value in values[name]) for name in ("mean", "ratio")))

@@ -5,13 +5,15 @@ import shutil
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import uniform_filter
 
 from kerasgal import config as configuration
 from kerasgal import domain, run_folder, training
-from kerasgal.apps.cascade import data, metrics, predict
+from kerasgal.apps.cascade import data, metrics, model, predict, scatter
 from kerasgal.apps.cascade.config import APP
-from kerasgal.apps.cascade.losses import WeightedCrossEntropy, WeightedSquaredError
+from kerasgal.apps.cascade.losses import WeightedCrossEntropy, WeightedPoisson, WeightedSquaredError
 from kerasgal.apps.cascade.predict import CLASSIFY, REGRESS
+from kerasgal.apps.cascade.trees import cubes
 from kerasgal.errors import RunError, SettingError
 from kerasgal.files import replacing
 from kerasgal.pipeline import check_patch, patches, tiles
@@ -77,24 +79,69 @@ def features(source, config):
 def compiled(config, phase):
     """The network of a phase with its loss and Adam."""
     network = predict.build(config, phase)
-    loss = WeightedCrossEntropy(config.w1) if phase == CLASSIFY else WeightedSquaredError(config.w2)
+    if phase == CLASSIFY:
+        loss, config = WeightedCrossEntropy(config.w1), configuration.replace(config, {"averaging": 0.0})
+    else:
+        loss = {"squared": WeightedSquaredError, "poisson": WeightedPoisson}[config.loss](config.w2)
     network.compile(training.optimizer(config), loss=loss)
     return network
 
 
 def train_phase(phase, train, held_out, targets, config, folder, **options):
     """Train one network on sub-cubes of density and `targets`, (n, n, n, channel) of each box, training's first."""
+    side, corners = config.patch, (train.corners, held_out.corners)
+    if phase == REGRESS and config.focus:
+        side = min(config.focus, config.patch)
+        corners = (focused(sub_cubes(train, targets[0], config, config.stride)),
+                   [found[called > 0] if called.any() else found
+                    for found, called in sub_cubes(held_out, targets[1], config, side)])
+
     def volumes(boxes, targets):
         return list(zip(boxes.density, targets))
 
-    inside, outside = targets
     return training.train(
         lambda: compiled(config, phase),
-        lambda first: patches(volumes(train, inside), train.corners, config.patch, config.batch, seed=config.seed,
+        lambda first: patches(volumes(train, targets[0]), corners[0], side, config.batch, seed=config.seed,
                               first=first, symmetries=None if config.symmetries == "none" else config.symmetries),
-        lambda devices: patches(volumes(held_out, outside), held_out.corners, config.patch, config.batch,
-                                full=devices > 1),
+        lambda devices: patches(volumes(held_out, targets[1]), corners[1], side, config.batch, full=devices > 1),
         config, folder / phase, app=APP, **options)
+
+
+def sub_cubes(boxes, targets, config, stride):
+    """Sub-cubes of `focus` cells a side that lie within those of boxes, and how many cells phase 1 calls occupied.
+
+    targets: of `masked_counts`. For each box the flat indices of their lowest cells, (m,), and these numbers, (m,).
+    """
+    side = min(config.focus, config.patch)
+    for corners, target in zip(boxes.corners, targets):
+        inside = in_cubes(cubes(len(target), corners, config.patch), side) == side**3
+        called = in_cubes(np.asarray(target)[..., 1], side)
+        found = tiles(len(target), stride)
+        found = found[inside.ravel()[found]]
+        if not len(found):
+            raise SettingError(f"stride={stride}: none of the sub-cubes of {side} cells that far apart lies within "
+                               f"those of training, of patch={config.patch}: choose a smaller `stride`")
+        yield found, called.ravel()[found]
+
+
+def in_cubes(field, side):
+    """Sums of whole numbers over the cube of `side` cells that begins at each cell of a periodic field, (n, n, n)."""
+    mean = uniform_filter(field.astype(np.float32), side, mode="wrap", origin=-(side // 2))
+    return np.rint(mean * side**3).astype(int)
+
+
+def focused(found):
+    """The lowest cells of sub-cubes to train on in each box, from `sub_cubes`: each as often as cells are called there.
+
+    That depends on the density alone: what is to be expected of a cell is the same as if all were taken alike. As many
+    are taken as there are, at even steps of the sum over all.
+    """
+    chosen = []
+    for corners, called in found:
+        total = np.cumsum(called)
+        step = (np.arange(len(corners)) + 0.5) / len(corners)
+        chosen.append(corners[np.searchsorted(total, step * total[-1])])
+    return chosen
 
 
 def fit(cls, sources, validation, config, folder, *, store, phase="both", sweep=None, **options):
@@ -132,10 +179,32 @@ def fit_phases(cls, boxes, config, folder, phase, *, store, resume=False, overwr
         with store.passing():
             masked = [[masked_counts(classifier, density, counts, config, store)
                        for density, counts in zip(boxes.density, boxes.counts)] for boxes in (train, held_out)]
-            network = train_phase(REGRESS, train, held_out, masked, config, folder, overwrite=overwrite,
+            seen = [surrounded(boxes, config, store) for boxes in (train, held_out)]
+            network = train_phase(REGRESS, *seen, masked, config, folder, overwrite=overwrite,
                                   resume=resume and (folder / REGRESS / run_folder.CONFIG).exists(),
                                   init=init and init / REGRESS, **options)
+        if network is not None:
+            measure_scatter(cls.load(folder), held_out)
     return network
+
+
+def measure_scatter(run, boxes):
+    """Keep in the run folder how galaxies scatter about what the run expects in the sub-cubes of validation."""
+    expected, true = [], []
+    for density, counts, corners in zip(boxes.density, boxes.counts, boxes.corners):
+        cells = cubes(len(density), corners, run.config.patch)
+        expected.append(predict.predict_field(run.network, density, run.config)[..., 1][cells])
+        true.append(np.asarray(counts)[..., 0][cells])
+    scatter.write(scatter.measure(np.concatenate(expected), np.concatenate(true)), run.folder / REGRESS)
+
+
+def surrounded(boxes, config, store):
+    """The `Boxes` with what phase 2 sees in the place of the density, kept by `store`."""
+    if not config.surroundings:
+        return boxes
+    network = model.surroundings()
+    seen = [store.keep([predict.surroundings(network, np.asarray(density), config)])[0] for density in boxes.density]
+    return Boxes(seen, boxes.counts, boxes.corners)
 
 
 def masked_counts(classifier, density, counts, config, store):

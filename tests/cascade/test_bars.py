@@ -18,7 +18,7 @@ from kerasgal.apps.cascade.config import TrainConfig
 from kerasgal.apps.cascade.figures import FLOOR, ORACLE, TREES, TRUTH
 from kerasgal.apps.cascade.hod import HOD
 from kerasgal.apps.cascade.occupation import Occupation
-from kerasgal.apps.cascade.scatter import ONE_A_CELL, POISSON, Scatter
+from kerasgal.apps.cascade.scatter import POISSON, Scatter
 from kerasgal.config import preset
 from kerasgal.errors import DamagedError, DataError, SettingError
 from kerasgal.grid import deposit_ngp
@@ -28,6 +28,7 @@ from kerasgal.statistics import power_spectrum
 
 BOXSIZE = 40.0
 CONFIG = preset(TrainConfig, "demo")
+ONE_A_CELL = Scatter((1.0,), (0.0,))  # as little scatter as whole numbers can have
 
 
 # Scatter
@@ -48,9 +49,9 @@ def test_central_galaxies_are_drawn_once_where_poisson_numbers_would_be_two_or_n
     mean = np.zeros((16, 16, 16))
     mean[::2] = 1.0
     rng = np.random.default_rng(3)
-    np.testing.assert_array_equal(scatter.draw(mean, rng), mean)
+    np.testing.assert_array_equal(scatter.draw(mean, rng, ONE_A_CELL), mean)
     assert not np.array_equal(scatter.draw(mean, rng, POISSON), mean)
-    drawn = scatter.draw(np.full((40, 40, 40), 0.6), rng)
+    drawn = scatter.draw(np.full((40, 40, 40), 0.6), rng, ONE_A_CELL)
     assert set(np.unique(drawn)) == {0, 1}
 
 
@@ -61,27 +62,27 @@ def test_the_scatter_that_is_measured_is_that_of_the_draws():
         found = scatter.measure(1.1 * mean, scatter.draw(mean, rng, made))  # too high an expectation is no scatter
         for value in (0.1, 0.5, 2.0):
             assert found.ratio_at(1.1 * value) == pytest.approx(made.ratio_at(value), abs=0.1)
-    assert scatter.measure(mean[:2, :2, :2], np.ones((2, 2, 2))) == ONE_A_CELL
+    nowhere = np.where(mean > 0.3, mean, 0)  # galaxies where none is expected are no scatter of an expectation
+    assert scatter.measure(nowhere, nowhere + (mean < 0.2)).mean[0] > 0.3
+    assert scatter.measure(mean[:2, :2, :2], np.ones((2, 2, 2))) == POISSON
 
 
 def test_positions_fall_evenly_into_their_cells():
-    counts = np.zeros((4, 4, 4))
-    counts[1, 2, 3], counts[0, 0, 0] = 500, 2
-    position = scatter.positions(counts, 8.0, np.random.default_rng(0))
-    np.testing.assert_array_equal(deposit_ngp(position, 4, 8.0), counts)
-    inside = position[np.all(position > (1.9, 3.9, 5.9), axis=1)]
-    assert all(stats.kstest(part % 2 / 2, "uniform").pvalue > 0.001 for part in inside.T)
+    cells = np.repeat([1 * 16 + 2 * 4 + 3, 0], [500, 2])
+    position = scatter.within(cells, (4, 4, 4), 8.0, np.random.default_rng(0))
+    np.testing.assert_array_equal(deposit_ngp(position, 4, 8.0), np.bincount(cells, minlength=64).reshape(4, 4, 4))
+    assert all(stats.kstest(part % 2 / 2, "uniform").pvalue > 0.001 for part in position[:500].T)
 
 
 def test_a_run_folder_keeps_a_scatter_and_damage_is_one_line(tmp_path):
-    assert scatter.of(None) == scatter.of(tmp_path) == ONE_A_CELL
+    assert scatter.read(tmp_path) is None
     made = Scatter((0.1, 2.0), (0.9, 1.5))
     scatter.write(made, tmp_path)
-    assert scatter.of(tmp_path) == made
+    assert scatter.read(tmp_path) == made
     for content in ("{", "{}", '{"mean": [2, 1], "ratio": [1, 1]}', '{"mean": [1], "ratio": []}'):
         (tmp_path / scatter.FILE).write_text(content)
         with pytest.raises(DamagedError, match="does not hold a scatter"):
-            scatter.of(tmp_path)
+            scatter.read(tmp_path)
 
 
 # Rulers
@@ -163,7 +164,9 @@ def scores(truth, mean, density):
     entry = evaluate.entry_of(measured, key)
     found = {"noisy": entry["power_residual_by_scale"]["with_shot_noise"]["all"],
              "calibration": entry["calibration_error"]["all"], "r": 1 - entry["correlation_by_scale"]["all"],
-             "density": entry["misplaced_by_density"], "expected": entry["misplaced_by_expected"]}
+             "density": entry["misplaced_by_density"], "expected": entry["misplaced_by_expected"],
+             "squares": entry["squared_error"]}
+    assert found["squares"] == pytest.approx(np.mean((mean - truth)**2) * 32**3, rel=1e-4)
     return found | {shape: part["residual"] for shape, part in entry["bispectra"].items()}, entry
 
 

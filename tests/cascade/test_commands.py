@@ -10,6 +10,7 @@ import pytest
 
 import kerasgal as kg
 from kerasgal.apps.cascade import data, evaluate, predict
+from kerasgal.apps.cascade.scatter import POISSON
 from kerasgal.simulation import Simulation
 
 pytestmark = pytest.mark.usefixtures("eager")
@@ -139,7 +140,7 @@ def test_a_sweep_keeps_the_run_of_least_error(painted, tmp_path, invoke):
 def test_drawn_galaxies_follow_the_field():
     counts = np.zeros((8, 8, 8))
     counts[2, 3, 4], counts[7, 0, 0] = 400, 100
-    position = predict.draw_galaxies(counts, 16.0)
+    position = predict.draw_galaxies(counts, 16.0, POISSON)
     inside = ((position >= (4, 6, 8)) & (position < (6, 8, 10))).all(axis=1)
     assert abs(inside.sum() - 400) < 6 * 20 and abs((~inside).sum() - 100) < 6 * 10
     assert position[inside].mean(axis=0) == pytest.approx((5, 7, 9), abs=0.15)

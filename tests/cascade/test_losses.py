@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasgal.apps.cascade.losses import WeightedCrossEntropy, WeightedSquaredError
+from kerasgal.apps.cascade.losses import WeightedCrossEntropy, WeightedPoisson, WeightedSquaredError
 
 TINY = 1.17549435e-38  # float32's smallest normal number
 
@@ -110,7 +110,20 @@ def test_what_is_predicted_outside_the_mask_is_of_no_account(elsewhere):
     np.testing.assert_allclose(gradient.ravel(), [2.1, 0])
 
 
+def test_poisson_by_hand_and_its_best_is_the_mean():
+    truth = cube([0, 1], [2, 1], [5, 0], [0, 0])
+    predicted = cube(0.5, 3.0, 1.0, 7.0)
+    assert float(WeightedPoisson(2.0)(truth, predicted)) == pytest.approx(0.5 + 2 * (3 - 2 * np.log(3)), rel=1e-6)
+    numbers = np.random.default_rng(0).poisson(1.7, 400)
+    many = cube(*np.stack([numbers, np.ones(400)], axis=1))
+    _, gradient = value_and_gradient(WeightedPoisson(1.0), many, np.full(many.shape[:-1] + (1,), numbers.mean(), "f4"))
+    assert gradient.sum() == pytest.approx(0, abs=1e-3)
+    value, gradient = value_and_gradient(WeightedPoisson(), cube([1, 1], [2, 0], [3, 1]), cube(0.0, np.nan, -1.0))
+    assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
 @pytest.mark.parametrize("loss, truth, predicted", [
+    (WeightedPoisson, cube([0, 1], [3, 1]), cube(0.001, 3.002)),
     (WeightedCrossEntropy, cube(0, 1), cube([0.998, 0.002], [0.2, 0.8])),
     (WeightedSquaredError, cube([0, 1], [3, 1]), cube(0.001, 3.002))])
 def test_losses_are_float32_and_survive_their_configuration(loss, truth, predicted):

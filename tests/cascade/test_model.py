@@ -5,9 +5,12 @@ from itertools import product
 import keras
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.special import softmax
 
-from kerasgal.apps.cascade.model import INCEPTION_RADIUS, inception, r2unet, r2unet_radius
+from kerasgal.apps.cascade.model import (CHANNELS, INCEPTION_RADIUS, cascade, inception, r2unet, r2unet_radius,
+                                         surroundings, surroundings_radius)
+from kerasgal.periodic import periodic
 
 
 def trainable(model):
@@ -61,7 +64,7 @@ def numpy_inception(model, x):
     return softmax(basic(relu(basic(relu(basic(x, "inner_1")), "inner_2")), "logits"), axis=-1)
 
 
-def numpy_r2unet(model, x, t):
+def numpy_r2unet(model, x, t, finest_skip=False):
     """All but the last activation."""
     def of(name):
         return model.get_layer(name).get_weights()
@@ -83,13 +86,17 @@ def numpy_r2unet(model, x, t):
     def doubled(x, name):
         return relu(transposed_convolution(x, *of(f"{name}_transposed")))
 
-    zero = block(x, "down_0")
+    given, zero = x, block(x, "down_0")
     one = block(pooled(zero), "down_1")
     two = block(pooled(one), "down_2")
     x = block(pooled(two), "bottom")
     x = block(np.concatenate([two, doubled(x, "up_2")], axis=-1), "up_2")
     x = block(np.concatenate([one, doubled(x, "up_1")], axis=-1), "up_1")
-    x = block(doubled(x, "up_0"), "up_0")
+    x = doubled(x, "up_0")
+    x = block(np.concatenate([zero, x], axis=-1) if finest_skip else x, "up_0")
+    if finest_skip:
+        x = relu(convolution(np.concatenate([x, given], axis=-1), *of("head_1")))
+        x = relu(convolution(x, *of("head_2")))
     return convolution(x, *of("output"))
 
 
@@ -133,6 +140,50 @@ def test_the_output_may_leak_below_zero():
     raw = numpy_r2unet(model, x[0].astype("f8"), 3)
     np.testing.assert_allclose(model(x)[0], np.where(raw < 0, 0.05 * raw, raw), atol=1e-5)
     assert raw.min() < -0.05
+
+
+def test_the_finest_skip_is_its_definition():
+    keras.utils.set_random_seed(6)
+    model = randomise(r2unet(2, filters=4, t=1, finest_skip=True, output_slope=1.0))
+    x = density(1, 16, 8, 8, 2)
+    np.testing.assert_allclose(model(x)[0], numpy_r2unet(model, x[0].astype("f8"), 1, finest_skip=True), atol=1e-5)
+
+
+def test_softplus_is_its_definition_and_begins_at_few_galaxies():
+    keras.utils.set_random_seed(4)
+    model = r2unet(filters=4, output="softplus")
+    np.testing.assert_allclose(model(np.zeros((1, 8, 8, 8, 1), "f4")), 0.1, rtol=1e-5)
+    x, model = density(1, 8, 8, 8, 1), randomise(model)
+    np.testing.assert_allclose(model(x)[0], np.log1p(np.exp(numpy_r2unet(model, x[0].astype("f8"), 3))), atol=1e-5)
+
+
+def test_surroundings_are_those_of_gaussians_and_maxima_and_reach_no_farther_than_said():
+    x = np.random.default_rng(0).lognormal(size=(48, 48, 48))
+    found = np.asarray(periodic(surroundings())(x.astype("f4")[None, ..., None]))[0]
+    fine = gaussian_filter(x, 0.5, mode="wrap")
+    expected = [fine, *(gaussian_filter(x, width, mode="wrap") for width in (1, 2, 4)),
+                *(maximum_filter(fine, side, mode="wrap") for side in (3, 5, 7))]
+    np.testing.assert_allclose(found[..., 0], np.log1p(x) - 3, atol=1e-5)
+    for channel, field in enumerate(expected, start=1):
+        difference = np.log1p(field) - np.log1p(x)
+        # A narrow Gaussian that is sampled by cells, and one of another, is one but nearly.
+        assert np.std(found[..., channel] - difference) < 0.05 * difference.std()
+    point = np.zeros((1, 64, 8, 8, 1), "f4")
+    point[0, 32, 4, 4] = 1
+    seen = np.flatnonzero(np.ptp(np.asarray(surroundings()(point))[0], axis=(1, 2)).max(axis=-1) > 0)
+    assert seen.tolist() == list(range(32 - surroundings_radius(), 33 + surroundings_radius()))
+
+
+def test_both_phases_in_one_take_the_density_alone():
+    keras.utils.set_random_seed(1)
+    classifier, regressor = inception(), r2unet(CHANNELS, filters=2, t=0, output="softplus")
+    x = np.random.default_rng(0).lognormal(size=(1, 16, 16, 16, 1)).astype("f4")
+    both = np.asarray(cascade(classifier, regressor, 0.5)(x))
+    probability = np.asarray(classifier(x))[..., 1]
+    np.testing.assert_allclose(both[..., 0], probability, atol=1e-6)
+    expected = np.asarray(regressor(surroundings()(x)))[..., 0]
+    np.testing.assert_allclose(both[..., 1], np.where(probability > 0.5, expected, 0), atol=1e-6)
+    assert 0 < np.mean(probability > 0.5) < 1
 
 
 @pytest.mark.parametrize("sides", [(8, 8, 8), (16, 24, 8), (32, 16, 16)])

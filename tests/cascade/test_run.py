@@ -11,7 +11,8 @@ from astropy.table import Table
 
 import kerasgal as kg
 from kerasgal import tiling
-from kerasgal.apps.cascade import data, predict
+from kerasgal.apps.cascade import data, predict, scatter
+from kerasgal.apps.cascade.scatter import Scatter
 from kerasgal.errors import DomainError, RunError, SettingError, UnseenError
 from kerasgal.grid import density_contrast
 from kerasgal.tables import unit
@@ -216,11 +217,29 @@ def test_a_file_that_is_written_as_the_box_is_predicted_is_that_of_the_box_in_me
 
 def test_galaxies_are_drawn_alike_from_slabs(monkeypatch):
     counts = np.random.default_rng(0).uniform(0, 3, (8, 8, 8)).astype(np.float32)
-    whole = predict.draw_galaxies(counts, 10.0, seed=2)
+    made = Scatter((0.1, 2.0), (0.9, 0.4))
+    whole = predict.draw_galaxies(counts, 10.0, made, seed=2)
     monkeypatch.setattr(predict, "slabs", lambda field: tiling.slabs(field, cells=100))
-    np.testing.assert_array_equal(predict.draw_galaxies(counts, 10.0, seed=2), whole)
-    found = np.histogramdd(whole, 8, [(0, 10)] * 3)[0]
-    np.testing.assert_array_equal(found, np.random.default_rng(2).poisson(counts))
+    slabs = predict.draw_galaxies(counts, 10.0, made, seed=2)
+    found = np.histogramdd(slabs, 8, [(0, 10)] * 3)[0]
+    assert abs(found.sum() - counts.sum()) < 6 * np.sqrt(counts.sum())
+    assert found.max() > 3 and found[counts < 0.01].sum() < 3 and len(slabs) != len(whole)  # other draws
+    monkeypatch.undo()
+    np.testing.assert_array_equal(predict.draw_galaxies(counts, 10.0, made, seed=2), whole)
+
+
+def test_a_run_draws_with_the_scatter_of_the_boxes_it_was_validated_on(cascade, painted, tmp_path, caplog):
+    density, counts = data.load(painted[1], cascade.config)  # the second of two validates
+    expected = predict.predict_field(cascade.network, density, cascade.config)[..., 1]
+    assert scatter.read(cascade.folder / "regress") == cascade.scatter == scatter.measure(expected, counts)
+    assert not any("Poisson" in note for note in cascade.predict(painted[2], catalogue=True).notes)
+    shutil.copytree(cascade.folder, tmp_path / "old")
+    (tmp_path / "old" / "regress" / scatter.FILE).unlink()
+    old = kg.load(tmp_path / "old")
+    assert old.scatter == scatter.POISSON and old.predict(painted[2]).notes == []
+    with caplog.at_level("INFO"):
+        note, = old.predict(painted[2], catalogue=True).notes
+    assert note.endswith("they are drawn as Poisson numbers") and note in caplog.text
 
 
 def test_draws_are_written_one_after_another(diffusion, painted, tmp_path):
