@@ -9,7 +9,6 @@ import numpy as np
 import scipy.fft
 
 from kerasgal.errors import SettingError
-from kerasgal.nbody import displacement_1lpt
 
 # How many numbers of a cell each channel is, and what.
 CHANNELS = {"density": 1, "potential": 1, "displacement": 3, "tide": 2}
@@ -123,6 +122,8 @@ def initial_channels(delta, boxsize, names=("density", "potential", "displacemen
     >>> made.shape, bool(np.allclose(made[..., 1], np.sqrt(2 / 3) * abs(delta), atol=1e-6))
     ((16, 16, 16, 3), True)
     """
+    from kerasgal.nbody import displacement_1lpt  # not for settings, which need the names alone
+
     made = {"density": lambda: delta[..., None], "potential": lambda: potential(delta, boxsize)[..., None],
             "displacement": lambda: displacement_1lpt(delta, boxsize), "tide": lambda: tidal_invariants(delta)}
     channels = np.empty((*delta.shape, count(names)), np.float32)

@@ -59,6 +59,7 @@ class Haloes(Prediction):
 
     @property
     def table(self):
+        """The catalogue as an astropy QTable with units, under the names of `naming`; the header stands in `meta`."""
         table = super().table
         if self.naming:
             from kerasgal.apps.protohalo.catalogues import header

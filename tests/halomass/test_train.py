@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasgal.apps.halomass import data, predict, train
+from kerasgal.apps.halomass import data, dense, predict, train
 from kerasgal.apps.halomass.config import LIKELIHOODS, TrainConfig
 from kerasgal.apps.halomass.run import HaloMass
 from kerasgal.config import preset, replace
@@ -60,6 +60,10 @@ def test_every_input_trains_and_predicts(boxes, tmp_path, settings):
     np.testing.assert_array_equal(found["log_mass_true"], log_mass)
     np.testing.assert_allclose(found["log_mass"], 11.9 + (found["y"] + 1) / 2 * 1.9)
     assert found["y"].std() > 0 and np.isfinite(found["y"]).all()
+    if run.config.padding == "none":
+        with Simulation(boxes[2]) as simulation:
+            mapped = dense.predict_map(run.network, run.config, simulation).ravel()
+        np.testing.assert_allclose(mapped[particles], found["log_mass"], atol=1e-4)
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(boxes, tmp_path):
