@@ -108,7 +108,7 @@ demo-morph: $(VENV)/.installed
 	  smooth=$(MORPH)/smooth.h5 archetypes=$(MORPH)/archetypes.h5 --output $(MORPH)/evaluation
 
 # The networks that come with kerasgal, from the demos' runs.
-models: demo demo-halomass
+models: demo demo-halomass demo-cascade demo-morph
 	$(BIN)/python data/networks.py .
 
 test: $(VENV)/.installed

@@ -17,14 +17,12 @@ CARD = """# {name}
 | | |
 | --- | --- |
 | app | `{app}` |
-| cells | {cells} |
-| cosmology | {cosmology} |
-| haloes | {haloes} |
+{about}
 | parameters | {parameters:,}, kept in half precision |
 | trained on | {trained} |
 | licence | MIT |
 
-## Measured on simulations that it never saw
+## Measured on what it never saw
 
 {tests}
 
@@ -56,6 +54,38 @@ def halomass(found):
             "rms": f"{row['rms_dex']:.3f} +- {row['rms_error']:.3f} dex"}
 
 
+def cascade(found):
+    """Figures of an evaluation of one run, beside the trees of the same boxes."""
+    [row] = found["runs"].values()
+    trees = found["baselines"]["boosted trees"]
+    galaxies = [sum(line[name] for line in found["table"]) for name in ("galaxies", "true_galaxies")]
+    return {"Eq. 2 per sub-cube": f"{row['squared_error']:.1f} (boosted trees {trees['squared_error']:.1f})",
+            "galaxies": f"{100 * (galaxies[0] / galaxies[1] - 1):+.1f}%",
+            "P_xy / P_xx, 1 h/Mpc and more": f"{100 * row['calibration_error']['small']:.1f}% from one",
+            "bispectrum": f"{100 * row['bispectra']['paper']['residual']:.0f}% off (boosted trees "
+                          f"{100 * trees['bispectra']['paper']['residual']:.0f}%)"}
+
+
+def morph(found):
+    """Figures of an evaluation: how often an observed galaxy looks more real than one of another set."""
+    return {f"observed over {name}": f"{1 - entry['area_under_curve']:.3f}"
+            for name, entry in found["sets"].items() if "area_under_curve" in entry}
+
+
+def of_boxes(domain):
+    """What boxes a network is for."""
+    return {"cells": f"{domain['cellsize'][0]:.4g} Mpc/h",
+            "cosmology": f"Om0 = {domain['Om0'][0]:.4g}, sigma8 = {domain['sigma8'][0]:.4g}, h = {domain['h'][0]:.4g} "
+                         "(Planck 2018)",
+            "haloes": f"{', '.join(domain['finder'])}, at redshift {domain['redshift_final'][0]:g}"}
+
+
+def of_images(domain):
+    """What images a network is for."""
+    return {"images": f"pixels of {domain['pixel_scale'][0]:g} arcsec, {domain['unit'][0]} of zero point "
+                      f"{domain['zero_point'][0]:g}, PSF of {domain['psf_fwhm'][0]:g} arcsec"}
+
+
 LIMITS_3D = ("It answers for cells, redshift and halo finder of its training, and refuses others. The boxes are small: "
              "haloes above 1e15 Msun/h were hardly seen. The cosmology is that of Planck 2018 alone. COLA's smallest "
              "haloes are fewer than those of a converged simulation.")
@@ -67,6 +97,17 @@ SHIPPED = [
      "commands": ["kerasgal simulate test.h5 --realisations 12 --seed 1001",
                   "kerasgal protohalo evaluate protohalo-demo test_*.h5"],
      "limits": LIMITS_3D + " Single haloes are uncertain: one in two is found with more than half of its cells."},
+    {"name": "cascade-demo", "run": "demo-cascade/cascade", "measure": cascade,
+     "tests": ("demo-cascade/test_{}.h5", 4),
+     "summary": "mean number of galaxies from dark matter, painted galaxies, cells of 0.39 Mpc/h, z = 0",
+     "what": "The network of `make demo-cascade`: which cells of 0.39 Mpc/h hold galaxies, and how many are expected.",
+     "trained": "COLA simulations of 128^3 particles in 50 Mpc/h with painted galaxies (`kerasgal simulate "
+                "--galaxies`), seeds 1 to 4; 5 to validate",
+     "words": "seeds 3001 to 3004",
+     "commands": ["kerasgal simulate test.h5 --galaxies --particles 128 --realisations 4 --seed 3001",
+                  "kerasgal cascade evaluate cascade-demo test_*.h5"],
+     "limits": LIMITS_3D + " Its galaxies were painted on haloes by a rule that we chose: it has learnt that rule, and "
+                           "says nothing of real galaxies or of a hydrodynamical simulation."},
     {"name": "halomass-raw", "run": "demo-halomass/raw", "measure": halomass, "tests": ("demo-halomass/test_{}.h5", 4),
      "summary": "halo mass from the initial density in 21^3 cells of 0.78 Mpc/h around a particle, z = 0",
      "what": "The network of `make demo-halomass` on the raw density: masses of 1e12 to 1e14.5 Msun/h.",
@@ -86,6 +127,20 @@ SHIPPED = [
      "commands": ["kerasgal simulate test.h5 --realisations 4 --seed 1001",
                   "kerasgal halomass evaluate halomass-dipole test_*.h5 --sample 2000"],
      "limits": LIMITS_3D + " That it does as well as the raw network says what carries the mass here, in these cells."},
+    {"name": "morph-demo", "run": "demo-morph/run", "measure": morph,
+     "tests": {name: f"demo-morph/{name}.h5" for name in ("real", "fine", "smooth", "archetypes")},
+     "summary": "realism of made-up galaxies in pixels of 0.396 arcsec, as an example",
+     "what": "The networks of `make demo-morph`: 2,000 made-up galaxies with spiral arms and knots, and their smooth "
+             "Sersic archetypes.",
+     "trained": "`kerasgal morph simulate --number 2000 --seed 1`, and `kerasgal morph archetypes` of them",
+     "words": "500 galaxies of each kind, seed 1001",
+     "commands": [*(f"kerasgal morph simulate {kind}.h5 --kind {kind} --number 500 --seed 1001"
+                    for kind in ("real", "fine", "smooth")),
+                  "kerasgal morph archetypes archetypes.h5 --table real.h5 --seed 1001",
+                  "kerasgal morph evaluate morph-demo real=real.h5 fine=fine.h5 smooth=smooth.h5 "
+                  "archetypes=archetypes.h5"],
+     "limits": "The galaxies that it takes for real are made up: it shows how scores, ranks and maps work, and says "
+               "nothing of how real an image of yours is. Train on observed galaxies for that."},
 ]
 
 
@@ -93,20 +148,22 @@ def pack(entry, folder, place):
     """Pack one run of `SHIPPED` from a folder of demos into a registry; returns its name."""
     run = folder / entry["run"]
     trained = kg.load(run)
-    pattern, count = entry["tests"]
-    tests = [str(folder / pattern.format(number)) for number in range(count)]
+    if isinstance(entry["tests"], dict):
+        tests = {name: str(folder / path) for name, path in entry["tests"].items()}
+        words, about = entry["words"], of_images(trained.domain)
+    else:
+        pattern, count = entry["tests"]
+        tests = [str(folder / pattern.format(number)) for number in range(count)]
+        words, about = f"{count} boxes like those of the training, {entry['words']}", of_boxes(trained.domain)
     options = {"sample": 2000} if trained.app == "halomass" else {}
     before = entry["measure"](trained.evaluate(tests, **options))
     networks.pack(run, entry["name"], summary=entry["summary"], figures={}, card="", place=place)
     after = entry["measure"](kg.load(place / entry["name"]).evaluate(tests, **options))
-    domain = trained.domain
     card = CARD.format(
         name=entry["name"], what=entry["what"], app=trained.app, trained=entry["trained"], limits=entry["limits"],
-        cells=f"{domain['cellsize'][0]:.4g} Mpc/h", cosmology=f"Om0 = {domain['Om0'][0]:.4g}, sigma8 = "
-        f"{domain['sigma8'][0]:.4g}, h = {domain['h'][0]:.4g} (Planck 2018)",
-        haloes=f"{', '.join(domain['finder'])}, at redshift {domain['redshift_final'][0]:g}",
+        about="\n".join(f"| {what} | {value} |" for what, value in about.items()),
         parameters=sum(network.count_params() for network in trained.networks.values()),
-        tests=f"{count} boxes like those of the training, {entry['words']}.",
+        tests=f"{words}.",
         rows="\n".join(f"| {what} | {after[what]} | {before[what]} |" for what in after),
         commands="\n    ".join(entry["commands"]))
     networks.pack(run, entry["name"], summary=entry["summary"], figures=after, card=card, place=place)
@@ -115,7 +172,7 @@ def pack(entry, folder, place):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="where demo/ and demo-halomass/ are")
+    parser.add_argument("folder", type=Path, help="where the folders of the demos are")
     parser.add_argument("--place", type=Path, default=networks.SHIPPED, help="the registry's folder")
     parser.add_argument("names", nargs="*", help="which; all without any")
     given = parser.parse_args()
