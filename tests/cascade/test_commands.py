@@ -227,7 +227,7 @@ def test_old_spellings_go_on_and_say_the_new_ones(run, painted, tmp_path, invoke
 
 
 def test_a_run_folder_of_version_1_loads(run, painted, tmp_path, invoke):
-    """As kerasgal 0.1 wrote it, which knew no other decay than halving, and no domain."""
+    """As kerasgal 0.1 wrote it, which knew no other decay than halving, and no domain; but for averaged weights."""
     old = tmp_path / "old"
     shutil.copytree(run, old)
     for phase in ("classify", "regress"):
@@ -235,7 +235,7 @@ def test_a_run_folder_of_version_1_loads(run, painted, tmp_path, invoke):
         stored = json.loads((old / phase / "config.json").read_text())
         settings = stored["config"]
         settings["halving"] = settings.pop("decay_epochs")
-        for name in ("decay", "decay_factor", "gradient_norm", "averaging", "accumulation"):
+        for name in ("decay", "decay_factor", "gradient_norm", "accumulation"):
             del settings[name]
         (old / phase / "config.json").write_text(json.dumps({"app": "cascade", "config": settings}))
     loaded, today = kg.load(old), kg.load(run)
