@@ -105,7 +105,8 @@ demo-morph: $(VENV)/.installed
 	  --run $(MORPH)/run
 	$(BIN)/kerasgal morph score $(MORPH)/run $(MORPH)/real.h5 --output $(MORPH)/scores.ecsv
 	$(BIN)/kerasgal morph evaluate $(MORPH)/run observed=$(MORPH)/real.h5 fine=$(MORPH)/fine.h5 \
-	  smooth=$(MORPH)/smooth.h5 archetypes=$(MORPH)/archetypes.h5 --output $(MORPH)/evaluation
+	  smooth=$(MORPH)/smooth.h5 archetypes=$(MORPH)/archetypes.h5 --match log_mass,log_radius,n --control sky \
+	  --output $(MORPH)/evaluation
 
 # The networks that come with kerasgal, from the demos' runs.
 models: demo demo-halomass demo-cascade demo-morph

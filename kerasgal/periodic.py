@@ -27,29 +27,56 @@ def wrapped(x, cells):
     return x
 
 
-class Wrapped(layers.Layer):
-    """A layer that is given a periodic field with some cells around it, and of whose output as many are taken off."""
+class Periodic(keras.Model):
+    """A functional network as it is in a box without faces, with the network's own weights; see `periodic`."""
 
-    def __init__(self, inner, before, after=0):
-        super().__init__(name=inner.name, dtype=inner.dtype_policy)
-        self.inner, self.before, self.after = inner, before, after
+    def __init__(self, network):
+        super().__init__(name=network.name)
+        # The graph and the layers, not the network itself, which `_made` would then keep for good.
+        self.graph, self.parts = graph_of(network), list(network.layers)
 
-    def call(self, x):
-        x = self.inner(wrapped(x, self.before))
-        if not self.after:
-            return x
-        return x[(slice(None), *(slice(self.after, -self.after),) * (len(x.shape) - 2))]
+    def call(self, inputs):
+        return self.graph._run_through_graph(inputs, operation_fn=wrapping)
 
 
-class Wrap(layers.Layer):
-    """The cells of the other side around a periodic field, in the place of zeros."""
+def graph_of(network):
+    """The graph of a functional network, a `keras.Function`."""
+    return keras.Function(network.inputs, network.outputs[0] if len(network.outputs) == 1 else network.outputs)
 
-    def __init__(self, cells, **kwargs):
-        super().__init__(**kwargs)
-        self.cells = cells
 
-    def call(self, x):
-        return wrapped(x, self.cells)
+def wrapping(operation):
+    """What does the work of a layer, or of another operation of a graph, in a box without faces."""
+    if isinstance(operation, keras.Model):
+        graph = graph_of(operation)
+
+        def work(inputs):
+            return graph._run_through_graph(inputs, operation_fn=wrapping)
+    elif isinstance(operation, TRANSPOSED):
+        def work(x):
+            return without_border(operation(wrapped(x, 1)), operation.strides)
+    elif isinstance(operation, CONVOLUTIONS) and operation.padding == "same":
+        def work(x):
+            return convolved(operation, wrapped(x, [side // 2 for side in operation.kernel_size]))
+    elif isinstance(operation, PADDINGS):
+        def work(x):
+            return wrapped(x, [before for before, _ in operation.padding])
+    else:
+        return operation
+    return lambda x, **_: work(x)  # the graph keeps masks and the like, which none of these has
+
+
+def without_border(x, cells):
+    """A field, (batch, x, y[, z], channel), less so many cells before and behind it along each axis."""
+    return x[(slice(None), *(slice(side, -side) for side in cells))]
+
+
+def convolved(layer, x):
+    """What a convolution makes of a field that has the cells around it already."""
+    x, kernel = (ops.cast(item, layer.compute_dtype) for item in (x, layer.kernel))
+    x = ops.conv(x, kernel, strides=1, padding="valid", dilation_rate=layer.dilation_rate)
+    if layer.use_bias:
+        x = x + ops.cast(layer.bias, layer.compute_dtype)
+    return x if layer.activation is None else layer.activation(x)
 
 
 def periodic(network):
@@ -67,7 +94,7 @@ def periodic(network):
     Returns
     -------
     keras.Model
-        With weights of its own, equal to the network's now. It is the same one in every call for a network.
+        With the weights of the network. It is the same one in every call for a network.
 
     Examples
     --------
@@ -80,20 +107,8 @@ def periodic(network):
     >>> [np.unique(model(field)).tolist() for model in (network, periodic(network))]
     [[4.0, 6.0, 9.0], [9.0]]
     """
-    def clone(layer):
-        config = layer.get_config()
-        if isinstance(layer, TRANSPOSED):
-            return Wrapped(type(layer).from_config(config), 1, layer.strides[0])
-        if isinstance(layer, CONVOLUTIONS) and layer.padding == "same":
-            inner = type(layer).from_config({**config, "padding": "valid"})
-            return Wrapped(inner, [side // 2 for side in layer.kernel_size])
-        if isinstance(layer, PADDINGS):
-            return Wrap([before for before, _ in layer.padding], name=layer.name)
-        return type(layer).from_config(config)
-
     if network not in _made:
-        _made[network] = keras.models.clone_model(network, clone_function=clone, recursive=True)
-    _made[network].set_weights(network.get_weights())
+        _made[network] = Periodic(network)
     return _made[network]
 
 
@@ -128,29 +143,34 @@ def largest(network, side=64):
 
 def _largest(network, side):
     axes = max(len(item.shape) for item in network.inputs) - 2
-    # Of several inputs some are fields, and the others are numbers that belong to all of it.
-    shapes = [[side if length is None else length for length in item.shape[1:]] for item in network.inputs]
-    tensors = [keras.Input(shape) for shape in shapes]
-    tensors = tensors if isinstance(network.input_shape, list) else tensors[0]
-    counted = keras.models.clone_model(network, input_tensors=tensors)
-    inside = [largest(layer, side) * side**axes for layer in counted.layers if isinstance(layer, keras.Model)]
-    depths = getattr(counted, "_functional", counted)._nodes_by_depth  # a Sequential keeps its graph inside
-    nodes = [node for depth in sorted(depths, reverse=True) for node in depths[depth]]
+    graph = graph_of(network)
+    nodes = [node for depth in sorted(graph._nodes_by_depth, reverse=True) for node in graph._nodes_by_depth[depth]]
     last = {id(tensor): place for place, node in enumerate(nodes) for tensor in node.input_tensors}
-    last.update((id(tensor), len(nodes)) for tensor in counted.outputs)
+    last.update((id(tensor), len(nodes)) for tensor in graph.outputs)
+    # Of several inputs some are fields, and the others are numbers that belong to all of it.
+    known = {id(item): keras.KerasTensor([side if length is None and axis else length
+                                          for axis, length in enumerate(item.shape)], item.dtype)
+             for item in graph.inputs}
     alive, most = {}, 0
     for place, node in enumerate(nodes):
-        alive.update((id(tensor), _size(tensor)) for tensor in node.output_tensors)
-        most = max(most, sum(alive.values()) + _attention(node))
+        if not node.is_input:
+            arguments, options = node.arguments.fill_in(known)
+            made = keras.tree.flatten(node.operation.compute_output_spec(*arguments, **options))
+            known.update((id(tensor), found) for tensor, found in zip(node.outputs, made))
+            if isinstance(node.operation, keras.Model):
+                inner = known[id(node.input_tensors[0])].shape[1]
+                most = max(most, largest(node.operation, inner) * inner**axes)
+        alive.update((id(tensor), _size(known[id(tensor)])) for tensor in node.output_tensors)
+        most = max(most, sum(alive.values()) + _attention(node, known))
         alive = {key: size for key, size in alive.items() if last.get(key, place) > place}
-    return max([most, *inside]) / side**axes
+    return most / side**axes
 
 
-def _attention(node):
+def _attention(node, known):
     """Numbers of the table that attention makes of every two places, which no layer gives out."""
     if not isinstance(node.operation, layers.MultiHeadAttention):
         return 0
-    return node.operation.num_heads * node.outputs[0].shape[1] ** 2
+    return node.operation.num_heads * known[id(node.outputs[0])].shape[1] ** 2
 
 
 def _size(tensor):

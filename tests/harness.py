@@ -48,9 +48,10 @@ RECIPES = {
                                  {"input": "averaged", "padding": "same", "shells": 4},
                                  {"input": "multipoles", "padding": "same", "shells": 4},
                                  {"likelihood": "student_t"})),
-    "cascade": Recipe({"patch": 16, "filters": 2, "recurrences": 0, "batch": 4, "epochs": 1, "steps_per_epoch": 3},
+    "cascade": Recipe({"patch": 16, "filters": 2, "recurrences": 0, "surroundings": False, "focus": 0, "batch": 4,
+                       "epochs": 1, "steps_per_epoch": 3},
                       data="painted", variants=({}, {"classifier": "r2unet", "scaling": "asinh", "filters": 4,
-                                                     "recurrences": 1})),
+                                                     "recurrences": 1, "surroundings": True})),
     "cascade diffusion": Recipe({"cell": 0.390625, "patch": 16, "depth": 8, "filters": 4, "levels": 1, "norm_groups": 0,
                                  "batch": 4, "epochs": 1, "steps_per_epoch": 3}, data="painted",
                                 variants=({"filters": 8, "norm_groups": 4}, {"dimensions": 3, "patch": 8},
@@ -139,8 +140,11 @@ def arguments(app, data):
 
 def flags(app):
     """The settings of a recipe as flags."""
-    return [word for name, value in {"preset": "demo", **RECIPES[app].settings}.items()
-            for word in (f"--{name.replace('_', '-')}", value)]
+    words = []
+    for name, value in {"preset": "demo", **RECIPES[app].settings}.items():
+        flag = name.replace("_", "-")
+        words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", value]
+    return words
 
 
 def train(app, data, folder, **options):

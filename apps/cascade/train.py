@@ -179,7 +179,7 @@ def fit_phases(cls, boxes, config, folder, phase, *, store, resume=False, overwr
         with store.passing():
             masked = [[masked_counts(classifier, density, counts, config, store)
                        for density, counts in zip(boxes.density, boxes.counts)] for boxes in (train, held_out)]
-            seen = [surrounded(boxes, config, store) for boxes in (train, held_out)]
+            seen = surrounded(boxes, config, store) if config.surroundings else boxes
             network = train_phase(REGRESS, *seen, masked, config, folder, overwrite=overwrite,
                                   resume=resume and (folder / REGRESS / run_folder.CONFIG).exists(),
                                   init=init and init / REGRESS, **options)
@@ -199,12 +199,12 @@ def measure_scatter(run, boxes):
 
 
 def surrounded(boxes, config, store):
-    """The `Boxes` with what phase 2 sees in the place of the density, kept by `store`."""
-    if not config.surroundings:
-        return boxes
-    network = model.surroundings()
-    seen = [store.keep([predict.surroundings(network, np.asarray(density), config)])[0] for density in boxes.density]
-    return Boxes(seen, boxes.counts, boxes.corners)
+    """`Boxes` of training and validation with what phase 2 sees in the place of the density, kept by `store`."""
+    network, found = model.surroundings(), []
+    for part in boxes:
+        seen = [predict.surroundings(network, np.asarray(density), config) for density in part.density]
+        found.append(Boxes([store.keep([one])[0] for one in seen], part.counts, part.corners))
+    return found
 
 
 def masked_counts(classifier, density, counts, config, store):

@@ -57,8 +57,8 @@ def diffusion(result):
 
 
 def morph(result):
-    # The area is that of smooth galaxies over observed ones, which should look more real.
-    return [("area under the curve, smooth over observed", result["sets"]["smooth"]["area_under_curve"], 1 - 0.85)]
+    area = result["sets"]["smooth"]["area_under_curve"]
+    return [("area under the curve against smooth, short of one", 1 - area, 1 - 0.85)]
 
 
 JUDGES = {judge.__name__: judge for judge in (protohalo, halomass, cascade, diffusion, morph)}

@@ -107,8 +107,8 @@ def test_phases_are_trained_one_by_one_and_resumed(painted, tmp_path, invoke):
     folder = tmp_path / "run"
     done = invoke("cascade", "train", painted[0], *TINY, "--run", folder, "--phase", "regress", check=False)
     assert done.returncode == 1 and "is not a run folder" in done.stderr
-    invoke("cascade", "train", painted[0], painted[1], *TINY, "--run", folder, "--phase", "classify",
-           "--classifier", "r2unet")
+    invoke("cascade", "train", *painted[:2], *TINY, "--surroundings", "--focus", 8, "--run", folder, "--phase",
+           "classify", "--classifier", "r2unet")
     done = invoke("cascade", "predict", folder, painted[2], check=False)
     assert done.returncode == 1 and "has phase 1 only" in done.stderr
     invoke("cascade", "train", "--run", folder, "--phase", "regress")  # the folder knows the rest
@@ -117,6 +117,7 @@ def test_phases_are_trained_one_by_one_and_resumed(painted, tmp_path, invoke):
     invoke("cascade", "train", "--run", folder, "--resume", "--epochs", "2")
     for phase in ("classify", "regress"):
         assert (folder / phase / "history.csv").read_text().count("\n") == 3
+    assert np.isfinite(kg.load(folder).predict(painted[2])["count"]).all()
     said = invoke("info", folder).stdout
     assert "classify: last" in said and "regress: last" in said
 
