@@ -6,7 +6,6 @@ proportional to it.
 """
 
 import numpy as np
-import scipy.fft
 
 from kerasgal.errors import SettingError
 
@@ -136,6 +135,8 @@ def initial_channels(delta, boxsize, names=("density", "potential", "displacemen
 
 def potential(delta, boxsize):
     """The potential, (n, n, n), of mean zero, whose Laplacian is a density contrast, (n, n, n); boxsize: Mpc/h."""
+    import scipy.fft
+
     modes = scipy.fft.rfftn(delta, workers=-1)
     axes = _frequencies(len(delta), 2 * np.pi / boxsize)
     return scipy.fft.irfftn(-modes / _squared(axes), delta.shape, workers=-1)
@@ -165,6 +166,8 @@ def tidal_tensor(delta):
     >>> bool(np.allclose(trace, delta - delta.mean()))
     True
     """
+    import scipy.fft
+
     n = len(delta)
     axes = _frequencies(n, 1.0)
     modes = scipy.fft.rfftn(delta, workers=-1) / _squared(axes)
@@ -190,7 +193,7 @@ def tidal_invariants(delta):
 
 def _frequencies(n, fundamental):
     """Wavenumbers of a real FFT along its axes, shaped to broadcast, in units of 1 / `fundamental`."""
-    full, half = fundamental * scipy.fft.fftfreq(n, 1 / n), fundamental * scipy.fft.rfftfreq(n, 1 / n)
+    full, half = fundamental * np.fft.fftfreq(n, 1 / n), fundamental * np.fft.rfftfreq(n, 1 / n)
     return full[:, None, None], full[:, None], half
 
 

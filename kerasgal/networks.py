@@ -18,7 +18,8 @@ from kerasgal.files import replacing
 SHIPPED = Path(__file__).parent / "shipped"
 REGISTRY = "registry.json"
 CARD = "README.md"
-LEFT_OUT = {run_folder.LAST, "log.txt", "loss.png"}  # of a run folder what only its training needs
+# Of a run folder, what only its training needs, and what figures of evaluations show of it beside
+LEFT_OUT = {run_folder.LAST, "log.txt", "loss.png", "training_figures.json"}
 
 
 def registry():

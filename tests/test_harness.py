@@ -107,14 +107,14 @@ def registered():
 def instances(all_networks):
     """An instance of every registered class: of the networks' layers, and of what is made beside them."""
     from kerasgal.apps.cascade.diffusion import sample, schedule
-    from kerasgal.apps.cascade.losses import WeightedCrossEntropy, WeightedSquaredError
+    from kerasgal.apps.cascade.losses import WeightedCrossEntropy, WeightedPoisson, WeightedSquaredError
     from kerasgal.apps.halomass import losses as halomass
     from kerasgal.apps.halomass.model import Select
     from kerasgal.apps.halomass.regularizers import SparseGroups
     from kerasgal.apps.morph import losses as morph
     from kerasgal.apps.protohalo.losses import NormalisedDistance
 
-    made = [NormalisedDistance(2, 2), WeightedCrossEntropy(7.0), WeightedSquaredError(1.5),
+    made = [NormalisedDistance(2, 2), WeightedCrossEntropy(7.0), WeightedPoisson(1.2), WeightedSquaredError(1.5),
             halomass.SelectionLikelihood("laplace"), halomass.ScaleMetric(1, "gamma"), Select([0, 2]),
             morph.LogisticMixture(8), morph.Normal(), morph.PixelLikelihood(8), sample.NearestCount([0.0, 1.0, 2.0]),
             schedule.LinearSchedule(-5.0, 8.0), schedule.LearnedSchedule(-5.0, 8.0)]
