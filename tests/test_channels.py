@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import kerasgal as kg
-from kerasgal.channels import CHANNELS, count, initial_channels, names_of, tidal_tensor, vector_of
+from kerasgal.channel_names import CHANNELS, count, names_of, vector_of
+from kerasgal.channels import initial_channels, tidal_tensor
 from kerasgal.pipeline import patches, tiles
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from kerasgal.channels import CHANNELS, names_of
+from kerasgal.channel_names import CHANNELS, names_of
 from kerasgal.config import default, setting
 from kerasgal.errors import SettingError
 from kerasgal.training import TrainingConfig

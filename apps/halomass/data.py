@@ -7,7 +7,8 @@ import numpy as np
 from kerasgal.apps.halomass.config import SHELLS
 from kerasgal.apps.halomass.model import unpadded_side
 from kerasgal.apps.halomass.shells import multipoles, shell_index
-from kerasgal.channels import WORDS, initial_channels, vector_of
+from kerasgal.channel_names import WORDS, vector_of
+from kerasgal.channels import initial_channels
 from kerasgal.domain import of_box
 from kerasgal.errors import DataError
 from kerasgal.simulation import opened

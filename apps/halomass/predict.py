@@ -9,7 +9,7 @@ from kerasgal.apps.halomass import data
 from kerasgal.apps.halomass.losses import LIKELIHOODS
 from kerasgal.apps.halomass.model import cnn, perceptron
 from kerasgal.apps.halomass.regularizers import convolution_prior, dense_prior
-from kerasgal.channels import count
+from kerasgal.channel_names import count
 from kerasgal.errors import DataError, MissingError, SettingError
 from kerasgal.training import PRECISIONS
 

@@ -7,10 +7,10 @@ beside these, such as Vmax and Rs, is not predicted and has no column.
 
 import numpy as np
 
+from kerasgal.apps.protohalo.config import NAMINGS
 from kerasgal.errors import DataError, SettingError
 from kerasgal.files import replacing
 
-NAMINGS = ("halotools", "rockstar")
 # The axes in the order of Rockstar's files; ID, DescID, Mvir, Rvir and Np before them, PID behind, as find_parents
 # writes it.
 ROCKSTAR_UNITS = {"Mvir": "Msun/h", "Rvir": "kpc/h", **dict.fromkeys(("X", "Y", "Z"), "Mpc/h"),

@@ -2,8 +2,7 @@
 
 import click
 
-from kerasgal.apps.protohalo.catalogues import NAMINGS
-from kerasgal.apps.protohalo.config import TrainConfig
+from kerasgal.apps.protohalo.config import NAMINGS, TrainConfig
 from kerasgal.commands import App, old_option, standard_commands
 
 

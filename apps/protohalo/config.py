@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from kerasgal.channels import CHANNELS, names_of
+from kerasgal.channel_names import CHANNELS, names_of
 from kerasgal.config import default, setting
 from kerasgal.errors import SettingError
 from kerasgal.training import TrainingConfig
@@ -12,6 +12,7 @@ ARRANGEMENTS = ("paper", "inner")
 NORMALISATIONS = ("batch", "patch")
 FLOODED = ("map", "smoothed")
 VOLUMES = ("native", "current")
+NAMINGS = ("halotools", "rockstar")  # whose names a catalogue's columns may have
 
 
 @dataclass(frozen=True)

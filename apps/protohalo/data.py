@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from kerasgal.channels import count, initial_channels, vector_of
+from kerasgal.channel_names import count, vector_of
+from kerasgal.channels import initial_channels
 from kerasgal.domain import of_box
 from kerasgal.errors import DataError
 from kerasgal.simulation import opened

@@ -2,7 +2,7 @@
 
 from kerasgal.apps.protohalo import data, watershed
 from kerasgal.apps.protohalo.model import receptive_radius, unet
-from kerasgal.channels import count, names_of
+from kerasgal.channel_names import count, names_of
 from kerasgal.tiling import predict_whole
 
 

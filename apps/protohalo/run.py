@@ -267,7 +267,7 @@ class Protohalo(Run):
         return evaluate(self, sources, ceiling=ceiling, outside_domain=outside_domain)
 
     def served(self):
-        from kerasgal.channels import WORDS, names_of
+        from kerasgal.channel_names import WORDS, names_of
 
         names = names_of(self.config.channels)
         description = {"input": "density contrast / its standard deviation over the whole box"

@@ -9,7 +9,7 @@ from kerasgal import domain, run_folder, training
 from kerasgal.apps.protohalo import data, metrics, predict, watershed
 from kerasgal.apps.protohalo.config import APP
 from kerasgal.apps.protohalo.losses import NormalisedDistance
-from kerasgal.channels import names_of, vector_of
+from kerasgal.channel_names import names_of, vector_of
 from kerasgal.errors import DataError
 from kerasgal.pipeline import check_patch, patches, tiles
 from kerasgal.plotting import track
