@@ -55,15 +55,15 @@ def halomass(found):
 
 
 def cascade(found):
-    """Figures of an evaluation of one run, beside the trees of the same boxes."""
+    """Figures of an evaluation of one run."""
     [row] = found["runs"].values()
-    trees = found["baselines"]["boosted trees"]
     galaxies = [sum(line[name] for line in found["table"]) for name in ("galaxies", "true_galaxies")]
-    return {"Eq. 2 per sub-cube": f"{row['squared_error']:.1f} (boosted trees {trees['squared_error']:.1f})",
+    triangles = row["bispectra"]["paper"]
+    off, error = 100 * triangles["residual"], 100 * triangles["residual_error"]
+    return {"Eq. 2 per sub-cube": f"{row['squared_error']:.1f}",
             "galaxies": f"{100 * (galaxies[0] / galaxies[1] - 1):+.1f}%",
             "P_xy / P_xx, 1 h/Mpc and more": f"{100 * row['calibration_error']['small']:.1f}% from one",
-            "bispectrum": f"{100 * row['bispectra']['paper']['residual']:.0f}% off (boosted trees "
-                          f"{100 * trees['bispectra']['paper']['residual']:.0f}%)"}
+            "bispectrum of drawn galaxies": f"{off:.0f} +- {error:.0f}% off"}
 
 
 def morph(found):
@@ -107,7 +107,10 @@ SHIPPED = [
      "commands": ["kerasgal simulate test.h5 --galaxies --particles 128 --realisations 4 --seed 3001",
                   "kerasgal cascade evaluate cascade-demo test_*.h5"],
      "limits": LIMITS_3D + " Its galaxies were painted on haloes by a rule that we chose: it has learnt that rule, and "
-                           "says nothing of real galaxies or of a hydrodynamical simulation."},
+                           "says nothing of real galaxies or of a hydrodynamical simulation. Boosted trees on smoothed "
+                           "densities have 31.9 in Eq. 2, 0.4% too few galaxies and 28% in the bispectrum; the rule's "
+                           "own expectation has 17.1. Trees and halo models are fitted to the simulations of the "
+                           "training, which do not come with it: the command on this card prints neither."},
     {"name": "halomass-raw", "run": "demo-halomass/raw", "measure": halomass, "tests": ("demo-halomass/test_{}.h5", 4),
      "summary": "halo mass from the initial density in 21^3 cells of 0.78 Mpc/h around a particle, z = 0",
      "what": "The network of `make demo-halomass` on the raw density: masses of 1e12 to 1e14.5 Msun/h.",

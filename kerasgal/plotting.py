@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib.util
 import io
+import time
 
 from kerasgal.files import replacing
 
@@ -128,3 +129,21 @@ def progress(description):
     with progress_bar() as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def counted(description):
+    """Yield a function that adds to a number, which is shown with its rate, where its end is not known."""
+    from rich.progress import TextColumn
+
+    start, done = time.monotonic(), 0
+    with progress_bar(TextColumn("{task.description}")) as bar:
+        task = bar.add_task(description, total=None)
+
+        def add(number):
+            nonlocal done
+            done += number
+            rate = done / max(time.monotonic() - start, 1e-3)
+            bar.update(task, description=f"{description}: {done:,}, {rate:,.1f} a second")
+
+        yield add

@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 from matplotlib import image
+from rich.console import Console
 
 from kerasgal import plotting
 from kerasgal.run_folder import write_history
@@ -60,3 +61,14 @@ def test_a_notebook_without_ipywidgets_has_no_bar(installed, monkeypatch):
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if installed else None)
     assert plotting.progress_bar().disable is not installed
+
+
+def test_what_has_no_known_end_is_counted_with_its_rate(monkeypatch):
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    monkeypatch.setattr("rich.console.Console", lambda **_: console)
+    clock = iter([0.0, 2.0, 4.0])
+    monkeypatch.setattr(plotting.time, "monotonic", lambda: next(clock, 4.0))
+    with plotting.counted("scored") as add:
+        add(500)
+        add(700)
+    assert "scored: 1,200, 300.0 a second" in console.file.getvalue()

@@ -233,15 +233,18 @@ class Morph(Run):
         """
         from kerasgal.apps.morph.score import score
         from kerasgal.apps.morph.tables import columns_of
+        from kerasgal.plotting import counted
 
         stream, notes = self.stream(images, masks=masks, extension=extension, unit=unit, zero_point=zero_point,
                                     flux_scale=flux_scale, pixel_scale=pixel_scale, outside_domain=outside_domain)
         rows, kept = [], {"image": [], "map_real": [], "map_archetype": []}
-        for scored, batch in score(self, stream):
-            rows += scored
-            if maps and batch:
-                for name, values in zip(kept, (batch[1], *batch[2])):
-                    kept[name].append(values)
+        with counted("scored") as add:
+            for scored, batch in score(self, stream):
+                rows += scored
+                add(len(scored))
+                if maps and batch:
+                    for name, values in zip(kept, (batch[1], *batch[2])):
+                        kept[name].append(values)
         arrays = columns_of(rows)
         if maps:
             arrays |= {name: np.concatenate(values) for name, values in kept.items() if values}

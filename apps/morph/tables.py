@@ -11,6 +11,7 @@ from kerasgal.apps.morph.score import COLUMNS, NUMBERS, score, score_on
 from kerasgal.readers.images import PLACE
 from kerasgal.errors import DataError
 from kerasgal.files import replacing
+from kerasgal.plotting import counted
 from kerasgal.tables import quantities, write_table
 
 UNITS = {"ra": "deg", "dec": "deg"}
@@ -31,7 +32,8 @@ def write(run, images, path, *, maps=None, resume=False, overwrite=False, client
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with (progress.open("a" if done else "w", newline="") as file,
-              map_file(maps, run.config.size, overwrite) if maps else contextlib.nullcontext() as append):
+              map_file(maps, run.config.size, overwrite) if maps else contextlib.nullcontext() as append,
+              counted("scored") as add):
             names = _names(progress) if done else COLUMNS
             table = csv.DictWriter(file, names, extrasaction="ignore")
             if not done:
@@ -39,6 +41,7 @@ def write(run, images, path, *, maps=None, resume=False, overwrite=False, client
             for rows, batch in itertools.chain(begun, scored):
                 table.writerows(rows)
                 file.flush()
+                add(len(rows))
                 if append and batch:
                     append(*batch)
     except KeyboardInterrupt:
