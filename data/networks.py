@@ -68,7 +68,7 @@ def cascade(found):
 
 def morph(found):
     """Figures of an evaluation: how often an observed galaxy looks more real than one of another set."""
-    return {f"observed over {name}": f"{entry['area_under_curve']:.3f}"
+    return {f"area under the curve, observed over {name}": f"{entry['area_under_curve']:.3f}"
             for name, entry in found["sets"].items() if "area_under_curve" in entry}
 
 
