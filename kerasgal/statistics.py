@@ -69,30 +69,11 @@ def power_spectrum(delta, boxsize, bins=None, cross=None, compensate=None, shot_
     if compensate not in WINDOWS or (cross is None and isinstance(compensate, tuple)):
         raise ValueError("compensate must be None, 'cic' or 'ngp', or with `cross` a pair of the last two. "
                          f"Received: {compensate!r}")
-    fundamental = 2 * np.pi / boxsize
-    if bins is None:
-        bins = fundamental * np.arange(0.5, n / 2)
     first = scipy.fft.rfftn(delta, workers=-1)
     second = first if cross is None else scipy.fft.rfftn(cross, workers=-1)
     power = (first.real * second.real + first.imag * second.imag) * (boxsize / n**2)**dimensions
-    axes, k, multiplicity = _modes(n, dimensions)
-    k *= fundamental
-    sinc_power, aliased = WINDOWS[compensate]
-    if shot_noise:
-        power -= shot_noise * _outer(*(1 - aliased * np.sin(np.pi / n * axis)**2 for axis in axes), dimensions)
-    if compensate:
-        power /= _outer(*(np.sinc(axis / n)**sinc_power for axis in axes), dimensions)
-    shell = np.searchsorted(bins, k.ravel(), side="right")  # 0 below the first edge, len(bins) above the last
-    weight = np.broadcast_to(multiplicity, k.shape).ravel()
-
-    def sum_in_shells(value):
-        return np.bincount(shell, value, minlength=len(bins) + 1)[1:len(bins)]
-
-    n_modes = sum_in_shells(weight)
-    with np.errstate(invalid="ignore"):
-        k_mean = sum_in_shells(weight * k.ravel()) / n_modes
-        power_mean = sum_in_shells(weight * power.ravel()) / n_modes
-    return k_mean, power_mean, n_modes.astype(np.int64)
+    power, mean, k_mean, n_modes = _in_shells(power, boxsize, n, bins, compensate, shot_noise)
+    return k_mean, mean(power.ravel()), n_modes
 
 
 def power_multipoles(delta, boxsize, orders=(0, 2), axis=2, bins=None, compensate=None, shot_noise=0.0):
@@ -142,31 +123,13 @@ def power_multipoles(delta, boxsize, orders=(0, 2), axis=2, bins=None, compensat
         raise ValueError(f"power_multipoles takes a field of the shape (n, n, n). Received: {delta.shape}")
     if compensate not in (None, "cic", "ngp"):
         raise ValueError(f"compensate must be None, 'cic' or 'ngp'. Received: {compensate!r}")
-    fundamental = 2 * np.pi / boxsize
-    if bins is None:
-        bins = fundamental * np.arange(0.5, n / 2)
     mode = scipy.fft.rfftn(np.moveaxis(delta, axis, 0), workers=-1)
     power = (mode.real**2 + mode.imag**2) * (boxsize / n**2)**3
-    (full, half), length, multiplicity = _modes(n)
-    sinc_power, aliased = WINDOWS[compensate]
-    if shot_noise:
-        power -= shot_noise * _outer(*(1 - aliased * np.sin(np.pi / n * axis)**2 for axis in (full, half)))
-    if compensate:
-        power /= _outer(*(np.sinc(axis / n)**sinc_power for axis in (full, half)))
-    shell = np.searchsorted(bins, fundamental * length.ravel(), side="right")
-    weight = np.broadcast_to(multiplicity, length.shape).ravel()
-
-    def sum_in_shells(value):
-        return np.bincount(shell, value, minlength=len(bins) + 1)[1:len(bins)]
-
-    n_modes = sum_in_shells(weight)
+    power, mean, k_mean, n_modes = _in_shells(power, boxsize, n, bins, compensate, shot_noise)
+    (full, _), length, _ = _modes(n)
     mu = (full[:, None, None] / np.maximum(length, 1e-9)).ravel()
-    weighted = weight * power.ravel()
-    with np.errstate(invalid="ignore"):
-        k_mean = fundamental * sum_in_shells(weight * length.ravel()) / n_modes
-        found = np.stack([(2 * order + 1) * sum_in_shells(weighted * scipy.special.eval_legendre(order, mu)) / n_modes
-                          for order in orders])
-    return k_mean, found, n_modes.astype(np.int64)
+    found = [(2 * order + 1) * mean(power.ravel() * scipy.special.eval_legendre(order, mu)) for order in orders]
+    return k_mean, np.stack(found), n_modes
 
 
 def redshift_space(position, velocity, boxsize, cosmology, redshift, axis=2):
@@ -458,6 +421,37 @@ def jackknife(statistic, *samples):
     left = np.array([statistic(*(np.delete(sample, part, axis=0).mean(axis=0) for sample in samples))
                      for part in range(parts)], float)
     return np.sqrt((parts - 1) * left.var(axis=0))
+
+
+def _in_shells(power, boxsize, n, bins, compensate, shot_noise):
+    """The power of modes, of a real FFT of n cells a side, without noise and window, and how it is averaged in shells.
+
+    bins, compensate, shot_noise: of `power_spectrum`. Returns the corrected power; a function from a value for each
+    mode, flat, to the means in the shells; the mean wavenumbers there; and the numbers of modes.
+    """
+    fundamental = 2 * np.pi / boxsize
+    if bins is None:
+        bins = fundamental * np.arange(0.5, n / 2)
+    axes, k, multiplicity = _modes(n, power.ndim)
+    k *= fundamental
+    sinc_power, aliased = WINDOWS[compensate]
+    if shot_noise:
+        power = power - shot_noise * _outer(*(1 - aliased * np.sin(np.pi / n * axis)**2 for axis in axes), power.ndim)
+    if compensate:
+        power = power / _outer(*(np.sinc(axis / n)**sinc_power for axis in axes), power.ndim)
+    shell = np.searchsorted(bins, k.ravel(), side="right")  # 0 below the first edge, len(bins) above the last
+    weight = np.broadcast_to(multiplicity, k.shape).ravel()
+
+    def sum_in_shells(value):
+        return np.bincount(shell, value, minlength=len(bins) + 1)[1:len(bins)]
+
+    n_modes = sum_in_shells(weight)
+
+    def mean(value):
+        with np.errstate(invalid="ignore"):
+            return sum_in_shells(weight * value) / n_modes
+
+    return power, mean, mean(k.ravel()), n_modes.astype(np.int64)
 
 
 def _modes(n, dimensions=3):
