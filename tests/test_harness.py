@@ -233,3 +233,4 @@ def test_every_command_stands_in_one_grammar(app):
         first = next(parameter for parameter in group.commands[verb].params if isinstance(parameter, click.Argument))
         assert first.name == "run"
         assert "output" in {parameter.name for parameter in group.commands[verb].params}
+    assert "figures" in {parameter.name for parameter in group.commands["evaluate"].params}

@@ -7,7 +7,7 @@ import click
 from kerasgal.apps.morph.config import TrainConfig
 from kerasgal.commands import App, section, standard_commands, together
 from kerasgal.commands.base import DASK, NetworkCommand, check_suffix, finite
-from kerasgal.commands.frame import OUTSIDE, OVERWRITE, beside, write_evaluation
+from kerasgal.commands.frame import FIGURES, OUTSIDE, OVERWRITE, beside, write_evaluation
 from kerasgal.errors import DataError
 
 KINDS = click.Choice(["real", "archetype"])
@@ -156,8 +156,8 @@ def scored(name, **about):
 @section("Output",
          click.option("--output", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
                       help="Folder for the report, its numbers and figures.  [default: evaluation/ in RUN]"),
-         OUTSIDE, OVERWRITE)
-def evaluate(run, given, old_run, old_sets, output, overwrite, **options):
+         FIGURES, OUTSIDE, OVERWRITE)
+def evaluate(run, given, old_run, old_sets, output, overwrite, figures, **options):
     """Compare sets of images by their likelihood ratios: Delta<LLR>, medians, separation, planes, maps.
 
     Each set has a name; the first is of observations, with which the others are compared. Several paths of one name are
@@ -182,7 +182,7 @@ def evaluate(run, given, old_run, old_sets, output, overwrite, **options):
     refuse_existing(folder / "metrics.json", overwrite)
     for paths in sets.values():
         find(paths, options["masks"])  # a missing one is said before hours of scoring
-    write_evaluation(Morph.load(run).evaluate(sets, **options), folder, overwrite)
+    write_evaluation(Morph.load(run).evaluate(sets, **options), folder, overwrite, figures)
 
 
 @click.command(cls=NetworkCommand)
@@ -194,8 +194,8 @@ def evaluate(run, given, old_run, old_sets, output, overwrite, **options):
 @section("Output",
          click.option("--output", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
                       help="Folder for the report, ranks.ecsv and the figures.  [default: ranking/ in RUN]"),
-         OUTSIDE, OVERWRITE)
-def rank(run, images, against, output, overwrite, **options):
+         FIGURES, OUTSIDE, OVERWRITE)
+def rank(run, images, against, output, overwrite, figures, **options):
     """Rank IMAGES by how real they look: the likelihood ratio of each among those of observed galaxies.
 
     The table has rank, ratio, percentile among the observed with its error, flags, and place and name of the header;
@@ -210,7 +210,7 @@ def rank(run, images, against, output, overwrite, **options):
     for paths in (images, against):
         find(list(paths), options["masks"])  # a missing one is said before hours of scoring
     made = Morph.load(run).rank(list(images), list(against), **options)
-    write_evaluation(made, folder, overwrite)
+    write_evaluation(made, folder, overwrite, figures)
     click.echo(f"{folder / 'ranks.ecsv'}: {len(made.table)} rows")
     failed = made["not_scored"]
     if failed:

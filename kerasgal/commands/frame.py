@@ -268,7 +268,7 @@ def beside(run, place):
     return Path(f"{run}_{place}") if is_name(run) else Path(run) / place
 
 
-def write_evaluation(evaluation, folder, overwrite, figures="png"):
+def write_evaluation(evaluation, folder, overwrite, figures):
     """Write an `Evaluation` into a folder and print what is most important."""
     evaluation.save(folder, overwrite=overwrite, figures=figures,
                     command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
