@@ -38,8 +38,8 @@ class Recipe:
 
 
 RECIPES = {
-    "protohalo": Recipe({"minimum": 20, "patch": 16, "stride": 4, "margin": 4, "levels": 1, "filters": 8, "batch": 4,
-                         "epochs": 2, "steps_per_epoch": 80},
+    "protohalo": Recipe({"minimum": 20, "patch": 16, "stride": 4, "margin": 4, "levels": 1, "filters": 4, "batch": 2,
+                         "epochs": 2, "steps_per_epoch": 40},
                         variants=({"channels": "density,displacement,tide"},)),
     "halomass": Recipe({"low": 11.9, "high": 13.8, "samples": 400, "validation_samples": 60, "patch": 7,
                         "convolutions": 3, "filters": 3, "dense": 12, "batch": 20, "padding": "none", "epochs": 1,
@@ -49,14 +49,14 @@ RECIPES = {
                                  {"input": "multipoles", "padding": "same", "shells": 4},
                                  {"likelihood": "student_t"})),
     "cascade": Recipe({"patch": 16, "filters": 2, "recurrences": 0, "surroundings": False, "focus": 0, "batch": 4,
-                       "epochs": 1, "steps_per_epoch": 3},
+                       "epochs": 1, "steps_per_epoch": 1},
                       data="painted", variants=({}, {"classifier": "r2unet", "scaling": "asinh", "filters": 4,
                                                      "recurrences": 1, "surroundings": True})),
     "cascade diffusion": Recipe({"cell": 0.390625, "patch": 16, "depth": 8, "filters": 4, "levels": 1, "norm_groups": 0,
-                                 "batch": 4, "epochs": 1, "steps_per_epoch": 3}, data="painted",
+                                 "batch": 4, "epochs": 1, "steps_per_epoch": 1}, data="painted",
                                 variants=({"filters": 8, "norm_groups": 4}, {"dimensions": 3, "patch": 8},
                                           {"attention": True, "schedule": "learned"}), export={"steps": 2}),
-    "morph": Recipe({"crop": 64, "size": 8, "filters": 4, "mixtures": 2, "batch": 8, "epochs": 1, "steps_per_epoch": 3},
+    "morph": Recipe({"crop": 64, "size": 8, "filters": 4, "mixtures": 2, "batch": 8, "epochs": 1, "steps_per_epoch": 1},
                     data="galaxies", variants=({"filters": 8, "size": 16},), alike=True, graphs=False),
 }
 

@@ -169,12 +169,13 @@ def test_every_saved_model_serves_without_keras_or_our_code(trained, tmp_path):
         run = kg.load(trained(app))
         name = app.replace(" ", "_")
         options = harness.RECIPES[app].export
-        run.export(tmp_path / name, **options)
+        assert run.export(tmp_path / name, **options) == tmp_path / name
         network, description = run.served(**options)
         inputs = harness.inputs_of(network)
         np.savez(tmp_path / f"{name}.npz", *inputs, outputs=harness.outputs_of(network, inputs))
         stored = json.loads((tmp_path / name / "kerasgal.json").read_text())
         assert stored["app"] == app and "input" in stored and "output" in stored
+        assert stored["domain"] == json.loads(json.dumps(run.domain))
     found = differences(harness.in_another_process(SERVE, tmp_path))
     assert len(found) == len(APPS) and max(found.values()) < 1e-4, found
 

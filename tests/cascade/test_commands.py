@@ -70,24 +70,31 @@ def test_a_halo_model_is_fitted_and_put_into_haloes(painted, tmp_path, invoke):
         assert 0.4 < len(file["galaxies/position"]) / len(simulation["galaxies/position"]) < 2.5
 
 
-def test_evaluate_compares_runs_and_the_halo_model(run, painted, tmp_path, invoke, monkeypatch):
+def test_evaluate_compares_runs_of_any_name_and_the_halo_model(run, painted, tmp_path, invoke, monkeypatch):
+    """Runs called by the words for what they are held against are judged like any other."""
     monkeypatch.setattr(evaluate, "K1", 2.0)  # the box is too small for the triangles of 1.2 and 1.3 h/Mpc
     monkeypatch.setattr(evaluate, "K2", 2.5)
-    said = invoke("cascade", "evaluate", run, painted[2], "--output", tmp_path / "evaluation").stdout
-    assert "halo model" in said and "gain at 95%" in said
+    names = ["target", "halo model"]
+    target, twin = (shutil.copytree(run, tmp_path / name) for name in names)
+    said = invoke("cascade", "evaluate", target, painted[2], "--compare", twin, "--output",
+                  tmp_path / "evaluation").stdout
+    assert "run halo model" in said and "\nhalo model " in said and "gain at 95%" in said
     result = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
-    assert set(result["runs"]) == {"run"} and {"halo model", "boosted trees"} <= set(result["baselines"])
+    assert list(result["runs"]) == names and {"halo model", "boosted trees"} <= set(result["baselines"])
     assert set(result["bounds"]) == {"another drawing", "exact expectation"} and "exact expectation" in said
     assert result["baselines"]["halo model"]["parameters"]["alpha"] > 0
     for name in ("slices", "occupation", "power_spectrum", "counts", "bispectrum"):
         assert (tmp_path / "evaluation" / f"{name}.png").stat().st_size > 10_000
-    shutil.copytree(run, tmp_path / "twin")
+    rows = {row.pop("run"): row for row in result["table"]}
     invoke("cascade", "hod", painted[0], "--output", tmp_path / "hod.json")
-    invoke("cascade", "evaluate", run, painted[2], "--compare", tmp_path / "twin", "--hod", tmp_path / "hod.json",
-           "--output", tmp_path / "cross")
-    crossed = json.loads((tmp_path / "cross" / "metrics.json").read_text())
-    assert [row.pop("run") for row in crossed["table"]] == ["run", "twin"]
-    assert crossed["table"][0] == crossed["table"][1]
+    alone = kg.load(run).evaluate(painted[2], hod=tmp_path / "hod.json")
+    expected = alone["table"][0]
+    assert expected.pop("run") == "run" and expected["galaxies"] != expected["true_galaxies"]
+    for name in names:
+        assert rows[name] == expected and result["runs"][name] == alone["runs"]["run"]
+    assert result["truth"] == alone["truth"]
+    fitted = json.loads((tmp_path / "hod.json").read_text())
+    assert alone["baselines"]["halo model"]["parameters"] == fitted["hod"]
     done = invoke("cascade", "evaluate", run, painted[0], "--output", tmp_path / "no", check=False)
     assert done.returncode == 1 and "was used in the training of" in done.stderr and not (tmp_path / "no").exists()
 
@@ -195,32 +202,15 @@ def test_a_batch_without_any_galaxy_trains(painted, tmp_path, invoke):
     assert np.isfinite(predict.predict_field(run.network, np.ones((32, 32, 32), np.float32), run.config)).all()
 
 
-def test_a_run_may_have_any_name(run, painted, tmp_path, invoke):
-    """Runs called by the words for what they are held against are judged like any other."""
-    names = ["target", "halo model"]
-    for name in names:
-        shutil.copytree(run, tmp_path / name)
-    others = [part for name in names[1:] for part in ("--compare", tmp_path / name)]
-    said = invoke("cascade", "evaluate", tmp_path / "target", painted[2], *others, "--output", tmp_path / "all").stdout
-    assert "run halo model" in said and "\nhalo model " in said
-    result = json.loads((tmp_path / "all" / "metrics.json").read_text())
-    assert list(result["runs"]) == names and "halo model" in result["baselines"]
-    rows = {row.pop("run"): row for row in result["table"]}
-    alone = kg.load(run).evaluate(painted[2])
-    expected = alone["table"][0]
-    assert expected.pop("run") == "run" and expected["galaxies"] != expected["true_galaxies"]
-    for name in names:
-        assert rows[name] == expected and result["runs"][name] == alone["runs"]["run"]
-    assert result["truth"] == alone["truth"] and result["baselines"] == alone["baselines"]
-
-
 def test_old_spellings_go_on_and_say_the_new_ones(run, painted, tmp_path, invoke):
     shutil.copytree(run, tmp_path / "twin")
-    done = invoke("cascade", "evaluate", run, tmp_path / "twin", "--simulation", painted[2], "--output",
-                  tmp_path / "evaluation")
-    assert f"evaluate {run} {painted[2]} --compare {tmp_path / 'twin'}" in done.stderr
-    assert list(json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["runs"]) == ["run", "twin"]
-    assert "write --output" in invoke("cascade", "export", run, tmp_path / "served").stderr
+    done = invoke("cascade", "evaluate", run, tmp_path / "twin", "--simulation", painted[0], check=False)
+    assert f"evaluate {run} {painted[0]} --compare {tmp_path / 'twin'}" in done.stderr
+    assert done.returncode == 1 and "box_0.h5 was used in the training of" in done.stderr
+    served = tmp_path / "served"
+    served.mkdir()
+    done = invoke("cascade", "export", run, served, check=False)
+    assert "write --output" in done.stderr and done.returncode == 1 and "served exists already" in done.stderr
     done = invoke("cascade", "train", painted[0], *TINY, "--halving", 3, "--phase", "classify", "--run",
                   tmp_path / "halved")
     assert "--halving is an old spelling: write --decay-epochs" in done.stderr

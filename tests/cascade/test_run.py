@@ -56,7 +56,7 @@ def sparse(painted, tmp_path_factory):
     return place
 
 
-def test_a_cascade_from_training_to_export(cascade, painted, tmp_path):
+def test_a_cascade_from_training_to_evaluation(cascade, painted, tmp_path):
     run = kg.load(str(cascade.folder))
     assert type(run) is kg.Cascade and run.config == cascade.config
     assert {row["phase"] for row in run.history} == {"classify", "regress"} and "dark matter" in repr(run)
@@ -85,11 +85,9 @@ def test_a_cascade_from_training_to_export(cascade, painted, tmp_path):
     assert len(judged["runs"]) == 2 and set(judged.figures()) >= {"slices", "occupation", "power_spectrum", "counts"}
     judged.save(tmp_path / "evaluation")
     assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text()) == judged.metrics
-    assert run.export(tmp_path / "served") == tmp_path / "served"
-    assert json.loads((tmp_path / "served" / "kerasgal.json").read_text())["domain"]["density_of"] == ["dark matter"]
 
 
-def test_a_diffusion_from_training_to_export(diffusion, cascade, painted, tmp_path):
+def test_a_diffusion_from_training_to_evaluation(diffusion, cascade, painted, tmp_path):
     run = kg.load(diffusion.folder)
     assert type(run) is kg.Diffusion and run.domain["density_of"] == ["dark matter"]
     options = {"draws": 2, "steps": 2, "sampler": "deterministic"}
@@ -109,7 +107,6 @@ def test_a_diffusion_from_training_to_export(diffusion, cascade, painted, tmp_pa
     judged = run.evaluate([painted[2]], regressor=cascade.folder, draws=2, steps=1, maps=1)
     assert "undefined" in repr(judged) or judged["runs"]["run"]["galaxies"] > 0  # this short a training draws few
     assert list(judged["runs"]) == ["run"] and set(judged.figures()) == {"draws", "power_spectrum", "ranks"}
-    assert run.export(tmp_path / "served", steps=2) == tmp_path / "served"
     for wrong in ({"steps": 0}, {"draws": 1.5}, {"sampler": "quick"}, {"axis": "xy"}, {"parameters": {"Om0": 0.3}}):
         with pytest.raises(SettingError):
             run.predict(painted[2], **wrong)

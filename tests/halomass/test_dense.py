@@ -93,10 +93,10 @@ def test_a_compressed_network_draws_the_map_too():
                                atol=1e-5)
 
 
-def test_a_demo_sized_network_on_128_cells():
+def test_a_demo_sized_network_on_64_cells():
     keras.utils.set_random_seed(0)
     model = cnn(unpadded_side(21, 4), convolutions=4, filters=8, dense=(64, 32), padding="none")
-    field = np.random.default_rng(0).normal(size=(128, 128, 128, 1)).astype("f4")
-    cells = np.random.default_rng(1).integers(0, 128, size=(1000, 3))
+    field = np.random.default_rng(0).normal(size=(64, 64, 64, 1)).astype("f4")
+    cells = np.random.default_rng(1).integers(0, 64, size=(200, 3))
     predicted = dense.predict_cells(model, field)
     np.testing.assert_allclose(predicted[tuple(cells.T)], cube_by_cube(model, field, cells), atol=1e-5)

@@ -107,14 +107,18 @@ def test_the_baseline_needs_no_network_to_be_held_against_the_truth(runs, boxes,
 def test_a_run_may_be_called_what_a_baseline_is(evaluation, runs, boxes, invoke, tmp_path):
     """The numbers of a run are its own under any name, in the file, the lines and the figures."""
     expected = json.loads((evaluation[0] / "metrics.json").read_text())
-    for name in ("mean", "random", "boosted trees"):
-        run = HaloMass.load(shutil.copytree(runs[0], tmp_path / name))
-        found = run.evaluate(boxes[2], compare=runs[1], baseline=True, sample=1500)
-        assert found["runs"][name] == expected["runs"]["raw"] and found["baselines"] == expected["baselines"]
-        assert found["divergence"]["runs"][name] == expected["divergence"]["runs"]["raw"]
-        said = "\n".join(found.lines)
+    one, other = (shutil.copytree(run, tmp_path / name) for run, name in zip(runs, ("mean", "boosted trees")))
+    found = HaloMass.load(one).evaluate(boxes[2], compare=other, baseline=True, sample=1500)
+    assert found["baselines"] == expected["baselines"]
+    said = "\n".join(found.lines)
+    for name, known in (("mean", "raw"), ("boosted trees", "averaged")):
+        assert found["runs"][name] == expected["runs"][known]
         assert said.count(f"\nrun {name}") == 1 and said.count(f"\n{name}") == 1
-        assert len(found.figures()["comparison"].legends[0].get_texts()) == 4
+    for kind in ("runs", "baselines"):
+        for name, value in expected["divergence"]["runs"]["raw"][kind].items():
+            name = "boosted trees" if (kind, name) == ("runs", "averaged") else name
+            assert found["divergence"]["runs"]["mean"][kind][name] == value
+    assert len(found.figures()["comparison"].legends[0].get_texts()) == 4
 
 
 def test_a_perfect_predictor_called_mean_is_perfect(boxes):
@@ -207,9 +211,8 @@ def test_mistakes_are_one_line_and_leave_nothing(evaluation, runs, boxes, invoke
     assert not (tmp_path / "out").exists()
 
 
-def test_the_old_grammar_works_and_says_the_new_one(evaluation, runs, boxes, invoke, tmp_path):
-    done = invoke("halomass", "evaluate", *runs, "--simulation", boxes[2], "--sample", 1500, "--baseline", "--output",
-                  tmp_path / "old")
+def test_the_old_grammar_works_and_says_the_new_one(runs, boxes, invoke, tmp_path):
+    done = invoke("halomass", "evaluate", *runs, "--simulation", boxes[2], "--sample", 300, "--output", tmp_path / "old")
     assert f"evaluate {runs[0]} {boxes[2]} --compare {runs[1]}" in done.stderr and done.stderr.count("\n") == 1
-    assert json.loads((tmp_path / "old" / "metrics.json").read_text()) == json.loads(
-        (evaluation[0] / "metrics.json").read_text())
+    found = json.loads((tmp_path / "old" / "metrics.json").read_text())
+    assert found == HaloMass.load(runs[0]).evaluate(boxes[2], compare=runs[1], sample=300).metrics

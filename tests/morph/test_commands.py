@@ -204,9 +204,9 @@ def test_what_is_exported_is_both_networks_likelihoods(run, galaxies):
     np.testing.assert_allclose(served(images), np.stack(score.likelihood_maps(trained, images), axis=-1), atol=1e-4)
 
 
-def test_a_run_resumes_from_its_folder_alone(galaxies, tmp_path, invoke):
-    folder = tmp_path / "run"
-    invoke("morph", "train", "--images", galaxies / "real.h5", *TINY, "--run", folder)
+def test_a_run_resumes_from_its_folder_alone(run, galaxies, tmp_path, invoke):
+    folder = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(folder / "archetype")
     done = invoke("morph", "score", "--run", folder, "--images", galaxies / "real.h5", check=False)
     assert done.returncode == 1 and "has no network trained on archetype images" in done.stderr
     invoke("morph", "train", "--run", folder, "--resume", "--epochs", "2")

@@ -34,7 +34,6 @@ def test_a_notebook_loads_scores_and_compares(run, galaxies, tmp_path):
     assert set(evaluation["sets"]) == {"observed", "smooth"} and "median LLR" in repr(evaluation)
     evaluation.save(tmp_path / "evaluation")
     assert (tmp_path / "evaluation" / "llr.png").exists()
-    assert (run.export(tmp_path / "served") / "kerasgal.json").exists()
 
 
 def test_images_that_were_trained_on_are_no_test(run, galaxies, tmp_path):

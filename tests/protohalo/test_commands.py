@@ -190,8 +190,10 @@ def test_a_box_of_the_training_is_no_test(run, boxes, invoke, tmp_path):
 
 def test_training_without_arguments_makes_its_own_simulations(tmp_path, invoke, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("kerasgal.simulations.BOXES", 2)
+    monkeypatch.setattr(kg.Protohalo, "own", {"particles": 32})
     said = invoke("protohalo", "train", "--epochs", "1", "--steps-per-epoch", "1", "--filters", "2", "--levels", "1",
-                  "--patch", "32", "--minimum", "50").stdout
+                  "--patch", "32", "--minimum", "20").stdout
     assert "no simulation given: making" in said
     assert (tmp_path / "protohalo-run" / "best.weights.h5").exists()
     stored = json.loads((tmp_path / "protohalo-run" / "config.json").read_text())["config"]
