@@ -230,6 +230,24 @@ def initialise(model, images):
     """
     WeightNormalised.initialising = True
     try:
-        model(images, training=False)
+        if keras.backend.backend() == "jax":
+            _assign_by_jax(model, images)
+        else:
+            model(images, training=False)
     finally:
         WeightNormalised.initialising = False
+
+
+def _assign_by_jax(model, images):
+    """Call a model that assigns to its weights; JAX would compile its hundreds of operations one by one."""
+    import jax
+
+    variables = model.trainable_variables
+
+    def assigned(values):
+        with keras.StatelessScope(state_mapping=zip(variables, values)) as scope:
+            model(images, training=False)
+        return [scope.get_current_value(variable) for variable in variables]
+
+    for variable, value in zip(variables, jax.jit(assigned)([variable.value for variable in variables])):
+        variable.assign(value)

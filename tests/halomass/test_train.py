@@ -42,8 +42,8 @@ def test_gamma_is_trained_and_in_the_history(boxes, tmp_path):
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS[1:])
-def test_every_likelihood_trains(boxes, tmp_path, likelihood):
-    run = trained(boxes, tmp_path / "run", small(likelihood=likelihood, steps_per_epoch=5, input="averaged"))
+def test_every_likelihood_trains(boxes, tmp_path, eager, likelihood):
+    run = trained(boxes, tmp_path / "run", small(likelihood=likelihood, epochs=1, steps_per_epoch=1, input="averaged"))
     scales = np.atleast_1d(predict.scales_of(run.network))
     assert len(scales) == (2 if likelihood in ("two_sided_cauchy", "student_t") else 1) and np.all(scales > 0)
     columns = [name for name in run.history[0] if name.startswith(("val_gamma", "val_nu"))]
@@ -52,8 +52,8 @@ def test_every_likelihood_trains(boxes, tmp_path, likelihood):
 
 @pytest.mark.parametrize("settings", [{"input": "averaged"}, {"input": "multipoles"}, {"input": "final"},
                                       {"channels": "density,displacement,tide", "padding": "none", "patch": 7}])
-def test_every_input_trains_and_predicts(boxes, tmp_path, settings):
-    run = trained(boxes, tmp_path / "run", small(steps_per_epoch=5, **settings))
+def test_every_input_trains_and_predicts(boxes, tmp_path, eager, settings):
+    run = trained(boxes, tmp_path / "run", small(epochs=1, steps_per_epoch=1, **settings))
     with Simulation(boxes[2]) as simulation:
         particles, log_mass = data.sample_particles(simulation, 30, 11.9, 13.8, 0)
     found = predict.predict_particles(run.network, run.config, boxes[2], particles)
@@ -66,9 +66,9 @@ def test_every_input_trains_and_predicts(boxes, tmp_path, settings):
         np.testing.assert_allclose(mapped[particles], found["log_mass"], atol=1e-4)
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(boxes, tmp_path):
-    whole = trained(boxes, tmp_path / "whole", small(steps_per_epoch=5))
-    trained(boxes, tmp_path / "parts", small(steps_per_epoch=5, epochs=1))
+def test_a_resumed_run_is_the_uninterrupted_one(boxes, tmp_path, eager):
+    whole = trained(boxes, tmp_path / "whole", small(steps_per_epoch=2))
+    trained(boxes, tmp_path / "parts", small(steps_per_epoch=2, epochs=1))
     parts = HaloMass.train(run=tmp_path / "parts", resume=True, epochs=2)
     assert rounds_of(whole) == rounds_of(parts)
 
