@@ -13,7 +13,7 @@ import os
 import uuid
 import warnings
 
-from kerasgal.errors import DataError, MissingError, first_line
+from kerasgal.errors import DataError, MissingError, SettingError, first_line
 
 LOOK = 2.0  # seconds after which it is looked whether workers are gone
 AHEAD = 3  # pieces for each worker that are handed out before they are needed
@@ -217,14 +217,47 @@ def _listened(function, item):
         ours.level, ours.propagate = before
 
 
-@functools.lru_cache(maxsize=1)
 def run_of(cls, folder, token):
     """A trained run, loaded once in a process for all pieces of a piece of work; token: of which, see `token`."""
+    run, = _runs_of(((cls, folder),), token)
+    return run
+
+
+@functools.lru_cache(maxsize=1)
+def _runs_of(places, token):
+    """Trained runs of [(class, folder)], loaded once in a process."""
     from kerasgal.quiet import import_tensorflow, keep_memory
 
     keep_memory()
     import_tensorflow(sparing=True)
-    return cls.load(folder)
+    return tuple(cls.load(folder) for cls, folder in places)
+
+
+class Runs:
+    """Trained runs for pieces of work: themselves in this process, and in others what is loaded from their folders.
+
+    Raises SettingError if a client's processes could not load one.
+    """
+
+    def __init__(self, runs, client=None):
+        if client is not None and any(run.folder is None for run in runs):
+            raise SettingError("other processes cannot load a run in the memory of this one: give a run folder, or "
+                               "client=None")
+        self.runs, self.places, self.token = tuple(runs), tuple((type(run), run.folder) for run in runs), token()
+
+    def __getstate__(self):
+        return {"runs": None, "places": self.places, "token": self.token}
+
+    def get(self):
+        """The runs, in their order."""
+        return self.runs if self.runs is not None else _runs_of(self.places, self.token)
+
+
+def check_paths(sources, client):
+    """Raise SettingError for a source in this process's memory if a client's processes are to read it."""
+    if client is not None and not all(isinstance(source, str | os.PathLike) for source in sources):
+        raise SettingError("other processes cannot read a simulation in the memory of this one: give paths, or "
+                           "client=None")
 
 
 def token():

@@ -59,10 +59,10 @@ def progress_bar(*columns):
     return Progress(*columns, console=console, transient=True, disable=not (shown and possible))
 
 
-def track(items, description):
-    """Iterate over a list under a progress bar."""
+def track(items, description, total=None):
+    """Iterate over a list under a progress bar; over anything else with a `total`, how many there are."""
     with progress_bar() as progress:
-        yield from progress.track(items, description=description)
+        yield from progress.track(items, total=total, description=description)
 
 
 def loss_curve(history, best=None):

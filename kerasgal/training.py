@@ -190,8 +190,8 @@ def train(build, dataset, validation, config, folder, *, app, data, domain=None,
     Raises
     ------
     DataError
-        If the loss becomes NaN, memory or disk run out, the folder exists (without `resume` or `overwrite`) or there is
-        nothing to resume.
+        If the loss becomes NaN, memory or disk run out, another worker is gone, the folder exists (without `resume` or
+        `overwrite`) or there is nothing to resume.
     TrainingInterrupted
         After Ctrl-C, once the step is done and saved.
 
@@ -220,25 +220,27 @@ def train(build, dataset, validation, config, folder, *, app, data, domain=None,
     run_folder.check_folder(folder, app, resume, overwrite)
     if resume:
         run_folder.check_resumed(folder, config, app, data)
-    with strategy.scope() if strategy else contextlib.nullcontext():
-        model = build()
-        if init and not resume:
-            run_folder.load_weights(model, init)
-        # Else Keras makes the optimizer's variables while it traces the first step, and then traces it again.
-        model.optimizer.build(model.trainable_variables)
-    state = State(model, config, folder, chief, monitor="val_loss" if validation else "loss")
-    if resume:
-        state.load()
-    planning.measure(model, dataset, validation, config, strategy, app=app, data=data, folder=folder,
-                     done=state.epoch)
-    if chief:
-        run_folder.open_folder(folder, config, app, resume, domain)
-        provenance = run_folder.Provenance(folder, config, data, model, init)
-    if not state.finished:
+    with workers.watched(config, folder) as watch:
+        with strategy.scope() if strategy else contextlib.nullcontext():
+            model = build()
+            if init and not resume:
+                run_folder.load_weights(model, init)
+            # Else Keras makes the optimizer's variables while it traces the first step, and then traces it again.
+            model.optimizer.build(model.trainable_variables)
+        state = State(model, config, folder, chief, monitor="val_loss" if validation else "loss")
+        watch.state = state
+        if resume:
+            state.load()
+        planning.measure(model, dataset, validation, config, strategy, app=app, data=data, folder=folder,
+                         done=state.epoch)
         if chief:
-            run_folder.check_epoch_fits(model, folder, state.epoch)
-        with run_folder.logging_into(folder) if chief else contextlib.nullcontext(), workers.fitting(strategy):
-            fit(state, dataset, validation, strategy, tensorboard)
+            run_folder.open_folder(folder, config, app, resume, domain)
+            provenance = run_folder.Provenance(folder, config, data, model, init)
+        if not state.finished:
+            if chief:
+                run_folder.check_epoch_fits(model, folder, state.epoch)
+            with run_folder.logging_into(folder) if chief else contextlib.nullcontext(), workers.fitting(strategy):
+                fit(state, dataset, validation, strategy, tensorboard)
     if chief:
         provenance.end(state.seconds)
         # A network of several workers would wait for them in every prediction: it is built anew, outside the strategy.
@@ -263,7 +265,7 @@ def fit(state, dataset, validation, strategy, tensorboard):
     def run(epochs, steps):
         """So many steps in each epoch until `epochs` are done."""
         stream = dataset((state.epoch * config.steps_per_epoch + state.step) * config.batch).with_options(sharding)
-        if config.strategy == "workers":
+        if config.strategy == "workers" and devices > 1:
             workers.fit_across_workers(model, stream)
         reporter = Reporter(state) if state.chief else None
         callbacks = [state.callback(), *([reporter] if reporter else [])]
@@ -287,9 +289,6 @@ def fit(state, dataset, validation, strategy, tensorboard):
             if not state.finished:
                 run(config.epochs, config.steps_per_epoch)
         except Exception as error:
-            if config.strategy == "workers" and workers.lost(error):
-                raise RunError("another worker is gone: all have to be started again, with resume=True"
-                               + state.kept()) from error
             if not out_of_memory(error):
                 raise
             ways = [f"batch={max(1, config.batch // 2)}"] if config.batch > 1 else []

@@ -2,9 +2,18 @@
 
 import contextlib
 import json
+import logging
 import os
+import threading
+from pathlib import Path
 
-from kerasgal.errors import SettingError
+from kerasgal.errors import DataError, RunError, SettingError
+
+LOOK = 5.0  # seconds between two looks at the other workers
+ANSWER = 8.0  # seconds in which one must answer
+TRIES = 3  # looks in a row without an answer after which it is taken to be gone
+
+log = logging.getLogger(__name__)
 
 
 def prepare(config):
@@ -74,12 +83,114 @@ def fitting(strategy):
     return strategy.scope() if isinstance(strategy, Parallel) else contextlib.nullcontext()
 
 
+class Watch:
+    """Looks in a thread whether the other workers are there, and lets TensorFlow's steps fail when one is not.
+
+    TensorFlow's own heartbeats do not end a collective operation that waits for a dead worker (TensorFlow 2.21, where
+    they take the place of a thread of its own, `CollectiveAllReduceExtended._check_health`, that does what this does).
+
+    others: {TensorFlow's name of a worker: what it is called in messages}.  answers: whether the one of that name is
+    there.  abort: fails what waits for others, now and later.  state: of the training, once there is one; see
+    `training.State`.
+    """
+
+    def __init__(self, others, answers, abort):
+        self.others, self.answers, self.abort, self.state = others, answers, abort, None
+        self.missed, self.gone = dict.fromkeys(others, 0), None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="workers", daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self._over.set()
+        self._thread.join(2 * ANSWER)
+
+    def look(self):
+        """Look at all once, and note who did not answer how often; whether one is gone."""
+        for worker in self.others:
+            self.missed[worker] = 0 if self.answers(worker) else self.missed[worker] + 1
+        return max(self.missed.values(), default=0) >= TRIES
+
+    def names(self):
+        """The workers that have not answered for the longest time, in words: those that stopped when these did not."""
+        longest = max(1, *self.missed.values()) if self.missed else 1
+        found = [self.others[worker] for worker, times in self.missed.items() if times == longest]
+        return f"{', '.join(found) or 'another worker'} {'are' if len(found) > 1 else 'is'} gone"
+
+    @property
+    def finished(self):
+        """Whether nobody is needed any more: a worker that is done with training ends."""
+        return self._over.is_set() or (self.state is not None and self.state.finished)
+
+    def _run(self):
+        while not self._over.wait(LOOK):
+            if self.look() and not self.finished:
+                self.gone = self.names()
+                self.abort(self.gone)
+                return
+
+
+@contextlib.contextmanager
+def watched(config, folder):
+    """For a `with` block around a training, in which the death of another worker is a RunError; yields a `Watch`.
+
+    Without other workers it does nothing. What the message says of going on is so of the run in `folder`.
+    """
+    watch = Watch(others() if config.strategy == "workers" else {}, _answers, _abort)
+    if not watch.others:
+        yield watch
+        return
+    with watch:
+        try:
+            yield watch
+        except Exception as error:
+            if isinstance(error, DataError) or not (watch.gone or lost(error)):
+                raise
+            if not watch.gone:  # TensorFlow was the first to know
+                watch.look()
+            kept = watch.state.kept() if watch.state else ""
+            if not kept and (Path(folder) / "config.json").exists():
+                kept = ", with resume=True"
+            raise RunError(f"{watch.gone or watch.names()}: start all workers again{kept}") from error
+
+
+def _answers(worker):
+    """Whether a worker answers, and is the one that the training began with: not one that was started again."""
+    from tensorflow.python.eager import context  # the public interface has no such question
+
+    try:
+        context.context().check_collective_ops_peer_health(worker, timeout_in_ms=int(1000 * ANSWER))
+    except Exception as error:
+        log.debug(f"{worker} does not answer: {error}")
+        return False
+    return True
+
+
+def _abort(why):
+    """Let the collective operation that waits for another worker fail, and all that follow, with UnavailableError."""
+    import tensorflow as tf
+    from tensorflow.python.eager import context
+
+    context.context().abort_collective_ops(tf.errors.UNAVAILABLE, why)
+
+
 def lost(error):
     """Whether an exception of TensorFlow's says that another worker cannot be reached any more."""
     import tensorflow as tf
 
     return isinstance(error, tf.errors.UnavailableError | tf.errors.AbortedError | tf.errors.CancelledError
                       | tf.errors.DeadlineExceededError)
+
+
+def others():
+    """The other workers that TF_CONFIG names: {TensorFlow's name: what it is called in messages}."""
+    described = json.loads(os.environ["TF_CONFIG"])
+    own = described["task"]["type"], int(described["task"]["index"])
+    return {f"/job:{job}/replica:0/task:{index}": f"{job} {index} ({address})" for job in ("chief", "worker")
+            for index, address in enumerate(described["cluster"].get(job, ())) if (job, index) != own}
 
 
 def is_chief(config):

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from pathlib import Path
+from unittest import mock
 
 import keras
 import numpy as np
@@ -79,3 +80,30 @@ def test_the_comparison_with_pytorch_says_what_it_needs(monkeypatch):
 
     with pytest.raises(SystemExit, match=r"pip install '\.\[bench\]'"):
         peers.main(Chosen)
+
+
+def test_the_peer_of_an_n_body_step_computes_the_same_forces():
+    from kerasgal.nbody import gravity
+
+    position = np.random.default_rng(0).uniform(0, 10, (200, 3)).astype(np.float32)
+    own = gravity(position, 16, 10.0)
+    np.testing.assert_allclose(benchmark("peers").plain_gravity(np, position, 16, 10.0), own, rtol=0,
+                               atol=1e-4 * own.std())
+
+
+def test_peers_are_measured_one_by_one_and_say_whether_the_aim_holds(monkeypatch, capsys):
+    peers = benchmark("peers")
+    done = []
+    monkeypatch.setattr(peers, "compare", lambda name, *more: done.append(name))
+    monkeypatch.setattr(peers, "find_spec", lambda name: name)
+    monkeypatch.setattr(peers, "gravity_beside_arrays", lambda: done.append("gravity"))
+    peers.main(mock.Mock(only=["gravity", "r2unet"], agree=False, cores=[1]))
+    assert done == ["r2unet", "gravity"]
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="need PyTorch"):
+        peers.main(mock.Mock(only=["r2unet"], agree=False, cores=[1]))
+    peers.main(mock.Mock(only=["gravity"], agree=False, cores=[1]))
+    monkeypatch.setattr(peers, "timed", lambda way, times: {"cpu": way()})
+    peers.alternated("work", {"ours": lambda: 3, "one": lambda: 2, "other": lambda: 4}, 1)
+    assert capsys.readouterr().out.splitlines()[-1] == ("  work, CPU time, ours / one or other: 1.50, aim at most 1: "
+                                                        "does not hold")

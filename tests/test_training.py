@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from unittest import mock
 
 import h5py
 import keras
@@ -365,15 +367,27 @@ def test_a_second_training_into_the_same_folder_is_refused(tmp_path):
         pass
 
 
+# One of two workers, the second of which kills itself; or one that goes on alone, and then two devices.
 PROGRAM = """
-import pathlib, sys
+import json, os, pathlib, signal, sys
 sys.path.insert(0, sys.argv[1])
 import tensorflow as tf
-if sys.argv[3] == "mirrored":
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import test_training
-test_training.run(pathlib.Path(sys.argv[2]) / sys.argv[3], build=test_training.without_dropout, strategy=sys.argv[3])
+from kerasgal.errors import DataError
+folder, build = pathlib.Path(sys.argv[2]), test_training.without_dropout
+description = json.loads(os.environ["TF_CONFIG"])
+if len(description["cluster"]["worker"]) == 1:
+    test_training.run(folder / "workers", build=build, strategy="workers", resume=True)
+    test_training.run(folder / "mirrored", build=build, strategy="mirrored")
+    sys.exit()
+test_training.workers.LOOK = 0.5
+killed = {"stream": test_training.stopping_after(14, signal.SIGKILL)} if description["task"]["index"] else {}
+try:
+    test_training.run(folder / "workers", build=build, strategy="workers", **killed)
+except DataError as error:
+    print(error)
 """
 
 
@@ -393,13 +407,13 @@ def start(command, workers=None, index=0):
                             stderr=subprocess.STDOUT, text=True)
 
 
-def finish(*processes):
+def finish(*processes, codes=None):
     try:
         outputs = [process.communicate(timeout=900)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert all(process.returncode == 0 for process in processes), outputs
+    assert [process.returncode for process in processes] == (codes or [0] * len(processes)), outputs
     return outputs
 
 
@@ -410,12 +424,16 @@ def free_addresses():
         return [f"localhost:{sock.getsockname()[1]}" for sock in (one, two)]
 
 
-def test_two_devices_or_workers_take_the_steps_of_one(tmp_path):
+def test_two_devices_or_workers_take_the_steps_of_one_and_the_death_of_a_worker_is_noticed(tmp_path):
     command = ["-c", PROGRAM, os.path.dirname(__file__), tmp_path]
-    workers = free_addresses()
+    one, other = free_addresses()
     run(tmp_path / "single", build=without_dropout)
-    finish(start([*command, "mirrored"]))
-    finish(*(start([*command, "workers"], workers, index) for index in range(2)))
+    said, _ = finish(*(start(command, [one, other], index) for index in range(2)), codes=[0, -signal.SIGKILL])
+    done = len(list(csv.DictReader((tmp_path / "workers" / "history.csv").open())))
+    assert 1 <= done < 4
+    assert said.splitlines()[-1] == (f"worker 1 ({other}) is gone: start all workers again; {tmp_path / 'workers'} "
+                                     f"holds the {done} epochs before, resume=True goes on with it")
+    finish(start(command, [one]))  # those that are left may go on
     assert_same_weights(tmp_path / "single", tmp_path / "mirrored", rtol=1e-4)
     assert_same_weights(tmp_path / "single", tmp_path / "workers", rtol=1e-4)
     losses = [[[float(row["loss"]), float(row["val_loss"])] for row in csv.DictReader(
@@ -490,3 +508,59 @@ def test_strategies_that_cannot_work_are_refused(tmp_path, monkeypatch):
 def test_one_process_writes(cluster, task, expected, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
     assert workers.is_chief(TrainingConfig(strategy="workers")) is expected
+
+
+class Absent:
+    """The other workers, some of which do not answer."""
+
+    def __init__(self, monkeypatch, *gone, look=0.01):
+        self.gone, self.aborted = set(gone), threading.Event()
+        monkeypatch.setattr(workers, "LOOK", look)
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]},
+                                                    "task": {"type": "worker", "index": 0}}))
+        monkeypatch.setattr(workers, "_answers", lambda worker: worker not in self.gone)
+        monkeypatch.setattr(workers, "_abort", lambda why: self.aborted.set())
+
+
+CHIEF, SECOND = "/job:chief/replica:0/task:0", "/job:worker/replica:0/task:1"
+BY_WORKERS = TrainingConfig(strategy="workers")
+
+
+@pytest.mark.parametrize("gone, words", [
+    ([CHIEF], r"^chief 0 \(a:1\) is gone: start all workers again$"),
+    ([SECOND, CHIEF], r"^chief 0 \(a:1\), worker 1 \(c:1\) are gone: start all workers again$")])
+def test_workers_that_do_not_answer_are_named(gone, words, monkeypatch, tmp_path):
+    absent = Absent(monkeypatch, *gone)
+    with pytest.raises(DataError, match=words), workers.watched(BY_WORKERS, tmp_path):
+        assert absent.aborted.wait(60)
+        raise tf.errors.UnavailableError(None, None, "Collective ops is aborted")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(DataError, match="start all workers again, with resume=True$"), \
+         workers.watched(BY_WORKERS, tmp_path):  # TensorFlow is the first to know
+        raise tf.errors.UnavailableError(None, None, "Connection reset by peer")
+
+
+def test_a_worker_that_answers_late_or_after_all_is_done_is_not_taken_to_be_gone(monkeypatch, tmp_path):
+    absent = Absent(monkeypatch, SECOND, look=60)
+    with workers.watched(BY_WORKERS, tmp_path) as watch:
+        assert not watch.look() and not watch.look()
+        absent.gone.clear()
+        assert not watch.look()
+        absent.gone.add(SECOND)
+        assert [watch.look() for _ in range(3)] == [False, False, True]
+    absent = Absent(monkeypatch, SECOND)
+    with workers.watched(BY_WORKERS, tmp_path) as watch:
+        watch.state = mock.Mock(finished=True)
+        assert not absent.aborted.wait(0.3)
+
+
+def test_other_errors_of_workers_stay_what_they_are(monkeypatch, tmp_path):
+    Absent(monkeypatch, look=60)
+    for error in (DataError("the loss became nan"), tf.errors.InvalidArgumentError(None, None, "shapes")):
+        with pytest.raises(type(error)) as found, workers.watched(BY_WORKERS, tmp_path):
+            raise error
+        assert found.value is error
+    with pytest.raises(DataError, match="^another worker is gone"), workers.watched(BY_WORKERS, tmp_path):
+        raise tf.errors.AbortedError(None, None, "all answer")
+    with pytest.raises(tf.errors.AbortedError), workers.watched(TrainingConfig(), tmp_path):
+        raise tf.errors.AbortedError(None, None, "without other workers")

@@ -4,7 +4,9 @@ import click
 
 from kerasgal.apps.cascade.config import TrainConfig
 from kerasgal.apps.cascade.diffusion.cli import diffusion, named_numbers
+from kerasgal.cluster import connect
 from kerasgal.commands import App, old_option, standard_commands
+from kerasgal.commands.base import DASK
 
 
 @click.group(cls=App)
@@ -54,7 +56,8 @@ def predict(run, source, **options):
               help="Parameters of the halo model, written by `kerasgal cascade hod`.  [default: fitted to the "
                    "simulations that RUN was trained on]")
 @TILE
-def evaluate(run, simulations, **options):
+@DASK
+def evaluate(run, simulations, *, dask, **options):
     """Hold the trained RUN against SIMULATIONS whose galaxies it never saw, and against what it has to beat.
 
     That is made of the simulations that RUN was trained on: boosted trees that see the same density, and halo models,
@@ -66,7 +69,8 @@ def evaluate(run, simulations, **options):
     richest halo; numbers of galaxies in sub-cubes and in bins of the density. With runs and simulations of several
     suites the table is that of cross-prediction.
     """
-    return run.evaluate(simulations, **options)
+    with connect(dask) as client:
+        return run.evaluate(simulations, client=client, **options)
 
 
 def export(run, directory, **options):

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from kerasgal import run_folder, statistics
+from kerasgal import cluster, run_folder, statistics
 from kerasgal.apps.cascade import baseline, data, figures, metrics, predict, scatter, trees
 from kerasgal.apps.cascade.figures import FLOOR, ORACLE, TREES, TRUTH
 from kerasgal.errors import DataError
@@ -290,35 +290,51 @@ def one(curve):
             if key != "threshold"}
 
 
-def evaluate(run, sources, *, compare=(), hod=None, tile=None, outside_domain=False):
+def measure_one(task):
+    """Of one simulation its `Measured`, a row of the table for each run, notes, box size and cells, and the `Sample`.
+
+    task: (names of the runs, `cluster.Runs` of these, `Bars`, source, config, tile, whether to go on outside of the
+    domain, whether the `Sample` is wanted)
+    """
+    names, given, bars, source, config, tile, outside_domain, wanted = task
+    runs = dict(zip(names, given.get()))
+    sample, notes = collect(runs, bars, source, config, tile, outside_domain)
+    measured = measure(sample)
+    rows = {}
+    for key, one in runs.items():
+        residual = {ruler: metrics.mean_residual(measured.curves[ruler][key], measured.curves[ruler][TRUTH])
+                    for ruler in ("noisy", "without")}
+        rows[key] = {"run": key[1], "simulation": display_name(source),
+                     "true_galaxies": float(sample.counts[TRUTH][0].sum()), **occupation(sample, key, one.config.patch),
+                     "power_residual": residual["without"], "power_residual_with_shot_noise": residual["noisy"]}
+    return measured, rows, notes, (round(sample.boxsize, 6), len(sample.density)), sample if wanted else None
+
+
+def evaluate(run, sources, *, compare=(), hod=None, tile=None, outside_domain=False, client=None):
     """The `Evaluation` of runs, baselines and bounds on the galaxies of simulations; see `Cascade.evaluate`.
 
     Spectra are averaged over simulations before they are compared.
     """
+    cluster.check_paths(sources, client)
     runs = named_runs(run, compare)
     comparable({name: one for (_, name), one in runs.items()}, "cell", "cells [Mpc/h]")
     for one in runs.values():
         for source in sources:
             one.unseen(source, 2 * one.config.patch)
-    unmeasured = [note for one in runs.values() for note in one.unmeasured()]
+    notes = [note for one in runs.values() for note in one.unmeasured()]
     bars = bars_of(run, hod, sources)
-    rows, measured, first, notes = {key: [] for key in runs}, [], None, unmeasured
-    for source in sources:
-        sample, noted = collect(runs, bars, source, run.config, tile, outside_domain)
+    given = cluster.Runs(runs.values(), client)
+    tasks = [(list(runs), given, bars, source, run.config, tile, outside_domain, number == 0)
+             for number, source in enumerate(sources)]
+    rows, measured, first, grid = {key: [] for key in runs}, [], None, None
+    for source, (found, said, noted, size, sample) in zip(sources, cluster.each(measure_one, tasks, client)):
         notes += noted
-        first = first or sample
-        if (round(sample.boxsize, 6), len(sample.density)) != (round(first.boxsize, 6), len(first.density)):
+        first, grid = first or sample, grid or size
+        if size != grid:
             raise DataError(f"{display_name(source)}: all simulations must have one box size and grid to be averaged")
-        measured.append(measure(sample))
-        for key, one in runs.items():
-            curves = measured[-1].curves
-            residual = {ruler: metrics.mean_residual(curves[ruler][key], curves[ruler][TRUTH])
-                        for ruler in ("noisy", "without")}
-            rows[key].append({"run": key[1], "simulation": display_name(source),
-                              "true_galaxies": float(sample.counts[TRUTH][0].sum()),
-                              **occupation(sample, key, one.config.patch),
-                              "power_residual": residual["without"],
-                              "power_residual_with_shot_noise": residual["noisy"]})
+        measured.append(found)
+        for key, row in said.items():
+            rows[key].append(row)
     everywhere = [key for key in measured[0].numbers if all(key in one.numbers for one in measured)]
     whole = averaged(measured, everywhere)
     result = {"simulations": [display_name(source) for source in sources],

@@ -295,7 +295,7 @@ class Cascade(DensityRun):
             return Galaxies.filled(self, source, shapes, fill, notes, output=output, overwrite=overwrite,
                                    boxsize=boxsize, threshold=self.config.threshold)
 
-    def evaluate(self, sources, *, compare=(), hod=None, tile=None, outside_domain=False):
+    def evaluate(self, sources, *, compare=(), hod=None, tile=None, outside_domain=False, client=None):
         """Hold the run, and others, against galaxies that they never saw, beside boosted trees and halo models.
 
         Parameters
@@ -312,6 +312,9 @@ class Cascade(DensityRun):
             See `predict`.
         outside_domain : bool
             Go on where a simulation is not like those of a training, with a note.
+        client : distributed.Client, optional
+            Of Dask, from `kerasgal.cluster.connect` or your own: its processes measure one simulation each. Numbers are
+            the same as without.
 
         Returns
         -------
@@ -326,7 +329,8 @@ class Cascade(DensityRun):
         from kerasgal.apps.cascade.evaluate import evaluate
 
         others = [compare] if isinstance(compare, Run) else as_list(compare)
-        return evaluate(self, as_list(sources), compare=others, hod=hod, tile=tile, outside_domain=outside_domain)
+        return evaluate(self, as_list(sources), compare=others, hod=hod, tile=tile, outside_domain=outside_domain,
+                        client=client)
 
     def unseen(self, source, gridsize):
         """The part of a simulation that the run never saw, three slices; raises UnseenError where there is none."""

@@ -3,8 +3,9 @@
 import click
 
 from kerasgal.apps.halomass.config import TrainConfig
+from kerasgal.cluster import connect
 from kerasgal.commands import App, evaluation_command, standard_commands
-from kerasgal.commands.base import RENAMED, NetworkCommand
+from kerasgal.commands.base import DASK, RENAMED, NetworkCommand
 from kerasgal.commands.settings import settings_options
 from kerasgal.training import PRECISIONS
 
@@ -55,13 +56,15 @@ def predict(run, source, **options):
               help="A twin of a simulation, made by `kerasgal simulate --twin-of`: the masses of the same particles "
                    "there stand beside the predicted ones. One for each simulation.")
 @SAMPLE
-def evaluate(run, simulations, **options):
+@DASK
+def evaluate(run, simulations, *, dask, **options):
     """Compare the trained RUN with others and with the truth, on SIMULATIONS that none of them saw.
 
     Residuals by mass and by place in the halo, correlation, the Kullback-Leibler divergence between the residuals of
     each two runs with its bootstrap error, and the calibration of the predictive distributions.
     """
-    return run.evaluate(simulations, **options)
+    with connect(dask) as client:
+        return run.evaluate(simulations, client=client, **options)
 
 
 @SAMPLE

@@ -9,7 +9,7 @@ import logging
 
 import numpy as np
 
-from kerasgal import run_folder
+from kerasgal import cluster, run_folder
 from kerasgal.apps.halomass import data, figures, metrics
 from kerasgal.apps.halomass.distribution import predictive
 from kerasgal.apps.halomass.predict import predict_particles
@@ -26,28 +26,30 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(run, sources, *, compare=(), network=True, baseline=False, ceiling=(), sample=4000,
-             outside_domain=False):
+             outside_domain=False, client=None):
     """The `Evaluation` of a run, and of others to compare it with; see `HaloMass.evaluate`.
 
     network: whether the run's own network takes part, or only the baseline that is fitted to its particles.
     """
-    sources = as_list(sources)
+    sources, ceiling = as_list(sources), as_list(ceiling)
+    cluster.check_paths([*sources, *ceiling], client)
     runs = named(run, compare)
     for setting, words in (("low", "least masses"), ("high", "greatest masses")):
         comparable(runs, setting, words)
     for one in runs.values():
         one.check_unseen(sources)
     notes = [note for source in sources for note in check_domains(runs, source, outside_domain)]
-    predictors = {(RUNS, name): predictor(one) for name, one in runs.items()} if network else {}
+    given = cluster.Runs(runs.values(), client)
+    predictors = {(RUNS, name): predictor(given, place) for place, name in enumerate(runs)} if network else {}
     if baseline:
         from kerasgal.apps.halomass.baseline import fit
 
         log.info(f"fitting boosted trees to the training particles of {run.folder}")
         predictors[TREES] = trees(fit(run))
     histories = {name: one.history for name, one in runs.items() if network and one.history}
-    twins = paired(sources, as_list(ceiling)) if len(as_list(ceiling)) else None
+    twins = paired(sources, ceiling) if ceiling else None
     made = compared(predictors, run.config.low, run.config.high, sources, sample=sample, histories=histories,
-                    twins=twins)
+                    twins=twins, client=client)
     made.run = run
     if notes:
         made.metrics["notes"] = list(dict.fromkeys(notes))
@@ -71,9 +73,11 @@ def check_domains(runs, source, outside_domain):
                 yield note if len(runs) == 1 else f"{name}: {note}"
 
 
-def predictor(run):
-    """A trained run as a function of a Simulation and particles, (m,), to what `compared` takes."""
+def predictor(runs, place):
+    """A trained run as a function of a Simulation and particles, (m,), to what `compared` takes; runs: `cluster.Runs`.
+    """
     def predict(simulation, particles):
+        run = runs.get()[place]
         return {**predict_particles(run.network, run.config, simulation, particles),
                 "likelihood": run.config.likelihood}
 
@@ -102,29 +106,40 @@ def draw(simulation, number, count, low, high):
     return particles, {"log_mass": log_mass, "halo": halo.astype(np.int64) + (number << 32), "place": place}
 
 
-def collect(predictors, low, high, sources, count, twins=None):
+def said_of(task):
+    """What all predictors say of particles of one simulation, as `collect` of several.
+
+    task: (number of the simulation, source, twin or None, predictors, low, high, count)
+    """
+    number, source, twin, predictors, low, high, count = task
+    with opened(source, require=("initial/delta", "halo_id", "halos/mass")) as simulation:
+        particles, described = draw(simulation, number, count, low, high)
+        if twin is not None:
+            with opened(twin, require=("halo_id", "halos/mass")) as other:
+                described["twin"] = np.log10(twin_masses(simulation, other)[particles])
+        return described, {key: predict(simulation, particles) for key, predict in predictors.items()}
+
+
+def collect(predictors, low, high, sources, count, twins=None, client=None):
     """What all predictors say of the same particles: the description of these as of `draw`, and {key: prediction}.
 
     With `twins`, of `kerasgal.twins.paired`, the description has `twin`, (m,), too: the log10 mass of the halo in which
     a particle ends in the twin, NaN for none.
     """
+    tasks = [(number, source, twins[number][0] if twins else None, predictors, low, high, count)
+             for number, source in enumerate(sources)]
     drawn, found = [], {key: [] for key in predictors}
-    for number, source in enumerate(track(sources, "predicting")):
-        with opened(source, require=("initial/delta", "halo_id", "halos/mass")) as simulation:
-            particles, described = draw(simulation, number, count, low, high)
-            if twins:
-                with opened(twins[number][0], require=("halo_id", "halos/mass")) as twin:
-                    described["twin"] = np.log10(twin_masses(simulation, twin)[particles])
-            drawn.append(described)
-            for key, predict in predictors.items():
-                found[key].append(predict(simulation, particles))
+    for described, said in track(cluster.each(said_of, tasks, client), "predicting", total=len(tasks)):
+        drawn.append(described)
+        for key, prediction in said.items():
+            found[key].append(prediction)
     sample = {name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}
     return sample, {key: parts[0] | {name: np.concatenate([part[name] for part in parts])
                                      for name in ("log_mass", "y") if name in parts[0]}
                     for key, parts in found.items()}
 
 
-def compared(predictors, low, high, sources, *, sample, histories=None, twins=None):
+def compared(predictors, low, high, sources, *, sample, histories=None, twins=None, client=None):
     """The `Evaluation` of predictions of the same particles.
 
     predictors: {(RUNS or BASELINES, name): function of a Simulation and particles, (m,), to a dictionary with
@@ -133,10 +148,11 @@ def compared(predictors, low, high, sources, *, sample, histories=None, twins=No
     low, high: range of log10 mass from which particles are drawn; sample: particles from each simulation.
     histories: of the trainings of runs, {name: rows}, for a figure.
     twins: of `kerasgal.twins.paired`, whose masses stand beside the predictions; see `twin_prediction`.
+    client: of `kerasgal.cluster.connect`, whose processes then take one simulation each, or None.
     Two baselines are added that know nothing: the mean of the true masses, the best of all constants, and one that
     draws at random from them (the paper's comparison value, K-L 0.40).
     """
-    drawn, found = collect(predictors, low, high, sources, sample, twins)
+    drawn, found = collect(predictors, low, high, sources, sample, twins, client)
     true, halo, place = drawn["log_mass"], drawn["halo"], drawn["place"]
     if twins:
         found[TWIN] = {"log_mass": twin_prediction(true, drawn["twin"], low, high)}

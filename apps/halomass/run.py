@@ -241,7 +241,8 @@ class HaloMass(Run):
             raise SettingError("an array has no haloes from which particles could be taken: give `particles`, or "
                                "map=True")
 
-    def evaluate(self, sources, *, compare=(), baseline=False, ceiling=(), sample=4000, outside_domain=False):
+    def evaluate(self, sources, *, compare=(), baseline=False, ceiling=(), sample=4000, outside_domain=False,
+                 client=None):
         """Compare the run with others and with the truth, on simulations that none of them saw.
 
         Residuals by mass and by place in the halo, correlation, the Kullback-Leibler divergence between the residuals
@@ -262,6 +263,9 @@ class HaloMass(Run):
             So many particles at random from each simulation.
         outside_domain : bool
             Go on where one is not like those of a run's training, with a note.
+        client : distributed.Client, optional
+            Of Dask, from `kerasgal.cluster.connect` or your own: its processes measure one simulation each. Numbers are
+            the same as without.
 
         Returns
         -------
@@ -282,7 +286,7 @@ class HaloMass(Run):
 
         check_whole(sample=(sample, 1))
         return evaluate(self, sources, compare=compare, baseline=baseline, ceiling=ceiling, sample=sample,
-                        outside_domain=outside_domain)
+                        outside_domain=outside_domain, client=client)
 
     def baseline(self, sources, *, sample=4000, outside_domain=False):
         """Hold boosted trees against simulations, fitted to the particles that the run was trained on.

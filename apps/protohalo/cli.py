@@ -3,7 +3,9 @@
 import click
 
 from kerasgal.apps.protohalo.config import NAMINGS, TrainConfig
+from kerasgal.cluster import connect
 from kerasgal.commands import App, old_option, standard_commands
+from kerasgal.commands.base import DASK
 
 
 @click.group(cls=App)
@@ -47,14 +49,16 @@ def predict(run, source, **options):
 @click.option("--ceiling", multiple=True, type=click.Path(), metavar="TWIN",
               help="A twin of a simulation, made by `kerasgal simulate --twin-of`: its haloes stand beside the "
                    "predicted ones. One for each simulation.")
-def evaluate(run, simulations, **options):
+@DASK
+def evaluate(run, simulations, *, dask, **options):
     """Hold the trained RUN against SIMULATIONS it never saw: mass function, cell masses, haloes one to one, figures.
 
     Beside the adaptive watershed stand the native one and peaks that collapse as spheres or ellipsoids, and with
     --ceiling what another simulation with the same large waves has: no network that sees these alone can be expected
     to do better.
     """
-    return run.evaluate(simulations, **options)
+    with connect(dask) as client:
+        return run.evaluate(simulations, client=client, **options)
 
 
 def export(run, directory, **options):

@@ -1,10 +1,11 @@
 """Evaluation on simulations that the network never saw: metrics and the figures of Bernardini et al. 2020, Sec. 4.1."""
 
 import functools
+from dataclasses import dataclass
 
 import numpy as np
 
-from kerasgal import run_folder
+from kerasgal import cluster, run_folder
 from kerasgal.apps.protohalo import clustering, data, excursion, figures, final, metrics, predict, watershed
 from kerasgal.apps.protohalo.train import SEEN
 from kerasgal.cosmology import growth_factor
@@ -60,92 +61,125 @@ def clustered(simulation, halo_id, delta, motion, twin=None, twin_rows=0):
                               simulation.redshift_final, n)
 
 
-def evaluate(run, sources, ceiling=(), outside_domain=False):
+@dataclass
+class Box:
+    """What evaluation needs of one simulation: tables, and the volumes that are drawn of the first.
+
+    masses: [Msun/h] of the true haloes of at least the minimum of cells, and by each method; (haloes,).
+    cells, members, matchings: by method, of `metrics.cell_masses`, `metrics.membership` and `metrics.match`.
+    """
+
+    notes: list
+    cell_mass: float
+    masses: dict
+    cells: dict
+    members: dict
+    matchings: dict
+    spectra: dict
+    true_sizes: np.ndarray
+    loss: float
+    twin_loss: float | None
+    trajectories: watershed.SampledTrajectories
+    drawn: tuple | None
+
+
+def measure(task):
+    """The `Box` of one simulation.
+
+    task: (`cluster.Runs` of the run, source, (twin or None, wavenumber), whether to go on outside of the domain,
+    whether it is the one that is drawn)
+    """
+    given, source, (twin, wavenumber), outside_domain, is_drawn = task
+    run, = given.get()
+    minimum, twin_loss = run.config.minimum, None
+    with opened(source, require=("initial/delta", "halo_id", "halos/count")) as simulation:
+        notes = run.check_domain(source, outside_domain=outside_domain)
+        delta, true, predicted, halo_id, found = predict_all_ways(run, simulation)
+        true_size = data.true_cells(simulation)
+        boxsize, cell_mass = simulation.boxsize, simulation.cell_mass
+        # A halo's mass is that of its particles; its cells are as many unless particles share cells.
+        masses = {"true": true_size * cell_mass}
+        motion = final.motion(delta, boxsize, simulation.cosmology, simulation.redshift_initial,
+                              simulation.redshift_final)
+        if twin is not None:
+            with opened(twin, require=("initial/delta", "halo_id", "halos/count", "halos/mass",
+                                       "halos/position")) as other:
+                halo_id[TWIN], masses[TWIN], _ = twin_labels(simulation, other, minimum, wavenumber)
+                spectra = clustered(simulation, halo_id, delta, motion, other, len(masses[TWIN]))
+            twin_loss = metrics.normalised_l1(true, data.distance_map(halo_id[TWIN]))
+        else:
+            spectra = clustered(simulation, halo_id, delta, motion)
+    del motion
+    cells, members, matchings = {}, {}, {}
+    large = true_size >= minimum
+    for method in METHODS + ((TWIN,) if twin is not None else ()):
+        if method != TWIN:
+            masses[method] = np.bincount(halo_id[method][halo_id[method] >= 0]) * cell_mass
+        members[method] = metrics.membership(halo_id["true"], halo_id[method])
+        matchings[method] = metrics.match(halo_id["true"], halo_id[method], large.sum(), len(masses[method]))
+        cells[method] = metrics.cell_masses(halo_id["true"], halo_id[method], masses["true"], masses[method])
+    masses["true"] = masses["true"][large]
+    return Box(notes, cell_mass, masses, cells, members, matchings, spectra, true_size[large],
+               metrics.normalised_l1(true, predicted), twin_loss, watershed.sample([found]),
+               (delta, true, predicted, halo_id, boxsize) if is_drawn else None)
+
+
+def evaluate(run, sources, ceiling=(), outside_domain=False, client=None):
     """The `Evaluation` of a run on simulations that it never saw.
 
     Mass functions are summed over the simulations. Each method (the adaptive watershed, the native one, and the
     baselines of collapsing spheres and ellipsoids) is held against the true haloes of at least the run's minimum of
     cells: all together, cell by cell, one to one where two share more than half of the cells of each, and by how they
-    cluster where they end.
+    cluster where they end. client: of `kerasgal.cluster.connect`, whose processes then measure one simulation each.
     """
     sources, ceiling = as_list(sources), as_list(ceiling)
+    cluster.check_paths([*sources, *ceiling], client)
     run.check_unseen(sources)
     twins = paired(sources, ceiling) if ceiling else [(None, None)] * len(sources)
     methods = METHODS + ((TWIN,) if ceiling else ())
-    mass = {method: [] for method in ("true", *methods)}
-    cells = {method: [] for method in methods}
-    members = {method: np.zeros(3, int) for method in methods}
-    matchings = {method: [] for method in methods}
-    twin_losses, losses, trajectories, true_sizes, cell_mass, first, notes = [], [], [], [], 0.0, None, []
-    spectra = []
-    for source, (twin, wavenumber) in track(list(zip(sources, twins)), "predicting"):
-        with opened(source, require=("initial/delta", "halo_id", "halos/count")) as simulation:
-            notes += run.check_domain(source, outside_domain=outside_domain)
-            delta, true, predicted, halo_id, found = predict_all_ways(run, simulation)
-            cell_mass = max(cell_mass, simulation.cell_mass)
-            true_size = data.true_cells(simulation)
-            boxsize = simulation.boxsize
-            # A halo's mass is that of its particles; its cells are as many unless particles share cells.
-            masses = {"true": true_size * simulation.cell_mass}
-            motion = final.motion(delta, boxsize, simulation.cosmology, simulation.redshift_initial,
-                                  simulation.redshift_final)
-            if twin is not None:
-                with opened(twin, require=("initial/delta", "halo_id", "halos/count", "halos/mass",
-                                           "halos/position")) as other:
-                    halo_id[TWIN], masses[TWIN], _ = twin_labels(simulation, other, run.config.minimum, wavenumber)
-                    spectra.append(clustered(simulation, halo_id, delta, motion, other, len(masses[TWIN])))
-                twin_losses.append(metrics.normalised_l1(true, data.distance_map(halo_id[TWIN])))
-            else:
-                spectra.append(clustered(simulation, halo_id, delta, motion))
-            del motion
-            for method in methods:
-                if method != TWIN:
-                    masses[method] = np.bincount(halo_id[method][halo_id[method] >= 0]) * simulation.cell_mass
-                members[method] += metrics.membership(halo_id["true"], halo_id[method])
-                matchings[method].append(metrics.match(halo_id["true"], halo_id[method],
-                                                       (true_size >= run.config.minimum).sum(), len(masses[method])))
-                cells[method].append(metrics.cell_masses(halo_id["true"], halo_id[method], masses["true"],
-                                                         masses[method]))
-            masses["true"] = masses["true"][true_size >= run.config.minimum]
-            true_sizes.append(true_size[true_size >= run.config.minimum])
-        for method, values in masses.items():
-            mass[method].append(values)
-        losses.append(metrics.normalised_l1(true, predicted))
-        trajectories.append(found)
-        first = first or (delta, true, predicted, halo_id, boxsize)
-    mass_by_box, mass = mass, {method: np.concatenate(values) for method, values in mass.items()}
-    cells = {method: np.concatenate(values, axis=1) for method, values in cells.items()}
+    given = cluster.Runs([run], client)
+    tasks = [(given, source, twin, outside_domain, number == 0)
+             for number, (source, twin) in enumerate(zip(sources, twins))]
+    boxes = list(track(cluster.each(measure, tasks, client), "predicting", total=len(tasks)))
+    notes = [note for box in boxes for note in box.notes]
+    losses, true_sizes = [box.loss for box in boxes], [box.true_sizes for box in boxes]
+    cell_mass = max(box.cell_mass for box in boxes)
+    mass_by_box = {method: [box.masses[method] for box in boxes] for method in ("true", *methods)}
+    mass = {method: np.concatenate(values) for method, values in mass_by_box.items()}
+    cells = {method: np.concatenate([box.cells[method] for box in boxes], axis=1) for method in methods}
     edges = mass_bins(run.config.minimum * cell_mass, mass["true"].max(initial=2 * run.config.minimum * cell_mass))
 
     result = {"simulations": [display_name(source) for source in sources], "minimum_cells": run.config.minimum,
               "loss": float(np.mean(losses)), "loss_per_simulation": losses, "mass_edges": edges.tolist(),
               "haloes": {method: len(values) for method, values in mass.items()}}
     if ceiling:
-        result["twin_loss"] = float(np.mean(twin_losses))
+        result["twin_loss"] = float(np.mean([box.twin_loss for box in boxes]))
     for method in methods:
         ratio = np.log10(cells[method][1] / cells[method][0])
-        objects = metrics.objects(matchings[method], mass_by_box["true"], mass_by_box[method], edges)
+        objects = metrics.objects([box.matchings[method] for box in boxes], mass_by_box["true"], mass_by_box[method],
+                                  edges)
         by_mass = {name: objects.pop(name) for name in ("completeness_by_mass", "purity_by_mass")}
         result[method] = {**metrics.mass_function_residual(mass["true"], mass[method], edges), **by_mass,
-                          "dice": metrics.dice(members[method]),
+                          "dice": metrics.dice(sum(box.members[method] for box in boxes)),
                           "cell_mass_offset_dex": float(np.median(ratio)) if len(ratio) else None,
                           "cell_mass_scatter_dex": float(ratio.std()) if len(ratio) else None,
                           "objects": objects}
-    found = clustering.summed(spectra)
+    found = clustering.summed([box.spectra for box in boxes])
     if found:
         result["clustering"] = found
     else:
         notes.append("how haloes cluster is left out: the boxes differ in side or grid")
     if notes:
         result["notes"] = list(dict.fromkeys(notes))
-    delta, true, predicted, halo_id, boxsize = first
+    delta, true, predicted, halo_id, boxsize = boxes[0].drawn
+    trajectories = watershed.joined([box.trajectories for box in boxes])
     seen = of_training(run)
 
     def draw():
         drawn = {"distance_maps": figures.distance_maps(delta, true, predicted, boxsize, halo_id["true"]),
                  "halo_slices": figures.halo_slices(halo_id, boxsize),
                  "close_up": figures.close_up(predicted, halo_id, boxsize),
-                 "trajectories": figures.trajectories(watershed.sample(trajectories), run.line, run.config.minimum,
+                 "trajectories": figures.trajectories(trajectories, run.line, run.config.minimum,
                                                       np.concatenate(true_sizes), seen.get("trajectories")),
                  "cell_masses": figures.cell_masses(cells, seen.get("cell_masses")),
                  "mass_function": figures.mass_function(result),

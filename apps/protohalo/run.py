@@ -236,7 +236,7 @@ class Protohalo(Run):
             return None
         return simulation.cosmology, *redshifts
 
-    def evaluate(self, sources, *, ceiling=(), outside_domain=False):
+    def evaluate(self, sources, *, ceiling=(), outside_domain=False, client=None):
         """Hold the run against simulations that it never saw: mass function, cell masses, haloes one to one.
 
         Beside the adaptive watershed stand the native one and peaks that collapse as spheres or ellipsoids.
@@ -250,6 +250,9 @@ class Protohalo(Run):
             predictions as the best that these waves allow; see `kerasgal.simulate`.
         outside_domain : bool
             Go on where one is not like those of the training, with a note.
+        client : distributed.Client, optional
+            Of Dask, from `kerasgal.cluster.connect` or your own: its processes measure one simulation each. Numbers are
+            the same as without.
 
         Returns
         -------
@@ -264,7 +267,7 @@ class Protohalo(Run):
         """
         from kerasgal.apps.protohalo.evaluate import evaluate
 
-        return evaluate(self, sources, ceiling=ceiling, outside_domain=outside_domain)
+        return evaluate(self, sources, ceiling=ceiling, outside_domain=outside_domain, client=client)
 
     def served(self):
         from kerasgal.channel_names import WORDS, names_of

@@ -297,6 +297,14 @@ def sample(all_paths):
     return SampledTrajectories(volume, np.concatenate(blocks), np.concatenate([p.size for p in all_paths]))
 
 
+def joined(samples):
+    """Sampled trajectories of boxes, each of `sample`, as `sample` gives them of all the boxes."""
+    volume = max((sampled.volume for sampled in samples), key=len)
+    distance = [np.pad(sampled.distance, ((0, 0), (0, len(volume) - len(sampled.volume))), constant_values=np.nan)
+                for sampled in samples]
+    return SampledTrajectories(volume, np.concatenate(distance), np.concatenate([one.size for one in samples]))
+
+
 def sampled_cut_sizes(sampled, line):
     """Like `cut_sizes`, on sampled trajectories, interpolating between samples."""
     excess = sampled.distance - line(sampled.volume)

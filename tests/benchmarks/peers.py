@@ -1,6 +1,6 @@
 """kerasgal beside its peers: training steps and PyTorch's, and what stands in for our tools, in one run.
 
-    python tests/benchmarks/peers.py [--networks NAME...] [--cores 1 2] [--rounds 5] [--keep] [--tools NAME...]
+    python tests/benchmarks/peers.py [--only NAME...] [--cores 1 2] [--rounds 5] [--keep]
     python tests/benchmarks/peers.py --agree
 
 It needs PyTorch: pip install '.[bench]'. Each network trains in three processes that take turns: ours as the command
@@ -10,8 +10,9 @@ is compared is CPU seconds of a step over all rounds, the median of the rounds' 
 layouts. `--keep` lets PyTorch, too, keep freed memory (`kerasgal.quiet.keep_memory`). `--agree` gives both the same
 weights and compares numbers of parameters, outputs and losses.
 
-The tools: from a map to a catalogue beside scikit-image (see `watershed.py`), and the power spectrum beside NumPy's
-transform and histograms.
+The tools: from a map to a catalogue beside scikit-image (see `watershed.py`), the power spectrum beside NumPy's
+transform and histograms, and the forces of an N-body step beside a particle mesh of arrays, of NumPy and of JAX. These
+need no PyTorch. `--only` names networks and tools, one or several.
 """
 
 import argparse
@@ -31,7 +32,7 @@ import numpy as np  # noqa: E402
 AIMS = {"protohalo": 0.6, "halomass": 0.6, "r2unet": 0.8, "inception": 0.7, "pixelcnn": 0.8}
 KINDS = ("ours", "torch", "torch channels-last")
 SECONDS = 2  # of CPU time, about, in which a process takes steps in its turn
-TOOLS = ("watershed", "spectrum")
+TOOLS = ("watershed", "spectrum", "gravity")
 
 
 def config_of(name):
@@ -280,6 +281,19 @@ def watershed_beside_scikit_image():
     verdict("watershed to catalogue, CPU time, ours / scikit-image", own["cpu"] / plain["cpu"], 0.35)
 
 
+def alternated(what, ways, aim, rounds=5):
+    """Let ways, {name: function}, take turns in this process; print their CPU seconds, and the first over the fastest
+    other."""
+    for way in ways.values():  # what is compiled is compiled here
+        way()
+    took = [[timed(way, 1)["cpu"] for way in ways.values()] for _ in range(rounds)]
+    for name, seconds in zip(ways, zip(*took)):
+        print(f"  {what}: {name} {statistics.median(seconds):.3f} CPU s", flush=True)
+    own, *others = ways
+    verdict(f"{what}, CPU time, {own} / {' or '.join(others)}",
+            statistics.median(first / min(rest) for first, *rest in took), aim)
+
+
 def spectrum_beside_numpy(n=256, boxsize=100.0):
     """The power spectrum of a field beside the plain way."""
     from kerasgal.statistics import power_spectrum
@@ -297,37 +311,81 @@ def spectrum_beside_numpy(n=256, boxsize=100.0):
         return np.histogram(k, edges, weights=weight * modes)[0] / number
 
     ways = {"ours": lambda: power_spectrum(delta, boxsize, bins=edges)[1], "NumPy": plain}
-    took, spectra = {}, []
-    for name, way in ways.items():
-        spectra.append(way())
-        took[name] = statistics.median(timed(way, 1)["cpu"] for _ in range(3))
-        print(f"  power spectrum of {n}^3 cells: {name} {took[name]:.2f} CPU s", flush=True)
-    np.testing.assert_allclose(*spectra, rtol=1e-4)
-    verdict("power spectrum, CPU time, ours / NumPy", took["ours"] / took["NumPy"], 1)
+    np.testing.assert_allclose(*(way() for way in ways.values()), rtol=1e-4)
+    alternated(f"power spectrum of {n}^3 cells", ways, 1, rounds=3)
+
+
+def plain_gravity(xp, position, n, boxsize):
+    """`kerasgal.nbody.gravity` as one writes it with arrays alone, of NumPy or of JAX: (particles, 3) float32."""
+    at = position * np.float32(n / boxsize) - np.float32(0.5)
+    first = xp.floor(at).astype(np.int32)
+    share, flat, weights = at - first, [], []
+    for corner in np.ndindex(2, 2, 2):
+        index = (first + np.array(corner, np.int32)) % n
+        flat.append((index[:, 0] * n + index[:, 1]) * n + index[:, 2])
+        weights.append(xp.prod(xp.where(np.array(corner) == 1, share, 1 - share), axis=1))
+    more = {"length": n**3} if xp is not np else {}
+    density = sum(xp.bincount(cell, weight, minlength=n**3, **more) for cell, weight in zip(flat, weights))
+    density = (density.reshape(n, n, n) * (n**3 / len(position))).astype(np.float32)
+    cell = boxsize / n
+    wave = 2 * np.pi * np.fft.fftfreq(n, cell).astype(np.float32)
+    k = np.meshgrid(wave, wave, np.abs(wave[:n // 2 + 1]), indexing="ij", sparse=True)
+    squared = sum(axis**2 for axis in k)
+    squared[0, 0, 0] = np.inf
+    window = np.prod(np.broadcast_arrays(*(np.sinc(axis * cell / (2 * np.pi))**2 for axis in k)), axis=0)
+    phi = xp.fft.rfftn(density) / (-squared * window)
+    force = []
+    for axis in k:  # the derivative of four neighbours
+        slope = ((8 * np.sin(axis * cell) - np.sin(2 * axis * cell)) / (6 * cell)).astype(np.float32)
+        field = xp.fft.irfftn(-1j * slope * phi, (n, n, n), (0, 1, 2)).astype(np.float32).ravel()
+        force.append(sum(field[cell] * weight for cell, weight in zip(flat, weights)))
+    return xp.stack(force, axis=1)
+
+
+def gravity_beside_arrays(particles=64, boxsize=50.0):
+    """The force of an N-body step, on a mesh of twice as many cells a side, beside NumPy's arrays and JAX's."""
+    import functools
+
+    import jax
+
+    from kerasgal.nbody import gravity
+
+    n, rng = 2 * particles, np.random.default_rng(0)
+    steps = rng.normal(size=(particles**3, 3)).cumsum(axis=0)  # a clustered walk
+    position = (steps * 0.3 % boxsize).astype(np.float32)
+    compiled = jax.jit(functools.partial(plain_gravity, jax.numpy, n=n, boxsize=boxsize))
+    ways = {"ours": lambda: gravity(position, n, boxsize), "NumPy": lambda: plain_gravity(np, position, n, boxsize),
+            "JAX": lambda: np.asarray(compiled(position))}
+    own, *others = (way() for way in ways.values())
+    for other in others:
+        assert np.abs(own - other).max() < 1e-3 * own.std(), np.abs(own - other).max() / own.std()
+    alternated(f"forces of {particles}^3 particles", ways, 1)
 
 
 def main(chosen):
-    if find_spec("torch") is None and (chosen.networks or chosen.agree):
-        raise SystemExit("the networks need PyTorch: pip install '.[bench]', or give --networks without a name")
+    networks, tools = ([name for name in known if name in chosen.only] for known in (AIMS, TOOLS))
+    if find_spec("torch") is None and networks:
+        raise SystemExit(f"the networks need PyTorch: pip install '.[bench]', or name tools: --only {' '.join(TOOLS)}")
     if chosen.agree:
-        for name in chosen.networks:
+        for name in networks:
             agree(name)
         return
-    for name in chosen.networks:
+    for name in networks:
         for cores in chosen.cores:
             compare(name, cores, chosen.rounds, chosen.keep)
-    for name in chosen.tools:
-        {"watershed": watershed_beside_scikit_image, "spectrum": spectrum_beside_numpy}[name]()
+    for name in tools:
+        {"watershed": watershed_beside_scikit_image, "spectrum": spectrum_beside_numpy,
+         "gravity": gravity_beside_arrays}[name]()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="*", default=list(AIMS), choices=list(AIMS))
+    parser.add_argument("--only", nargs="+", default=[*AIMS, *TOOLS], choices=[*AIMS, *TOOLS], metavar="NAME",
+                        help=f"of {', '.join((*AIMS, *TOOLS))}")
     parser.add_argument("--cores", nargs="*", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--agree", action="store_true")
-    parser.add_argument("--tools", nargs="*", default=list(TOOLS), choices=list(TOOLS))
     parser.add_argument("--work", nargs=3, metavar=("NAME", "KIND", "CORES"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:

@@ -423,6 +423,15 @@ def test_the_cut_is_the_last_meeting_with_the_line():
     assert not watershed.cut_sizes(paths, Line((1.0, 2.0), (99.0, 99.0))).any()
 
 
+def test_trajectories_sampled_box_by_box_are_those_sampled_together():
+    boxes = [watershed.trajectories(distance, native(distance)) for distance in
+             (bumps(16, seed=1), bumps(24, seed=2), np.zeros((8, 8, 8), np.float32))]
+    together, joined = watershed.sample(boxes), watershed.joined([watershed.sample([paths]) for paths in boxes])
+    assert len(boxes[0].size) and len(boxes[1].size) and not len(boxes[2].size)
+    for name in ("volume", "distance", "size"):
+        np.testing.assert_array_equal(getattr(joined, name), getattr(together, name))
+
+
 def test_sampled_sizes_follow_the_exact_ones():
     distance = bumps(seed=3)
     paths = watershed.trajectories(distance, native(distance))
