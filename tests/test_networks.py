@@ -179,5 +179,5 @@ def test_what_is_left_out_for_want_of_training_data_is_said_in_flags(capsys):
     with printing_logs(), click.Context(command):
         assert baseline.chosen(None, networks.SHIPPED / "cascade-demo" / "classify", []) is None
     line, = capsys.readouterr().err.splitlines()
-    assert line == ("warning: no halo model to compare with: the data that this network was trained on do not come with "
-                    "it; `kerasgal cascade hod` fits one to simulations with galaxies, for --hod hod.json")
+    assert line == ("warning: no halo model to compare with: the data that this network was trained on do not come "
+                    "with it; `kerasgal cascade hod` fits one to simulations with galaxies, for --hod hod.json")
