@@ -154,7 +154,8 @@ def check_field(file, name):
     if name is None:
         return "initial/delta" if "initial/delta" in names else names[0]
     if name not in names:
-        raise SettingError(f"field={name!r}: {file.path} has {', '.join(names)}", value=name, accepted=names)
+        raise SettingError(f"{file.path} has no field called {name}; it has {', '.join(names)}", value=name,
+                           accepted=names)
     return name
 
 
@@ -219,7 +220,7 @@ def _image_figure(images, name, log):
 
     identity = [str(value) for value in images["id"][...].astype(str)]
     if name is not None and name not in identity:
-        raise SettingError(f"field={name!r}: no image of {images.path} has that id", value=name)
+        raise SettingError(f"no image of {images.path} is called {name}", value=name)
     row = identity.index(name) if name is not None else 0
     drawing, axes = figure()
     image = axes.imshow(scaled(images["image"][row], "image", log), origin="lower", cmap="gray")
