@@ -13,6 +13,8 @@ from datetime import datetime, timezone
 from kerasgal import __version__, networks
 
 LONGEST = 200  # rows of a table; what is longer stands in metrics.json alone
+UNITS = {"cellsize": "Mpc/h", "boxsize": "Mpc/h", "spacing": "Mpc/h", "minimum": "particles", "pixel_scale": "arcsec",
+         "psf_fwhm": "arcsec", "zero_point": "mag"}  # of what runs know of their training
 LIBRARIES = ("keras", "tensorflow", "jax", "numpy", "h5py")
 
 
@@ -269,7 +271,8 @@ def about(run):
     called = _called(run)
     verbs = [f"predict {called} INPUT", f"summary {called}",
              f"export {called}" + (" --output FOLDER" if networks.is_shipped(run.folder or ".") else "")]
-    domain = {name: value if _single(value) else " to ".join(shown(part) for part in dict.fromkeys(value))
+    domain = {f"{name} [{UNITS[name]}]" if name in UNITS else name:
+              value if _single(value) else " to ".join(shown(part) for part in dict.fromkeys(value))
               for name, value in (run.domain or {}).items()}
     return {"settings": asdict(run.config), "domain": domain,
             "next": [f"kerasgal {run.app} {words}" for words in verbs]}
