@@ -507,8 +507,9 @@ def _points(file):
         return None
     made = _Catalogue(*found, boxsize_of(file))
     where = "they end" if isinstance(file, Simulation) else "the file has them"
-    made.words = (f"Circles: the {made.kind.replace('halos', 'haloes')} of {file.path} within {made.depth:.3g} Mpc/h of the slice, where {where}. "
-                  "A click shows the row of one.")
+    kind = made.kind.replace("halos", "haloes")
+    made.words = (f"Circles: the {kind} of {file.path} within {made.depth:.3g} Mpc/h of the slice, where {where}. A "
+                  "click shows the row of one.")
     return made
 
 
