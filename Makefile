@@ -123,10 +123,10 @@ docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/sphinx-build -W -q docs docs/_build/html
 
-# The tutorials without their outputs, to be run in Jupyter (pip install '.[notebook]').
+# The tutorials as notebooks with their outputs: some ten minutes on two cores. NAMES="thirty_seconds" writes that alone.
 notebooks: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
-	$(BIN)/python docs/notebooks.py docs/_build/notebooks
+	$(BIN)/python -m pip install --quiet --editable '.[notebook]'
+	$(BIN)/python docs/notebooks.py docs/_build/notebooks $(NAMES)
 
 bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/pipeline.py

@@ -1,13 +1,20 @@
-"""The tutorials as Jupyter notebooks, without outputs: ``python docs/notebooks.py FOLDER``."""
+"""The tutorials as Jupyter notebooks with their outputs: ``python docs/notebooks.py FOLDER [NAME...]``.
+
+Each runs in a folder of its own, which is thrown away. A NAME is that of a page, such as thirty_seconds; without any,
+all are written.
+"""
 
 import re
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import jupytext
 
 HERE = Path(__file__).parent
 PAGES = [HERE / "python.md", *sorted((HERE / "tutorials").glob("*.md"))]
+SECONDS = 600  # that a cell may take
 
 
 def notebook(page):
@@ -26,18 +33,43 @@ def notebook(page):
     return made
 
 
-def write(folder):
-    """Write the notebooks of all pages into a folder, and return their paths."""
+def run(made):
+    """Run a notebook, which gets its outputs; raises nbclient's CellExecutionError where a cell fails."""
+    from nbclient import NotebookClient
+
+    with tempfile.TemporaryDirectory() as folder:
+        NotebookClient(made, timeout=SECONDS, resources={"metadata": {"path": folder}}).execute()
+    for cell in made.cells:
+        cell.metadata.pop("execution", None)  # when it ran
+        if cell.cell_type == "code" and cell.metadata.get("mystnb", {}).get("output_stderr") != "show":
+            # progress bars, and notices of TensorFlow, as on the site
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    return made
+
+
+def write(folder, names=(), outputs=True):
+    """Write the notebooks of pages into a folder, and return their paths.
+
+    names: of pages; all without any. Raises ValueError for one that there is not.
+    """
     folder = Path(folder)
+    pages = {page.stem: page for page in PAGES}
+    for name in names:
+        if name not in pages:
+            raise ValueError(f"no page called {name}; there are {', '.join(pages)}")
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for page in PAGES:
-        path = folder / f"{page.stem}.ipynb"
-        jupytext.write(notebook(page), path, fmt="ipynb")
+    for name in names or pages:
+        path = folder / f"{name}.ipynb"
+        began = time.perf_counter()
+        made = notebook(pages[name])
+        if outputs:
+            run(made)
+            print(f"{path}: ran in {time.perf_counter() - began:.0f} s", flush=True)
+        jupytext.write(made, path, fmt="ipynb")
         paths.append(path)
     return paths
 
 
 if __name__ == "__main__":
-    for written in write(sys.argv[1]):
-        print(written)
+    write(sys.argv[1], sys.argv[2:])

@@ -5,13 +5,16 @@ import csv
 import importlib.metadata
 import io
 import math
+import struct
 import sys
 from collections.abc import Mapping
 from datetime import datetime, timezone
 
-from kerasgal import __version__
+from kerasgal import __version__, networks
 
 LONGEST = 200  # rows of a table; what is longer stands in metrics.json alone
+UNITS = {"cellsize": "Mpc/h", "boxsize": "Mpc/h", "spacing": "Mpc/h", "minimum": "particles", "pixel_scale": "arcsec",
+         "psf_fwhm": "arcsec", "zero_point": "mag"}  # of what runs know of their training
 LIBRARIES = ("keras", "tensorflow", "jax", "numpy", "h5py")
 
 
@@ -221,13 +224,27 @@ def html(evaluation, figures, *, command=None):
     environment.filters["shown"] = shown
     metrics, run = dict(evaluation.metrics), evaluation.run
     notes = metrics.pop("notes", [])
-    pictures = {name.replace("_", " "): base64.b64encode(data).decode() for name, data in figures.items()}
+    pictures = [{"name": name.replace("_", " "), "data": base64.b64encode(data).decode(), "wide": _wide(data)}
+                for name, data in figures.items()]
     versions = {"kerasgal": __version__, "Python": sys.version.split()[0]}
     versions |= {name: importlib.metadata.version(name) for name in LIBRARIES if name in sys.modules}
     return environment.get_template("report.html").render(
         lines=evaluation.lines, notes=notes, tables=tables(metrics), figures=pictures, versions=versions,
         command=command, made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        title=f"{run.app}: {run.folder}" if run else "Evaluation", about=about(run) if run else {})
+        title=f"{run.app}: {_called(run)}" if run else "Evaluation", about=about(run) if run else {})
+
+
+def _wide(png):
+    """Whether a picture is so much wider than high that a narrow screen cannot show the whole of it."""
+    width, height = struct.unpack(">II", png[16:24])  # of the first chunk, IHDR
+    return width > 1.5 * height
+
+
+def _called(run):
+    """What a run is called in commands: the name of a network that has one, else its folder."""
+    if run.folder is None:
+        return "RUN"
+    return run.folder.name if networks.is_shipped(run.folder) else run.folder
 
 
 def about(run):
@@ -251,9 +268,11 @@ def about(run):
     """
     from dataclasses import asdict
 
-    folder = run.folder or "RUN"
-    domain = {name: value if _single(value) else " to ".join(shown(part) for part in dict.fromkeys(value))
+    called = _called(run)
+    verbs = [f"predict {called} INPUT", f"summary {called}",
+             f"export {called}" + (" --output FOLDER" if networks.is_shipped(run.folder or ".") else "")]
+    domain = {f"{name} [{UNITS[name]}]" if name in UNITS else name:
+              value if _single(value) else " to ".join(shown(part) for part in dict.fromkeys(value))
               for name, value in (run.domain or {}).items()}
     return {"settings": asdict(run.config), "domain": domain,
-            "next": [f"kerasgal {run.app} predict {folder} INPUT", f"kerasgal {run.app} summary {folder}",
-                     f"kerasgal {run.app} export {folder}"]}
+            "next": [f"kerasgal {run.app} {words}" for words in verbs]}

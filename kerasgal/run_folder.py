@@ -173,6 +173,22 @@ def recorded_data(folder):
     return tuple(seen.get("training", ())), tuple(seen.get("validation", ()))
 
 
+def data_to_read(folder):
+    """Paths of the training and of the validation data of a run, to fit to them what it is held against.
+
+    folder: a run folder, of an app of two networks that of either; None for a run that was never saved. Raises RunError
+    where there are no such paths: the data of a network with a name do not come with it, those in memory are gone.
+    """
+    training, validation = recorded_data(folder) if folder is not None else ((), ())
+    if not training:
+        raise RunError(f"{folder or 'this run'} does not say which data it was trained on")
+    if any(name.startswith(TOLD) for name in training):
+        raise RunError("the data that this network was trained on do not come with it")
+    if not all(Path(name).is_absolute() for name in (*training, *validation)):
+        raise RunError(f"{folder} was trained on data in memory, which no file has")
+    return training, validation
+
+
 def told_of(name):
     """How data are recorded where paths mean nothing: by what a file, or a simulation in memory, says of its origin.
 
@@ -216,11 +232,15 @@ def check_unseen(folder, paths):
     # A simulation in memory is recorded by what it says of itself, which is no path.
     seen = {*training, *validation}
     again = [str(path) for path in paths if {str(path), str(Path(path).resolve())} & seen]
-    # A network with a name is recorded without paths: files are known by their names and what they say of themselves.
-    told = {entry for entry in seen if entry.startswith(TOLD)}
-    again += [str(path) for path in paths if told and told_of(path) in told]
+    again += told_again(folder, paths)
     if again:
         raise UnseenError(f"{', '.join(again)} was used in the training of {folder}; evaluate on data it never saw")
+
+
+def told_again(folder, paths):
+    """Those of `paths` that a network with a name was trained on: its record has no paths, but what files say."""
+    told = {entry for data in recorded_data(folder) for entry in data if entry.startswith(TOLD)}
+    return [str(path) for path in paths if told and told_of(path) in told]
 
 
 def named(folders, reserved=()):

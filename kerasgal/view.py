@@ -17,6 +17,7 @@ LARGEST = 160  # cells a side of a box that a page holds whole: 16 MB a field
 SHEET = 24  # images of a sheet
 POINTS = ("halos", "galaxies")
 TALLEST = 480  # pixels of a picture
+FRAME = 400  # pixels of the box in it, without its axes and the colour bar
 
 
 def fields(file):
@@ -154,7 +155,8 @@ def check_field(file, name):
     if name is None:
         return "initial/delta" if "initial/delta" in names else names[0]
     if name not in names:
-        raise SettingError(f"field={name!r}: {file.path} has {', '.join(names)}", value=name, accepted=names)
+        raise SettingError(f"{file.path} has no field called {name}; it has {', '.join(names)}", value=name,
+                           accepted=names)
     return name
 
 
@@ -219,7 +221,7 @@ def _image_figure(images, name, log):
 
     identity = [str(value) for value in images["id"][...].astype(str)]
     if name is not None and name not in identity:
-        raise SettingError(f"field={name!r}: no image of {images.path} has that id", value=name)
+        raise SettingError(f"no image of {images.path} is called {name}", value=name)
     row = identity.index(name) if name is not None else 0
     drawing, axes = figure()
     image = axes.imshow(scaled(images["image"][row], "image", log), origin="lower", cmap="gray")
@@ -354,7 +356,7 @@ def _box(file, others, live):
     scale = RadioButtonGroup(labels=["linear", "log"], active=0)
     shown = CheckboxGroup(labels=["haloes or galaxies"], active=[0])
     catalogues = [points for points in (_points(each) for each in (*others, file)) if points]
-    said = Div(text=catalogues[0].words if catalogues else "", styles={"max-width": "60em"})
+    said = Div(text=catalogues[0].words if catalogues else "", styles={"max-width": "min(60em, 95vw)"})
     if catalogues:
         for view in views:
             view.overlay(catalogues[0], said)
@@ -368,9 +370,10 @@ def _box(file, others, live):
                           code="for (const one of circles) one.visible = cb_obj.active.includes(0)")
         shown.js_on_change("active", toggle)
     curves = [made for made in (_mass_functions([file, *others]), _spectra([file, *others])) if made]
-    return column(row(slider, axis, scale, shown), row(*(column(view.choice, view.picture) for view in views),
-                                                       sizing_mode="scale_width"),
-                  said, row(*curves), sizing_mode="scale_width")
+    wrapped = {"flex-wrap": "wrap"}  # below each other on a narrow screen
+    return column(row(slider, axis, scale, shown, styles=wrapped),
+                  row(*(column(view.choice, view.picture) for view in views), styles=wrapped),
+                  said, row(*curves, styles=wrapped))
 
 
 class _View:
@@ -391,7 +394,7 @@ class _View:
         self.choice = Select(title=str(file.path), value=first, options=self.names)
         self.mapper = LinearColorMapper(palette=Cividis256, nan_color="#00000000")
         self.source = ColumnDataSource({"image": [np.zeros((2, 2), np.float32)]})
-        self.picture = figure(width=TALLEST, height=TALLEST, match_aspect=True, toolbar_location="below",
+        self.picture = figure(frame_width=FRAME, frame_height=FRAME, toolbar_location="below",
                               x_range=(0, boxsize), y_range=(0, boxsize), tools="pan,wheel_zoom,box_zoom,reset,save")
         self.picture.image("image", x=0, y=0, dw=boxsize, dh=boxsize, color_mapper=self.mapper, source=self.source)
         self.picture.add_layout(ColorBar(color_mapper=self.mapper), "right")
@@ -504,8 +507,9 @@ def _points(file):
         return None
     made = _Catalogue(*found, boxsize_of(file))
     where = "they end" if isinstance(file, Simulation) else "the file has them"
-    made.words = (f"Circles: the {made.kind} of {file.path} within {made.depth:.3g} Mpc/h of the slice, where {where}. "
-                  "A click shows the row of one.")
+    kind = made.kind.replace("halos", "haloes")
+    made.words = (f"Circles: the {kind} of {file.path} within {made.depth:.3g} Mpc/h of the slice, where {where}. A "
+                  "click shows the row of one.")
     return made
 
 

@@ -129,7 +129,7 @@ def test_the_pages_have_what_is_tested_here():
     """That the patterns above still find something."""
     found = {page.relative_to(ROOT).as_posix(): commands(page.read_text()) for page in PAGES}
     assert len(found["README.md"]) >= 5 and len(found["docs/quickstart.md"]) >= 5
-    tutorials = ("protohalo", "halomass", "cascade", "diffusion", "morph")
+    tutorials = ("thirty_seconds", "protohalo", "halomass", "cascade", "diffusion", "morph")
     assert all(len(found[f"docs/tutorials/{name}.md"]) >= 3 for name in tutorials)
 
 
@@ -142,11 +142,17 @@ def test_python_in_a_page_is_python_and_names_what_there_is(page, example):
     assert all(hasattr(kerasgal, name) for name in re.findall(r"\bkg\.([A-Za-z_]+)", text))
 
 
-def test_the_notebooks_have_the_code_of_their_pages(tmp_path, monkeypatch):
+@pytest.fixture
+def notebooks(monkeypatch):
+    """The script that writes the tutorials as notebooks."""
     monkeypatch.syspath_prepend(ROOT / "docs")
-    notebooks = importlib.import_module("notebooks")
-    written = notebooks.write(tmp_path)
-    assert {path.stem for path in written} == {"python", "protohalo", "halomass", "cascade", "diffusion", "morph"}
+    return importlib.import_module("notebooks")
+
+
+def test_the_notebooks_have_the_code_of_their_pages(tmp_path, notebooks):
+    written = notebooks.write(tmp_path, outputs=False)
+    assert {path.stem for path in written} == {"python", "thirty_seconds", "protohalo", "halomass", "cascade",
+                                               "diffusion", "morph"}
     for path, page in zip(written, notebooks.PAGES, strict=True):
         cells = json.loads(path.read_text())["cells"]
         code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
@@ -154,6 +160,24 @@ def test_the_notebooks_have_the_code_of_their_pages(tmp_path, monkeypatch):
         assert all(source.rstrip() in page.read_text() for source in code)
         # Links within the site lead nowhere from a notebook
         assert not [cell for cell in cells if ".md)" in "".join(cell["source"])]
+
+
+def test_a_notebook_is_written_with_its_outputs(tmp_path, notebooks, monkeypatch, capsys):
+    for needed in ("nbclient", "ipykernel", "nbformat"):
+        pytest.importorskip(needed)
+    page = tmp_path / "small.md"
+    page.write_text("---\nfile_format: mystnb\nkernelspec:\n  name: python3\n  display_name: P\n---\n\n# Small\n\n"
+                    "```{code-cell} python\nimport sys\n\nprint('bar', file=sys.stderr)\n"
+                    "open('left.txt', 'w').close()\n6 * 7\n```\n")
+    monkeypatch.setattr(notebooks, "PAGES", [page])
+    path, = notebooks.write(tmp_path / "made")
+    [_, code] = json.loads(path.read_text())["cells"]
+    [output] = code["outputs"]
+    assert output["data"] == {"text/plain": ["42"]} and code["execution_count"] == 1
+    assert "small.ipynb: ran in" in capsys.readouterr().out
+    assert sorted(file.name for file in tmp_path.rglob("*.*")) == ["small.ipynb", "small.md"]
+    with pytest.raises(ValueError, match="no page called smal; there are small"):
+        notebooks.write(tmp_path, ["smal"])
 
 
 PAPERS = sorted((ROOT / "docs" / "papers").glob("*.md"))

@@ -7,6 +7,7 @@ import shutil
 import threading
 import zipfile
 
+import click
 import h5py
 import harness
 import numpy as np
@@ -167,3 +168,16 @@ def test_nothing_is_compressed_into_the_package(place, trained):
     with pytest.raises(kg.SettingError, match="`output` is missing: nothing is written beside"):
         kg.load("tiny").compress()
     assert not (place / "tiny" / "compressed").exists()
+
+
+def test_what_is_left_out_for_want_of_training_data_is_said_in_flags(capsys):
+    from kerasgal.apps.cascade import baseline
+    from kerasgal.cli import main
+    from kerasgal.commands.base import printing_logs
+
+    command = main.get_command(None, "cascade").get_command(None, "evaluate")
+    with printing_logs(), click.Context(command):
+        assert baseline.chosen(None, networks.SHIPPED / "cascade-demo" / "classify", []) is None
+    line, = capsys.readouterr().err.splitlines()
+    assert line == ("warning: no halo model to compare with: the data that this network was trained on do not come "
+                    "with it; `kerasgal cascade hod` fits one to simulations with galaxies, for --hod hod.json")

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+import kerasgal as kg
 from kerasgal import report
 from kerasgal.errors import SettingError
 from kerasgal.plotting import figure
@@ -62,6 +63,26 @@ def drawn():
 def folder(tmp_path):
     Evaluation(METRICS, ["loss 0.571"], drawn).save(tmp_path / "e", command="kerasgal protohalo evaluate run <b>.h5")
     return tmp_path / "e"
+
+
+def test_a_wide_figure_is_scrolled_on_a_narrow_screen(tmp_path):
+    def draw():
+        return {"wide": figure(4)[0], "square": figure()[0]}
+
+    Evaluation({"loss": 0.5}, ["loss"], draw).save(tmp_path / "e")
+    text = (tmp_path / "e" / "report.html").read_text()
+    assert text.count('<figure class="wide"><div><img alt="wide"') == 1 and '<figure><div><img alt="square"' in text
+
+
+def test_a_network_is_called_by_its_name_and_a_run_by_its_folder(tmp_path):
+    network = kg.load("halomass-dipole")
+    text = report.html(Evaluation({"loss": 0.5}, ["loss"], run=network), {})
+    assert "<h1>halomass: halomass-dipole</h1>" in text
+    assert report.about(network)["next"] == [
+        "kerasgal halomass predict halomass-dipole INPUT", "kerasgal halomass summary halomass-dipole",
+        "kerasgal halomass export halomass-dipole --output FOLDER"]
+    folder = shutil.copytree(network.folder, tmp_path / "mine")
+    assert report.about(kg.load(folder))["next"][0] == f"kerasgal halomass predict {folder} INPUT"
 
 
 def test_the_page_has_every_table_and_figure_and_needs_nothing_else(folder):

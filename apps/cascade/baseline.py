@@ -18,7 +18,7 @@ from kerasgal.apps.cascade import data, hod, occupation
 from kerasgal.apps.cascade.config import APP
 from kerasgal.apps.cascade.occupation import Occupation
 from kerasgal.cosmology import mean_density
-from kerasgal.errors import DataError, MissingError, SettingError
+from kerasgal.errors import DataError, MissingError, RunError, SettingError
 from kerasgal.files import refuse_existing, replacing
 from kerasgal.galaxies import GalaxyModel, centres, environment, environment_rank, prepare
 from kerasgal.grid import wrap
@@ -36,6 +36,7 @@ DEVIATION = 6  # standard deviations by which painted galaxies may be more or fe
 NAMES = {"power": "halo model", "poisson": "halo model, Poisson", "nfw": "occupation, NFW",
          "measured": "occupation, measured profile", "critical": "occupation, R200c",
          "environment": "occupation and environment"}
+GIVEN = "`kerasgal cascade hod` fits one to simulations with galaxies, for hod='hod.json'"
 
 log = logging.getLogger(__name__)
 
@@ -164,24 +165,12 @@ def chosen(given, folder, sources):
 def fit_to_training(folder):
     """The halo model fitted to what a run folder was trained on; None, with a warning, where that is gone."""
     try:
-        return fit(run_folder.recorded_data(folder)[0])
+        return fit(run_folder.data_to_read(folder)[0])
+    except RunError as error:
+        log.warning(f"no halo model to compare with: {error}; {GIVEN}")
     except DataError as error:
         log.warning(f"no halo model to compare with: {error}")
-        return None
-
-
-def bars(given, run, sources):
-    """Halo models that a run is held against, {name: model}; a warning says why there are fewer.
-
-    given: as in `chosen`: it stands in the place of the model fitted to the power spectrum. Models that need more than
-    the haloes of `sources` have, or than the training simulations say, are left out.
-    """
-    folder = run.folder / run.phases[0] if run.folder is not None else None
-    first = chosen(given, folder, sources) if given is not None else None
-    if not comparable(True, sources):
-        return {}
-    training, validation = run_folder.recorded_data(folder) if folder is not None else ((), ())
-    return halo_models(training, validation, run.config, {NAMES["power"]: first} if first else {})
+    return None
 
 
 def halo_models(training, validation, config, found=()):
@@ -192,8 +181,6 @@ def halo_models(training, validation, config, found=()):
     """
     found, corner = dict(found), None
     try:
-        if not training:
-            raise DataError("the run does not say what it was trained on")
         if not validation:
             with opened(training[0], ()) as simulation:
                 gridsize = data.gridsize_of(simulation.path, simulation.boxsize, config.cell)

@@ -24,7 +24,7 @@ from scipy.ndimage import gaussian_filter
 from kerasgal import cluster, run_folder, statistics
 from kerasgal.apps.cascade import baseline, data, figures, metrics, predict, scatter, trees
 from kerasgal.apps.cascade.figures import FLOOR, ORACLE, TREES, TRUTH
-from kerasgal.errors import DataError
+from kerasgal.errors import DataError, RunError
 from kerasgal.grid import deposit_ngp
 from kerasgal.plotting import progress
 from kerasgal.run import Evaluation, comparable, display_name
@@ -71,10 +71,24 @@ def named_runs(run, compare):
 
 
 def bars_of(run, given, sources):
-    """The `Bars` of a run, made of its training simulations; a warning says what is missing, and why."""
-    models = baseline.bars(given, run, sources)
+    """The `Bars` of a run, made of its training simulations; a warning says what is missing, and why.
+
+    given: a halo model, as in `baseline.chosen`: it stands in the place of the one fitted to the power spectrum. Models
+    that need more than the haloes of `sources` have, or than the training simulations say, are left out.
+    """
+    folder = run.folder / run.phases[0] if run.folder is not None else None
+    first = baseline.chosen(given, folder, sources) if given is not None else None
+    models = {baseline.NAMES["power"]: first} if first else {}
     try:
-        return Bars(models, trees.fit_to_training(run.folder, run.config))
+        training, validation = run_folder.data_to_read(folder)
+    except RunError as error:
+        lost, way = ("no halo model", f"; {baseline.GIVEN}") if given is None else ("no halo model but that given", "")
+        baseline.log.warning(f"{lost} and no boosted trees to compare with: {error}{way}")
+        return Bars(models)
+    if baseline.comparable(True, sources):
+        models = baseline.halo_models(training, validation, run.config, models)
+    try:
+        return Bars(models, trees.fit(training, validation, run.config))
     except DataError as error:
         baseline.log.warning(f"no boosted trees to compare with: {error}")
         return Bars(models)

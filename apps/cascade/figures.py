@@ -98,6 +98,8 @@ def slices(sample, run):
         axes[1, column].set(xlabel="x [Mpc/h]")
     axes[0, 0].set_ylabel("y [Mpc/h]")
     axes[1, 0].set_ylabel("y [Mpc/h]")
+    drawing.supxlabel(f"slab of z = {start * cell:.3g} to {(start + thickness) * cell:.3g} Mpc/h; below: what is in "
+                      "the white square", fontsize="small")
     return drawing
 
 

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter, maximum_filter
 
-from kerasgal import run_folder
 from kerasgal.apps.cascade import data
-from kerasgal.apps.cascade.predict import CLASSIFY
 from kerasgal.apps.cascade.scatter import Scatter, measure
-from kerasgal.errors import DataError, RunError
+from kerasgal.errors import DataError
 from kerasgal.trees import regressor
 
 SMOOTHINGS = (0.5, 1, 2, 4, 8)  # standard deviations, in cells, beside the density as it is
@@ -63,14 +61,6 @@ def features(density, chosen):
     for side in NEIGHBOURHOODS:
         columns.append(np.log((fine[chosen] + LEAST) / (maximum_filter(fine, side, mode="wrap")[chosen] + LEAST)))
     return np.stack(columns, axis=1).astype(np.float32)
-
-
-def fit_to_training(folder, config):
-    """`Trees` fitted to what the run in a folder was trained on; raises DataError where that is gone."""
-    training, validation = run_folder.recorded_data(folder / CLASSIFY) if folder is not None else ((), ())
-    if not training:
-        raise RunError(f"{folder or 'this run'} does not say which simulations it was trained on")
-    return fit(training, validation, config)
 
 
 def fit(training, validation, config):

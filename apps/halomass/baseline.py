@@ -70,10 +70,11 @@ def fit(run):
     """
     trees.regressor(TREES)  # before anything is read
     config = run.config
-    training, validation = run_folder.recorded_data(run.folder) if run.folder is not None else ((), ())
-    if not training:
-        raise RunError(f"{run.folder or 'this run'} does not say which simulations it was trained on: there is nothing "
-                       "to fit the baseline to")
+    try:
+        training, validation = run_folder.data_to_read(run.folder)
+    except RunError as error:
+        raise RunError(f"no boosted trees to compare with: {error}; they are fitted to the particles of a run of your "
+                       "own") from None
     read = reader(config, training[0])
 
     def numbers_and_masses(paths, count, seed):

@@ -20,7 +20,7 @@ def colours(names):
 def mass_range(low, high, third):
     """The title of a panel for one third of the mass range."""
     edges = np.linspace(low, high, 4)
-    return f"{edges[third]:.1f} $\\leq$ log$_{{10}}$ M$_{{true}}$ $\\leq$ {edges[third + 1]:.1f}"
+    return f"{edges[third]:.1f} $\\leq$ {TRUE} $\\leq$ {edges[third + 1]:.1f}"
 
 
 def violins(true, predicted, low, high, names):
@@ -72,8 +72,8 @@ def comparison(residuals, third, low, high, labels, grey=None):
                 style = {"linestyle": "--", "linewidth": 1.2} if key == grey else {"linewidth": 1.8}
                 axis.plot(grid, kernel_density(inside, grid), color=colour[key], label=labels[key], **style)
         axis.axvline(0, color="k", linewidth=0.6, linestyle=":")
-        axis.set(title=mass_range(low, high, number), xlabel=RESIDUAL, yticks=[], xlim=limits(residuals))
-    axes[0].set_ylabel("particles")
+        axis.set(title=mass_range(low, high, number), xlabel=RESIDUAL, xlim=limits(residuals))
+    axes[0].set_ylabel("share of particles per dex")
     axes[0].set_ylim(bottom=0)  # after all is drawn: it ends the automatic scaling of the axes, which are shared
     drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return drawing
@@ -100,8 +100,8 @@ def radii(residuals, third, place, low, high, names):
                     axis.plot(grid, kernel_density(inside, grid), color=("#440154", "#21918c", "#e8a80c")[shell],
                               linewidth=1.8, label=label)
             axis.axvline(0, color="k", linewidth=0.6, linestyle=":")
-            axis.set(yticks=[], xlim=limits(residuals))
-        row[0].set_ylabel(names[key])
+            axis.set(xlim=limits(residuals))
+        row[0].set_ylabel(f"{names[key]}\nshare of particles per dex")
         row[0].set_ylim(bottom=0)
         if row[-1].get_legend_handles_labels()[0]:  # none where there are too few particles
             row[-1].legend(frameon=False, loc="upper right")
@@ -164,6 +164,8 @@ def likelihood(target, networks, slices=4):
 
 def training(histories):
     """Loss and gamma against epoch (Fig. 6 of the paper). histories: {name: [{column: number}]}, a row per epoch."""
+    from matplotlib.ticker import MaxNLocator
+
     drawing, (left, right) = figure(2)
     colour = colours(histories)
     for name, rows in histories.items():
@@ -177,6 +179,8 @@ def training(histories):
                        label=name if len(widths) == 1 else f"{name}, {column.removeprefix('gamma_')}")
     left.set(xlabel="epoch", ylabel="loss")
     right.set(xlabel="epoch", ylabel="$\\gamma$")
+    for axis in (left, right):
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.legend(frameon=False)
     right.legend(frameon=False)
     return drawing

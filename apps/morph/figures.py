@@ -15,9 +15,11 @@ def ratios(llr):
     bins = np.linspace(low, high, 40)
     for number, (name, values) in enumerate(llr.items()):
         colour = f"C{number}"
-        axis.hist(values, bins, density=True, histtype="step", linewidth=1.6, color=colour, label=name)
+        axis.hist(values, bins, weights=np.full(len(values), 100 / len(values)), histtype="step", linewidth=1.6,
+                  color=colour, label=name)
         axis.axvline(np.median(values), color=colour, linestyle=":", linewidth=1)
-    axis.set(xlabel="log-likelihood ratio of an image [nats]", ylabel="share of images", yticks=[])
+    axis.set(xlabel="log-likelihood ratio of an image [nats]", ylabel="share of images [%]")
+    axis.plot([], [], color="0.4", linestyle=":", linewidth=1, label="medians")
     axis.legend(frameon=False)
     return drawing
 
@@ -39,19 +41,22 @@ def contributions(shown):
     examples = max(len(images) for images, *_ in shown.values())
     drawing, axes = figure(3 * examples, len(shown), width=1.5, height=1.6, squeeze=False)
     spread = np.percentile(np.abs(np.concatenate([real - archetype for _, real, archetype in shown.values()])), 99)
+    low, high = np.percentile(np.concatenate([real for _, real, _ in shown.values()]), (1, 99))
     for row, (name, (images, real, archetype)) in zip(axes, shown.items()):
         for number in range(examples):
             cells = row[3 * number:3 * number + 3]
             if number < len(images):
                 ratio = real[number] - archetype[number]
                 cells[0].imshow(images[number], origin="lower", cmap="gray", vmax=max(images[number].max(), 1e-3))
-                cells[1].imshow(real[number], origin="lower", cmap="viridis")
-                cells[2].imshow(ratio, origin="lower", cmap="RdBu_r", vmin=-spread, vmax=spread)
+                maps = (cells[1].imshow(real[number], origin="lower", cmap="viridis", vmin=low, vmax=high),
+                        cells[2].imshow(ratio, origin="lower", cmap="RdBu_r", vmin=-spread, vmax=spread))
                 for cell, words in zip(cells, ("image", "ln p", f"LLR {ratio.sum():.1f}")):
                     cell.set_title(words, fontsize=7)
             for cell in cells:
                 cell.set(xticks=[], yticks=[])
         row[0].set_ylabel(name)
+    for image, words in zip(maps, ("ln p of a pixel [nats]", "LLR of a pixel [nats]")):
+        drawing.colorbar(image, ax=axes.ravel().tolist(), aspect=40, pad=0.01, label=words)
     return drawing
 
 

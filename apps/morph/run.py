@@ -362,6 +362,8 @@ class Morph(Run):
         asked = files_of(source for given in sources for source in as_list(getattr(given, "path", given)))
         for phase in self.phases:
             again = asked & files_of(run_folder.recorded_data(self.folder / phase)[0])
+            if phase == REAL:  # archetypes do not say which they are
+                again |= set(run_folder.told_again(self.folder / phase, asked))
             if again:
                 some = ", ".join(sorted(map(str, again))[:3])
                 raise UnseenError(f"{some} was used in the training of {self.folder}; evaluate on data it never saw")

@@ -11,6 +11,7 @@ NAMES = {"adaptive": "U-Net + adaptive watershed", "native": "U-Net + native wat
          "twin": "twin: the same large waves", "true": "N-body simulation", "moved": "true patches, moved by 2LPT"}
 COLOURS = {"adaptive": "C0", "native": "C1", "excursion_set": "C2", "ellipsoidal": "C4", "twin": "C3", "true": "k",
            "moved": "0.6"}
+DISTANCE = "distance from the border"  # of a cell to that of its halo, 1 at the centre: what a colour bar says
 DRAWN = ("twin", "excursion_set", "ellipsoidal", "native", "adaptive")  # one over the other
 
 
@@ -28,8 +29,9 @@ def distance_maps(delta, true, predicted, boxsize, true_id=None):
     shown = [panel for panel in panels if panel[1] is not None]
     for axis, (title, volume, options) in zip(axes, shown):
         image = axis.imshow(volume[:, :, layer].T, origin="lower", extent=(0, boxsize, 0, boxsize), **options)
-        drawing.colorbar(image, ax=axis, shrink=0.8)
+        drawing.colorbar(image, ax=axis, shrink=0.8, label=DISTANCE if "distance" in title else "standard deviations")
         axis.set(title=title, xlabel="x [Mpc/h]")
+    drawing.supxlabel(height_of(layer, boxsize / len(predicted)), fontsize="small")
     axes[0].set_ylabel("y [Mpc/h]")
     if true_id is None:
         return drawing
@@ -47,6 +49,11 @@ def distance_maps(delta, true, predicted, boxsize, true_id=None):
             axis.indicate_inset_zoom(inset, edgecolor="w")
             inset.spines[:].set_color("w")
     return drawing
+
+
+def height_of(layer, cellsize):
+    """Words for where a slice across z lies; cellsize: Mpc/h."""
+    return f"slice at z = {(layer + 0.5) * cellsize:.3g} Mpc/h"
 
 
 INSET = 5  # windows in a side of the box
@@ -110,46 +117,125 @@ def close_up(predicted, halo_id, boxsize):
     centre = np.unravel_index(np.argmax(inside), inside.shape)
     around = [(np.arange(side) - side // 2 + at) % n for at in centre[:2]]
     window = np.ix_(*around, [centre[2]])
+    shown = {name: halo_id[name] for name in ("true", "native", "adaptive")}
+    slices = {name: volume[window][..., 0] for name, volume in shown.items()}
+    pictures = coloured(slices, counterparts(shown))
     drawing, axes = figure(3, sharey=True)
     half = side / 2 * boxsize / n
     extent = (-half, half, -half, half)
     image = axes[0].imshow(predicted[window][..., 0].T, origin="lower", extent=extent, cmap="magma", vmin=0, vmax=1)
-    drawing.colorbar(image, ax=axes[0], shrink=0.8)
-    shuffled = shuffle(max(volume.max() for volume in halo_id.values()))
+    drawing.colorbar(image, ax=axes[0], shrink=0.8, label=DISTANCE)
     axes[0].set_title("predicted distance map")
     for axis, name in zip(axes[1:], ("native", "adaptive")):
-        show_haloes(axis, halo_id[name][window][..., 0], extent, shuffled)
-        axis.set(title=NAMES[name], facecolor="0.92")
-    for axis in axes:
-        draw_borders(axis, true[window][..., 0], extent)
+        show_haloes(axis, pictures[name], extent)
+        axis.set_title(NAMES[name])
+    for axis, colour in zip(axes, ("lime", "k", "k")):
+        draw_borders(axis, slices["true"], extent, colour)
         axis.set(xlabel="x [Mpc/h]", xlim=extent[:2], ylim=extent[2:])
     axes[0].set_ylabel("y [Mpc/h]")
-    drawing.supxlabel("green: borders of the true haloes", fontsize="small")
+    drawing.supxlabel(f"{height_of(centre[2], boxsize / n)}; lines: borders of the true haloes", fontsize="small")
     return drawing
 
 
 def halo_slices(halo_id, boxsize):
-    """Slices through the label volumes, true and predicted; colours tell haloes apart and mean nothing else."""
+    """Slices through the label volumes, true and predicted: a halo that was found has the colour of the true one."""
     names = ("true", "native", "adaptive")
     drawing, axes = figure(len(names), sharey=True)
-    shuffled = shuffle(max(volume.max() for volume in halo_id.values()))
-    layer = halo_id["true"].shape[2] // 2
+    n, _, depth = halo_id["true"].shape
+    shown = {name: halo_id[name] for name in names}
+    pictures = coloured({name: volume[:, :, depth // 2] for name, volume in shown.items()}, counterparts(shown))
     for axis, name in zip(axes, names):
-        show_haloes(axis, halo_id[name][:, :, layer], (0, boxsize, 0, boxsize), shuffled)
-        axis.set(title=NAMES.get(name, "true haloes"), xlabel="x [Mpc/h]", facecolor="0.92")
+        show_haloes(axis, pictures[name], (0, boxsize, 0, boxsize))
+        axis.set(title=NAMES[name], xlabel="x [Mpc/h]")
     axes[0].set_ylabel("y [Mpc/h]")
+    drawing.supxlabel(f"{height_of(depth // 2, boxsize / n)}; a halo has one colour in all panels", fontsize="small")
     return drawing
 
 
-def shuffle(last):
-    """Numbers in a random order, by which the labels 0 to `last` are coloured."""
-    return np.random.default_rng(0).permutation(last + 2)
+def counterparts(halo_id):
+    """Which haloes of label volumes, {name: volume}, are the same: {name: {label: (earlier name, its label)}}.
+
+    A halo is that of the first volume in which it has a twin: either shares more cells with the other than with any
+    else.
+    """
+    found = {}
+    for name, volume in halo_id.items():
+        found[name] = {}
+        for earlier in list(found)[:-1]:
+            for label, twin in twins(halo_id[earlier], volume).items():
+                first = found[earlier].get(twin, (earlier, twin))
+                if label not in found[name] and first not in found[name].values():
+                    found[name][label] = first
+    return found
 
 
-def show_haloes(axis, labels, extent, shuffled):
-    """Draw a slice of labels, (n, n), -1 for none."""
-    axis.imshow(np.ma.masked_where(labels < 0, shuffled[labels]).T, origin="lower", cmap="prism", extent=extent,
-                interpolation="nearest", vmin=0, vmax=len(shuffled))
+def twins(one, other):
+    """{label of the other volume: that of the one with which it shares most cells, and which does so with it}."""
+    from scipy.sparse import coo_array
+
+    both = (one >= 0) & (other >= 0)
+    shape = (one.max(initial=-1) + 1, other.max(initial=-1) + 1)
+    shared = coo_array((np.ones(both.sum(), np.int64), (one[both], other[both])), shape=shape)
+    shared.sum_duplicates()
+    order = np.argsort(shared.data, kind="stable")  # the most cells last, which is what a dictionary keeps
+    first, second = (labels[order].tolist() for labels in shared.coords)
+    of_one, of_other = dict(zip(first, second)), dict(zip(second, first))
+    return {label: twin for label, twin in of_other.items() if of_one[twin] == label}
+
+
+def coloured(slices, same=None):
+    """Slices of labels, {name: (n, m), -1 for none}, as pictures, {name: (n, m, 4)}.
+
+    Haloes that touch, in any of the slices, differ in colour. same: of `counterparts`, whose haloes have one colour.
+    """
+    same = same or {}
+
+    def halo(name, label):
+        return same.get(name, {}).get(int(label), (name, int(label)))
+
+    area, touching = {}, {}
+    for name, labels in slices.items():
+        for label, cells in zip(*np.unique(labels[labels >= 0], return_counts=True)):
+            area[halo(name, label)] = area.get(halo(name, label), 0) + cells
+        for pair in neighbours(labels):
+            one, other = (halo(name, label) for label in pair)
+            touching.setdefault(one, set()).add(other)
+            touching.setdefault(other, set()).add(one)
+    palette, used, chosen = haloes_palette(), {}, {}
+    for one in sorted(area, key=area.get, reverse=True):
+        taken = {chosen[other] for other in touching.get(one, ()) if other in chosen}
+        free = [colour for colour in range(len(palette)) if colour not in taken] or range(len(palette))
+        chosen[one] = min(free, key=lambda colour: used.get(colour, 0))
+        used[chosen[one]] = used.get(chosen[one], 0) + 1
+    pictures = {name: np.zeros((*labels.shape, 4)) for name, labels in slices.items()}
+    for name, labels in slices.items():
+        for label in np.unique(labels[labels >= 0]):
+            pictures[name][labels == label] = palette[chosen[halo(name, label)]]
+    return pictures
+
+
+def haloes_palette():
+    """Colours that tell haloes apart on grey, (18, 4): strong ones first."""
+    from matplotlib import colormaps
+
+    pairs = np.delete(colormaps["tab20"](np.arange(20)).reshape(10, 2, 4), 7, axis=0)  # without the greys
+    return np.concatenate([pairs[:, 0], pairs[:, 1]])
+
+
+def neighbours(labels):
+    """Pairs of different labels, none of them -1, of cells that are at most two apart along an axis: a set."""
+    found = set()
+    for apart in (1, 2):
+        for one, other in ((labels[apart:], labels[:-apart]), (labels[:, apart:], labels[:, :-apart])):
+            touch = (one != other) & (one >= 0) & (other >= 0)
+            found |= set(zip(one[touch].tolist(), other[touch].tolist()))
+    return found
+
+
+def show_haloes(axis, picture, extent):
+    """Draw a picture of `coloured`."""
+    axis.imshow(picture.transpose(1, 0, 2), origin="lower", extent=extent, interpolation="nearest")
+    axis.set_facecolor("0.92")
 
 
 def prediction(distance, halo_id, boxsize, layer):
@@ -157,13 +243,12 @@ def prediction(distance, halo_id, boxsize, layer):
     drawing, axes = figure(2, sharey=True)
     image = axes[0].imshow(distance[:, :, layer].T, origin="lower", extent=(0, boxsize, 0, boxsize), cmap="magma",
                            vmin=0, vmax=1)
-    drawing.colorbar(image, ax=axes[0], shrink=0.8, label="distance from the border")
-    show_haloes(axes[1], halo_id[:, :, layer], (0, boxsize, 0, boxsize), shuffle(halo_id.max()))
+    drawing.colorbar(image, ax=axes[0], shrink=0.8, label=DISTANCE)
+    show_haloes(axes[1], coloured({"found": halo_id[:, :, layer]})["found"], (0, boxsize, 0, boxsize))
     height = (layer + 0.5) * boxsize / len(distance)
     for axis, title in zip(axes, ("predicted distance map", "haloes")):
         axis.set(title=f"{title}, z = {height:.3g} Mpc/h", xlabel="x [Mpc/h]")
     axes[0].set_ylabel("y [Mpc/h]")
-    axes[1].set_facecolor("0.92")
     return drawing
 
 

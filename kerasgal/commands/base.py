@@ -24,7 +24,8 @@ class Printing(logging.Handler):
     def emit(self, record):
         line, now = record.getMessage(), time.strftime("%Y-%m-%d %H:%M:%S")
         if record.levelno >= logging.WARNING:
-            click.echo(f"warning: {line}", err=True)
+            context = click.get_current_context(silent=True)
+            click.echo(f"warning: {in_flags(line, context.command) if context else line}", err=True)
         elif logging.getLogger("kerasgal").level <= logging.DEBUG:
             click.echo(f"{now} {record.name}: {line}")
         elif getattr(record, "dated", False) and not sys.stdout.isatty():

@@ -271,7 +271,7 @@ def beside(run, place):
 def write_evaluation(evaluation, folder, overwrite, figures):
     """Write an `Evaluation` into a folder and print what is most important."""
     evaluation.save(folder, overwrite=overwrite, figures=figures,
-                    command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+                    command=shlex.join(["kerasgal", *sys.argv[1:]]))
     for line in evaluation.lines:
         click.echo(line)
     click.echo(f"{folder / 'metrics.json'}: all numbers; {folder / 'report.html'}: they and the figures on one page")

@@ -21,5 +21,6 @@ def models(name):
     if not found:
         click.echo("no network comes with this installation")
     for name, entry in found.items():
-        click.echo(f"{name}  ({entry['app']}, {entry['bytes'] / 1e6:.1f} MB, {entry['licence']})\n"
+        size = f"{entry['bytes'] / 1e6:.1f} MB" if entry["bytes"] >= 1e5 else f"{entry['bytes'] / 1e3:.0f} kB"
+        click.echo(f"{name}  ({entry['app']}, {size}, {entry['licence']})\n"
                    f"  {entry['summary']}\n  on unseen data: {networks.measured(entry)}")

@@ -332,6 +332,21 @@ def test_an_occupation_is_counted_by_the_command_and_put_into_haloes(painted, tm
     assert done.returncode == 1 and "does not say in which halo its galaxies are" in done.stderr
 
 
+def test_a_network_without_its_training_simulations_says_so_in_one_line(painted, caplog):
+    run = kg.load("cascade-demo")
+    assert evaluate.bars_of(run, None, [painted[2]]) == evaluate.Bars({})
+    [record] = caplog.records
+    assert record.getMessage() == (
+        "no halo model and no boosted trees to compare with: the data that this network was trained on do not come "
+        "with it; `kerasgal cascade hod` fits one to simulations with galaxies, for hod='hod.json'")
+    caplog.clear()
+    model = HOD(11.5, 12.8, 1.0)
+    assert evaluate.bars_of(run, model, [painted[2]]) == evaluate.Bars({"halo model": model})
+    [record] = (record for record in caplog.records if record.levelname == "WARNING")
+    assert record.getMessage().startswith("no halo model but that given and no boosted trees to compare with: ")
+    assert record.getMessage().endswith("do not come with it")
+
+
 # Trees
 
 def test_trees_find_the_galaxies_of_a_box_that_they_did_not_see(painted):
@@ -363,7 +378,9 @@ def test_bars_that_cannot_be_made_are_said(painted, tmp_path, caplog, monkeypatc
     monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
     run = kg.Cascade(CONFIG, {}, folder=tmp_path)
     assert evaluate.bars_of(run, None, [painted[2]]) == evaluate.Bars({})
-    assert "no boosted trees to compare with" in caplog.text and "no halo model to compare with" in caplog.text
+    [record] = caplog.records
+    assert record.getMessage().startswith("no halo model and no boosted trees to compare with: ")
+    assert "does not say which data it was trained on" in caplog.text
     (tmp_path / "classify").mkdir()
     run_folder.write_json({"data": {"training": [str(painted[0])], "validation": [str(painted[1])]}},
                           tmp_path / "classify" / run_folder.PROVENANCE)

@@ -7,6 +7,8 @@ import types
 import numpy as np
 import pytest
 
+import kerasgal as kg
+from kerasgal import run_folder
 from kerasgal.apps.halomass import baseline, data
 from kerasgal.apps.halomass.config import TrainConfig
 from kerasgal.config import preset, replace
@@ -70,5 +72,19 @@ def test_scikit_learn_is_optional(run, monkeypatch):
 
 def test_a_run_that_does_not_say_what_it_was_trained_on_has_no_baseline(run, tmp_path):
     for folder in (None, tmp_path):
-        with pytest.raises(RunError, match="does not say which simulations it was trained on"):
+        with pytest.raises(RunError, match="does not say which data it was trained on"):
             baseline.fit(types.SimpleNamespace(folder=folder, config=run.config))
+
+
+def test_a_network_that_comes_without_its_simulations_has_no_baseline_and_says_why():
+    words = ("no boosted trees to compare with: the data that this network was trained on do not come with it; they "
+             "are fitted to the particles of a run of your own")
+    with pytest.raises(RunError, match=f"^{words}$"):
+        baseline.fit(kg.load("halomass-raw"))
+
+
+def test_a_run_of_data_in_memory_has_no_baseline_and_says_why(run, tmp_path):
+    run_folder.write_json({"data": {"training": ["kerasgal simulate: 32^3 particles, seed 7"], "validation": []}},
+                          tmp_path / run_folder.PROVENANCE)
+    with pytest.raises(RunError, match="was trained on data in memory, which no file has"):
+        baseline.fit(types.SimpleNamespace(folder=tmp_path, config=run.config))

@@ -41,6 +41,16 @@ def test_images_that_were_trained_on_are_no_test(run, galaxies, tmp_path):
         run.evaluate({"observed": galaxies / "unseen_real.h5", "again": str(galaxies / "real*.h5")})
 
 
+def test_a_network_with_a_name_knows_the_images_that_it_was_trained_on(galaxies, tmp_path):
+    network = kg.load("morph-demo")
+    network.check_unseen([galaxies / "real.h5", galaxies / "archetypes.h5"])  # of another seed
+    same = shutil.copy(galaxies / "real.h5", tmp_path / "same.h5")
+    with h5py.File(same, "r+") as file:
+        file.attrs["source"] = "kerasgal morph simulate: real, seed 1, galaxies 0 to 1999; made up"
+    with pytest.raises(kg.UnseenError, match="same.h5 was used in the training of .*morph-demo"):
+        network.check_unseen([galaxies / "real.h5", same])
+
+
 def test_images_of_other_pixels_are_refused_and_nothing_is_written(run, galaxies, tmp_path, invoke):
     other = tmp_path / "other.h5"
     shutil.copy(galaxies / "unseen_real.h5", other)

@@ -21,16 +21,23 @@ def colour(key):
     return COLOUR.get(key, "C0")
 
 
-def panels_of(panels, boxsize):
-    """Images side by side: [(title, image (n, n), limits of its colours or None)]."""
+def panels_of(panels, boxsize, words=""):
+    """Images side by side: [(title, image (n, n), limits of its colours or None, their unit)], and words below them."""
     drawing, axes = figure(len(panels), width=3.2, height=3.6, sharey=True, squeeze=False)
-    for axis, (name, image, limits) in zip(axes[0], panels):
+    for axis, (name, image, limits, unit) in zip(axes[0], panels):
         low, high = limits or np.percentile(image, (1, 99.8))
-        axis.imshow(image.T, origin="lower", extent=(0, boxsize, 0, boxsize), cmap="magma", vmin=low, vmax=high,
-                    interpolation="nearest")
+        shown = axis.imshow(image.T, origin="lower", extent=(0, boxsize, 0, boxsize), cmap="magma", vmin=low, vmax=high,
+                            interpolation="nearest")
+        drawing.colorbar(shown, ax=axis, shrink=0.8, location="bottom", label=unit)
         axis.set(title=name, xlabel="x [Mpc/h]")
     axes[0, 0].set_ylabel("y [Mpc/h]")
+    drawing.supxlabel(words, fontsize="small")
     return drawing
+
+
+def depth_of(field, boxsize):
+    """Words for which part of a box `flat` shows; none of a map."""
+    return "" if field.ndim == 2 else f"slab of z = 0 to {max(1, len(field) // 8) * boxsize / len(field):.3g} Mpc/h"
 
 
 def flat(field):
@@ -40,23 +47,27 @@ def flat(field):
 
 def drawn_panels(drawn):
     """The panels of draws, (draws, n, n) or (draws, n, n, n)."""
-    return [(f"galaxies: draw {number + 1}", flat(field), (0, 4)) for number, field in enumerate(drawn)]
+    return [(f"galaxies: draw {number + 1}", flat(field), (0, 4), "galaxies") for number, field in enumerate(drawn)]
 
 
 def prediction(drawn, boxsize):
     """Some draws of a map; of a box, a slab of it."""
-    return panels_of(drawn_panels(drawn), boxsize)
+    return panels_of(drawn_panels(drawn), boxsize, depth_of(drawn[0], boxsize))
 
 
 def draws(item, run, most=3):
     """A map's density, its true galaxies and some draws; of a box, a slab of it."""
-    panels = [("dark matter", np.log10(np.maximum(flat(item.density[0]), 1e-2)), None),
-              ("galaxies: truth", flat(item.truth[0]), (0, 4)), *drawn_panels(item.drawn[run][0][:most])]
-    return panels_of(panels, item.boxsize)
+    density = flat(item.density[0])
+    panels = [("dark matter", np.log10(np.maximum(density / density.mean(), 1e-2)), None, "log$_{10}$ density / mean"),
+              ("galaxies: truth", flat(item.truth[0]), (0, 4), "galaxies"), *drawn_panels(item.drawn[run][0][:most])]
+    return panels_of(panels, item.boxsize, depth_of(item.truth[0], item.boxsize))
 
 
-def spectra(k, mean, run, scatter, correlation):
-    """Power spectra with the draws' scatter, their ratios to the truth's, and correlation coefficients."""
+def spectra(k, mean, run, scatter, correlation, dimensions=2):
+    """Power spectra with the draws' scatter, their ratios to the truth's, and correlation coefficients.
+
+    dimensions: of what was transformed, 2 for maps and 3 for boxes.
+    """
     drawing, (left, middle, right) = figure(3, width=4)
     for key, values in mean.items():
         left.loglog(k, values, color=colour(key), label=label(key))
@@ -67,7 +78,7 @@ def spectra(k, mean, run, scatter, correlation):
                           linewidth=0)
     for key, values in correlation.items():
         right.plot(k, values, color=colour(key), label=label(key))
-    left.set(xlabel="k [h/Mpc]", ylabel="P(k), shot noise included")
+    left.set(xlabel="k [h/Mpc]", ylabel=f"P(k) [(Mpc/h)$^{dimensions}$], shot noise included")
     middle.set(xlabel="k [h/Mpc]", ylabel="ratio to the truth", ylim=(0, 2), xscale="log", xlim=(k[0], k[-1]))
     middle.axhspan(0.75, 1.25, color="0.93", zorder=0)
     right.set(xlabel="k [h/Mpc]", ylabel="correlation with the truth, r(k)", ylim=(-0.2, 1.02), xscale="log",
