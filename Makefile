@@ -14,7 +14,7 @@ CASCADE = $(DEMO)-cascade
 DIFFUSION = $(DEMO)-diffusion
 MORPH = $(DEMO)-morph
 
-.PHONY: demo demo-halomass ladder demo-cascade demo-diffusion demo-morph models test lint docs notebooks bench bench-peers clean
+.PHONY: demo demo-halomass ladder demo-cascade demo-diffusion demo-morph models test test-all lint docs notebooks bench bench-peers clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -112,7 +112,11 @@ demo-morph: $(VENV)/.installed
 models: demo demo-halomass demo-cascade demo-morph
 	$(BIN)/python data/networks.py .
 
+# All but the slowest, each of which tests at length what another one tests in short.
 test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow'
+
+test-all: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.installed

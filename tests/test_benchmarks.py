@@ -46,6 +46,7 @@ assert row["training"] > 0 and row["prediction"] > 0 and row["device"].startswit
 """
 
 
+@pytest.mark.slow
 def test_the_gpu_benchmark_runs_on_jax_without_tensorflow_and_all_else():
     in_another_process(WITHOUT, FOLDER, backend="jax")
 

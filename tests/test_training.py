@@ -204,8 +204,9 @@ def in_a_terminal(command, until, key):
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), said.decode()
 
 
+@pytest.mark.slow
 def test_a_run_killed_or_stopped_in_mid_epoch_and_resumed_is_the_uninterrupted_one(boxes, tmp_path, invoke):
-    command = [*boxes[:2], *TINY, "--epochs", "3", "--steps-per-epoch", "60"]
+    command = [*boxes[:2], *TINY, "--epochs", "3", "--steps-per-epoch", "30"]
     invoke("protohalo", "train", *command, "--run", tmp_path / "whole")
     killed = subprocess.Popen([sys.executable, "-m", "kerasgal", "protohalo", "train", *map(str, command), "--run",
                                str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -469,6 +470,7 @@ for strategy in ("mirrored", "workers"):
 """
 
 
+@pytest.mark.slow
 def test_two_devices_of_jax_take_the_steps_of_one(tmp_path):
     environment = {**os.environ, "KERAS_BACKEND": "jax", "TF_CONFIG": "{}",
                    "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"}
@@ -481,6 +483,7 @@ def test_two_devices_of_jax_take_the_steps_of_one(tmp_path):
     assert_same_weights(tmp_path / "single", tmp_path / "mirrored", rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_workers_train_through_the_command_line(boxes, tmp_path):
     command = ["-m", "kerasgal", "protohalo", "train", *boxes, *TINY, "--epochs", "2", "--steps-per-epoch", "4",
                "--batch", "2", "--strategy", "workers", "--run", tmp_path / "run"]

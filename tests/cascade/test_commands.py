@@ -99,6 +99,7 @@ def test_evaluate_compares_runs_of_any_name_and_the_halo_model(run, painted, tmp
     assert done.returncode == 1 and "was used in the training of" in done.stderr and not (tmp_path / "no").exists()
 
 
+@pytest.mark.slow
 def test_a_single_simulation_is_split_by_volume_and_tested_on_what_is_left(painted, tmp_path, invoke):
     folder = tmp_path / "split"
     said = invoke("cascade", "train", painted[0], *TINY, "--run", folder).stdout
@@ -129,6 +130,7 @@ def test_phases_are_trained_one_by_one_and_resumed(painted, tmp_path, invoke):
     assert "classify: last" in said and "regress: last" in said
 
 
+@pytest.mark.slow
 def test_a_sweep_keeps_the_run_of_least_error(painted, tmp_path, invoke):
     folder = tmp_path / "run"
     invoke("cascade", "train", painted[0], painted[1], *TINY, "--run", folder, "--sweep", "w1=50,500", "--sweep",

@@ -98,6 +98,7 @@ def test_few_steps_are_compared_with_many(run, with_feedback, tmp_path, invoke, 
     assert (tmp_path / "study" / "steps.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_run_that_was_not_interrupted(painted, tmp_path, invoke):
     settings = [*TINY, "--decay", "none", "--schedule", "learned"]
     invoke("cascade", "diffusion", "train", painted[0], painted[1], *settings, "--run", tmp_path / "parts")

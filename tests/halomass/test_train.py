@@ -82,6 +82,7 @@ def test_mixed_precision_is_refused_for_training_without_a_gpu(boxes, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_whole_keras_file_reloads_in_a_fresh_process_and_goes_on_training(boxes, tmp_path):
     config = small()
     model = train.compiled(config, [0.1], [2.0])

@@ -204,6 +204,7 @@ def test_what_is_exported_is_both_networks_likelihoods(run, galaxies):
     np.testing.assert_allclose(served(images), np.stack(score.likelihood_maps(trained, images), axis=-1), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_from_its_folder_alone(run, galaxies, tmp_path, invoke):
     folder = shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(folder / "archetype")
