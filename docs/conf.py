@@ -82,8 +82,8 @@ def without_nameless_arguments(app, context, lines):
 
 
 def write_notebooks(app):
-    """Write the pages with code as notebooks, for their links to lead to."""
-    notebooks.write(Path(app.srcdir) / "_build" / "notebooks")
+    """Write the pages with code as notebooks, for their links to lead to; what they give, the pages show."""
+    notebooks.write(Path(app.srcdir) / "_build" / "downloads", outputs=False)
 
 
 def link_notebook(app, docname, source):
@@ -91,7 +91,7 @@ def link_notebook(app, docname, source):
     if docname in [page.relative_to(notebooks.HERE).with_suffix("").as_posix() for page in notebooks.PAGES]:
         name = f"{Path(docname).name}.ipynb"
         title = next(line for line in source[0].splitlines() if line.startswith("# "))
-        link = f"As a notebook: {{download}}`{name} </_build/notebooks/{name}>`"
+        link = f"As a notebook: {{download}}`{name} </_build/downloads/{name}>`"
         source[0] = source[0].replace(title, f"{title}\n\n{link}", 1)
 
 
