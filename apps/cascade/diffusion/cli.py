@@ -35,8 +35,9 @@ def sampling_options(steps):
     """A decorator with the options of the sampler."""
     return together([
         click.option("--steps", type=click.IntRange(1), default=steps, show_default=True, help="Steps of the sampler."),
-        click.option("--sampler", type=click.Choice(["ancestral", "deterministic"]), default="ancestral",
-                     show_default=True, help="With fresh noise in each step; or none, and fewer steps."),
+        click.option("--sampler", type=click.Choice(["ancestral", "multistep", "deterministic"]), default="ancestral",
+                     show_default=True, help="With fresh noise in each step; the same to second order, in fewer steps; "
+                                             "or without noise."),
         click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
         click.option("--tile", type=click.IntRange(8), help="Cells per side that pass through the network at once. A "
                                                             "border of them is thrown away, as wide as its "
@@ -76,7 +77,7 @@ def predict(run, source, **options):
 @click.option("--draws", type=click.IntRange(2), default=16, show_default=True, help="Draws for each map, or the box.")
 @click.option("--maps", type=click.IntRange(1), help="Maps of each simulation, along z.  [default: all]")
 @sampling_options(50)
-@click.option("--study", is_flag=True, help="Also draw with both samplers in from 5 to 1,000 steps, and compare.")
+@click.option("--study", is_flag=True, help="Also draw with all samplers in few and many steps, and compare.")
 def evaluate(run, simulations, **options):
     """Hold draws of the trained RUN against SIMULATIONS whose galaxies it never saw, and against the halo model.
 

@@ -6,8 +6,9 @@ from kerasgal.plotting import figure
 
 TRUTH = ("truth", "")  # (kind, name): the run's is ("runs", its name), whatever that is
 REGRESSOR, HALO_MODEL = ("baselines", "regressor"), ("baselines", "halo model")
+TREES = ("baselines", "boosted trees")
 SHUFFLED = ("baselines", "another map's density")
-COLOUR = {TRUTH: "0.2", REGRESSOR: "C2", HALO_MODEL: "C1", SHUFFLED: "0.7"}
+COLOUR = {TRUTH: "0.2", REGRESSOR: "C2", HALO_MODEL: "C1", TREES: "C4", SHUFFLED: "0.7"}
 
 
 def label(key):
@@ -93,23 +94,18 @@ def ranks(observed, expected, p):
 
 
 def study(result):
-    """Power spectra with few steps relative to that of the longest ancestral sampler, and the mean residuals."""
-    k, longest = np.array(result["k"]), np.array(result["ancestral"][-1]["power"])
-    drawing, axes = figure(3, width=4)
-    for axis, sampler in zip(axes, ("ancestral", "deterministic")):
+    """Power spectra with few steps over that of the longest ancestral sampler, with errors from map to map."""
+    k, samplers = np.array(result["k"]), ("ancestral", "multistep", "deterministic")
+    drawing, axes = figure(3, width=4, sharey=True)
+    for axis, sampler in zip(axes, samplers):
         for number, row in enumerate(result[sampler]):
-            axis.plot(k, row["power"] / longest, label=f"{row['steps']} steps", color=f"C{number}")
-        axis.set(title=sampler, xlabel="k [h/Mpc]", ylabel="P(k) / P(k) of the longest ancestral", ylim=(0, 2),
-                 xscale="log", xlim=(k[0], k[-1]))
-        axis.axhspan(0.9, 1.1, color="0.93", zorder=0)
+            ratio, error = (np.array(row[name], float) for name in ("ratio", "error"))
+            axis.errorbar(k, ratio, error, label=f"{row['steps']} steps", color=f"C{number}", capsize=2, linewidth=1)
+        axis.set(title=sampler, xlabel="k [h/Mpc]", xscale="log")
+        axis.axhspan(0.97, 1.03, color="0.93", zorder=0)
         axis.xaxis.set_minor_formatter("")
-        others = [row for row in result[sampler] if row["residual"] > 0]  # all but the longest
-        axes[2].plot([row["steps"] for row in others], [row["residual"] for row in others], marker=".", label=sampler)
-    noise = np.nanmean(np.array(result["ancestral"][-1]["error"]) / longest)
-    axes[2].axhline(noise, color="0.6", linestyle=":", label="error of the mean over draws")
-    axes[2].set(xlabel="steps", ylabel="mean residual of P(k)", xscale="log", yscale="log")
-    axes[0].legend(frameon=False, fontsize=8)
-    axes[2].legend(frameon=False, fontsize=8)
+        axis.legend(frameon=False, fontsize=8)
+    axes[0].set(ylabel=f"P(k) over that of {result['ancestral'][0]['steps']} ancestral steps")
     return drawing
 
 

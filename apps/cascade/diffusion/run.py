@@ -10,7 +10,7 @@ from kerasgal.errors import SettingError
 from kerasgal.run import Prediction, as_list, display_name
 from kerasgal.tiling import slabs
 
-SAMPLERS = ("ancestral", "deterministic")
+SAMPLERS = ("ancestral", "multistep", "deterministic")
 AXES = "xyz"
 
 
@@ -102,8 +102,8 @@ class Diffusion(DensityRun):
             Along which the maps are taken, all there are; of no meaning for boxes.
         steps : int
             Steps of the sampler.
-        sampler : {"ancestral", "deterministic"}
-            With fresh noise in each step; or none, and fewer steps.
+        sampler : {"ancestral", "multistep", "deterministic"}
+            With fresh noise in each step; the same to second order, in fewer steps; or without noise.
         seed : int
             Of the noise.
         tile : int, optional
@@ -195,7 +195,7 @@ class Diffusion(DensityRun):
         steps, sampler, seed, tile
             See `predict`.
         study : bool
-            Also draw with both samplers in from 5 to 1,000 steps, and compare.
+            Also draw with all samplers in few and many steps, and compare.
         outside_domain : bool
             Go on where a simulation is not like those of the training, with a note.
 
