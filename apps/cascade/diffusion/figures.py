@@ -24,12 +24,14 @@ def colour(key):
 
 def panels_of(panels, boxsize):
     """Images side by side: [(title, image (n, n), limits of its colours or None)]."""
-    drawing, axes = figure(len(panels), width=3.2, height=3.6, sharey=True, squeeze=False)
+    drawing, axes = figure(len(panels), width=3.2, height=4.2, sharey=True, squeeze=False)
     for axis, (name, image, limits) in zip(axes[0], panels):
         low, high = limits or np.percentile(image, (1, 99.8))
-        axis.imshow(image.T, origin="lower", extent=(0, boxsize, 0, boxsize), cmap="magma", vmin=low, vmax=high,
-                    interpolation="nearest")
+        shown = axis.imshow(image.T, origin="lower", extent=(0, boxsize, 0, boxsize), cmap="magma", vmin=low, vmax=high,
+                            interpolation="nearest")
         axis.set(title=name, xlabel="x [Mpc/h]")
+        drawing.colorbar(shown, ax=axis, location="bottom", extend="max" if limits else "both", shrink=0.8,
+                         label="in a cell" if limits else "log10(density / mean)")
     axes[0, 0].set_ylabel("y [Mpc/h]")
     return drawing
 
@@ -56,7 +58,7 @@ def draws(item, run, most=3):
     return panels_of(panels, item.boxsize)
 
 
-def spectra(k, mean, run, scatter, correlation):
+def spectra(k, mean, run, scatter, correlation, dimensions=2):
     """Power spectra with the draws' scatter, their ratios to the truth's, and correlation coefficients."""
     drawing, (left, middle, right) = figure(3, width=4)
     for key, values in mean.items():
@@ -68,11 +70,12 @@ def spectra(k, mean, run, scatter, correlation):
                           linewidth=0)
     for key, values in correlation.items():
         right.plot(k, values, color=colour(key), label=label(key))
-    left.set(xlabel="k [h/Mpc]", ylabel="P(k), shot noise included")
-    middle.set(xlabel="k [h/Mpc]", ylabel="ratio to the truth", ylim=(0, 2), xscale="log", xlim=(k[0], k[-1]))
-    middle.axhspan(0.75, 1.25, color="0.93", zorder=0)
+    left.set(xlabel="k [h/Mpc]", ylabel=f"P(k) [(Mpc/h)$^{dimensions}$], shot noise included")
+    middle.set(xlabel="k [h/Mpc]", ylabel="ratio to the truth", ylim=(0.4, 1.6), xscale="log", xlim=(k[0], k[-1]))
+    middle.axhline(1, color=COLOUR[TRUTH])
     right.set(xlabel="k [h/Mpc]", ylabel="correlation with the truth, r(k)", ylim=(-0.2, 1.02), xscale="log",
               xlim=(k[0], k[-1]))
+    left.yaxis.set_minor_formatter("")
     for axis in (left, middle, right):
         axis.xaxis.set_minor_formatter("")
     for axis in (left, right):

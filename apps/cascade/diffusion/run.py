@@ -61,7 +61,7 @@ class Diffusion(DensityRun):
     >>> import kerasgal as kg
     >>> run = kg.load("RUN")                                            # doctest: +SKIP
     >>> box = kg.simulate(particles=128, boxsize=75, seed=1)            # doctest: +SKIP
-    >>> draws = run.predict(box, draws=8, sampler="deterministic", steps=20)    # doctest: +SKIP
+    >>> draws = run.predict(box, draws=8, sampler="multistep", steps=25)    # doctest: +SKIP
     >>> draws["count"].std(axis=1)                                      # doctest: +SKIP
     """
 
@@ -176,16 +176,19 @@ class Diffusion(DensityRun):
         if bad:
             raise SettingError(f"`parameters`: {bad[0]} is {parameters[bad[0]]}, accepted are finite numbers")
 
-    def evaluate(self, sources, *, regressor=None, hod=None, draws=16, maps=None, steps=50, sampler="ancestral", seed=0,
-                 tile=None, study=False, outside_domain=False):
-        """Hold draws against galaxies that the run never saw, and against the halo model.
+    def evaluate(self, sources, *, regressor=None, hod=None, draws=16, maps=None, steps=25, sampler="multistep",
+                 seed=0, tile=None, study=False, outside_domain=False):
+        """Hold draws against galaxies that the run never saw, against boosted trees and the halo model.
+
+        Where the simulations of the training are still there, trees are fitted to them, and draws of some of their
+        maps are compared, too.
 
         Parameters
         ----------
         sources : path or Simulation, or list of them
             Simulations with a final density and galaxies, of one box size.
         regressor : run folder or Cascade, optional
-            A run of cascade to compare with: Poisson catalogues drawn from its mean field.
+            A run of cascade to compare with: catalogues drawn from its mean field, with its scatter.
         hod : str, Path or HOD, optional
             The halo model, or a file of one; see `Cascade.evaluate`.
         draws : int
