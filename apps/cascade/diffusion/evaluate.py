@@ -300,7 +300,8 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
         result["notes"] = list(dict.fromkeys(notes))
 
     def draw():
-        drawn = {"draws": figures.draws(samples[0], own), "power_spectrum": figures.spectra(k, mean, own, scatter, r, run.config.dimensions),
+        drawn = {"draws": figures.draws(samples[0], own),
+                 "power_spectrum": figures.spectra(k, mean, own, scatter, r, run.config.dimensions),
                  "ranks": figures.ranks(observed, expected, p)}
         if "response" in entry:
             drawn["response"] = figures.response(k, entry["response"])
