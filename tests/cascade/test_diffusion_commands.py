@@ -130,7 +130,7 @@ def test_boxes_are_trained_on_and_drawn_from(painted, tmp_path, invoke):
 @pytest.mark.parametrize("arguments, code, message", [
     (["--patch", "20", "--levels", "3"], 2, "cannot be halved 3 times"),
     (["--filters", "6", "--norm-groups", "4"], 2, "a multiple of --norm-groups 4"),
-    (["--gamma-min", "9"], 2, "is not below --gamma-max"),
+    (["--gamma-min", "15"], 2, "is not below --gamma-max"),
     (["--depth", "64"], 1, "deeper than the box of 32 cells"),
     (["--maximum", "1"], 1, "is the most that the model can have"),
     (["--parameters", "A_AGN1"], 1, "does not say its A_AGN1; it knows Ob0, Om0"),
