@@ -60,7 +60,7 @@ def diffusion(result):
             ("ranks: 1 - p", 1 - own["ranks"]["p_value"], 0.90),
             *((f"mean residual, over that of the {name}", own["power_residual"], entry["power_residual"])
               for name, entry in bars.items()),
-            *((f"r(k) < 1 h/Mpc, short of one, over the {name}'s", 1 - r(own), 1 - r(entry))
+            *((f"r(k) < 1 h/Mpc, short of one, over that of the {name}", 1 - r(own), 1 - r(entry))
               for name, entry in bars.items() if name == "boosted trees")]
 
 

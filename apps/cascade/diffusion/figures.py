@@ -33,6 +33,7 @@ def panels_of(panels, boxsize):
         drawing.colorbar(shown, ax=axis, location="bottom", extend="max" if limits else "both", shrink=0.8,
                          label="in a cell" if limits else "log10(density / mean)")
     axes[0, 0].set_ylabel("y [Mpc/h]")
+    drawing.get_layout_engine().set(h_pad=0.25)  # of squares side by side the layout forgets the titles
     return drawing
 
 
