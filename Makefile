@@ -82,15 +82,15 @@ demo-diffusion: $(VENV)/.installed
 	rm -rf $(DIFFUSION)
 	mkdir -p $(DIFFUSION)
 	$(BIN)/kerasgal simulate $(DIFFUSION)/train.h5 --galaxies --particles 128 --boxsize 75 --steps 12 \
-	  --realisations 6 --seed 1
+	  --realisations 24 --seed 1
 	$(BIN)/kerasgal simulate $(DIFFUSION)/test.h5 --galaxies --particles 128 --boxsize 75 --steps 12 \
-	  --realisations 4 --seed 2001
-	$(BIN)/kerasgal cascade diffusion train $(foreach i,0 1 2 3 4 5,$(DIFFUSION)/train_$(i).h5) --preset demo \
+	  --realisations 4 --seed 4001
+	$(BIN)/kerasgal cascade diffusion train $(foreach i,$(shell seq 0 23),$(DIFFUSION)/train_$(i).h5) --preset demo \
 	  --run $(DIFFUSION)/run
-	$(BIN)/kerasgal cascade diffusion predict $(DIFFUSION)/run $(DIFFUSION)/test_0.h5 --draws 2 --sampler deterministic \
-	  --steps 20 --output $(DIFFUSION)/test_0_draws.h5
+	$(BIN)/kerasgal cascade diffusion predict $(DIFFUSION)/run $(DIFFUSION)/test_0.h5 --draws 2 --sampler multistep \
+	  --steps 25 --output $(DIFFUSION)/test_0_draws.h5
 	$(BIN)/kerasgal cascade diffusion evaluate $(DIFFUSION)/run $(foreach i,0 1 2 3,$(DIFFUSION)/test_$(i).h5) \
-	  --maps 3 --sampler deterministic --steps 20 --output $(DIFFUSION)/evaluation
+	  --maps 3 --draws 8 --sampler multistep --steps 25 --output $(DIFFUSION)/evaluation
 
 # Made-up galaxies and their archetypes to train on; others, in three degrees of realism and as archetypes, to test on.
 demo-morph: $(VENV)/.installed

@@ -22,7 +22,7 @@ from typing import ClassVar
 from kerasgal.errors import DataError, MissingError, SettingError
 
 PRESETS = ("paper", "demo")
-VERSION = 4  # of config.json; 1 is that without a version, of kerasgal 0.1 before it had one
+VERSION = 5  # of config.json; 1 is that without a version, of kerasgal 0.1 before it had one
 
 
 def setting(paper, help, *, demo=None, choices=None, minimum=None, maximum=None, resumable=False):

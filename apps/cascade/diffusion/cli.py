@@ -31,12 +31,13 @@ def named_number(context, parameter, texts):
     return {name: number for name, (number, *_) in named_numbers(context, parameter, texts).items()}
 
 
-def sampling_options(steps):
-    """A decorator with the options of the sampler."""
+def sampling_options(steps, sampler):
+    """A decorator with the options of the sampler, which is `sampler` by default."""
     return together([
         click.option("--steps", type=click.IntRange(1), default=steps, show_default=True, help="Steps of the sampler."),
-        click.option("--sampler", type=click.Choice(["ancestral", "deterministic"]), default="ancestral",
-                     show_default=True, help="With fresh noise in each step; or none, and fewer steps."),
+        click.option("--sampler", type=click.Choice(["ancestral", "multistep", "deterministic"]), default=sampler,
+                     show_default=True, help="With fresh noise in each step; the same to second order, in fewer steps; "
+                                             "or without noise."),
         click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
         click.option("--tile", type=click.IntRange(8), help="Cells per side that pass through the network at once. A "
                                                             "border of them is thrown away, as wide as its "
@@ -60,7 +61,7 @@ def train(cls, simulations, **options):
 @click.option("--draws", type=click.IntRange(1), default=8, show_default=True, help="Draws for each map, or the box.")
 @click.option("--axis", type=click.Choice(["x", "y", "z"]), default="z", show_default=True,
               help="Along which the maps are taken, all there are; of no meaning for boxes.")
-@sampling_options(100)
+@sampling_options(100, "ancestral")
 @click.option("--parameter", "parameters", multiple=True, metavar="NAME=VALUE", callback=named_number,
               help="Give the network this number for one of its parameters, not the simulation's own.")
 def predict(run, source, **options):
@@ -69,19 +70,20 @@ def predict(run, source, **options):
 
 
 @click.option("--regressor", type=click.Path(file_okay=False), metavar="RUN",
-              help="A trained `kerasgal cascade` run to compare with: Poisson catalogues drawn from its mean field.")
+              help="A trained `kerasgal cascade` run to compare with: catalogues drawn from its mean field.")
 @click.option("--hod", type=click.Path(dir_okay=False), metavar="FILE",
               help="Parameters of the halo model, written by `kerasgal cascade hod`.  [default: fitted to the "
                    "simulations that RUN was trained on]")
 @click.option("--draws", type=click.IntRange(2), default=16, show_default=True, help="Draws for each map, or the box.")
 @click.option("--maps", type=click.IntRange(1), help="Maps of each simulation, along z.  [default: all]")
-@sampling_options(50)
-@click.option("--study", is_flag=True, help="Also draw with both samplers in from 5 to 1,000 steps, and compare.")
+@sampling_options(25, "multistep")
+@click.option("--study", is_flag=True, help="Also draw with all samplers in few and many steps, and compare.")
 def evaluate(run, simulations, **options):
-    """Hold draws of the trained RUN against SIMULATIONS whose galaxies it never saw, and against the halo model.
+    """Hold draws of the trained RUN against SIMULATIONS whose galaxies it never saw, against trees and the halo model.
 
     Occupied cells, power spectra with their scatter from draw to draw, cross-correlation also with draws given another
-    map's density, the truth's rank among the draws, and what the parameters do, if there are any.
+    map's density, the truth's rank among the draws, what the parameters do, if there are any, and how draws of what RUN
+    was trained on are, where that is still there. Trees are fitted to that, too, and see what the network sees.
     """
     return run.evaluate(simulations, **options)
 

@@ -16,20 +16,24 @@ class DiffusionConfig(TrainingConfig):
     """Maps or boxes, noise, network and optimiser of one diffusion run."""
 
     groups = {
-        "Maps or boxes": ("dimensions", "cell", "depth", "patch", "stride", "field", "maximum", "scaling",
-                          "parameters"),
+        "Maps or boxes": ("dimensions", "cell", "depth", "slab_stride", "patch", "stride", "field", "maximum",
+                          "scaling", "standardise", "parameters"),
         "Noise and loss": ("schedule", "gamma_min", "gamma_max", "prediction", "weighting"),
-        "Network": ("filters", "levels", "norm_groups", "dropout", "attention", "fourier"),
+        "Network": ("filters", "levels", "norm_groups", "norm_epsilon", "dropout", "attention", "projections",
+                    "fourier"),
         "Optimiser": ("learning_rate", "decay", "decay_factor", "decay_epochs", "weight_decay", "gradient_norm",
                       "averaging"),
     }
     renamed = {"clip": "gradient_norm", "groups": "norm_groups"}
+    meant = {5: {"standardise": False, "norm_epsilon": 1e-3, "projections": 2}}
 
     dimensions: int = setting(2, "2 for maps, the sums along one axis of slabs of the box; 3 for boxes.", minimum=2,
                               maximum=3)
     cell: float = setting(0.09765625, "Side of a cell [Mpc/h]; the grid has as many cells as the box holds.",
                           demo=0.78125, minimum=1e-3)
     depth: int = setting(51, "Cells from front to back of the slab that a map shows; 1 for slices.", demo=8, minimum=1)
+    slab_stride: int = setting(0, "Cells from one slab of a training box to the next, where they are to overlap; 0: as "
+                                  "many as a slab is deep.", demo=2, minimum=0)
     patch: int = setting(256, "Cells per side of what the network is trained on.", demo=48, minimum=8)
     stride: int = setting(256, "Cells from one patch of a training map or box to the next.", demo=16, minimum=1)
     field: str = setting("log", "What is noised: log2(1 + galaxies in a cell), or galaxies in a cell.", demo="count",
@@ -37,12 +41,14 @@ class DiffusionConfig(TrainingConfig):
     maximum: int = setting(63, "Most galaxies that a cell can have.", minimum=1)
     scaling: str = setting("log", "What the network makes of the density (in units of the mean) first: nothing, "
                                   "ln(1 + density), or arsinh(density).", choices=SCALINGS)
+    standardise: bool = setting(True, "Noise the field less its mean in the training, over its standard deviation, and "
+                                      "show the network the scaled density so, too.")
     parameters: str = setting("", "Numbers of each simulation that are given to the network, e.g. Om0,sigma8; none if "
                                   "empty.")
     schedule: str = setting("linear", "How gamma rises with time: evenly, or as a monotone network learns it.",
                             choices=("linear", "learned"))
-    gamma_min: float = setting(-13.3, "gamma, minus the logarithm of the signal-to-noise ratio, at time 0.", demo=-5.0)
-    gamma_max: float = setting(13.3, "gamma at time 1.", demo=8.0)
+    gamma_min: float = setting(-13.3, "gamma, minus the logarithm of the signal-to-noise ratio, at time 0.", demo=-3.5)
+    gamma_max: float = setting(13.3, "gamma at time 1.", demo=14.0)
     prediction: str = setting("noise", "What the network predicts: the noise, or v = alpha noise - sigma field.",
                               demo="velocity", choices=("noise", "velocity"))
     weighting: str = setting("bound", "What training lowers: the bound, or the error of v evenly over gamma, which "
@@ -53,15 +59,17 @@ class DiffusionConfig(TrainingConfig):
     levels: int = setting(4, "Levels of the U-Net above its bottleneck.", demo=2, minimum=1)
     norm_groups: int = setting(8, "Channels are normalised in so many groups over the whole patch; 0: cell by cell, "
                                   "which leaves no seams between tiles.", minimum=0)
+    norm_epsilon: float = setting(1e-5, "What is added to the variance by which channels are normalised.", minimum=0.0)
     dropout: float = setting(0.1, "Share of the activations that dropout takes away.", demo=0.0, minimum=0.0,
                              maximum=0.99)
     attention: bool = setting(True, "Self-attention at the bottleneck.", demo=False)
+    projections: int = setting(1, "Linear layers behind the attention.", minimum=1, maximum=2)
     fourier: bool = setting(False, "Give the network sines and cosines of the noisy field, too.", demo=True)
     weight_decay: float = setting(1e-5, "Decay of the weights, times the learning rate.", minimum=0.0)
     learning_rate: float = default(1e-4, demo=3e-3)
     decay: str = default("none", demo="cosine")
-    gradient_norm: float = default(0.5)
-    averaging: float = default(0.9999, demo=0.99)
+    gradient_norm: float = default(0.5, demo=10.0)
+    averaging: float = default(0.0, demo=0.99)
     batch: int = default(12, demo=16)
     epochs: int = default(400, demo=14)
     steps_per_epoch: int = default(1250, demo=125)

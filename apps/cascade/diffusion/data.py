@@ -1,6 +1,7 @@
 """Maps and boxes of density and galaxies, and the patches that the diffusion model is trained on."""
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from kerasgal.apps.cascade import data
 from kerasgal.apps.cascade.diffusion.counts import field_of
@@ -10,18 +11,23 @@ from kerasgal.run import display_name
 from kerasgal.simulation import opened
 
 
-def slabs(field, depth, axis):
-    """The maps of a box along an axis, (n, n, n // depth): sums over slabs of `depth` cells.
+def slabs(field, depth, axis, stride=0):
+    """The maps of a box along an axis, (n, n, maps): sums over slabs of `depth` cells.
 
-    What is left where the depth does not divide the box is not used.
+    They stand side by side, and what is left where the depth does not divide the box is not used. With a stride one
+    begins after so many cells each, and the last ones go on at the other face: (n, n, ceil(n / stride)).
     """
     number = len(field) // depth
-    field = np.moveaxis(field, axis, -1)[..., :number * depth]
+    field = np.moveaxis(field, axis, -1)
+    if stride:
+        field = np.concatenate([field, field[..., :depth - 1]], axis=-1)
+        return sliding_window_view(field, depth, axis=-1)[..., ::stride, :].sum(axis=-1)
+    field = field[..., :number * depth]
     return field.reshape(*field.shape[:2], number, depth).sum(axis=-1)
 
 
-def project(source, field, config, axes=(0, 1, 2)):
-    """A box as the configuration has it: itself, (n, n, n), or its maps along axes, (n, n, maps).
+def project(source, field, config, axes=(0, 1, 2), stride=0):
+    """A box as the configuration has it: itself, (n, n, n), or its maps along axes, (n, n, maps); stride: of `slabs`.
 
     Raises DataError for slabs deeper than the box.
     """
@@ -30,32 +36,32 @@ def project(source, field, config, axes=(0, 1, 2)):
     if config.depth > len(field):
         raise DataError(f"{display_name(source)}: depth={config.depth} is a slab deeper than the box of {len(field)} "
                         "cells")
-    return np.concatenate([slabs(field, config.depth, axis) for axis in axes], axis=-1)
+    return np.concatenate([slabs(field, config.depth, axis, stride) for axis in axes], axis=-1)
 
 
-def load(source, config, axes=(0, 1, 2)):
-    """Density and galaxies of a Simulation or its path, and its parameters.
+def load(source, config, axes=(0, 1, 2), stride=0):
+    """Density and galaxies of a Simulation or its path, and its parameters; stride: of `slabs`.
 
     Returns density, in units of the mean, and galaxies in each cell, (n, n, n) float32 or for maps (n, n, maps), and
     parameters, (p,) float32. Raises DataError as `cascade.data.load` does, for a slab deeper than the box, a cell
     with more galaxies than `config.maximum`, and a parameter that the file has not.
     """
     with opened(source, ()) as simulation:
-        counts = galaxies(simulation, config, axes)
-        return *given(simulation, config, axes), counts
+        counts = galaxies(simulation, config, axes, stride)
+        return *given(simulation, config, axes, stride=stride), counts
 
 
-def given(simulation, config, axes=(0, 1, 2), *, known=None, sparse=False):
+def given(simulation, config, axes=(0, 1, 2), *, stride=0, known=None, sparse=False):
     """What draws are conditioned on: the density and the parameters of `load`, `known` ones not from the simulation."""
     density = data.density(simulation, config.cell, sparse=sparse)
     depth = config.depth if config.dimensions == 2 else 1
-    return (project(simulation, density, config, axes) / depth,
+    return (project(simulation, density, config, axes, stride) / depth,
             parameters_of(simulation, config, known or {}))
 
 
-def galaxies(simulation, config, axes=(0, 1, 2)):
+def galaxies(simulation, config, axes=(0, 1, 2), stride=0):
     """The galaxies of `load`."""
-    counts = np.rint(project(simulation, data.galaxy_counts(simulation, config.cell), config, axes))
+    counts = np.rint(project(simulation, data.galaxy_counts(simulation, config.cell), config, axes, stride))
     if counts.max() > config.maximum:
         raise DataError(f"{simulation.path} has a cell with {counts.max():g} galaxies; maximum={config.maximum} is the "
                         "most that the model can have")

@@ -1,19 +1,22 @@
-"""Draws of galaxies against those of simulations that the run never saw, the regressor and the halo model.
+"""Draws of galaxies against those of simulations that the run never saw, trees, the regressor and the halo model.
 
+Trees see what the network sees, the same maps or boxes. The regressor's mean field is of the box, and the halo model
+stands in the true haloes. Catalogues are drawn from the first two with the scatter that was measured about them.
 What is compared is named by a pair: ("truth", ""), ("runs", name) or ("baselines", name), as in `cascade.evaluate`.
 """
 
 import functools
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
 from kerasgal import run_folder, statistics
-from kerasgal.apps.cascade import baseline, hod, metrics, predict
+from kerasgal.apps.cascade import baseline, hod, metrics, predict, scatter, trees
 from kerasgal.apps.cascade import data as densities
 from kerasgal.apps.cascade.diffusion import data, figures, sample
-from kerasgal.apps.cascade.diffusion.figures import HALO_MODEL, REGRESSOR, SHUFFLED, TRUTH
+from kerasgal.apps.cascade.diffusion.figures import HALO_MODEL, REGRESSOR, SHUFFLED, TREES, TRUTH
 from kerasgal.apps.cascade.evaluate import put
 from kerasgal.apps.cascade.run import Cascade
 from kerasgal.errors import DataError
@@ -23,8 +26,10 @@ from kerasgal.run import Evaluation, comparable, display_name
 from kerasgal.simulation import opened
 
 BLOCK = 16  # cells per side of the blocks whose galaxies are ranked
-BASELINES = 4  # catalogues of the halo model and of the regressor's mean field
-STUDY = {"ancestral": (5, 10, 20, 50, 100, 250, 1000), "deterministic": (5, 10, 20, 50, 100)}  # numbers of steps
+BASELINES = 4  # catalogues of the halo model, of the trees and of the regressor's mean field
+SEEN = 4  # draws at most for each map that the run was trained on
+STUDY = {"ancestral": (100, 50, 25), "multistep": (50, 25, 20, 10), "deterministic": (50, 20, 10)}  # numbers of steps
+STUDY_DRAWS = 2  # for each map: they differ by the steps alone, not by their noise
 STUDY_BINS = 8  # of the wavenumber: wide ones, so that what few draws say is not their scatter
 
 
@@ -44,10 +49,10 @@ def key_of(run):
     return "runs", next(iter(run_folder.named([run.folder]))) if run.folder is not None else "untrained"
 
 
-def collect(run, source, draws, options, *, regressor=None, model=None, most=None, outside_domain=False):
+def collect(run, source, draws, options, *, regressor=None, model=None, forest=None, most=None, outside_domain=False):
     """The `Sample` of one simulation, of maps the first `most` along the last axis, and notes.
 
-    options: of `sample.draw`; regressor: a `Cascade`, model: an `hod.HOD`, or None.
+    options: of `sample.draw`; regressor: a `Cascade`, model: an `hod.HOD`, forest: `trees.Trees`, or None.
     """
     config, others = run.config, {}
     with opened(source, ()) as simulation:
@@ -69,6 +74,11 @@ def collect(run, source, draws, options, *, regressor=None, model=None, most=Non
         return [field] if config.dimensions == 3 else list(np.moveaxis(field, -1, 0)[:most])
 
     result = Sample(boxsize, separate(density), separate(counts), {}, parameters)
+    if forest:
+        result.drawn[TREES] = [
+            np.stack([scatter.draw(mean, np.random.default_rng([seed, number]), forest.scatter)
+                      for seed in range(BASELINES)])
+            for number, mean in enumerate(forest.predict(field) for field in result.density)]
     for key, fields in others.items():
         projected = [separate(data.project(source, field, config, (2,))) for field in fields]
         result.drawn[key] = [np.stack(alike) for alike in zip(*projected)]
@@ -81,11 +91,58 @@ def collect(run, source, draws, options, *, regressor=None, model=None, most=Non
 
 
 def from_mean(simulation, regressor, number):
-    """Poisson catalogues drawn from the mean field that a `Cascade` predicts, (n, n, n) each."""
+    """Catalogues drawn from the mean field that a `Cascade` predicts, with its scatter, (n, n, n) each."""
     box = densities.density(simulation, regressor.config.cell, sparse=True)
     with progress("the regressor's mean field") as tick:
         mean = predict.predict_field(regressor.network, box, regressor.config, progress=tick)[..., 1]
-    return [np.random.default_rng(seed).poisson(mean).astype(np.float32) for seed in range(number)]
+    return [scatter.draw(mean, np.random.default_rng(seed), regressor.scatter) for seed in range(number)]
+
+
+def forest_of(run):
+    """`trees.Trees` of the maps or boxes that a run was trained on; None, with a warning, where these are gone."""
+    try:
+        training, validation = run_folder.recorded_data(run.folder) if run.folder is not None else ((), ())
+        if not training or not validation:
+            raise DataError(f"{run.folder or 'this run'} does not say what it was trained and validated on")
+        inside, apart = ([item for source in sources for item in separated(source, run.config)]
+                         for sources in (training, validation))
+        return trees.fitted(trees.regressor(trees.TREES, stops=True, seed=run.config.seed, **trees.OPTIONS), inside,
+                            apart, run.config.seed)
+    except DataError as error:
+        baseline.log.warning(f"no boosted trees to compare with: {error}")
+        return None
+
+
+def separated(source, config):
+    """(density, galaxies, cells that count: all) of a simulation's box, or of each of its maps."""
+    density, _, counts = data.load(source, config)
+    fields = [(density, counts)] if config.dimensions == 3 else zip(np.moveaxis(density, -1, 0),
+                                                                    np.moveaxis(counts, -1, 0))
+    return [(*pair, np.ones(pair[0].shape, bool)) for pair in fields]
+
+
+def on_training(run, number, most, draws, options):
+    """How well draws do on data that the run was trained on, for as many simulations; None where these are gone.
+
+    Beside what is found on unseen ones it says what more volume could mend.
+    """
+    training = [path for path in (run_folder.recorded_data(run.folder)[0] if run.folder is not None else ())
+                if Path(path).is_file()]
+    chosen = [training[place] for place in np.linspace(0, len(training) - 1, min(number, len(training))).astype(int)]
+    if not chosen:
+        return None
+    own, draws = key_of(run), min(draws, SEEN)
+    samples = [collect(run, source, draws, options, most=most, outside_domain=True)[0] for source in chosen]
+    if len({(item.boxsize, item.truth[0].shape) for item in samples}) > 1:
+        return None
+    k, mean, _ = spectra(samples, own)
+    drawn = [field for item in samples for field in item.drawn[own]]
+    return {"simulations": [display_name(source) for source in chosen], "draws": draws, "maps": len(drawn),
+            "true_galaxies": float(sum(np.sum(item.truth) for item in samples)),
+            "galaxies": float(sum(np.sum(field) / draws for field in drawn)),
+            "k": k.tolist(), "power_ratio": numbers(mean[own] / mean[TRUTH]),
+            "power_residual": metrics.mean_residual(mean[own], mean[TRUTH]),
+            "power_largest_residual": largest_residual(mean[own], mean[TRUTH])}
 
 
 def power(fields, boxsize, mean, bins=None):
@@ -134,25 +191,44 @@ def ranks(samples, run, block=BLOCK, seed=0):
     """Place of the truth among the draws, by the galaxies in blocks of cells: (blocks,) integers from 0 to draws.
 
     Equal numbers are put in a random order, and blocks without any galaxy are left out: both leave the ranks of a
-    calibrated model even.
+    calibrated model even. Beside the ranks stands the column of each block, (blocks,): blocks at one place of
+    neighbouring maps share haloes.
     """
-    rng, found = np.random.default_rng(seed), []
-    for item in samples:
+    rng, found, columns = np.random.default_rng(seed), [], []
+    for number, item in enumerate(samples):
         for true, drawn in zip(item.truth, item.drawn[run]):
             sums = np.stack([metrics.sums_in_cubes(field, block).ravel() for field in (true, *drawn)])
-            sums = sums[:, sums.any(axis=0)]
+            filled = np.flatnonzero(sums.any(axis=0))
+            columns.append(number * sums.shape[1] + filled)
+            sums = sums[:, filled]
             order = sums + rng.uniform(0, 0.5, sums.shape)
             found.append((order[1:] < order[0]).sum(axis=0))
-    return np.concatenate(found)
+    return np.concatenate(found), np.concatenate(columns)
 
 
-def evenness(places, draws, bins=8):
-    """Histogram of ranks in a few bins, what even ranks would give, and the p-value of the chi-square test for that."""
+def evenness(places, draws, bins=8, columns=None):
+    """Histogram of ranks in a few bins, what even ranks would give, the p-value of the chi-square test, and the effect.
+
+    columns: of each block, where blocks of one column are not independent. The chi-square is divided by their effect
+    on the variance of the histogram, which the scatter from column to column says (Rao & Scott 1984, Ann. Stat. 12,
+    46): the number of independent columns that each counts for. Without columns the effect is 1.
+    """
     bins = min(bins, draws + 1)
     edge = np.arange(draws + 2) * bins // (draws + 1)  # bin of each rank; bins may differ in width by one
-    expected = np.bincount(edge[:-1], minlength=bins) / (draws + 1) * len(places)
+    share = np.bincount(edge[:-1], minlength=bins) / (draws + 1)
     observed = np.bincount(edge[places], minlength=bins)
-    return observed, expected, float(stats.chisquare(observed, expected).pvalue)
+    square, effect = stats.chisquare(observed, share * len(places)).statistic, 1.0
+    if columns is not None:
+        _, place = np.unique(columns, return_inverse=True)
+        number = place.max() + 1
+        table = np.zeros((number, bins))
+        np.add.at(table, (place, edge[places]), 1)
+        away = table - table.sum(axis=1, keepdims=True) * share
+        if number > 1:
+            away = away - away.mean(axis=0)  # what all have in common is what is tested
+            variance = (away**2).sum(axis=0) * number / (number - 1) / len(places)
+            effect = float((variance / share).sum() / (bins - 1)) or 1.0
+    return observed, share * len(places), float(stats.chi2.sf(square / effect, bins - 1)), effect
 
 
 def occupation(samples, key):
@@ -177,18 +253,19 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
         one.check_unseen(sources)
     if regressor:
         comparable({"the run": run, "the regressor": regressor}, "cell", "cells [Mpc/h]")
-    model = baseline.chosen(hod, run.folder, sources)
+    model, forest = baseline.chosen(hod, run.folder, sources), forest_of(run)
     own, samples, notes = key_of(run), [], []
     for source in sources:
-        item, noted = collect(run, source, draws, options, regressor=regressor, model=model, most=most,
-                              outside_domain=outside_domain)
+        item, noted = collect(run, source, draws, options, regressor=regressor, model=model, forest=forest,
+                              most=most, outside_domain=outside_domain)
         samples.append(item)
         notes += noted
         if (item.boxsize, item.truth[0].shape) != (samples[0].boxsize, samples[0].truth[0].shape):
             raise DataError(f"{display_name(source)}: all simulations must have one box size and grid to be averaged")
     k, mean, scatter = spectra(samples, own)
     r = correlation(samples, own)
-    observed, expected, p = evenness(places := ranks(samples, own), draws)
+    places, columns = ranks(samples, own)
+    observed, expected, p, effect = evenness(places, draws, columns=columns)
     result = {"simulations": [display_name(source) for source in sources], "draws": draws, **options,
               "maps": sum(len(item.truth) for item in samples), "k": k.tolist(),
               "truth": {}, "runs": {}, "baselines": {}}
@@ -206,7 +283,11 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
     entry = result["runs"][own[1]]
     entry |= {"power_scatter": numbers(scatter),
               "ranks": {"observed": observed.tolist(), "expected": expected.tolist(), "blocks": len(places),
-                        "p_value": p}}
+                        "p_value": p, "effect_of_columns": effect,
+                        "p_value_of_independent_blocks": evenness(places, draws)[2]}}
+    seen = on_training(run, len(sources), most, draws, options)
+    if seen:
+        entry["training"] = seen
     if SHUFFLED in r:
         entry["correlation_with_another_map"] = numbers(r[SHUFFLED])
     if model:
@@ -214,7 +295,7 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
     if run.config.names:
         entry["response"] = response(run, samples[0], draws, options)
     if study:
-        entry["study"] = steps_study(run, samples[0], draws, options)
+        entry["study"] = steps_study(run, samples, options)
     if notes:
         result["notes"] = list(dict.fromkeys(notes))
 
@@ -253,30 +334,50 @@ def response(run, item, draws, options):
     return result
 
 
-def steps_study(run, item, draws, options):
-    """P(k) of both samplers with few and many steps, on one map: how far it is from that of the longest ancestral one.
+def steps_study(run, samples, options):
+    """P(k) of all samplers with few and many steps, on all maps, over that of the longest ancestral one.
 
-    {"k", sampler: [{"steps", "power", "residual"}]}
+    Noise is common: the noise of a long step is that of the short ones within it. {"k", "draws", sampler: [{"steps",
+    "galaxies", "ratio", "error", "power", "residual"}]}; power: the ratio of all power, the mean of P over bins, and
+    its error from map to map.
     """
-    field, mean = item.density[0], np.mean(item.truth)
-    fundamental = 2 * np.pi / item.boxsize
-    bins = fundamental * np.geomspace(0.9, len(field) / 2, STUDY_BINS + 1)
-    result = {}
-    for sampler, numbers in STUDY.items():
+    maps = [(field, item.parameters) for item in samples for field in item.density]
+    mean = np.mean([field for item in samples for field in item.truth])
+    fundamental = 2 * np.pi / samples[0].boxsize
+    bins = fundamental * np.geomspace(0.9, len(maps[0][0]) / 2, STUDY_BINS + 1)
+    finest = STUDY["ancestral"][0]
+    result, longest = {}, None
+    for sampler, several in STUDY.items():
         result[sampler] = []
-        for steps in numbers:
-            with progress(f"{sampler}, {steps} steps") as tick:
-                drawn = sample.draw(run.network, run.config, field, draws, parameters=item.parameters, progress=tick,
-                                    **{**options, "steps": steps, "sampler": sampler})
-            k, each = power(drawn, item.boxsize, mean, bins)
-            result[sampler].append({"steps": steps, "power": each.mean(axis=0),
-                                    "error": each.std(axis=0, ddof=1) / np.sqrt(draws)})
-    longest = result["ancestral"][-1]["power"]
-    for rows in result.values():
-        for row in rows:
-            row["residual"] = metrics.mean_residual(row["power"], longest)
-            row["power"], row["error"] = row["power"].tolist(), row["error"].tolist()
-    return {"k": k.tolist(), **result}
+        for steps in several:
+            each, galaxies = [], 0.0
+            for number, (field, parameters) in enumerate(maps):
+                with progress(f"{sampler}, {steps} steps: {number + 1} of {len(maps)}") as tick:
+                    drawn = sample.draw(
+                        run.network, run.config, field, STUDY_DRAWS, parameters=parameters, progress=tick,
+                        finest=finest, **{**options, "steps": steps, "sampler": sampler,
+                                          "seed": options["seed"] + number})
+                k, spectrum = power(drawn, samples[0].boxsize, mean, bins)
+                each.append(spectrum.mean(axis=0))
+                galaxies += float(drawn.sum() / STUDY_DRAWS)
+            each = np.array(each)
+            longest = each if longest is None else longest
+            ratio, error = ratio_of_sums(each, longest)
+            whole, uncertain = ratio_of_sums(each.mean(axis=1), longest.mean(axis=1))
+            result[sampler].append({"steps": steps, "galaxies": galaxies, "ratio": numbers(ratio),
+                                    "error": numbers(error), "power": numbers([whole])[0],
+                                    "power_error": numbers([uncertain])[0],
+                                    "residual": metrics.mean_residual(ratio, np.ones(len(ratio)))})
+    return {"k": k.tolist(), "draws": STUDY_DRAWS, "maps": len(maps), **result}
+
+
+def ratio_of_sums(values, others):
+    """Sum of values over that of others along the first axis, and the error of the ratio by the scatter along it."""
+    with np.errstate(invalid="ignore", divide="ignore"):  # without a galaxy in the draws there is no ratio: NaN
+        ratio = values.sum(axis=0) / others.sum(axis=0)
+        away = values - ratio * others
+        number = len(values)
+        return ratio, np.sqrt((away**2).sum(axis=0) * number / max(number - 1, 1)) / others.sum(axis=0)
 
 
 def largest_residual(values, true):
@@ -306,10 +407,18 @@ def lines(result):
     if "correlation_with_another_map" in entry:
         r = np.mean(np.array(entry["correlation_with_another_map"], float)[large])
         yield f"draws given another map's density: r(k) < 1 h/Mpc is {r:.3f}"
+    if "training" in entry:
+        seen = entry["training"]
+        yield (f"on {seen['maps']} fields of its training, {seen['draws']} draws each: residual of P(k) "
+               f"{percent(seen['power_residual'])}, largest {percent(seen['power_largest_residual'])}, "
+               f"{seen['galaxies']:.0f} of {seen['true_galaxies']:.0f} galaxies")
     ranks = entry["ranks"]
     yield (f"ranks of the truth among {result['draws']} draws in {ranks['blocks']} blocks: even with p = "
-           f"{ranks['p_value']:.3g}")
+           f"{ranks['p_value']:.3g}; were blocks at one place of neighbouring maps independent, "
+           f"{ranks['p_value_of_independent_blocks']:.3g}")
     for sampler in sample.SAMPLERS if "study" in entry else ():
-        enough = [row["steps"] for row in entry["study"][sampler] if row["residual"] < 0.1]
-        yield (f"{sampler}: P(k) within 10% of {entry['study']['ancestral'][-1]['steps']} ancestral steps "
-               + (f"from {min(enough)} steps on" if enough else "with no number of steps"))
+        most = entry["study"]["ancestral"][0]["steps"]
+        for row in entry["study"][sampler]:
+            yield (f"{sampler}, {row['steps']} steps: {percent(row['power'])} +- {percent(row['power_error'])} of the "
+                   f"power of {most} ancestral steps, {percent(row['residual'])} away in the mean over bins, "
+                   f"{row['galaxies']:.0f} galaxies")

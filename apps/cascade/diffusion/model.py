@@ -3,15 +3,17 @@
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from kerasgal.apps.cascade.diffusion import counts, vdm
-from kerasgal.apps.cascade.diffusion.network import score_network
+from kerasgal.apps.cascade.diffusion.network import Standardised, score_network
 from kerasgal.apps.cascade.diffusion.schedule import SCHEDULES
 
 PARTS = ("prior", "reconstruction", "diffusion")
-SETTINGS = ("dimensions", "field", "maximum", "scaling", "schedule", "gamma_min", "gamma_max", "prediction",
-            "weighting", "filters", "levels", "norm_groups", "dropout", "attention", "fourier", "seed")
+SETTINGS = ("dimensions", "field", "maximum", "scaling", "standardise", "schedule", "gamma_min", "gamma_max",
+            "prediction", "weighting", "filters", "levels", "norm_groups", "norm_epsilon", "dropout", "attention",
+            "projections", "fourier", "seed")
 
 
 @keras.saving.register_keras_serializable("kerasgal")
@@ -25,18 +27,24 @@ class VariationalDiffusion(keras.Model):
     cell. seed: of times and noise in training. The others are those of `score_network`, `SCHEDULES` and `vdm`.
     """
 
-    def __init__(self, parameters=0, *, dimensions, field, maximum, scaling, schedule, gamma_min, gamma_max, prediction,
-                 weighting, filters, levels, norm_groups, dropout, attention, fourier, seed, **kwargs):
+    def __init__(self, parameters=0, *, dimensions, field, maximum, scaling, standardise, schedule, gamma_min,
+                 gamma_max, prediction, weighting, filters, levels, norm_groups, norm_epsilon, dropout, attention,
+                 projections, fourier, seed, **kwargs):
         super().__init__(autocast=False, **kwargs)  # losses are float32 whatever the precision of the network
         self._settings = {
             "parameters": parameters, "dimensions": dimensions, "field": field, "maximum": maximum, "scaling": scaling,
-            "schedule": schedule, "gamma_min": gamma_min, "gamma_max": gamma_max, "prediction": prediction,
-            "weighting": weighting, "filters": filters, "levels": levels, "norm_groups": norm_groups,
-            "dropout": dropout, "attention": attention, "fourier": fourier, "seed": seed}
+            "standardise": standardise, "schedule": schedule, "gamma_min": gamma_min, "gamma_max": gamma_max,
+            "prediction": prediction, "weighting": weighting, "filters": filters, "levels": levels,
+            "norm_groups": norm_groups, "norm_epsilon": norm_epsilon, "dropout": dropout, "attention": attention,
+            "projections": projections, "fourier": fourier, "seed": seed}
         self.parameters, self.prediction, self.weighting = parameters, prediction, weighting
         self.network = score_network(
-            dimensions, parameters, filters=filters, levels=levels, groups=norm_groups, dropout=dropout,
-            attention=attention, fourier=fourier, scaling=scaling, gamma_min=gamma_min, gamma_max=gamma_max)
+            dimensions, parameters, filters=filters, levels=levels, groups=norm_groups,
+            epsilon=norm_epsilon, dropout=dropout, attention=attention, projections=projections, fourier=fourier,
+            scaling=scaling, standardise=standardise, gamma_min=gamma_min, gamma_max=gamma_max)
+        self.standardised = Standardised(name="standardised_field") if standardise else None
+        if standardise:
+            self.standardised.build(())
         self.schedule = SCHEDULES[schedule](gamma_min, gamma_max)
         self.schedule.build((None,))
         self.levels = counts.levels(field, maximum)
@@ -56,6 +64,19 @@ class VariationalDiffusion(keras.Model):
     def metrics(self):
         return self.parts
 
+    def noised(self, field):
+        """What is noised of a field of `counts.field_of`: that itself, or standardised."""
+        return self.standardised(field) if self.standardised else field
+
+    def field_of(self, noised):
+        """The field of what `noised` gave, an array or a tensor."""
+        if not self.standardised:
+            return noised
+        mean, spread = (weight.value for weight in (self.standardised.mean, self.standardised.spread))
+        if isinstance(noised, np.ndarray):
+            mean, spread = np.asarray(mean), np.asarray(spread)
+        return noised * spread + mean
+
     def denoiser(self, density, parameters, training=False):
         """The function from z and gamma to the noise that the network finds in z."""
         def denoise(z, gamma):
@@ -71,6 +92,7 @@ class VariationalDiffusion(keras.Model):
         slope at these times, (batch,) each.
         """
         density, field, parameters = batch
+        field, levels = self.noised(field), self.noised(ops.convert_to_tensor(self.levels))
         of_times, *of_noise = seeds
         seen = []
 
@@ -81,7 +103,7 @@ class VariationalDiffusion(keras.Model):
         times = vdm.antithetic_times(ops.shape(field)[0], keras.random.uniform((), seed=of_times))
         noise, noise_0 = (keras.random.normal(ops.shape(field), seed=seed) for seed in of_noise)
         nats = vdm.bound(field, self.denoiser(density, parameters, training), schedule, times, noise, noise_0,
-                         self.levels)
+                         levels)
         cells = ops.cast(ops.prod(ops.shape(field)[1:]), "float32")
         return [part / (cells * math.log(2)) for part in nats], seen[-1]
 

@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from kerasgal.apps.cascade.model import Scaling
@@ -33,15 +34,59 @@ class Waves(layers.Layer):
 
 @keras.saving.register_keras_serializable("kerasgal")
 class FourierFeatures(layers.Layer):
-    """The field beside sines and cosines of it, which tell neighbouring counts apart (Sec. 5 of arXiv:2107.00630)."""
+    """The field beside sines and cosines of it, which tell neighbouring counts apart (Sec. 5 of arXiv:2107.00630).
+
+    standardised: whether the weights keep what each channel was divided by, so that periods are those of the counts.
+    """
+
+    def __init__(self, standardised=False, **kwargs):
+        super().__init__(**kwargs)
+        self.standardised = standardised
+
+    def build(self, shape):
+        if self.standardised:
+            self.spread = self.add_weight(shape=(shape[-1],), initializer="ones", trainable=False, name="spread")
+
+    def get_config(self):
+        return {**super().get_config(), "standardised": self.standardised}
 
     def call(self, field):
-        phases = [2 * math.pi * frequency * field for frequency in FREQUENCIES]
+        counted = field * ops.cast(self.spread, field.dtype) if self.standardised else field
+        phases = [2 * math.pi * frequency * counted for frequency in FREQUENCIES]
         return ops.concatenate([field, *map(ops.sin, phases), *map(ops.cos, phases)], axis=-1)
 
 
-def score_network(dimensions, parameters=0, *, filters, levels, groups, dropout, attention, fourier, scaling,
-                  gamma_min, gamma_max):
+@keras.saving.register_keras_serializable("kerasgal")
+class Standardised(layers.Layer):
+    """A field less a mean, over a standard deviation: two numbers that `adapt` measures and the weights keep."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def build(self, shape):
+        self.mean = self.add_weight(shape=(), initializer="zeros", trainable=False, name="mean")
+        self.spread = self.add_weight(shape=(), initializer="ones", trainable=False, name="spread")
+
+    def adapt(self, fields):
+        """Take mean and standard deviation of arrays together; a field without any keeps its size."""
+        cells = sum(field.size for field in fields)
+        mean = sum(field.sum(dtype=np.float64) for field in fields) / cells
+        spread = math.sqrt(sum(np.square(field - mean, dtype=np.float64).sum() for field in fields) / cells)
+        self.mean.assign(mean)
+        self.spread.assign(spread or 1.0)
+
+    def call(self, field):
+        return (field - self.mean) / self.spread
+
+    def compute_output_shape(self, shape):
+        return shape
+
+    def get_config(self):
+        return {key: value for key, value in super().get_config().items() if key != "dtype"}
+
+
+def score_network(dimensions, parameters=0, *, filters, levels, groups, epsilon, dropout, attention, projections,
+                  fourier, scaling, standardise, gamma_min, gamma_max):
     """The network: [field with noise, density, gamma] or, with `parameters`, [..., parameters] to the noise's shape.
 
     dimensions: 2 for (batch, x, y, 1), 3 for (batch, x, y, z, 1); the sides are multiples of 2^levels.
@@ -49,14 +94,19 @@ def score_network(dimensions, parameters=0, *, filters, levels, groups, dropout,
     filters: of the first level, doubled with every further one; also the size of gamma's embedding.
     groups: of channels that are normalised together; 0 normalises the channels of each cell by themselves, so that
         what the network finds depends on nothing beyond its reach.
-    The density is in units of its mean, and scaled as `Scaling` says. The output is float32.
+    projections: linear layers behind the attention; two is what versions before 0.2 had.
+    The density is in units of its mean, scaled as `Scaling` says and, if so wished, `Standardised`. The output is
+    float32.
     """
     Conv, Up = (layers.Conv2D, layers.Conv2DTranspose) if dimensions == 2 else (layers.Conv3D, layers.Conv3DTranspose)
     zeros = "zeros"  # initial weights of the last convolution of each block, which so begins as the identity
 
+    def level_of(x):
+        return (layers.GroupNormalization(groups, epsilon=epsilon) if groups else
+                layers.LayerNormalization(epsilon=epsilon))(x)
+
     def normalised(x):
-        x = layers.GroupNormalization(groups)(x) if groups else layers.LayerNormalization()(x)
-        return layers.Activation("silu")(x)
+        return layers.Activation("silu")(level_of(x))
 
     def block(x, channels):
         y = Conv(channels, 3, padding="same")(normalised(x))
@@ -70,11 +120,14 @@ def score_network(dimensions, parameters=0, *, filters, levels, groups, dropout,
 
     def attended(x):
         channels = x.shape[-1]
-        y = layers.GroupNormalization(groups)(x) if groups else layers.LayerNormalization()(x)
-        y = layers.Reshape((-1, channels))(y)
-        y = layers.MultiHeadAttention(1, channels)(y, y)
-        y = Flat()([y, x])
-        return layers.Add()([x, Conv(channels, 1, kernel_initializer=zeros)(y)])
+        y = layers.Reshape((-1, channels))(level_of(x))
+        attention = layers.MultiHeadAttention(1, channels)
+        y = Flat()([attention(y, y), x])
+        if projections == 1:
+            attention.output_dense.kernel.assign(ops.zeros_like(attention.output_dense.kernel))
+        else:
+            y = Conv(channels, 1, kernel_initializer=zeros)(y)
+        return layers.Add()([x, y])
 
     field = keras.Input((None,) * dimensions + (1,), name="field")
     density = keras.Input((None,) * dimensions + (1,), name="density")
@@ -88,9 +141,12 @@ def score_network(dimensions, parameters=0, *, filters, levels, groups, dropout,
     for _ in range(2):
         embedding = layers.Dense(4 * filters, activation="silu")(embedding)
 
-    x = layers.Concatenate()([field, Scaling(scaling)(density)])
+    given = Scaling(scaling)(density)
+    if standardise:
+        given = Standardised(name="standardised_density")(given)
+    x = layers.Concatenate()([field, given])
     if fourier:
-        x = FourierFeatures()(x)
+        x = FourierFeatures(standardise, name="waves_of_the_field")(x)
     x = Conv(filters, 3, padding="same")(x)
     skips = []
     for level in range(levels):

@@ -10,7 +10,7 @@ from kerasgal.errors import SettingError
 from kerasgal.run import Prediction, as_list, display_name
 from kerasgal.tiling import slabs
 
-SAMPLERS = ("ancestral", "deterministic")
+SAMPLERS = ("ancestral", "multistep", "deterministic")
 AXES = "xyz"
 
 
@@ -61,7 +61,7 @@ class Diffusion(DensityRun):
     >>> import kerasgal as kg
     >>> run = kg.load("RUN")                                            # doctest: +SKIP
     >>> box = kg.simulate(particles=128, boxsize=75, seed=1)            # doctest: +SKIP
-    >>> draws = run.predict(box, draws=8, sampler="deterministic", steps=20)    # doctest: +SKIP
+    >>> draws = run.predict(box, draws=8, sampler="multistep", steps=25)    # doctest: +SKIP
     >>> draws["count"].std(axis=1)                                      # doctest: +SKIP
     """
 
@@ -102,8 +102,8 @@ class Diffusion(DensityRun):
             Along which the maps are taken, all there are; of no meaning for boxes.
         steps : int
             Steps of the sampler.
-        sampler : {"ancestral", "deterministic"}
-            With fresh noise in each step; or none, and fewer steps.
+        sampler : {"ancestral", "multistep", "deterministic"}
+            With fresh noise in each step; the same to second order, in fewer steps; or without noise.
         seed : int
             Of the noise.
         tile : int, optional
@@ -176,16 +176,19 @@ class Diffusion(DensityRun):
         if bad:
             raise SettingError(f"`parameters`: {bad[0]} is {parameters[bad[0]]}, accepted are finite numbers")
 
-    def evaluate(self, sources, *, regressor=None, hod=None, draws=16, maps=None, steps=50, sampler="ancestral", seed=0,
-                 tile=None, study=False, outside_domain=False):
-        """Hold draws against galaxies that the run never saw, and against the halo model.
+    def evaluate(self, sources, *, regressor=None, hod=None, draws=16, maps=None, steps=25, sampler="multistep",
+                 seed=0, tile=None, study=False, outside_domain=False):
+        """Hold draws against galaxies that the run never saw, against boosted trees and the halo model.
+
+        Where the simulations of the training are still there, trees are fitted to them, and draws of some of their
+        maps are compared, too.
 
         Parameters
         ----------
         sources : path or Simulation, or list of them
             Simulations with a final density and galaxies, of one box size.
         regressor : run folder or Cascade, optional
-            A run of cascade to compare with: Poisson catalogues drawn from its mean field.
+            A run of cascade to compare with: catalogues drawn from its mean field, with its scatter.
         hod : str, Path or HOD, optional
             The halo model, or a file of one; see `Cascade.evaluate`.
         draws : int
@@ -195,7 +198,7 @@ class Diffusion(DensityRun):
         steps, sampler, seed, tile
             See `predict`.
         study : bool
-            Also draw with both samplers in from 5 to 1,000 steps, and compare.
+            Also draw with all samplers in few and many steps, and compare.
         outside_domain : bool
             Go on where a simulation is not like those of the training, with a note.
 

@@ -9,7 +9,7 @@ from kerasgal.apps.cascade.diffusion import counts, vdm
 from kerasgal.apps.cascade.diffusion.network import radius
 from kerasgal.tiling import choose_tiles, predict_at_once, predict_box
 
-SAMPLERS = ("ancestral", "deterministic")
+SAMPLERS = ("ancestral", "multistep", "deterministic")
 TOGETHER = 2**21  # cells of several draws that pass through the network at once
 CHOOSE = object()
 
@@ -69,11 +69,11 @@ def tiles_for(model, config, grid, draws, tile=None, context=None):
 
 
 def draw(model, config, density, draws, *, steps, sampler="ancestral", seed=0, parameters=(), tile=None,
-         context=None, layout=CHOOSE, first=0, progress=None):
+         context=None, layout=CHOOSE, first=0, finest=None, progress=None):
     """Galaxies in each cell of a periodic map or box, drawn given its density: (draws, n, n) or (draws, n, n, n).
 
     model: a `VariationalDiffusion`, and its config.
-    density: (n, n) or (n, n, n) in units of the mean. steps: of the sampler, "ancestral" or "deterministic".
+    density: (n, n) or (n, n, n) in units of the mean. steps: of the sampler, one of SAMPLERS.
     parameters: of the simulation, (p,), where the run was trained with some.
     tile, context: cells per side that pass through the network at once, and of its border that are thrown away; see
         `tiles_for`, which chooses what is not given: the whole field where memory is enough. The noise is that of the
@@ -81,6 +81,8 @@ def draw(model, config, density, draws, *, steps, sampler="ancestral", seed=0, p
         reaches as far as the network sees, and with norm_groups=0 and no attention, seams are none.
     layout: what `tiles_for` said, where it was asked before.
     first: number of the first of the draws.
+    finest: a multiple of the steps, of which the noise of each step is put together: draws in fewer steps then begin
+        with and meet the noise of those in so many, and differ by the steps alone.
     progress: called as progress(done, total) in steps.
 
     Draw i of a seed is the same whatever the number of draws.
@@ -91,7 +93,7 @@ def draw(model, config, density, draws, *, steps, sampler="ancestral", seed=0, p
     streams = [np.random.default_rng([seed, first + number]) for number in range(draws)]
     done = iter(range(1, steps + 1))
 
-    def noise(_=None):
+    def noise():
         return np.stack([stream.standard_normal(density.shape, np.float32) for stream in streams], axis=-1)
 
     def denoise(z, gamma):
@@ -105,10 +107,18 @@ def draw(model, config, density, draws, *, steps, sampler="ancestral", seed=0, p
             progress(next(done), steps)
         return found
 
-    places = gammas(model, steps)
-    field = vdm.ancestral(denoise, places, noise(), noise) if sampler == "ancestral" else \
-        vdm.deterministic(denoise, places, noise())
-    return np.moveaxis(counts.counts_of(field, config.field, config.maximum), -1, 0)
+    several = (finest or steps) // steps
+    fine = gammas(model, several * steps)
+
+    def of_step(step):
+        """The noise of one step; of `finest` ones as many as lie in it."""
+        inside = fine[several * step:several * (step + 1) + 1]
+        return vdm.together(inside, [noise() for _ in inside[1:]]) if several > 1 else noise()
+
+    places, start = fine[::several], noise()
+    field = vdm.deterministic(denoise, places, start) if sampler == "deterministic" else \
+        getattr(vdm, sampler)(denoise, places, start, of_step)
+    return np.moveaxis(counts.counts_of(model.field_of(np.asarray(field)), config.field, config.maximum), -1, 0)
 
 
 @keras.saving.register_keras_serializable("kerasgal")
@@ -142,4 +152,4 @@ def sampler_model(model, steps):
         return vdm.noise_of(network([z, density, gamma, *parameters]), z, gamma, model.prediction)
 
     field = vdm.deterministic(denoise, gammas(model, steps), noise)
-    return keras.Model([density, noise, *parameters], NearestCount(model.levels)(field), name="sampler")
+    return keras.Model([density, noise, *parameters], NearestCount(model.levels)(model.field_of(field)), name="sampler")
