@@ -1,8 +1,11 @@
 import filecmp
+import json
 import logging
 import os
+import shutil
 from unittest import mock
 
+import h5py
 import numpy as np
 import pytest
 from pieces import dying, squared, who
@@ -100,6 +103,59 @@ def test_predictions_are_the_same_bytes_and_an_input_that_fails_is_said(client, 
     same_files(tmp_path / "one", tmp_path / "two")
 
 
+def test_evaluations_have_the_same_numbers(client, trained, boxes, invoke, tmp_path, monkeypatch):
+    monkeypatch.setattr("kerasgal.run.Evaluation.figures", lambda self: {})  # which take longer than all else
+    other = shutil.copy(boxes[2], tmp_path / "other.h5")
+    said = []
+    for place, where in (("one", ()), ("two", ("--dask", client.scheduler.address))):
+        done = invoke("protohalo", "evaluate", trained("protohalo"), boxes[2], other, "--output", tmp_path / place,
+                      *where)
+        said.append((done.stdout.replace(f"{tmp_path / place}", ""), done.stderr))
+    assert said[0] == said[1]
+    for name in ("metrics.json", "metrics.csv"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.parametrize("app, data, options", [("halomass", "boxes", {"sample": 500}), ("cascade", "painted", {})])
+def test_evaluations_in_pieces_that_are_sent_have_the_same_numbers(app, data, options, trained, request, tmp_path,
+                                                                   monkeypatch):
+    """All but the other process: what goes there and comes back is pickled."""
+    pickle = pytest.importorskip("cloudpickle")
+    import kerasgal as kg
+
+    def sent(function, items, client=None):
+        for item in items:
+            if client:
+                there, given = pickle.loads(pickle.dumps((function, item)))
+                yield pickle.loads(pickle.dumps(there(given)))
+            else:
+                yield function(item)
+
+    run = kg.load(trained(app))
+    loaded = []
+    monkeypatch.setattr(cluster, "each", sent)
+    monkeypatch.setattr(cluster, "_runs_of", lambda places, token: loaded.append(places) or (run,))
+    monkeypatch.setattr("kerasgal.apps.cascade.trees.TREES", 3)
+    *_, box = map(str, request.getfixturevalue(data))
+    boxes = [box, shutil.copy(box, tmp_path / "other.h5")]
+    alone = run.evaluate(boxes, **options)
+    assert not loaded
+    shared = run.evaluate(boxes, client="another process", **options)
+    assert set(loaded) == {((type(run), run.folder),)}
+    assert json.dumps(shared.metrics) == json.dumps(alone.metrics) and shared.lines == alone.lines
+
+
+def test_what_other_processes_cannot_read_is_refused(client, trained, boxes):
+    import kerasgal as kg
+
+    run = kg.load(trained("protohalo"))
+    with kg.open(boxes[2]) as box, pytest.raises(SettingError, match="cannot read a simulation in the memory"):
+        run.evaluate([boxes[2], box], client=client)
+    run.folder = None
+    with pytest.raises(SettingError, match="cannot load a run in the memory of this one"):
+        run.evaluate(boxes[2], client=client)
+
+
 def test_scores_are_the_same_bytes_and_are_gone_on_with(client, trained, galaxies, invoke, tmp_path, monkeypatch):
     from kerasgal.apps.morph import score
 
@@ -151,6 +207,18 @@ def test_protohaloes_by_blocks_are_those_of_the_whole_box(client, tmp_path):
         blocks.native(image, markers, 0.0, labels, block=8, **options)
     with pytest.raises(SettingError, match="`scratch` is missing"):
         blocks.native(stored, markers, 0.0, labels, block=8, client=client)
+
+
+def test_distance_maps_by_blocks_are_those_of_the_whole_box(client, trained, boxes, tmp_path):
+    zarr = pytest.importorskip("zarr")
+    import kerasgal as kg
+    from kerasgal.apps.protohalo import blocks
+
+    run, out = kg.load(trained("protohalo")), tmp_path / "map.zarr"
+    made = zarr.create_array(out, shape=(32, 32, 32), chunks=(16, 16, 16), dtype=np.float32)
+    with h5py.File(boxes[2]) as file:
+        blocks.predict_distance(run, file["initial/delta"], made, boxsize=25.0, block=16, client=client)
+    np.testing.assert_allclose(made[...], run.predict(boxes[2]).distance, rtol=0, atol=1e-5)
 
 
 def test_a_worker_that_dies_is_said_and_its_work_done_again(client, tmp_path, caplog):

@@ -1,4 +1,6 @@
-"""From a distance map to haloes where no machine holds the box: block by block, and the same to the last label.
+"""From a density to a distance map, and from that to haloes, where no machine holds the box: block by block.
+
+The map is that of the whole box to float32 rounding, haloes are the same to the last label.
 
 Maps are read, and labels written, a block at a time: NumPy and zarr arrays and HDF5 datasets, the latter to be read
 only. Where other processes work, through a client of Dask, arrays must be zarr's or HDF5's, on a disk that all see.
@@ -20,9 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from kerasgal.apps.protohalo import basins, watershed
-from kerasgal.cluster import each
+from kerasgal.channel_names import names_of
+from kerasgal.cluster import Runs, each
 from kerasgal.compiled import compiled
-from kerasgal.errors import SettingError
+from kerasgal.errors import DataError, MissingError, SettingError
 from kerasgal.grid import wrapped_block
 
 PEAK = basins.PEAK  # codes below it: the way leaves the block there, with the pointer that many higher
@@ -77,7 +80,7 @@ class Hdf5:
 
     def __init__(self, dataset):
         self.path, self.name = dataset.file.filename, dataset.name
-        self.shape, self.dtype = dataset.shape, dataset.dtype
+        self.shape, self.dtype, self.ndim = dataset.shape, dataset.dtype, dataset.ndim
 
     def __getitem__(self, selection):
         import h5py
@@ -424,14 +427,14 @@ def _write(found, label, box, out, scratch, client):
 
 
 def check_output(out, box, client):
-    """Raise SettingError if labels cannot be written there by several processes."""
+    """Raise SettingError if blocks cannot be written there by several processes."""
     if tuple(out.shape) != box.shape:
-        raise SettingError(f"labels of the shape {tuple(out.shape)} do not fit a map of {box.shape}", value=out.shape,
-                           accepted=box.shape)
+        raise SettingError(f"an output of the shape {tuple(out.shape)} does not fit a box of {box.shape}",
+                           value=out.shape, accepted=box.shape)
     if client is None:
         return
     if isinstance(out, np.ndarray) or type(out).__module__.startswith("h5py"):
-        raise SettingError("other processes write their labels at the same time, which only a zarr array takes")
+        raise SettingError("other processes write their blocks at the same time, which only a zarr array takes")
     # Files are what is written as a whole: shards where there are some, else chunks
     for side, edges in zip(getattr(out, "shards", None) or out.chunks, box.edges):
         if any(edge % side for edge in edges[:-1]):
@@ -492,13 +495,16 @@ def gather(task):
     inside = size[table > 0].sum()
     label, cell, value = np.empty(inside, np.int32), np.empty(inside, np.int64), np.empty(inside, np.float32)
     region_cells(labels, table, field.read(start, shape), start, box, label, cell, value)
-    regions, place = np.unique(table[table > 0], return_index=True)
-    goes = owner[table > 0][place]
-    places = np.unique(goes)
+    goes = np.full(int(table.max(initial=0)) + 1, -1)
+    goes[table] = owner
+    goes[0] = -1
+    places, to_each = np.unique(goes[goes >= 0]), goes[label]
     for to in places:
         # Most regions of a block are cut there
-        chosen = slice(None) if len(places) == 1 else np.isin(label, regions[goes == to], kind="table")
-        np.savez(scratch / f"cells_{to}_{number}.npz", label=label[chosen], cell=cell[chosen], value=value[chosen])
+        chosen = slice(None) if len(places) == 1 else np.flatnonzero(to_each == to)
+        with (scratch / f"cells_{to}_{number}.npy").open("wb") as file:  # one after another: .npz has checksums
+            for part in (label, cell, value):
+                np.save(file, part[chosen])
     return places
 
 
@@ -511,6 +517,39 @@ def by_region(label, cell, value, position, cells, values):
         position[label[k]] = at + 1
 
 
+@compiled
+def let_rise(cells, values, start, size):
+    """Sort the cells of each region by themselves; those of one block rise already."""
+    for region in range(len(start)):
+        first, stop = start[region], start[region] + size[region]
+        for k in range(first + 1, stop):
+            if cells[k] < cells[k - 1]:
+                order = np.argsort(cells[first:stop])
+                cells[first:stop] = cells[first:stop][order]
+                values[first:stop] = values[first:stop][order]
+                break
+
+
+@compiled
+def measure_kept(cells, values, start, size, kept, last, box, x_wave, y_wave, z_wave, height, peak, centre):
+    """What `cut_regions` says of each region, from its rising cells; the waves: (cos, sin) at the cells of an axis."""
+    for region in range(len(start)):
+        first, stop = start[region], start[region] + size[region]
+        height[region] = lowest = values[first + np.searchsorted(cells[first:stop], last[region])]
+        highest = values[first]
+        for k in range(first, stop):
+            value, cell = values[k], cells[k]
+            highest = max(highest, value)
+            if kept[region] > 0 and (value > lowest or (value == lowest and cell <= last[region])):
+                row, z = cell // box[2], cell % box[2]
+                x, y = row // box[1], row % box[1]
+                for part in range(2):
+                    centre[region, 0, part] += x_wave[part, x]
+                    centre[region, 1, part] += y_wave[part, y]
+                    centre[region, 2, part] += z_wave[part, z]
+        peak[region] = highest
+
+
 def cut_regions(task):
     """Cut the regions that a block owns; returns a table of them.
 
@@ -520,18 +559,21 @@ def cut_regions(task):
     place, givers, line, minimum, volume, box, scratch = task
     parts = []
     for number in givers:
-        with np.load(scratch / f"cells_{place}_{number}.npz") as file:
-            parts.append((file["label"], file["cell"], file["value"]))
+        with (scratch / f"cells_{place}_{number}.npy").open("rb") as file:
+            parts.append([np.load(file) for _ in range(3)])
     unsorted, given, height = map(np.concatenate, zip(*parts))
     del parts
-    order = np.argsort(given, kind="stable")  # a merge: each block's cells rise
-    label, unsorted, size = np.unique(unsorted[order], return_inverse=True, return_counts=True)
+    # By tables of the box's regions: sorting as many labels as there are cells takes longer than all that follows
+    counts = np.bincount(unsorted)
+    label = np.flatnonzero(counts)
+    size, own = counts[label], np.zeros(len(counts), np.int32)
+    own[label] = np.arange(len(label))
     start = np.cumsum(size) - size
     cell, value = np.empty(len(given), np.int64), np.empty(len(given), np.float32)
-    by_region(unsorted, given[order], height[order], start.copy(), cell, value)
-    del order, unsorted, given
-    original = value.copy()
-    in_order = cell.copy()
+    by_region(own[unsorted], given, height, start.copy(), cell, value)
+    del unsorted, given, height
+    let_rise(cell, value, start, size)
+    original, in_order = value.copy(), cell.copy()
     spheres = watershed.radius(np.arange(1, size.max() + 1))
     basins.sort_regions(cell, value, value.view(np.uint32), start, size, spheres, volume == "native", 0,
                         len(size))
@@ -539,27 +581,12 @@ def cut_regions(task):
     kept = size if line is None else watershed.cut_sizes(paths, line)
     kept = np.where(kept >= minimum, kept, 0)
     last = cell[start + np.maximum(kept, 1) - 1]
-    region = np.repeat(np.arange(len(size)), size)
-    # The map at a cell: within a region, cells are in order before they are sorted by value
-    height = _looked_up(in_order, original, region, last, start, size)
-    peak = np.maximum.reduceat(original, start)
-    stays = (original > height[region]) | ((original == height[region]) & (in_order <= last[region]))
-    stays &= kept[region] > 0
-    chosen, at = region[stays], np.unravel_index(in_order[stays], box)
+    phases = [2 * np.pi * (np.arange(side) + 0.5) / side for side in box]
+    waves = [np.stack([np.cos(phase), np.sin(phase)]) for phase in phases]
+    height, peak = np.empty(len(size), np.float32), np.empty(len(size), np.float32)
     centre = np.zeros((len(size), 3, 2))
-    for axis, index in enumerate(at):
-        phase = 2 * np.pi * (np.arange(box[axis]) + 0.5) / box[axis]
-        for part, wave in enumerate((np.cos(phase), np.sin(phase))):
-            centre[:, axis, part] = np.bincount(chosen, wave[index], len(size))
+    measure_kept(in_order, original, start, size, kept, last, box, *waves, height, peak, centre)
     return label, kept, height, last, peak, centre
-
-
-def _looked_up(cells, values, region, wanted, start, size):
-    """The values of one wanted cell in each region, whose cells rise."""
-    found = np.empty(len(wanted), values.dtype)
-    for number, (first, count, cell) in enumerate(zip(start, size, wanted)):
-        found[number] = values[first + np.searchsorted(cells[first:first + count], cell)]
-    return found
 
 
 @compiled
@@ -649,3 +676,70 @@ def owners(found, table):
     order = np.argsort(cells, kind="stable")
     owner[region[order]] = holder[order]
     return owner
+
+
+def predict_distance(run, density, out, *, boxsize, block=BLOCK, context=None, outside_domain=False, client=None):
+    """From an initial density contrast to the map that a `Protohalo` run predicts, written into `out`, block by block.
+
+    Dask's `map_overlap` gives every block the cells around it, across the faces of the box. context: how many, a
+    multiple of 2^levels as the block is; without it as far as the network sees, and the map is then that of the whole
+    box. A block's side must be at least that. Returns notes as of `Run.check_domain`.
+
+    Raises SettingError for blocks that do not fit or a run that sees more than the density, DataError for a density
+    that is no contrast, and MissingError without Dask.
+    """
+    try:
+        from dask import array, compute
+    except ImportError as error:
+        raise MissingError("the map by blocks needs the package dask: pip install 'kerasgal[dask]'") from error
+    names = names_of(run.config.channels)
+    if names != ("density",):
+        raise SettingError(f"channels={run.config.channels}: those other than the density are made of the whole box; "
+                           "by blocks there is density alone", value=run.config.channels, accepted=("density",))
+    source, multiple = field_of(density, 0.0, client).array, 2**run.config.levels
+    box = Box.cut(source.shape, block)
+    check_output(out, box, client)
+    depth = seen(run.config.levels, context)
+    sides = [after - first for edges in box.edges for first, after in zip(edges, edges[1:])]
+    if any(side % multiple for side in sides):
+        raise SettingError(f"block={block}: it and the sides of the box must be multiples of {multiple}", value=block)
+    if min(sides) < depth:
+        raise SettingError(f"block={block}: the smallest side of a block, {min(sides)}, is less than its context, "
+                           f"context={depth}: give a larger `block` or a smaller `context`", value=block,
+                           accepted=(depth, None))
+    scheduler = client or "synchronous"
+    chunks = tuple(tuple(np.diff(edges).tolist()) for edges in box.edges)
+    field = array.from_array(source, chunks=chunks, name=False).astype(np.float32)
+    mean, deviation = map(float, compute(field.mean(dtype=np.float64), field.std(dtype=np.float64),
+                                         scheduler=scheduler))
+    if not np.isfinite(deviation) or deviation == 0 or abs(mean) > 0.05 * deviation + 1e-6:
+        raise DataError(f"the density has the mean {mean:.3g} and the standard deviation {deviation:.3g}: expected is "
+                        "a density contrast of mean zero, finite everywhere")
+    notes = run.check_domain("the density", {"cellsize": boxsize / source.shape[0]}, outside_domain=outside_domain)
+    predicted = field.map_overlap(predict_block, depth=depth, boundary="periodic", allow_rechunk=False,
+                                  dtype=np.float32, meta=np.empty((0, 0, 0), np.float32), runs=Runs([run], client),
+                                  deviation=np.float32(deviation))
+    compute(array.store(predicted, out, lock=False, compute=False), scheduler=scheduler)
+    return notes
+
+
+def seen(levels, context):
+    """The cells around a block: `context`, or as many as a U-Net of so many levels sees, to the next multiple."""
+    from kerasgal.apps.protohalo.model import receptive_radius  # with Keras, which the watershed does without
+
+    multiple, radius = 2**levels, receptive_radius(levels)
+    if context is None:
+        return -(-radius // multiple) * multiple
+    if context % multiple or context < 0:
+        raise SettingError(f"context={context}: it must be a multiple of {multiple}", value=context)
+    if context < radius:
+        log.info(f"the network sees {radius} cells to either side and blocks have {context} around them: near their "
+                 "faces it misses a part of that")
+    return context
+
+
+def predict_block(density, runs, deviation):
+    """The distance map of a block with its context, (nx, ny, nz) float32. runs: `cluster.Runs` of a run."""
+    run, = runs.get()
+    inputs = (density / deviation)[None, ..., None]
+    return np.asarray(run.network.predict_on_batch(inputs), np.float32)[0, ..., 0]

@@ -1,11 +1,17 @@
+import subprocess
+import sys
+from unittest import mock
+
 import h5py
 import numpy as np
 import pytest
+from harness import config_of, disturbed
 from scipy import ndimage
 
 from kerasgal.apps.protohalo import blocks, predict, watershed
 from kerasgal.apps.protohalo.config import TrainConfig
-from kerasgal.errors import SettingError
+from kerasgal.apps.protohalo.run import Protohalo
+from kerasgal.errors import DataError, SettingError
 
 LINE = watershed.Line((5.0, 500.0), (0.3, 0.8))
 
@@ -118,5 +124,64 @@ def test_blocks_that_are_none_are_refused(given, words):
 
 
 def test_labels_of_another_shape_are_refused():
-    with pytest.raises(SettingError, match="do not fit"):
+    with pytest.raises(SettingError, match="does not fit"):
         blocks.native(np.zeros((4, 4, 4), np.float32), ([], []), 0.0, np.empty((4, 4, 5), np.int32))
+
+
+def test_workers_that_cut_haloes_do_without_tensorflow():
+    """Whose import takes as long as the blocks of a small box."""
+    subprocess.run([sys.executable, "-c", "import sys, kerasgal.apps.protohalo.blocks\n"
+                    "assert not {'tensorflow', 'keras'} & sys.modules.keys()"], check=True)
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    """A run of a small network, which says nothing of its domain."""
+    return Protohalo(config_of("protohalo"), {"": disturbed(predict.build(config_of("protohalo")))})
+
+
+def contrast(shape=(32, 32, 32)):
+    delta = np.random.default_rng(5).normal(size=shape).astype(np.float32)
+    return delta - delta.mean()
+
+
+def test_the_map_by_blocks_from_and_to_zarr_is_that_of_the_whole_box(untrained, tmp_path):
+    pytest.importorskip("dask")
+    zarr = pytest.importorskip("zarr")
+    delta = contrast()
+    stored, out = (zarr.create_array(tmp_path / f"{name}.zarr", shape=delta.shape, chunks=(8, 8, 8), dtype=np.float32)
+                   for name in ("delta", "map"))
+    stored[...] = delta
+    blocks.predict_distance(untrained, stored, out, boxsize=25.0, block=16)
+    whole = predict.predict_distance(untrained.network, untrained.config, delta, 25.0)
+    assert whole.std() > 1e-3
+    np.testing.assert_allclose(out[...], whole, rtol=0, atol=1e-5)
+    short = np.empty_like(whole)
+    blocks.predict_distance(untrained, delta, short, boxsize=25.0, block=(16, 32, 20), context=2)
+    assert np.abs(short - whole).max() > 1e-4  # the network sees farther
+    np.testing.assert_allclose(short[5:10, 5:25, 5:15], whole[5:10, 5:25, 5:15], rtol=0, atol=whole.std())
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"block": 15}, "block=15: it and the sides of the box must be multiples of 2"),
+    ({"block": 8}, r"block=8: the smallest side of a block, 8, is less than its context, context=12"),
+    ({"block": 16, "context": 3}, "context=3: it must be a multiple of 2")])
+def test_blocks_that_do_not_fit_the_network_are_refused(options, words, untrained):
+    pytest.importorskip("dask")
+    with pytest.raises(SettingError, match=words):
+        blocks.predict_distance(untrained, contrast(), np.empty((32, 32, 32), np.float32), boxsize=25.0, **options)
+
+
+@pytest.mark.parametrize("change", [lambda delta: delta + 1, lambda delta: delta * np.nan, np.zeros_like])
+def test_a_density_that_is_no_contrast_is_refused_by_blocks_too(change, untrained):
+    pytest.importorskip("dask")
+    with pytest.raises(DataError, match="expected is a density contrast of mean zero"):
+        blocks.predict_distance(untrained, change(contrast()), np.empty((32, 32, 32), np.float32), boxsize=25.0,
+                                block=16)
+
+
+def test_channels_of_the_whole_box_are_refused_by_blocks():
+    pytest.importorskip("dask")
+    run = mock.Mock(config=config_of("protohalo", channels="density,tide"))
+    with pytest.raises(SettingError, match="by blocks there is density alone"):
+        blocks.predict_distance(run, contrast(), None, boxsize=25.0)
