@@ -66,6 +66,17 @@ def cascade(found):
             "bispectrum of drawn galaxies": f"{off:.0f} +- {error:.0f}% off"}
 
 
+def diffusion(found):
+    """Figures of an evaluation of one run."""
+    [row] = found["runs"].values()
+    wrong = row["galaxies"] / found["truth"]["galaxies"] - 1
+    k, agreement = np.array(found["k"]), np.array(row["correlation"])
+    return {"galaxies": f"{100 * wrong:+.1f}%",
+            "P(k) of draws, mean over k": f"{100 * row['power_residual']:.1f}% off",
+            "P(k) of draws, largest": f"{100 * row['power_largest_residual']:.1f}% off",
+            "r(k) of a draw with the truth, below 1 h/Mpc": f"{agreement[k < 1].mean():.3f}"}
+
+
 def morph(found):
     """Figures of an evaluation: how often an observed galaxy looks more real than one of another set."""
     return {f"area under the curve, observed over {name}": f"{entry['area_under_curve']:.3f}"

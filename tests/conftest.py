@@ -209,6 +209,12 @@ def functions_run_eagerly(wanted):
         tf.config.run_functions_eagerly(before)
 
 
+@pytest.fixture(scope="session")
+def eagerly():
+    """The same for fixtures of a module, which are made before `eager` is: with eagerly(True): ..."""
+    return functions_run_eagerly
+
+
 @pytest.fixture
 def eager():
     """TensorFlow without graphs: a few steps of a deep network are sooner done than compiled.

@@ -12,7 +12,7 @@ import kerasgal as kg
 from kerasgal import config, registry
 
 APPS = harness.apps()
-DEEP = ("cascade", "morph")  # JAX compiles a training step of theirs for half a minute
+DEEP = ("cascade", "cascade diffusion", "morph")  # whose training steps JAX compiles for a minute and a half
 
 
 @pytest.fixture(scope="session")

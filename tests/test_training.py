@@ -425,6 +425,7 @@ def free_addresses():
         return [f"localhost:{sock.getsockname()[1]}" for sock in (one, two)]
 
 
+@pytest.mark.slow
 def test_two_devices_or_workers_take_the_steps_of_one_and_the_death_of_a_worker_is_noticed(tmp_path):
     command = ["-c", PROGRAM, os.path.dirname(__file__), tmp_path]
     one, other = free_addresses()

@@ -45,10 +45,12 @@ def clustered(simulation, halo_id, delta, motion, twin=None, twin_rows=0):
     """The `clustering.spectra` of true haloes and of those of all label volumes, where they end.
 
     halo_id: {method: (n, n, n)}; motion: of `final.motion`; twin: the open Simulation whose haloes, the first
-    `twin_rows`, stand where it has them.
+    `twin_rows`, stand where it has them. Those of the adaptive cut and the true ones are there in two parts, too: which
+    are matched one to one, and which are not.
     """
     n, boxsize = len(delta), simulation.boxsize
-    haloes = {"true": clustering.true_haloes(simulation, halo_id["true"].max() + 1)}
+    true = clustering.true_haloes(simulation, halo_id["true"].max() + 1)
+    haloes = {"true": true}
     for method, labels in ((clustering.MOVED, halo_id["true"]), *halo_id.items()):
         if method == TWIN:
             haloes[TWIN] = clustering.true_haloes(twin, twin_rows)
@@ -57,6 +59,13 @@ def clustered(simulation, halo_id, delta, motion, twin=None, twin_rows=0):
             position, velocity = final.moved(labels, centre, boxsize, *motion)
             known = np.isfinite(position).all(axis=1)  # haloes without a cell of their own have none
             haloes[method] = position[known], velocity[known]
+            if method == "adaptive":
+                pairs = metrics.match(halo_id["true"], labels, len(true[0]), len(position)).pairs
+                matched = np.isin(np.arange(len(position)), pairs[:, 1])
+                found = np.isin(np.arange(len(true[0])), pairs[:, 0])
+                haloes |= {"adaptive, matched": (position[known & matched], None),
+                           "adaptive, others": (position[known & ~matched], None),
+                           "true, matched": (true[0][found], None), "true, missed": (true[0][~found], None)}
     return clustering.spectra(haloes, clustering.matter(simulation, n), boxsize, simulation.cosmology,
                               simulation.redshift_final, n)
 
@@ -212,7 +221,7 @@ def clustering_lines(found):
     yield f"where they end, in modes up to {found['large_scales']:.2f} h/Mpc:"
     for name, row in found["haloes"].items():
         agreement = "" if name == "true" else f", correlation with the true haloes {valued(row, 'correlation')}"
-        yield f"  {name:14s} bias {valued(row, 'bias')}{agreement}"
+        yield f"  {name:17s} bias {valued(row, 'bias')}{agreement}"
 
 
 def valued(row, name):

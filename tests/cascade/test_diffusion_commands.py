@@ -28,10 +28,11 @@ def with_feedback(painted, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(with_feedback, tmp_path_factory, invoke):
+def run(with_feedback, tmp_path_factory, invoke, eagerly):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    said = invoke("cascade", "diffusion", "train", with_feedback[0], with_feedback[1], *TINY, "--parameters", "A_SN1",
-                  "--schedule", "learned", "--run", folder).stdout
+    with eagerly(True):
+        said = invoke("cascade", "diffusion", "train", with_feedback[0], with_feedback[1], *TINY, "--parameters",
+                      "A_SN1", "--schedule", "learned", "--run", folder).stdout
     assert "validating on" in said and "48 training maps" in said
     return folder
 

@@ -13,16 +13,17 @@ from kerasgal.errors import DataError
 from kerasgal.simulation import Simulation
 
 TINY = ["--preset", "demo", "--low", "11.8", "--high", "14", "--patch", "9", "--shells", "3", "--convolutions", "2",
-        "--filters", "4", "--dense", "8", "--samples", "1000", "--validation-samples", "200", "--epochs", "2",
-        "--steps-per-epoch", "10"]
+        "--filters", "4", "--dense", "8", "--samples", "400", "--validation-samples", "100", "--epochs", "2",
+        "--steps-per-epoch", "5"]
 
 
 @pytest.fixture(scope="module")
-def runs(boxes, tmp_path_factory, invoke):
+def runs(boxes, tmp_path_factory, invoke, eagerly):
     folder = tmp_path_factory.mktemp("runs")
     for name, likelihood in (("raw", "cauchy"), ("averaged", "two_sided_cauchy")):
-        invoke("halomass", "train", boxes[0], boxes[1], *TINY, "--input", name, "--likelihood", likelihood, "--run",
-               folder / name)
+        with eagerly(True):
+            invoke("halomass", "train", boxes[0], boxes[1], *TINY, "--input", name, "--likelihood", likelihood, "--run",
+                   folder / name)
     return [folder / "raw", folder / "averaged"]
 
 

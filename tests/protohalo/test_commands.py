@@ -106,7 +106,12 @@ def test_evaluation_writes_metrics_and_figures(run, boxes, tmp_path, invoke):
     assert 0 < found["pairs"] == round(found["completeness"] * (count >= 20).sum())
     assert len(metrics["adaptive"]["purity_by_mass"]) == len(edges) - 1
     found = metrics["clustering"]["haloes"]
-    assert {name: row["number"] for name, row in found.items() if name != "moved"} == metrics["haloes"]
+    numbers = {name: row["number"] for name, row in found.items() if name != "moved"}
+    matched, pairs = metrics["adaptive"]["objects"]["pairs"], numbers.pop("adaptive, matched")
+    assert pairs == numbers.pop("true, matched") == matched
+    assert numbers.pop("adaptive, others") == metrics["haloes"]["adaptive"] - matched
+    assert numbers.pop("true, missed") == metrics["haloes"]["true"] - matched
+    assert numbers == metrics["haloes"]
     # 2LPT knows where true patches go.
     assert found["true"]["large_scale_correlation"] == pytest.approx(1) and "where they end" in said
     assert found["adaptive"]["large_scale_correlation"] < found["moved"]["large_scale_correlation"]
