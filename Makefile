@@ -109,7 +109,7 @@ demo-morph: $(VENV)/.installed
 	  --output $(MORPH)/evaluation
 
 # The networks that come with kerasgal, from the demos' runs.
-models: demo demo-halomass demo-cascade demo-morph
+models: demo demo-halomass demo-cascade demo-diffusion demo-morph
 	$(BIN)/python data/networks.py .
 
 # All but the slowest, each of which tests at length what another one tests in short.

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -174,22 +175,25 @@ def galaxies(once):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def drawn_once():
-    """Draw each figure once, and copy it where one of its name and its parts is drawn again.
+def drawn_once(once):
+    """Draw each figure once for all workers, and copy it where one of its name and its parts is drawn again.
 
     Setting its text takes Matplotlib a second or so, and every training and every evaluation draws some.
     """
     from kerasgal import plotting
 
-    drawn, save = {}, plotting.save
+    folder, save = once("figures", lambda folder: None), plotting.save
 
     def draw_or_copy(drawing, path):
-        parts = (Path(path).name, *(len(axes.get_children()) for axes in drawing.axes))
-        if parts in drawn:
-            Path(path).write_bytes(drawn[parts])
+        parts = "-".join(str(len(axes.get_children())) for axes in drawing.axes)
+        drawn = folder / f"{parts}-{Path(path).name}"
+        if not drawn.exists():
+            save(drawing, path)
+            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as copy:
+                copy.write(Path(path).read_bytes())
+            os.replace(copy.name, drawn)
             return
-        save(drawing, path)
-        drawn[parts] = Path(path).read_bytes()
+        shutil.copyfile(drawn, path)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plotting, "save", draw_or_copy)

@@ -77,7 +77,7 @@ def test_the_comparison_with_pytorch_says_what_it_needs(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["peers.py"])
 
     class Chosen:
-        networks, agree, tools, cores = ["halomass"], False, [], [1]
+        only, agree, cores = ["halomass"], False, [1]
 
     with pytest.raises(SystemExit, match=r"pip install '\.\[bench\]'"):
         peers.main(Chosen)

@@ -11,6 +11,8 @@ from kerasgal.apps.cascade import model as cascade
 from kerasgal.apps.protohalo.model import receptive_radius, unet
 from kerasgal.periodic import largest, periodic
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 
 def networks():
     keras.utils.set_random_seed(1)
@@ -106,7 +108,7 @@ def test_a_network_of_several_inputs_is_counted_and_wrapped_too():
     from kerasgal.apps.cascade.diffusion.network import score_network
 
     options = {"filters": 4, "levels": 1, "groups": 2, "dropout": 0.0, "fourier": False, "scaling": "log",
-               "gamma_min": -5.0, "gamma_max": 5.0}
+               "gamma_min": -5.0, "gamma_max": 5.0, "epsilon": 1e-3, "projections": True, "standardise": True}
     plain, attentive = (score_network(2, 1, attention=attention, **options) for attention in (False, True))
     for network in (plain, attentive):
         harness.disturbed(network)

@@ -243,7 +243,7 @@ def stopping_after(steps, asked=signal.SIGINT):
     return made
 
 
-@pytest.mark.parametrize("averaging", [0.0, 0.9], ids=["plain", "averaged"])
+@pytest.mark.parametrize("averaging", [pytest.param(0.0, marks=pytest.mark.slow), 0.9], ids=["plain", "averaged"])
 def test_ctrl_c_ends_the_step_and_resuming_gives_the_uninterrupted_run(tmp_path, averaging):
     def averaged():
         model = build()

@@ -111,6 +111,7 @@ def test_a_single_simulation_is_split_by_volume_and_tested_on_what_is_left(paint
     assert result["table"][0]["true_galaxies"] == inside
 
 
+@pytest.mark.slow
 def test_phases_are_trained_one_by_one_and_resumed(painted, tmp_path, invoke):
     folder = tmp_path / "run"
     done = invoke("cascade", "train", painted[0], *TINY, "--run", folder, "--phase", "regress", check=False)

@@ -115,6 +115,7 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(painted, tmp_path, in
     np.testing.assert_array_equal(*histories)
 
 
+@pytest.mark.slow
 def test_boxes_are_trained_on_and_drawn_from(painted, tmp_path, invoke):
     folder = tmp_path / "run"
     invoke("cascade", "diffusion", "train", painted[0], *TINY, "--dimensions", 3, "--parameters", "Om0,sigma8",

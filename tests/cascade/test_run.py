@@ -103,7 +103,7 @@ def test_a_diffusion_from_training_to_evaluation(diffusion, cascade, painted, tm
     draws.save(tmp_path / "out.h5")
     with h5py.File(tmp_path / "out.h5") as file:
         assert file.attrs["axis"] == "z" and file.attrs["sampler"] == "deterministic"
-    assert len(draws.plot().axes) == 2
+    assert len(draws.plot().axes) == 4  # two maps and the bars of their colours
     judged = run.evaluate([painted[2]], regressor=cascade.folder, draws=2, steps=1, maps=1)
     assert "undefined" in repr(judged) or judged["runs"]["run"]["galaxies"] > 0  # this short a training draws few
     assert list(judged["runs"]) == ["run"] and set(judged.figures()) == {"draws", "power_spectrum", "ranks"}
@@ -127,6 +127,7 @@ def test_phase_1_alone_is_a_run_that_cannot_predict_yet(painted, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_training_starts_from_the_weights_of_another_run(cascade, painted, tmp_path):
     settings = {**TINY, "learning_rate": 1e-9}
     run = kg.train("cascade", painted[0], painted[1], run=tmp_path / "run", init=cascade.folder, **settings)
@@ -243,7 +244,7 @@ def test_draws_are_written_one_after_another(diffusion, painted, tmp_path):
     options = {"draws": 2, "steps": 1}
     kept, written = (diffusion.predict(painted[2], **options, **given) for given in ({}, {"output": tmp_path / "o.h5"}))
     np.testing.assert_array_equal(written["count"], kept["count"])
-    assert repr(written) == repr(kept) and len(written.plot().axes) == 2
+    assert repr(written) == repr(kept) and len(written.plot().axes) == 4
     np.testing.assert_array_equal(written.table["galaxies"], kept["count"].sum(axis=(2, 3)).ravel())
 
 

@@ -129,6 +129,7 @@ def without(path, source, *names):
     return path
 
 
+@pytest.mark.slow
 def test_training_without_simulations_makes_them_and_resumes_from_the_folder_alone(tmp_path, invoke, monkeypatch):
     monkeypatch.setattr("kerasgal.simulations.PARTICLES", 32)
     monkeypatch.setattr("kerasgal.simulations.BOXES", 2)

@@ -66,6 +66,7 @@ def test_every_input_trains_and_predicts(boxes, tmp_path, eager, settings):
         np.testing.assert_allclose(mapped[particles], found["log_mass"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_uninterrupted_one(boxes, tmp_path, eager):
     whole = trained(boxes, tmp_path / "whole", small(steps_per_epoch=2))
     trained(boxes, tmp_path / "parts", small(steps_per_epoch=2, epochs=1))

@@ -12,6 +12,8 @@ from kerasgal.apps.morph.run import Morph
 from kerasgal.errors import DataError, SettingError
 from kerasgal.readers.images import Image
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 pytest.importorskip("galsim")
 
 

@@ -11,6 +11,8 @@ import kerasgal as kg
 from kerasgal.apps.morph.rank import below, lines, ranks, whole
 from kerasgal.apps.morph.score import COLUMNS, FLAGS
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 
 def rows_of(llr):
     """Rows as `score` has them; None for an image that could not be scored."""

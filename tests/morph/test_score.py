@@ -16,6 +16,8 @@ from kerasgal.apps.morph.run import Morph
 from kerasgal.errors import DataError, DomainError
 from kerasgal.readers.images import Image, stream
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 SDSS = 28.26  # magnitude of one count
 
 

@@ -127,7 +127,9 @@ def response(k, result):
     drawing, axis = figure()
     for name, sides in result.items():
         low, high = sides["low"], sides["high"]
-        axis.plot(k, np.array(high["power"]) / np.array(low["power"]),
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = np.array(high["power"]) / np.array(low["power"])
+        axis.plot(k, ratio,
                   label=f"{name} {low['value']:.3g} to {high['value']:.3g}: galaxies x "
                         f"{high['galaxies'] / max(low['galaxies'], 1):.3g}")
     axis.axhline(1, color="0.6", linewidth=0.8)
