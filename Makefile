@@ -14,7 +14,7 @@ CASCADE = $(DEMO)-cascade
 DIFFUSION = $(DEMO)-diffusion
 MORPH = $(DEMO)-morph
 
-.PHONY: demo demo-halomass ladder demo-cascade demo-diffusion demo-morph models test test-all lint docs notebooks bench bench-peers clean
+.PHONY: demo demo-halomass ladder demo-cascade demo-diffusion longer-diffusion demo-morph models test test-all lint docs notebooks bench bench-peers clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -92,6 +92,11 @@ demo-diffusion: $(VENV)/.installed
 	$(BIN)/kerasgal cascade diffusion evaluate $(DIFFUSION)/run $(foreach i,0 1 2 3,$(DIFFUSION)/test_$(i).h5) \
 	  --maps 3 --draws 8 --sampler multistep --steps 25 --output $(DIFFUSION)/evaluation
 
+# The training of demo-diffusion gone on with for as long again: the network that ships.
+longer-diffusion: demo-diffusion
+	$(BIN)/kerasgal cascade diffusion train $(foreach i,$(shell seq 0 23),$(DIFFUSION)/train_$(i).h5) --preset demo \
+	  --init $(DIFFUSION)/run --learning-rate 1e-3 --run $(DIFFUSION)/longer
+
 # Made-up galaxies and their archetypes to train on; others, in three degrees of realism and as archetypes, to test on.
 demo-morph: $(VENV)/.installed
 	rm -rf $(MORPH)
@@ -109,7 +114,7 @@ demo-morph: $(VENV)/.installed
 	  --output $(MORPH)/evaluation
 
 # The networks that come with kerasgal, from the demos' runs.
-models: demo demo-halomass demo-cascade demo-diffusion demo-morph
+models: demo demo-halomass demo-cascade longer-diffusion demo-morph
 	$(BIN)/python data/networks.py .
 
 # All but the slowest, each of which tests at length what another one tests in short.

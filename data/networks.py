@@ -124,12 +124,12 @@ SHIPPED = [
                            "densities have 31.9 in Eq. 2, 0.4% too few galaxies and 28% in the bispectrum; the rule's "
                            "own expectation has 17.1. Trees and halo models are fitted to the simulations of the "
                            "training, which do not come with it: the command on this card prints neither."},
-    {"name": "diffusion-demo", "run": "demo-diffusion/run", "measure": diffusion,
+    {"name": "diffusion-demo", "run": "demo-diffusion/longer", "measure": diffusion,
      "tests": ("demo-diffusion/test_{}.h5", 4),
      "options": {"maps": 3, "draws": 8, "sampler": "multistep", "steps": 25},
      "summary": "draws of painted galaxies on maps of dark matter, cells of 0.78 Mpc/h, slabs of 6.25 Mpc/h, z = 0",
-     "what": "The network of `make demo-diffusion`: draws of galaxies on maps of 0.78 Mpc/h a cell, which show slabs "
-             "of 6.25 Mpc/h, given the dark matter.",
+     "what": "The network of `make longer-diffusion`: draws of galaxies on maps of 0.78 Mpc/h a cell, which show "
+             "slabs of 6.25 Mpc/h, given the dark matter.",
      "trained": "COLA simulations of 128^3 particles in 75 Mpc/h, 12 steps, with painted galaxies (`kerasgal simulate "
                 "--galaxies`), seeds 1 to 23; 24 to validate",
      "words": "seeds 4001 to 4004, three maps of each, eight draws of a map",
