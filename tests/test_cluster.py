@@ -116,7 +116,8 @@ def test_evaluations_have_the_same_numbers(client, trained, boxes, invoke, tmp_p
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-@pytest.mark.parametrize("app, data, options", [("halomass", "boxes", {"sample": 500}), ("cascade", "painted", {})])
+@pytest.mark.parametrize("app, data, options", [
+    ("halomass", "boxes", {"sample": 500}), pytest.param("cascade", "painted", {}, marks=pytest.mark.slow)])
 def test_evaluations_in_pieces_that_are_sent_have_the_same_numbers(app, data, options, trained, request, tmp_path,
                                                                    monkeypatch):
     """All but the other process: what goes there and comes back is pickled."""
