@@ -101,9 +101,9 @@ def from_mean(simulation, regressor, number):
 def forest_of(run):
     """`trees.Trees` of the maps or boxes that a run was trained on; None, with a warning, where these are gone."""
     try:
-        training, validation = run_folder.recorded_data(run.folder) if run.folder is not None else ((), ())
+        training, validation = run_folder.data_to_read(run.folder)
         if not training or not validation:
-            raise DataError(f"{run.folder or 'this run'} does not say what it was trained and validated on")
+            raise DataError(f"{run.folder} does not say what it was trained and validated on")
         inside, apart = ([item for source in sources for item in separated(source, run.config)]
                          for sources in (training, validation))
         return trees.fitted(trees.regressor(trees.TREES, stops=True, seed=run.config.seed, **trees.OPTIONS), inside,
