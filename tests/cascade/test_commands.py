@@ -189,6 +189,7 @@ def test_mistakes_in_training_are_one_line(case, code, message, painted, boxes, 
     assert not (tmp_path / "run" / "classify").exists()
 
 
+@pytest.mark.slow
 def test_a_batch_without_any_galaxy_trains(painted, tmp_path, invoke):
     """One class only in every batch: the loss is defined, and so are the weights."""
     alone = tmp_path / "alone.h5"

@@ -91,6 +91,7 @@ def test_evaluate_compares_with_regressor_and_halo_model(run, with_feedback, tra
     assert done.returncode == 1 and "was used in the training of" in done.stderr and not (tmp_path / "no").exists()
 
 
+@pytest.mark.slow
 def test_few_steps_are_compared_with_many(run, with_feedback, tmp_path, invoke, monkeypatch):
     from kerasgal.apps.cascade.diffusion import evaluate
 
@@ -163,6 +164,7 @@ def test_mistakes_in_sampling_are_one_line(arguments, code, message, run, painte
     assert done.returncode == 1 and "is not a run folder of cascade" in done.stderr
 
 
+@pytest.mark.slow
 def test_old_spellings_go_on_and_say_the_new_ones(run, painted, with_feedback, tmp_path, invoke):
     done = invoke("cascade", "diffusion", "sample", run, with_feedback[2], "--draws", 1, "--steps", 1, "--output",
                   tmp_path / "out.h5")
