@@ -41,12 +41,12 @@ def of_training(run):
     return run_folder.read_json(path) if path is not None and path.exists() else {}
 
 
-def clustered(simulation, halo_id, delta, motion, twin=None, twin_rows=0):
+def clustered(simulation, halo_id, pairs, delta, motion, twin=None, twin_rows=0):
     """The `clustering.spectra` of true haloes and of those of all label volumes, where they end.
 
-    halo_id: {method: (n, n, n)}; motion: of `final.motion`; twin: the open Simulation whose haloes, the first
-    `twin_rows`, stand where it has them. Those of the adaptive cut and the true ones are there in two parts, too: which
-    are matched one to one, and which are not.
+    halo_id: {method: (n, n, n)}; pairs: of the adaptive cut's `metrics.match`; motion: of `final.motion`; twin: the open
+    Simulation whose haloes, the first `twin_rows`, stand where it has them. Those of the adaptive cut and the true ones
+    are there in two parts, too: which are matched one to one, and which are not.
     """
     n, boxsize = len(delta), simulation.boxsize
     true = clustering.true_haloes(simulation, halo_id["true"].max() + 1)
@@ -60,7 +60,6 @@ def clustered(simulation, halo_id, delta, motion, twin=None, twin_rows=0):
             known = np.isfinite(position).all(axis=1)  # haloes without a cell of their own have none
             haloes[method] = position[known], velocity[known]
             if method == "adaptive":
-                pairs = metrics.match(halo_id["true"], labels, len(true[0]), len(position)).pairs
                 matched = np.isin(np.arange(len(position)), pairs[:, 1])
                 found = np.isin(np.arange(len(true[0])), pairs[:, 0])
                 haloes |= {"adaptive, matched": (position[known & matched], None),
@@ -108,24 +107,27 @@ def measure(task):
         boxsize, cell_mass = simulation.boxsize, simulation.cell_mass
         # A halo's mass is that of its particles; its cells are as many unless particles share cells.
         masses = {"true": true_size * cell_mass}
+        for method in METHODS:
+            masses[method] = np.bincount(halo_id[method][halo_id[method] >= 0]) * cell_mass
+        large = true_size >= minimum
+        matchings = {method: metrics.match(halo_id["true"], halo_id[method], large.sum(), len(masses[method]))
+                     for method in METHODS}
+        pairs = matchings["adaptive"].pairs
         motion = final.motion(delta, boxsize, simulation.cosmology, simulation.redshift_initial,
                               simulation.redshift_final)
         if twin is not None:
             with opened(twin, require=("initial/delta", "halo_id", "halos/count", "halos/mass",
                                        "halos/position")) as other:
                 halo_id[TWIN], masses[TWIN], _ = twin_labels(simulation, other, minimum, wavenumber)
-                spectra = clustered(simulation, halo_id, delta, motion, other, len(masses[TWIN]))
+                spectra = clustered(simulation, halo_id, pairs, delta, motion, other, len(masses[TWIN]))
+            matchings[TWIN] = metrics.match(halo_id["true"], halo_id[TWIN], large.sum(), len(masses[TWIN]))
             twin_loss = metrics.normalised_l1(true, data.distance_map(halo_id[TWIN]))
         else:
-            spectra = clustered(simulation, halo_id, delta, motion)
+            spectra = clustered(simulation, halo_id, pairs, delta, motion)
     del motion
-    cells, members, matchings = {}, {}, {}
-    large = true_size >= minimum
-    for method in METHODS + ((TWIN,) if twin is not None else ()):
-        if method != TWIN:
-            masses[method] = np.bincount(halo_id[method][halo_id[method] >= 0]) * cell_mass
+    cells, members = {}, {}
+    for method in matchings:
         members[method] = metrics.membership(halo_id["true"], halo_id[method])
-        matchings[method] = metrics.match(halo_id["true"], halo_id[method], large.sum(), len(masses[method]))
         cells[method] = metrics.cell_masses(halo_id["true"], halo_id[method], masses["true"], masses[method])
     masses["true"] = masses["true"][large]
     return Box(notes, cell_mass, masses, cells, members, matchings, spectra, true_size[large],

@@ -171,14 +171,9 @@ def counterparts(halo_id):
 
 def twins(one, other):
     """{label of the other volume: that of the one with which it shares most cells, and which does so with it}."""
-    from scipy.sparse import coo_array
-
-    both = (one >= 0) & (other >= 0)
-    shape = (one.max(initial=-1) + 1, other.max(initial=-1) + 1)
-    shared = coo_array((np.ones(both.sum(), np.int64), (one[both], other[both])), shape=shape)
-    shared.sum_duplicates()
-    order = np.argsort(shared.data, kind="stable")  # the most cells last, which is what a dictionary keeps
-    first, second = (labels[order].tolist() for labels in shared.coords)
+    *labels, cells = metrics.shared_cells(one, other)
+    order = np.argsort(cells, kind="stable")  # the most cells last, which is what a dictionary keeps
+    first, second = (rows[order].tolist() for rows in labels)
     of_one, of_other = dict(zip(first, second)), dict(zip(second, first))
     return {label: twin for label, twin in of_other.items() if of_one[twin] == label}
 

@@ -53,18 +53,13 @@ class Matching:
 
 def match(true_id, predicted_id, true_count, predicted_count):
     """The `Matching` of two label volumes, -1 for none, whose labels are rows below these counts."""
-    from scipy.sparse import coo_array
-
-    both = (true_id >= 0) & (predicted_id >= 0)
-    cells = (true_id[both], predicted_id[both])
-    shared = coo_array((np.ones(len(cells[0]), np.int64), cells), shape=(true_count, predicted_count)).tocsr().tocoo()
-    true, predicted = shared.coords
+    true, predicted, shared = shared_cells(true_id, predicted_id)
     of_true = np.bincount(true_id[true_id >= 0], minlength=true_count)[true]
     of_predicted = np.bincount(predicted_id[predicted_id >= 0], minlength=predicted_count)[predicted]
-    holds_true, holds_predicted = 2 * shared.data > of_true, 2 * shared.data > of_predicted
+    holds_true, holds_predicted = 2 * shared > of_true, 2 * shared > of_predicted
     pair = holds_true & holds_predicted
     return Matching(np.stack([true[pair], predicted[pair]], axis=1),
-                    (shared.data / (of_true + of_predicted - shared.data))[pair],
+                    (shared / (of_true + of_predicted - shared))[pair],
                     np.bincount(predicted[holds_true], minlength=predicted_count),
                     np.bincount(true[holds_predicted], minlength=true_count))
 

@@ -102,8 +102,8 @@ def forest_of(run):
     """`trees.Trees` of the maps or boxes that a run was trained on; None, with a warning, where these are gone."""
     try:
         training, validation = run_folder.data_to_read(run.folder)
-        if not training or not validation:
-            raise DataError(f"{run.folder} does not say what it was trained and validated on")
+        if not validation:
+            raise DataError(f"{run.folder} does not say what it was validated on")
         inside, apart = ([item for source in sources for item in separated(source, run.config)]
                          for sources in (training, validation))
         return trees.fitted(trees.regressor(trees.TREES, stops=True, seed=run.config.seed, **trees.OPTIONS), inside,
