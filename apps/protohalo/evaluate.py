@@ -44,9 +44,9 @@ def of_training(run):
 def clustered(simulation, halo_id, pairs, delta, motion, twin=None, twin_rows=0):
     """The `clustering.spectra` of true haloes and of those of all label volumes, where they end.
 
-    halo_id: {method: (n, n, n)}; pairs: of the adaptive cut's `metrics.match`; motion: of `final.motion`; twin: the open
-    Simulation whose haloes, the first `twin_rows`, stand where it has them. Those of the adaptive cut and the true ones
-    are there in two parts, too: which are matched one to one, and which are not.
+    halo_id: {method: (n, n, n)}; pairs: of the adaptive cut's `metrics.match`; motion: of `final.motion`; twin: the
+    open Simulation whose haloes, the first `twin_rows`, stand where it has them. Those of the adaptive cut and the true
+    ones are there in two parts, too: which are matched one to one, and which are not.
     """
     n, boxsize = len(delta), simulation.boxsize
     true = clustering.true_haloes(simulation, halo_id["true"].max() + 1)
