@@ -75,6 +75,14 @@ class Diffusion(DensityRun):
         return VariationalDiffusion.of(config)
 
     @classmethod
+    def restored(cls, config, phase, folder):
+        from kerasgal.apps.cascade.diffusion import calibration
+
+        model = super().restored(config, phase, folder)
+        model.calibration = calibration.read(folder)
+        return model
+
+    @classmethod
     def fit(cls, training, validation, config, folder, **options):
         from kerasgal.apps.cascade.diffusion.train import fit
 

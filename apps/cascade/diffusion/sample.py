@@ -5,7 +5,7 @@ import logging
 import keras
 import numpy as np
 
-from kerasgal.apps.cascade.diffusion import counts, vdm
+from kerasgal.apps.cascade.diffusion import calibration, counts, vdm
 from kerasgal.apps.cascade.diffusion.network import radius
 from kerasgal.tiling import choose_tiles, predict_at_once, predict_box
 
@@ -89,20 +89,20 @@ def draw(model, config, density, draws, *, steps, sampler="ancestral", seed=0, p
     """
     if layout is CHOOSE:
         layout = tiles_for(model, config, density.shape, draws, tile, context)
-    finder = Finder(model, parameters, whole=layout is None)
-    streams = [np.random.default_rng([seed, first + number]) for number in range(draws)]
+    find = finding(model, config, density, parameters, layout)
+    streams, chances = ([np.random.default_rng([seed, first + number, *more]) for number in range(draws)]
+                        for more in ((), (1,)))
     done = iter(range(1, steps + 1))
 
     def noise():
         return np.stack([stream.standard_normal(density.shape, np.float32) for stream in streams], axis=-1)
 
     def denoise(z, gamma):
-        finder.gamma = gamma
-        field = np.concatenate([z, density[..., None]], axis=-1, dtype=np.float32)
-        if layout is None:
-            found = predict_at_once(finder, field)
-        else:
-            found = predict_box(finder, field, tile=layout[0], context=layout[1], multiple=2**config.levels)
+        found = find(z, gamma)
+        if model.calibration:
+            alpha, sigma = vdm.parts(gamma)
+            expected = model.field_of((z - sigma * found) / alpha)
+            found = (z - alpha * np.asarray(model.noised(model.calibration(expected, gamma)))) / sigma
         if progress:
             progress(next(done), steps)
         return found
@@ -115,10 +115,44 @@ def draw(model, config, density, draws, *, steps, sampler="ancestral", seed=0, p
         inside = fine[several * step:several * (step + 1) + 1]
         return vdm.together(inside, [noise() for _ in inside[1:]]) if several > 1 else noise()
 
+    def uniform(step):
+        """The chances of one step; of `finest` ones those of the first that lies in it."""
+        drawn = [np.stack([stream.random(density.shape, np.float32) for stream in chances], axis=-1)
+                 for _ in range(several)]
+        return drawn[0]
+
     places, start = fine[::several], noise()
-    field = vdm.deterministic(denoise, places, start) if sampler == "deterministic" else \
-        getattr(vdm, sampler)(denoise, places, start, of_step)
+    if sampler == "deterministic":
+        field = vdm.deterministic(denoise, places, start)
+    else:
+        settle = counts.one_or_none(*np.asarray(model.noised(model.levels[:2])).tolist(), uniform)
+        field = getattr(vdm, sampler)(denoise, places, start, of_step, settle)
     return np.moveaxis(counts.counts_of(model.field_of(np.asarray(field)), config.field, config.maximum), -1, 0)
+
+
+def finding(model, config, density, parameters=(), layout=None):
+    """The function from noisy fields, (n, n, draws) or (n, n, n, draws), and gamma to the noise that is found in them.
+
+    Arguments as in `draw`; layout: None for the whole field at once.
+    """
+    finder = Finder(model, parameters, whole=layout is None)
+
+    def find(z, gamma):
+        finder.gamma = gamma
+        field = np.concatenate([z, density[..., None]], axis=-1, dtype=np.float32)
+        if layout is None:
+            return predict_at_once(finder, field)
+        return predict_box(finder, field, tile=layout[0], context=layout[1], multiple=2**config.levels)
+
+    return find
+
+
+def calibrated(model, config, samples):
+    """The `calibration.Calibration` of a `VariationalDiffusion` by lists of samples of `train.load`, or None."""
+    def find(density, parameters):
+        return finding(model, config, density, parameters, tiles_for(model, config, density.shape, 1))
+
+    return calibration.measure(find, model, config, samples)
 
 
 @keras.saving.register_keras_serializable("kerasgal")
@@ -141,6 +175,32 @@ class NearestCount(keras.layers.Layer):
                 "levels": self.levels.tolist()}
 
 
+@keras.saving.register_keras_serializable("kerasgal")
+class Interpolation(keras.layers.Layer):
+    """Linear between rising x, as `calibration.Calibration` is: at the ends constant below, in proportion above."""
+
+    def __init__(self, x, y, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.x, self.y = (np.asarray(values, np.float32) for values in (x, y))
+
+    def call(self, field):
+        place = keras.ops.searchsorted(self.x, keras.ops.reshape(field, (-1,)))
+        place = keras.ops.reshape(place, keras.ops.shape(field))
+        slopes = np.concatenate([[0], np.diff(self.y) / np.diff(self.x), [self.y[-1] / self.x[-1]]])
+        starts = np.concatenate([self.x[:1], self.x])
+        values = np.concatenate([self.y[:1], self.y])
+        slope, start, value = (keras.ops.take(keras.ops.convert_to_tensor(one.astype("float32")), place) for one in
+                               (slopes, starts, values))
+        return value + slope * (field - start)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+    def get_config(self):
+        return {**{key: value for key, value in super().get_config().items() if key != "dtype"},
+                "x": self.x.tolist(), "y": self.y.tolist()}
+
+
 def sampler_model(model, steps):
     """The deterministic sampler as one Keras model: [density, noise] or [density, noise, parameters] to galaxies."""
     network, inputs = model.network, {item.name: item for item in model.network.inputs}
@@ -148,8 +208,14 @@ def sampler_model(model, steps):
     noise = keras.Input(density.shape[1:], name="noise")
 
     def denoise(z, gamma):
-        gamma = keras.ops.zeros_like(keras.ops.sum(density, axis=range(1, len(density.shape)))) + gamma
-        return vdm.noise_of(network([z, density, gamma, *parameters]), z, gamma, model.prediction)
+        several = keras.ops.zeros_like(keras.ops.sum(density, axis=range(1, len(density.shape)))) + gamma
+        found = vdm.noise_of(network([z, density, several, *parameters]), z, several, model.prediction)
+        if model.calibration:
+            alpha, sigma = vdm.parts(gamma)
+            expected = model.field_of((z - sigma * found) / alpha)
+            true = sum(weight * Interpolation(x, y)(expected) for x, y, weight in model.calibration.lines(gamma))
+            found = (z - alpha * model.noised(true)) / sigma
+        return found
 
     field = vdm.deterministic(denoise, gammas(model, steps), noise)
     return keras.Model([density, noise, *parameters], NearestCount(model.levels)(model.field_of(field)), name="sampler")
