@@ -90,6 +90,7 @@ def test_a_cascade_from_training_to_evaluation(cascade, painted, tmp_path):
 def test_a_diffusion_from_training_to_evaluation(diffusion, cascade, painted, tmp_path):
     run = kg.load(diffusion.folder)
     assert type(run) is kg.Diffusion and run.domain["density_of"] == ["dark matter"]
+    assert run.network.calibration.gammas[0] == run.config.gamma_max  # measured when the training ended
     options = {"draws": 2, "steps": 2, "sampler": "deterministic"}
     draws = run.predict(painted[2], **options)
     assert draws["count"].shape == (4, 2, 32, 32) and draws.header["axis"] == "z"
