@@ -84,7 +84,7 @@ demo-diffusion: $(VENV)/.installed
 	$(BIN)/kerasgal simulate $(DIFFUSION)/train.h5 --galaxies --particles 128 --boxsize 75 --steps 12 \
 	  --realisations 24 --seed 1
 	$(BIN)/kerasgal simulate $(DIFFUSION)/test.h5 --galaxies --particles 128 --boxsize 75 --steps 12 \
-	  --realisations 4 --seed 4001
+	  --realisations 4 --seed 5001
 	$(BIN)/kerasgal cascade diffusion train $(foreach i,$(shell seq 0 23),$(DIFFUSION)/train_$(i).h5) --preset demo \
 	  --run $(DIFFUSION)/run
 	$(BIN)/kerasgal cascade diffusion predict $(DIFFUSION)/run $(DIFFUSION)/test_0.h5 --draws 2 --sampler multistep \
