@@ -535,6 +535,7 @@ def test_a_calibration_finds_what_a_biased_estimate_stands_for(tmp_path):
     assert len(found.gammas) == calibration.STEPS + 1 and found.gammas[-1] == pytest.approx(config.gamma_min)
     for gamma in (config.gamma_max, 0.3, config.gamma_min):
         np.testing.assert_allclose(found(np.array([-0.04, 0.65]), gamma), [0, 0.3], atol=4 * 0.46 / np.sqrt(8192))
+        np.testing.assert_allclose(found(np.array([1.5, 30]), gamma), [1.5, 30], rtol=1e-6)  # rich cells stay
     calibration.write(found, tmp_path)
     assert calibration.read(tmp_path) == found and calibration.read(tmp_path / "nowhere") is None
     for broken in ("[]", "{}", json.dumps({"gammas": [1], "expected": [[0, 1]], "true": [[0]]}),

@@ -20,9 +20,12 @@ FILE = "calibration.json"  # in the run folder
 STEPS = 17  # from time 1 to 0 between the noises at which it is measured
 CELLS = 2**18  # of the training, and of the validation, that it is measured in at most; one map or box at least
 FEWEST = 50  # cells that a mean is taken of
-# Of the estimate, in units of the first galaxy: fine where none and one are told apart, wide where cells are rare.
+# Of the estimate, in units of the first galaxy, where none and one are told apart.
 EDGES = np.array([-0.1, -0.05, -0.03, -0.02, -0.01, 0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6,
-                  0.7, 0.8, 0.9, 1, 1.5, 2.5, 4.5])
+                  0.7, 0.8, 0.9, 1])
+# From here on estimates stay as they are: rich cells are few, and what a few clusters have too much or too little would
+# be put into all others, in every step again.
+SAME = 1.5
 
 
 @dataclass(frozen=True)
@@ -90,17 +93,18 @@ def fields_of(samples, config):
 
 
 def means(expected, true):
-    """Means of both in bins of what is expected, those of the truth made to rise; None for fewer than two bins."""
+    """Means of both in bins of what is expected, those of the truth made to rise, and SAME; None for too few cells."""
     from sklearn.isotonic import IsotonicRegression
 
     place = np.digitize(expected, EDGES)
     cells, *sums = (np.bincount(place, values, minlength=len(EDGES) + 1) for values in
                     (np.ones(len(true)), expected, true))
-    known = cells >= FEWEST
+    known = (cells >= FEWEST) & (np.arange(len(cells)) < len(EDGES))
     if known.sum() < 2:
         return None
     x, y = (values[known] / cells[known] for values in sums)
-    return x, IsotonicRegression().fit(x, y, cells[known]).predict(x)
+    y = np.minimum(IsotonicRegression().fit(x, y, cells[known]).predict(x), SAME)
+    return np.append(x, SAME), np.append(y, SAME)
 
 
 def write(calibration, folder):
