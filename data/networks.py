@@ -139,10 +139,10 @@ SHIPPED = [
                   "--steps 25"],
      "limits": LIMITS_3D + " Its galaxies were painted on haloes by a rule that we chose: it has learnt that rule, and "
                            "says nothing of real galaxies. It draws 4% too few of them, and too many into the centres "
-                           "of clusters: P(k) is a fifth too high. The ranks of the truth among its draws are not even: "
-                           "how its draws scatter is no measure of uncertainty. Boosted trees on the same maps have a "
-                           "residual of P(k) of 11% and r = 0.881; they are fitted to the simulations of the training, "
-                           "which do not come with it: the command on this card prints none."},
+                           "of clusters: P(k) is a fifth too high. The ranks of the truth among its draws are not "
+                           "even: how its draws scatter is no measure of uncertainty. Boosted trees on the same maps "
+                           "have a residual of P(k) of 11% and r = 0.881; they are fitted to the simulations of the "
+                           "training, which do not come with it: the command on this card prints none."},
     {"name": "halomass-raw", "run": "demo-halomass/raw", "measure": halomass, "tests": ("demo-halomass/test_{}.h5", 4),
      "options": {"sample": 2000},
      "summary": "halo mass from the initial density in 21^3 cells of 0.78 Mpc/h around a particle, z = 0",
