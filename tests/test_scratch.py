@@ -105,7 +105,8 @@ def weights(folder):
     return found
 
 
-@pytest.mark.parametrize("app, options, place", [("halomass", {}, "."), ("cascade", {"phase": "classify"}, "classify")])
+@pytest.mark.parametrize("app, options, place", [
+    ("halomass", {}, "."), pytest.param("cascade", {"phase": "classify"}, "classify", marks=pytest.mark.slow)])
 def test_a_run_within_a_budget_is_the_run_without_one(app, options, place, request, trained, tmp_path, caplog):
     """Bit for bit."""
     caplog.set_level("INFO", "kerasgal")

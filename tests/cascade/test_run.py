@@ -17,7 +17,7 @@ from kerasgal.errors import DomainError, RunError, SettingError, UnseenError
 from kerasgal.grid import density_contrast
 from kerasgal.tables import unit
 
-pytestmark = pytest.mark.usefixtures("eager")
+pytestmark = pytest.mark.usefixtures("eager", "restored_once")
 
 TINY = {"preset": "demo", **harness.RECIPES["cascade"].settings}
 
