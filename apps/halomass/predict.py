@@ -53,10 +53,12 @@ def arithmetic(precision):
 
 
 def has_gpu():
-    """Whether TensorFlow sees a GPU."""
-    import tensorflow as tf
+    """Whether Keras's backend sees a GPU."""
+    import keras
 
-    return bool(tf.config.list_physical_devices("GPU"))
+    from kerasgal.workers import accelerators
+
+    return bool(accelerators(keras.backend.backend()))
 
 
 def scales_of(network):
