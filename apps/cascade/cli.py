@@ -3,10 +3,10 @@
 import click
 
 from kerasgal.apps.cascade.config import TrainConfig
-from kerasgal.apps.cascade.diffusion.cli import diffusion, named_numbers
+from kerasgal.apps.cascade.diffusion.cli import diffusion
 from kerasgal.cluster import connect
 from kerasgal.commands import App, old_option, standard_commands
-from kerasgal.commands.base import DASK
+from kerasgal.commands.base import DASK, named_numbers
 
 
 @click.group(cls=App)
