@@ -3,10 +3,10 @@
 import click
 
 from kerasgal.apps.cascade.config import TrainConfig
-from kerasgal.apps.cascade.diffusion.cli import diffusion, named_numbers
+from kerasgal.apps.cascade.diffusion.cli import diffusion
 from kerasgal.cluster import connect
 from kerasgal.commands import App, old_option, standard_commands
-from kerasgal.commands.base import DASK
+from kerasgal.commands.base import DASK, PARAMETER, named_numbers
 
 
 @click.group(cls=App)
@@ -44,6 +44,7 @@ TILE = click.option("--tile", type=click.IntRange(24), help="Cells per side pred
 @click.option("--catalogue", is_flag=True, help="Also draw galaxies from the field, with the scatter that was "
                                                    "measured in training, evenly in cells.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of --catalogue.")
+@PARAMETER
 @TILE
 def predict(run, source, **options):
     """Predict the galaxies of each of SIMULATIONS from its dark matter, with the trained RUN: expected numbers."""
@@ -76,8 +77,9 @@ def evaluate(run, simulations, *, dask, **options):
 def export(run, directory, **options):
     """Write the trained RUN, both phases in one, as a TensorFlow SavedModel.
 
-    It takes (batch, x, y, z, 1), the density in units of its mean, and returns (batch, x, y, z, 2): the probability
-    that a cell holds a galaxy, and the expected number of galaxies; x, y and z may be any multiples of 8.
+    It takes (batch, x, y, z, 1), the density in units of its mean, and of a run with parameters these, (batch, p). It
+    returns (batch, x, y, z, 2): the probability that a cell holds a galaxy, and the expected number of galaxies; x, y
+    and z may be any multiples of 8.
     """
     return run.export(directory, **options)
 

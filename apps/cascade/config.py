@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from kerasgal.conditioning import HELP, parameter_names
 from kerasgal.config import default, setting
 from kerasgal.errors import SettingError
 from kerasgal.training import TrainingConfig
@@ -24,7 +25,8 @@ class TrainConfig(TrainingConfig):
     """
 
     groups = {
-        "Grid and sub-cubes": ("cell", "patch", "stride", "focus", "symmetries", "scaling", "surroundings"),
+        "Grid and sub-cubes": ("cell", "patch", "stride", "focus", "symmetries", "scaling", "surroundings",
+                               "parameters"),
         "Networks": ("classifier", "filters", "recurrences", "finest_skip", "output", "output_slope"),
         "Losses": ("w1", "loss", "w2", "threshold"),
     }
@@ -44,6 +46,7 @@ class TrainConfig(TrainingConfig):
                                    "ln(1 + density), or arsinh(density).", demo="log", choices=SCALINGS)
     surroundings: bool = setting(False, "Show phase 2 what boosted trees read, too: the logarithms of the density, and "
                                         "over it of smoothed densities and of the densest neighbours.", demo=True)
+    parameters: str = setting("", HELP)
     classifier: str = setting("inception", "Network of phase 1.", choices=CLASSIFIERS)
     filters: int = setting(32, "Filters of the R2U-Net's first block, even; each further one has twice as many.",
                            demo=16, minimum=2)
@@ -79,6 +82,11 @@ class TrainConfig(TrainingConfig):
                                f"output={self.output}")
         if self.filters % 2:
             raise SettingError(f"filters={self.filters} is odd: the last block of the R2U-Net has half as many")
+
+    @property
+    def names(self):
+        """Names of the parameters that the networks are given."""
+        return parameter_names(self)
 
     @classmethod
     def migrate(cls, stored):

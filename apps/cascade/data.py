@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 
+from kerasgal.conditioning import parameters_of
 from kerasgal.domain import of_box
 from kerasgal.errors import DataError, DomainError
 from kerasgal.grid import density_contrast, deposit_ngp
@@ -95,6 +96,14 @@ def density_field(simulation, cell, *, sparse=False):
     if bad:
         raise DataError(f"{simulation.path}: the final density has {bad} values that are negative, NaN or infinite")
     return Derived(delta, lambda contrast: np.maximum(1 + contrast, 0))
+
+
+def given(simulation, config, *, known=None, sparse=False):
+    """What the networks are given of a Simulation: the field of `density_field`, and its parameters, (p,) float32.
+
+    known: parameters, {name: value}, that are not the simulation's own. Raises DataError for one that it does not say.
+    """
+    return (density_field(simulation, config.cell, sparse=sparse), parameters_of(simulation, config.names, known))
 
 
 def galaxy_counts(simulation, cell):

@@ -24,6 +24,7 @@ from scipy.ndimage import gaussian_filter
 from kerasgal import cluster, run_folder, statistics
 from kerasgal.apps.cascade import baseline, data, figures, metrics, predict, scatter, trees
 from kerasgal.apps.cascade.figures import FLOOR, ORACLE, TREES, TRUTH
+from kerasgal.conditioning import parameters_of
 from kerasgal.errors import DataError, RunError
 from kerasgal.grid import deposit_ngp
 from kerasgal.plotting import progress
@@ -99,7 +100,8 @@ def collect(runs, bars, source, config, tile=None, outside_domain=False):
     notes = []
     with opened(source, ()) as simulation:
         for run in runs.values():
-            notes += run.check_domain(source, data.features(simulation, config.cell), outside_domain=outside_domain)
+            notes += run.check_domain(source, run.features(simulation), outside_domain=outside_domain)
+        parameters = {key: parameters_of(simulation, run.config.names) for key, run in runs.items()}
         notes += data.check_particles(simulation, config.cell, outside_domain)
         density = data.density(simulation, config.cell, sparse=True)
         counts = data.galaxy_counts(simulation, config.cell)
@@ -113,7 +115,8 @@ def collect(runs, bars, source, config, tile=None, outside_domain=False):
     fields, probability, scatters = {TRUTH: [counts[region]]}, {}, {}
     for key, run in runs.items():
         with progress(f"{key[1]}: {display_name(source)}") as tick:
-            predicted = predict.predict_field(run.network, density, run.config, tile=tile, progress=tick)
+            predicted = predict.predict_field(run.network, density, run.config, parameters=parameters[key],
+                                              tile=tile, progress=tick)
         probability[key], fields[key] = predicted[..., 0][region], [predicted[..., 1][region]]
         scatters[key] = run.scatter
     for name, model in bars.halo_models.items():

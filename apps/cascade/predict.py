@@ -5,6 +5,7 @@ import numpy as np
 from kerasgal.apps.cascade import model
 from kerasgal.apps.cascade.config import POOLINGS
 from kerasgal.apps.cascade.scatter import draw, within
+from kerasgal.errors import SettingError
 from kerasgal.tiling import predict_whole, slabs
 
 CLASSIFY, REGRESS = "classify", "regress"  # the phases, and their folders inside a run's
@@ -12,21 +13,21 @@ CLASSIFY, REGRESS = "classify", "regress"  # the phases, and their folders insid
 
 def build(config, phase):
     """The network of a phase, not compiled. That of phase 2 takes what `surroundings` makes of the density."""
+    parameters = len(config.names)
     if phase == REGRESS:
-        network = model.r2unet(model.CHANNELS if config.surroundings else 1, filters=config.filters,
+        network = model.r2unet((model.CHANNELS if config.surroundings else 1) + parameters, filters=config.filters,
                                t=config.recurrences, finest_skip=config.finest_skip, output=config.output,
                                output_slope=config.output_slope)
     elif config.classifier == "inception":
-        network = model.inception()
+        network = model.inception(1 + parameters)
     else:
-        network = model.r2unet(outputs=2, filters=config.filters, t=config.recurrences)
-    return model.scaled(network, config.scaling, phase)
+        network = model.r2unet(1 + parameters, outputs=2, filters=config.filters, t=config.recurrences)
+    return model.scaled(network, config.scaling, phase, parameters=parameters)
 
 
 def radius(network, config):
     """Cells to either side of an output cell that a network sees."""
-    inner = network.layers[-1].name
-    if inner == "inception":
+    if network.name == CLASSIFY and config.classifier == "inception":
         return model.INCEPTION_RADIUS
     return model.r2unet_radius(config.recurrences) + (model.surroundings_radius() if config.surroundings else 0)
 
@@ -39,16 +40,21 @@ def surroundings(network, density, config):
     return predict_whole(network, density, radius=model.surroundings_radius(), patch=config.patch)
 
 
-def predict_field(network, density, config, *, tile=None, context=None, store=None, progress=None):
+def predict_field(network, density, config, *, parameters=(), tile=None, context=None, store=None, progress=None):
     """The output of a network for a whole periodic box, (n, n, n, channels) float32; see `kerasgal.tiling`.
 
-    density: in units of the mean, (n, n, n), or (n, n, n, 1), which may be read as it is needed. tile: cells per side
-    that are predicted at once, border of `context` included; without them the whole box where memory is enough, else
-    tiles whose border is what the network sees, if memory holds that. store: see `kerasgal.tiling.predict_box`.
+    density: in units of the mean, (n, n, n), or (n, n, n, 1), which may be read as it is needed. parameters: those of
+    the simulation that the run is given, (p,). tile: cells per side that are predicted at once, border of `context`
+    included; without them the whole box where memory is enough, else tiles whose border is what the network sees, if
+    memory holds that. store: see `kerasgal.tiling.predict_box`. Raises SettingError for a run that is given parameters
+    without them.
     """
+    if len(parameters) != len(config.names):
+        raise SettingError(f"the run is given {', '.join(config.names) or 'no'} as `parameters`, received "
+                           f"{', '.join(map(str, parameters)) or 'none'}")
     field = density if len(density.shape) == 4 else density[..., None]
     return predict_whole(network, field, radius=radius(network, config), patch=config.patch, multiple=POOLINGS,
-                         tile=tile, context=context, store=store, progress=progress)
+                         tile=tile, context=context, parameters=parameters, store=store, progress=progress)
 
 
 def draw_galaxies(counts, boxsize, scatter, seed=0):

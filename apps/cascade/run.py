@@ -9,6 +9,7 @@ import numpy as np
 
 from kerasgal import quiet, run_folder
 from kerasgal.apps.cascade.config import APP, POOLINGS, TrainConfig
+from kerasgal.conditioning import check_given, named
 from kerasgal.errors import RunError
 from kerasgal.networks import folder_of
 from kerasgal.run import Prediction, Run, as_list, display_name, names_of
@@ -77,19 +78,21 @@ class DensityRun(Run):
         with opened(source, ()) as simulation:
             return data.gridsize_of(simulation.path, simulation.boxsize, config.cell)
 
-    def features(self, source):
-        """What the domain knows of a simulation, in cells of the run."""
+    def features(self, source, parameters=None):
+        """What the domain knows of a simulation, in cells of the run; parameters: known ones that are not its own."""
         from kerasgal.apps.cascade import data
 
-        return data.features(source, self.config.cell)
+        with opened(source, ()) as simulation:
+            return data.features(simulation, self.config.cell) | named(simulation, self.config.names, parameters)
 
     @contextlib.contextmanager
-    def asked(self, source, outside_domain, **said):
+    def asked(self, source, outside_domain, parameters=None, **said):
         """`given` of a source, whose domain and particles are checked, too."""
         from kerasgal.apps.cascade import data
 
-        with self.given(source, field=self.field, require=(), **said) as (simulation, notes):
-            notes += self.check_domain(source, self.features(simulation), outside_domain=outside_domain)
+        with self.given(source, field=self.field, require=(), parameters=parameters,
+                        **said) as (simulation, notes):
+            notes += self.check_domain(source, self.features(simulation, parameters), outside_domain=outside_domain)
             notes += data.check_particles(simulation, self.config.cell, outside_domain)
             yield simulation, notes
 
@@ -198,7 +201,10 @@ class Cascade(DensityRun):
 
     @functools.cached_property
     def network(self):
-        """Both networks as one: density to [probability of a galaxy, expected galaxies]; see `model.cascade`."""
+        """Both networks as one, of density, or [density, parameters], to [probability of a galaxy, expected galaxies].
+
+        See `model.cascade`.
+        """
         from kerasgal.apps.cascade.model import cascade
 
         if REGRESS not in self.networks:
@@ -225,7 +231,7 @@ class Cascade(DensityRun):
         return [note]
 
     def predict(self, source, *, boxsize=None, cosmology=None, redshift=None, round=False, catalogue=False, seed=0,
-                tile=None, outside_domain=False, output=None, overwrite=False):
+                tile=None, parameters=None, outside_domain=False, output=None, overwrite=False):
         """Predict the galaxies of a simulation from its dark matter.
 
         Parameters
@@ -251,6 +257,8 @@ class Cascade(DensityRun):
             Cells per side predicted at once, a multiple of 8. As many on either side as the networks see are thrown
             away, but at most a quarter of the tile if that would leave less than a quarter of it. Without one the whole
             box where memory is enough, else the largest tile that memory holds.
+        parameters : dict, optional
+            Numbers that the networks are given in place of the simulation's own, e.g. ``{"Om0": 0.3}``.
         outside_domain : bool
             Go on where the simulation is not like those of the training, or has fewer particles than cells, with a
             note.
@@ -269,14 +277,16 @@ class Cascade(DensityRun):
         DomainError
             If the simulation is not like those of the training, or its particles are sparser than the cells.
         DataError
-            If there is no final density, or its box does not divide into cells of the run.
+            If there is no final density, its box does not divide into cells of the run, or a parameter is not known.
         """
         from kerasgal.apps.cascade import data, predict
         from kerasgal.plotting import progress
 
-        with self.asked(source, outside_domain, boxsize=boxsize, cosmology=cosmology,
+        check_given(self.config.names, parameters or {})
+        with self.asked(source, outside_domain, parameters, boxsize=boxsize, cosmology=cosmology,
                         redshift=redshift) as (simulation, notes):
-            density, boxsize = data.density_field(simulation, self.config.cell, sparse=True), simulation.boxsize
+            density, values = data.given(simulation, self.config, known=parameters, sparse=True)
+            boxsize = simulation.boxsize
             if catalogue:
                 notes += self.unmeasured()
 
@@ -286,7 +296,8 @@ class Cascade(DensityRun):
                     arrays["count"][place] = np.rint(values[..., 1]) if round else values[..., 1]
 
                 with progress(display_name(source)) as tick:
-                    predict.predict_field(self.network, density, self.config, tile=tile, store=store, progress=tick)
+                    predict.predict_field(self.network, density, self.config, parameters=values, tile=tile,
+                                          store=store, progress=tick)
                 if not catalogue:
                     return {}
                 return {"galaxies/position": predict.draw_galaxies(arrays["count"], boxsize, self.scatter, seed)}
@@ -345,6 +356,8 @@ class Cascade(DensityRun):
         return (slice(None),) * 3
 
     def served(self):
-        return self.network, {"input": "dark-matter density in units of its mean",
+        density = "dark-matter density in units of its mean"
+        given = [density, "parameters: " + ", ".join(self.config.names)] if self.config.names else density
+        return self.network, {"input": given,
                               "output": ["probability that the cell holds a galaxy", "expected number of galaxies"],
                               "cell": self.config.cell, "multiple": POOLINGS, "threshold": self.config.threshold}
