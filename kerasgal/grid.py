@@ -9,6 +9,9 @@ import itertools
 import numpy as np
 import scipy.fft
 import scipy.sparse
+from scipy.ndimage import uniform_filter
+
+LEAST_MASS = 1e-6  # of a cell, in particles: with less it is as good as empty
 
 
 def wrap(position, boxsize):
@@ -239,6 +242,63 @@ def density_contrast(position, gridsize, boxsize):
     delta *= gridsize**3 / len(position)
     delta -= 1
     return delta
+
+
+def mean_velocity(position, velocity, gridsize, boxsize):
+    """Mean velocity of equal particles in cells: their momentum over their mass, both by cloud-in-cell.
+
+    A cell that no particle reaches has the mean velocity of the 27 cells of which it is the middle, or, where none of
+    these has a particle either, of 125, of 729, and so on.
+
+    Parameters
+    ----------
+    position : array
+        (particles, 3), in the unit of `boxsize`.
+    velocity : array
+        (particles, 3), in any unit.
+    gridsize : int
+        Cells a side, n.
+    boxsize : float
+        Side of the periodic box.
+
+    Returns
+    -------
+    array
+        (n, n, n, 3), float32, in the unit of `velocity`.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or there is no particle.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.grid import mean_velocity
+    >>> two = np.array([[1.25, 1.25, 1.25], [1.25, 1.25, 1.25]])  # in one cell, and nothing elsewhere
+    >>> field = mean_velocity(two, np.array([[100.0, 0, 0], [300.0, 0, 0]]), gridsize=4, boxsize=10)
+    >>> field[0, 0, 0].tolist(), field[2, 2, 2].tolist()
+    ([200.0, 0.0, 0.0], [200.0, 0.0, 0.0])
+    """
+    position, velocity = np.asarray(position), np.asarray(velocity)
+    if velocity.shape != position.shape or not len(position):
+        raise ValueError("velocity must have the shape of position, (particles, 3), with a particle or more. Received: "
+                         f"{velocity.shape} and {position.shape}")
+    mass = deposit_cic(position, gridsize, boxsize)
+    momentum = [deposit_cic(position, gridsize, boxsize, np.ascontiguousarray(velocity[:, axis])) for axis in range(3)]
+    field = np.empty((*mass.shape, 3), np.float32)
+    empty, size = mass < LEAST_MASS, 1
+    for axis in range(3):
+        field[..., axis] = momentum[axis] / np.where(empty, 1, mass)
+    while empty.any():
+        size = 2 * size + 1 if size == 1 else 2 * size - 1
+        around = uniform_filter(mass, size, np.float64, mode="wrap")
+        found = empty & (around >= LEAST_MASS)
+        for axis in range(3):
+            field[found, axis] = (uniform_filter(momentum[axis], size, np.float64, mode="wrap")[found]
+                                  / around[found])
+        empty &= ~found
+    return field
 
 
 def interpolate_cic(field, position, boxsize):

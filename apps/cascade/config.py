@@ -13,6 +13,7 @@ OUTPUTS = ("relu", "softplus")
 LOSSES = ("squared", "poisson")
 CLASSIFIERS = ("inception", "r2unet")
 SCALINGS = ("none", "log", "asinh")
+CHANNELS = ("density", "density,velocity")
 POOLINGS = 8  # sides that pass through the R2U-Net must be multiples of this
 
 
@@ -26,7 +27,7 @@ class TrainConfig(TrainingConfig):
 
     groups = {
         "Grid and sub-cubes": ("cell", "patch", "stride", "focus", "symmetries", "scaling", "surroundings",
-                               "parameters"),
+                               "channels", "parameters"),
         "Networks": ("classifier", "filters", "recurrences", "finest_skip", "output", "output_slope"),
         "Losses": ("w1", "loss", "w2", "threshold"),
     }
@@ -46,6 +47,9 @@ class TrainConfig(TrainingConfig):
                                    "ln(1 + density), or arsinh(density).", demo="log", choices=SCALINGS)
     surroundings: bool = setting(False, "Show phase 2 what boosted trees read, too: the logarithms of the density, and "
                                         "over it of smoothed densities and of the densest neighbours.", demo=True)
+    channels: str = setting("density", "What both networks see of the dark matter: its density alone, or also the "
+                                       "three components of its mean velocity, from that of particles.",
+                            choices=CHANNELS)
     parameters: str = setting("", HELP)
     classifier: str = setting("inception", "Network of phase 1.", choices=CLASSIFIERS)
     filters: int = setting(32, "Filters of the R2U-Net's first block, even; each further one has twice as many.",
@@ -82,6 +86,11 @@ class TrainConfig(TrainingConfig):
                                f"output={self.output}")
         if self.filters % 2:
             raise SettingError(f"filters={self.filters} is odd: the last block of the R2U-Net has half as many")
+
+    @property
+    def velocity(self):
+        """Whether the networks see the velocity of the dark matter."""
+        return self.channels == CHANNELS[1]
 
     @property
     def names(self):

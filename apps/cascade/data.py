@@ -7,7 +7,7 @@ import numpy as np
 from kerasgal.conditioning import parameters_of
 from kerasgal.domain import of_box
 from kerasgal.errors import DataError, DomainError
-from kerasgal.grid import density_contrast, deposit_ngp
+from kerasgal.grid import density_contrast, deposit_ngp, mean_velocity
 from kerasgal.simulation import opened
 from kerasgal.tiling import Derived, slabs
 
@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 # a third of them.
 FEWEST = 0.5
 TOLERANCE = 0.02  # by which a cell's side may differ from the run's
+MOTION = ("final/position", "final/velocity")  # what a velocity of the dark matter is made of
 CORNER = 14 / 32  # where the paper's test cube begins along each axis, and its validation column ends along two
 
 
@@ -33,19 +34,22 @@ def is_gridded(simulation, gridsize):
     return "final/delta" in simulation and simulation["final/delta"].shape == (gridsize,) * 3
 
 
-def features(source, cell):
-    """What `kerasgal.domain` knows of a Simulation, or its path, whose density is taken in cells of `cell` Mpc/h."""
+def features(source, cell, velocity=False):
+    """What `kerasgal.domain` knows of a Simulation, or its path, whose density is taken in cells of `cell` Mpc/h.
+
+    velocity: whether the velocity of its particles is, too.
+    """
     with opened(source, ()) as simulation:
         gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
         found = of_box(simulation, "final/delta", gridsize=gridsize)
-        if is_gridded(simulation, gridsize):
+        if is_gridded(simulation, gridsize) and not velocity:
             found["particles_per_cell"] = None  # the density is not made of them
         return found
 
 
-def check_particles(simulation, cell, outside_domain=False):
+def check_particles(simulation, cell, outside_domain=False, velocity=False):
     """Notes for a product, one where particles are sparser than cells; raises DomainError for that instead."""
-    words = sparseness(simulation, cell)
+    words = sparseness(simulation, cell, velocity)
     if words is None:
         return []
     if not outside_domain:
@@ -54,10 +58,13 @@ def check_particles(simulation, cell, outside_domain=False):
     return [words]
 
 
-def sparseness(simulation, cell):
-    """Words for particles that are too few to make a density of, None where they are enough or are not needed."""
+def sparseness(simulation, cell, velocity=False):
+    """Words for particles that are too few to make a density of, None where they are enough or are not needed.
+
+    velocity: whether one is made of them, too, for which a field of the density does not do.
+    """
     gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
-    if is_gridded(simulation, gridsize) or "final/position" not in simulation:
+    if is_gridded(simulation, gridsize) and not velocity or "final/position" not in simulation:
         return None
     share = simulation["final/position"].shape[0] / gridsize**3
     if share >= FEWEST:
@@ -99,11 +106,40 @@ def density_field(simulation, cell, *, sparse=False):
 
 
 def given(simulation, config, *, known=None, sparse=False):
-    """What the networks are given of a Simulation: the field of `density_field`, and its parameters, (p,) float32.
+    """What the networks are given of a Simulation: the field of `seen`, and its parameters, (p,) float32.
 
     known: parameters, {name: value}, that are not the simulation's own. Raises DataError for one that it does not say.
     """
-    return (density_field(simulation, config.cell, sparse=sparse), parameters_of(simulation, config.names, known))
+    field = seen(simulation, config, density_field(simulation, config.cell, sparse=sparse))
+    return field, parameters_of(simulation, config.names, known)
+
+
+def seen(simulation, config, field):
+    """What the networks see of a Simulation whose density is `field`, (n, n, n, 1): that, or, of a configuration with
+    velocities, [density, velocity], (n, n, n, 4)."""
+    if not config.velocity:
+        return field
+    return np.concatenate([field[:, :, :], velocity(simulation, config.cell)], axis=-1)
+
+
+def velocity(simulation, cell):
+    """Mean velocity of the dark matter at the final redshift, (n, n, n, 3) float32 [km/s], in cells of `cell` Mpc/h.
+
+    See `kerasgal.grid.mean_velocity`, also for empty cells. Raises DataError for a file without the velocities of its
+    particles, and for values that are not finite.
+    """
+    missing = [name for name in MOTION if name not in simulation]
+    if missing:
+        raise DataError(f"{simulation.path} has no {' and no '.join(missing)}: the velocity of the dark matter is made "
+                        "of particles")
+    position, moving = (simulation[name][...] for name in MOTION)
+    if moving.shape != position.shape:
+        raise DataError(f"{simulation.path}: final/velocity has the shape {moving.shape}, and final/position "
+                        f"{position.shape}")
+    bad = np.count_nonzero(~np.isfinite(moving))
+    if bad:
+        raise DataError(f"{simulation.path}: final/velocity has {bad} values that are NaN or infinite")
+    return mean_velocity(position, moving, gridsize_of(simulation.path, simulation.boxsize, cell), simulation.boxsize)
 
 
 def galaxy_counts(simulation, cell):

@@ -101,9 +101,11 @@ def collect(runs, bars, source, config, tile=None, outside_domain=False):
     with opened(source, ()) as simulation:
         for run in runs.values():
             notes += run.check_domain(source, run.features(simulation), outside_domain=outside_domain)
-        parameters = {key: parameters_of(simulation, run.config.names) for key, run in runs.items()}
-        notes += data.check_particles(simulation, config.cell, outside_domain)
+        notes += data.check_particles(simulation, config.cell, outside_domain,
+                                      any(run.velocity for run in runs.values()))
         density = data.density(simulation, config.cell, sparse=True)
+        given = {key: (data.seen(simulation, run.config, density[..., None]),
+                       parameters_of(simulation, run.config.names)) for key, run in runs.items()}
         counts = data.galaxy_counts(simulation, config.cell)
         boxsize = simulation.boxsize
         halos = baseline.described(simulation) if bars.halo_models else None
@@ -114,9 +116,10 @@ def collect(runs, bars, source, config, tile=None, outside_domain=False):
                  default=(slice(None),) * 3)
     fields, probability, scatters = {TRUTH: [counts[region]]}, {}, {}
     for key, run in runs.items():
+        field, values = given[key]
         with progress(f"{key[1]}: {display_name(source)}") as tick:
-            predicted = predict.predict_field(run.network, density, run.config, parameters=parameters[key],
-                                              tile=tile, progress=tick)
+            predicted = predict.predict_field(run.network, field, run.config, parameters=values, tile=tile,
+                                              progress=tick)
         probability[key], fields[key] = predicted[..., 0][region], [predicted[..., 1][region]]
         scatters[key] = run.scatter
     for name, model in bars.halo_models.items():

@@ -71,6 +71,11 @@ class DensityRun(Run):
     checked = ("redshift_final", "density_of", "particles_per_cell")  # cells are always those of the run
     stores, streams = True, True
 
+    @property
+    def velocity(self):
+        """Whether it sees the velocity of the dark matter beside its density."""
+        return getattr(self.config, "velocity", False)
+
     @classmethod
     def grid(cls, source, config):
         from kerasgal.apps.cascade import data
@@ -83,7 +88,8 @@ class DensityRun(Run):
         from kerasgal.apps.cascade import data
 
         with opened(source, ()) as simulation:
-            return data.features(simulation, self.config.cell) | named(simulation, self.config.names, parameters)
+            return data.features(simulation, self.config.cell, self.velocity) \
+                | named(simulation, self.config.names, parameters)
 
     @contextlib.contextmanager
     def asked(self, source, outside_domain, parameters=None, **said):
@@ -93,7 +99,7 @@ class DensityRun(Run):
         with self.given(source, field=self.field, require=(), parameters=parameters,
                         **said) as (simulation, notes):
             notes += self.check_domain(source, self.features(simulation, parameters), outside_domain=outside_domain)
-            notes += data.check_particles(simulation, self.config.cell, outside_domain)
+            notes += data.check_particles(simulation, self.config.cell, outside_domain, self.velocity)
             yield simulation, notes
 
 
@@ -356,7 +362,7 @@ class Cascade(DensityRun):
         return (slice(None),) * 3
 
     def served(self):
-        density = "dark-matter density in units of its mean"
+        density = "dark-matter density in units of its mean" + (", velocity [km/s]" if self.velocity else "")
         given = [density, "parameters: " + ", ".join(self.config.names)] if self.config.names else density
         return self.network, {"input": given,
                               "output": ["probability that the cell holds a galaxy", "expected number of galaxies"],

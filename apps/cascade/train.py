@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 class Boxes:
     """Boxes that are trained or validated on."""
 
-    density: list  # of (n, n, n, 1)
+    density: list  # of (n, n, n, channel), the density, or what phase 2 sees of it, with the velocity if it is seen
     counts: list  # of (n, n, n, 1)
     corners: list  # of flat indices of the lowest cells of sub-cubes
     parameters: list = ()  # of the numbers, (p,), that the networks are given beside the density
@@ -80,12 +80,14 @@ def load(sources, validation, config, store):
 def features(source, config):
     """What the domain knows of a simulation."""
     with opened(source, ()) as simulation:
-        return data.features(simulation, config.cell) | named(simulation, config.names)
+        return data.features(simulation, config.cell, config.velocity) | named(simulation, config.names)
 
 
 def compiled(config, phase, boxes):
     """The network of a phase with its loss and Adam, and what it normalises by, as in the `Boxes` of training."""
     network = predict.build(config, phase)
+    if config.velocity:
+        network.get_layer("normalised_velocity").adapt_vectors([np.asarray(seen)[..., -3:] for seen in boxes.density])
     if config.names:
         network.get_layer("normalised_parameters").adapt(boxes.parameters)
     if phase == CLASSIFY:
@@ -109,7 +111,8 @@ def train_phase(phase, train, held_out, targets, config, folder, **options):
         volumes, rows = list(zip(boxes.density, targets)), None
         if config.names:
             rows = [np.tile(row, (len(found), 1)) for row, found in zip(boxes.parameters, corners)]
-        stream = patches(volumes, corners, side, config.batch, targets=rows, **order)
+        vector = predict.density_channels(config, phase) if config.velocity else None
+        stream = patches(volumes, corners, side, config.batch, targets=rows, vector=vector, **order)
         return stream.map(lambda field, target, row: ((field, row), target)) if config.names else stream
 
     return training.train(
@@ -189,9 +192,11 @@ def fit_phases(cls, boxes, config, folder, phase, *, store, resume=False, overwr
         if first.config.cell != config.cell:
             raise RunError(f"{folder}: phase 1 was trained on cells of {first.config.cell:g} Mpc/h; phase 2 needs the "
                            f"same, received cell={config.cell:g}")
-        if first.config.names != config.names:
-            raise RunError(f"{folder}: phase 1 was trained with parameters={first.config.parameters!r}; phase 2 needs "
-                           f"the same, received parameters={config.parameters!r}")
+        for name in ("channels", "parameters"):
+            own, other = getattr(config, name), getattr(first.config, name)
+            if own != other:
+                raise RunError(f"{folder}: phase 1 was trained with {name}={other!r}; phase 2 needs the same, received "
+                               f"{name}={own!r}")
         classifier = first.networks[CLASSIFY]
         with store.passing():
             masked = [masked_counts(classifier, boxes, config, store) for boxes in (train, held_out)]
