@@ -107,7 +107,7 @@ def simulate(output=None, *, particles=None, boxsize=None, seed=0, steps=20, fin
         painted = {}
         if galaxies:
             progress.update(task, description=f"{name}: galaxies")
-            painted = paint_galaxies(catalogue, halo_id, run.position, boxsize, seed)
+            painted = paint_galaxies(catalogue, halo_id, run.position, boxsize, seed, run.velocity)
     words = f"{steps} steps, seed {seed}, {finder} haloes of at least {minimum}"
     source = (f"kerasgal simulate: {particles}^3 particles in {boxsize:g} Mpc/h, 2LPT and COLA, {words}"
               + ("; galaxies painted into them, not simulated" if galaxies else ""))
@@ -156,11 +156,11 @@ def warn_of_coarse_haloes(smallest):
                     f"will have {smallest:.2g} Msun/h: the galaxies of smaller ones will be missing")
 
 
-def paint_galaxies(catalogue, halo_id, position, boxsize, seed):
+def paint_galaxies(catalogue, halo_id, position, boxsize, seed, velocity=None):
     """The galaxies of `kerasgal.galaxies.paint` at redshift 0, the same for the same seed of a simulation."""
     # A stream of random numbers beside that of the initial conditions, which has the seed itself
     rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
-    return painting.paint(catalogue, halo_id, position, boxsize, 0.0, rng, painting.GalaxyModel())
+    return painting.paint(catalogue, halo_id, position, boxsize, 0.0, rng, painting.GalaxyModel(), velocity)
 
 
 def own_simulations(folder, seed, particles=PARTICLES, galaxies=False):

@@ -42,7 +42,8 @@ TILE = click.option("--tile", type=click.IntRange(24), help="Cells per side pred
 
 @click.option("--round", is_flag=True, help="Round the expected numbers of galaxies to whole ones.")
 @click.option("--catalogue", is_flag=True, help="Also draw galaxies from the field, with the scatter that was "
-                                                   "measured in training, evenly in cells.")
+                                                   "measured in training, evenly in cells, and with velocities where "
+                                                   "training could measure these.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of --catalogue.")
 @PARAMETER
 @TILE

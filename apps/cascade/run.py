@@ -31,17 +31,21 @@ class Galaxies(Prediction):
         probability         (n, n, n) float32: of a galaxy in the cell, see the model card for what it means
         count               (n, n, n) float32: galaxies that are expected in the cell
         galaxies/position   (g, 3) float32, Mpc/h: galaxies drawn from these, where a catalogue was asked for
+        galaxies/velocity   (g, 3) float32, peculiar, km/s: where the training and the simulation have velocities
         attributes          app, run, source, kerasgal, boxsize [Mpc/h], threshold (of the probability, below which no
                             galaxy is expected), notes
 
     Its table is the drawn catalogue, or, without one, the cells in which galaxies are expected.
     """
 
-    units = {"x": "Mpc/h", "y": "Mpc/h", "z": "Mpc/h"}
+    units = {**dict.fromkeys("xyz", "Mpc/h"), **dict.fromkeys(("vx", "vy", "vz"), "km/s")}
 
     def columns(self):
         if "galaxies/position" in self:
-            return dict(zip("xyz", self["galaxies/position"][...].T))
+            columns = dict(zip("xyz", self["galaxies/position"][...].T))
+            if "galaxies/velocity" in self:
+                columns |= dict(zip(("vx", "vy", "vz"), self["galaxies/velocity"][...].T))
+            return columns
         probability, count = self["probability"][...], self["count"][...]
         occupied = np.nonzero(count)
         centres = (np.array(occupied) + 0.5) * (self.header["boxsize"] / len(count))
@@ -225,6 +229,28 @@ class Cascade(DensityRun):
         found = scatter.read(self.folder / REGRESS) if self.folder is not None else None
         return found or scatter.POISSON
 
+    @functools.cached_property
+    def motion(self):
+        """How galaxies move about the dark matter, a `motion.Motion`; None where no training measured it."""
+        from kerasgal.apps.cascade import motion
+
+        return motion.read(self.folder / REGRESS) if self.folder is not None else None
+
+    def unmoved(self, simulation):
+        """Notes, one where galaxies that are drawn have no velocities, which is logged, too."""
+        from kerasgal.apps.cascade.data import MOTION
+
+        missing = [name for name in MOTION if name not in simulation]
+        if self.motion is None:
+            note = f"{self.folder or 'this run'} did not measure how galaxies move, as its training had no velocities " \
+                   "of both galaxies and particles: galaxies are drawn without a velocity"
+        elif missing:
+            note = f"{display_name(simulation)} has no {' and no '.join(missing)}: galaxies are drawn without a velocity"
+        else:
+            return []
+        log.info(note)
+        return [note]
+
     def unmeasured(self):
         """Notes, one where the scatter was not measured, which is logged, too."""
         from kerasgal.apps.cascade.scatter import FILE
@@ -256,7 +282,8 @@ class Cascade(DensityRun):
         catalogue : bool
             Draw galaxies from the field, too, with the scatter that numbers in cells have in the simulations that the
             run was validated on, evenly within cells. Of a run that did not measure it they are Poisson numbers, with a
-            note.
+            note. They have velocities where the training measured how galaxies move about the dark matter, and the
+            simulation has the velocities of its particles; else a note says so.
         seed : int
             Of that catalogue.
         tile : int, optional
@@ -285,7 +312,7 @@ class Cascade(DensityRun):
         DataError
             If there is no final density, its box does not divide into cells of the run, or a parameter is not known.
         """
-        from kerasgal.apps.cascade import data, predict
+        from kerasgal.apps.cascade import data, motion, predict
         from kerasgal.plotting import progress
 
         check_given(self.config.names, parameters or {})
@@ -293,8 +320,13 @@ class Cascade(DensityRun):
                         redshift=redshift) as (simulation, notes):
             density, values = data.given(simulation, self.config, known=parameters, sparse=True)
             boxsize = simulation.boxsize
+            field = None
             if catalogue:
                 notes += self.unmeasured()
+                still = self.unmoved(simulation)
+                notes += still
+                if not still:
+                    field = density[..., 1:] if self.velocity else data.velocity(simulation, self.config.cell)
 
             def fill(arrays):
                 def store(place, values):
@@ -306,7 +338,11 @@ class Cascade(DensityRun):
                                           store=store, progress=tick)
                 if not catalogue:
                     return {}
-                return {"galaxies/position": predict.draw_galaxies(arrays["count"], boxsize, self.scatter, seed)}
+                position = predict.draw_galaxies(arrays["count"], boxsize, self.scatter, seed)
+                if field is None:
+                    return {"galaxies/position": position}
+                moving = motion.draw(position, density[:, :, :][..., 0], field, boxsize, self.motion, seed)
+                return {"galaxies/position": position, "galaxies/velocity": moving}
 
             shapes = dict.fromkeys(("probability", "count"), density.shape[:3])
             return Galaxies.filled(self, source, shapes, fill, notes, output=output, overwrite=overwrite,

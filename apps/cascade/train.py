@@ -9,7 +9,7 @@ from scipy.ndimage import uniform_filter
 
 from kerasgal import config as configuration
 from kerasgal import domain, run_folder, training
-from kerasgal.apps.cascade import data, metrics, model, predict, scatter
+from kerasgal.apps.cascade import data, metrics, model, motion, predict, scatter
 from kerasgal.apps.cascade.config import APP
 from kerasgal.apps.cascade.losses import WeightedCrossEntropy, WeightedPoisson, WeightedSquaredError
 from kerasgal.apps.cascade.predict import CLASSIFY, REGRESS
@@ -171,13 +171,26 @@ def fit(cls, sources, validation, config, folder, *, store, phase="both", sweep=
     boxes = load(sources, validation, config, store)
     warn_of_constant(config.names, boxes[0].parameters)
     options["domain"] = domain.of([features(source, config) for source in sources])
+    options["moving"] = motion_of(sources, validation, config) if phase != CLASSIFY else None
     if sweep:
         return fit_sweep(cls, boxes, config, folder, sweep, store=store, **options)
     return fit_phases(cls, boxes, config, folder, phase, store=store, **options)
 
 
-def fit_phases(cls, boxes, config, folder, phase, *, store, resume=False, overwrite=False, init=None, **options):
-    """Train one phase or both on `Boxes` of training and of validation; see `fit`."""
+def motion_of(sources, validation, config):
+    """How galaxies move about the dark matter, a `motion.Motion`, or None; not in the test cube of a single simulation.
+    """
+    corner = None
+    if not validation:
+        with opened(sources[0], ()) as simulation:
+            gridsize = data.gridsize_of(simulation.path, simulation.boxsize, config.cell)
+        corner = data.test_corner(gridsize, config.patch)
+    return motion.measure(motion.samples_of([*sources, *validation], config, corner))
+
+
+def fit_phases(cls, boxes, config, folder, phase, *, store, moving=None, resume=False, overwrite=False, init=None,
+               **options):
+    """Train one phase or both on `Boxes` of training and of validation; see `fit`. moving: of `motion_of`."""
     train, held_out = boxes
     network = None
     if phase != REGRESS:
@@ -206,6 +219,7 @@ def fit_phases(cls, boxes, config, folder, phase, *, store, resume=False, overwr
                                   init=init and init / REGRESS, **options)
         if network is not None:
             measure_scatter(cls.load(folder), held_out)
+            motion.write(moving, folder / REGRESS)
     return network
 
 
