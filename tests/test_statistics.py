@@ -422,3 +422,57 @@ def test_redshifts_move_haloes_by_velocity_over_expansion():
         expected = np.full((2, 3), 10.0)
         expected[:, axis] += velocity[:, axis] * (1 + z) / astropys.H(z).value
         np.testing.assert_allclose(moved, expected % 20, rtol=1e-4)
+
+
+def test_redshift_space_multipoles_of_a_linear_wave_are_kaisers():
+    """Zel'dovich particles of one small wave: its amplitude grows by 1 + f mu^2 along each of three lines of sight."""
+    from astropy.cosmology import FlatLambdaCDM
+
+    boxsize, z, f, amplitude = 80.0, 0.5, 0.7, 0.01
+    cosmology = Cosmology(Om0=0.3)
+    hubble = FlatLambdaCDM(H0=100, Om0=0.3).H(z).value / (1 + z)  # a H, km/s per Mpc/h
+    start = grid.lattice(64, boxsize).reshape(-1, 3).astype(np.float64)
+    legendre = {0: lambda mu: 1, 2: lambda mu: (3 * mu**2 - 1) / 2, 4: lambda mu: (35 * mu**4 - 30 * mu**2 + 3) / 8}
+    for wave in ((0, 0, 3), (2, 1, 0), (2, 2, 2)):
+        k = 2 * np.pi / boxsize * np.array(wave)
+        moved = amplitude * np.sin(start @ k)[:, None] * k / (k @ k)  # of a contrast -amplitude cos(k x)
+        found_k, power, modes = statistics.redshift_space_multipoles(
+            (start + moved) % boxsize, f * hubble * moved, boxsize, cosmology, z, gridsize=16, shot_noise=0.0)
+        mu = k / np.sqrt(k @ k)
+        shell = round(np.linalg.norm(wave)) - 1
+        expected = [(2 * order + 1) * np.mean([(1 + f * one**2)**2 * value(one) for one in mu])
+                    for order, value in legendre.items()]
+        expected = boxsize**3 * amplitude**2 / 2 / modes[shell] * np.array(expected)
+        np.testing.assert_allclose(power[:, shell], expected, rtol=0.015, atol=0.01 * expected[0])
+        assert np.abs(np.delete(power, shell, axis=1)).max() < 1e-3 * expected[0]
+        assert abs(found_k[shell] - np.sqrt(k @ k)) < np.pi / boxsize
+
+
+def test_redshift_space_multipoles_are_a_direct_sum_over_modes():
+    """Of clustered tracers: sums of exp(-i k s) over positions s = x + v / (a H), and Legendre polynomials by hand."""
+    rng = np.random.default_rng(4)
+    boxsize, tracers, cosmology = 60.0, 1500, Cosmology()
+    centre = rng.uniform(0, boxsize, (100, 3))
+    position = (np.repeat(centre, 15, axis=0) + rng.normal(0, 2, (tracers, 3))) % boxsize
+    velocity = np.repeat(rng.normal(0, 400, (100, 3)), 15, axis=0) + rng.normal(0, 200, (tracers, 3))
+    bins = 2 * np.pi / boxsize * np.array([0.5, 1.5, 2.5, 3.5])
+    _, power, modes = statistics.redshift_space_multipoles(position, velocity, boxsize, cosmology, 0.0, 48, bins=bins)
+    integer = np.stack(np.meshgrid(*[np.arange(-3, 4)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    length = np.linalg.norm(integer, axis=1)
+    expected = np.zeros((3, 3))
+    for axis in range(3):
+        place = position.copy()
+        place[:, axis] += velocity[:, axis] / 100  # a H today, km/s per Mpc/h
+        value = np.exp(-2j * np.pi / boxsize * place @ integer.T).sum(axis=0)
+        each = boxsize**3 * (np.abs(value)**2 / tracers**2 - 1 / tracers)
+        mu = integer[:, axis] / np.maximum(length, 1e-9)
+        for shell in range(3):
+            inside = (length >= shell + 0.5) & (length < shell + 1.5)
+            assert inside.sum() == modes[shell]
+            polynomials = np.array([np.ones(len(mu)), (3 * mu**2 - 1) / 2, (35 * mu**4 - 30 * mu**2 + 3) / 8])
+            expected[:, shell] += np.array([1, 5, 9]) * (polynomials * each)[:, inside].mean(axis=1) / 3
+    np.testing.assert_allclose(power, expected, atol=0.01 * expected[0].max())
+    with pytest.raises(ValueError, match="one shape"):
+        statistics.redshift_space_multipoles(position, velocity[1:], boxsize, cosmology, 0.0, 48)
+    with pytest.raises(ValueError, match="one tracer or more"):
+        statistics.redshift_space_multipoles(position[:0], velocity[:0], boxsize, cosmology, 0.0, 48)
