@@ -10,10 +10,11 @@ import scipy.special
 from kerasgal.grid import density_contrast, wrap
 
 
-# What `compensate` may be, and for each, per axis: the power of sinc that the window is in the power spectrum, and
-# the c for which the window's sum over a mode's aliases is 1 - c sin^2(pi k / (2 k_Nyquist)) (Jing 2005,
-# astro-ph/0409240, for a field with itself). That sum is what the grid makes of a flat spectrum, such as shot noise.
-WINDOWS = {None: (0, 0), "ngp": (2, 0), "cic": (4, 2 / 3), ("ngp", "cic"): (3, 1 / 2), ("cic", "ngp"): (3, 1 / 2)}
+WINDOWS = {None: 0, "ngp": 1, "cic": 2, "tsc": 3}  # the power of sinc that the window of one field is, per axis
+# For the sum of the powers of two fields: b and c for which, per axis, the sum over a mode's aliases of both windows is
+# 1 - b s + c s^2, where s = sin^2(pi k / (2 k_Nyquist)) (Jing 2005, astro-ph/0409240, for a field with itself). That
+# sum is what the grid makes of a flat spectrum, such as shot noise.
+ALIASED = {0: (0, 0), 2: (0, 0), 3: (1 / 2, 0), 4: (2 / 3, 0), 5: (5 / 6, 1 / 24), 6: (1, 2 / 15)}
 
 
 def power_spectrum(delta, boxsize, bins=None, cross=None, compensate=None, shot_noise=0.0):
@@ -30,12 +31,13 @@ def power_spectrum(delta, boxsize, bins=None, cross=None, compensate=None, shot_
         multiples, up to the Nyquist wavenumber.
     cross : array, optional
         A second field of the same shape, for the cross spectrum.
-    compensate : {None, "cic", "ngp"} or pair of them
-        Divides out the window of both fields: "cic" for cloud-in-cell, "ngp" for particles counted in cells (nearest
-        grid point), a pair such as ("cic", "ngp") for two fields of different windows.
+    compensate : {None, "ngp", "cic", "tsc"} or pair of them
+        Divides out the window of both fields: "ngp" for particles counted in cells (nearest grid point), "cic" for
+        cloud-in-cell, "tsc" for triangular-shaped clouds, a pair such as ("cic", "ngp") for two fields of different
+        windows.
     shot_noise : float
         Subtracted, (Mpc/h)^3; that of the overdensity of N particles is boxsize^3 / N. On the grid it is flat for
-        counts in cells, and less near the Nyquist wavenumber for a `compensate` with "cic", by aliasing (Jing 2005,
+        counts in cells, and less near the Nyquist wavenumber for a `compensate` of clouds, by aliasing (Jing 2005,
         astro-ph/0409240); so it is subtracted before the window is divided out.
 
     Returns
@@ -66,8 +68,9 @@ def power_spectrum(delta, boxsize, bins=None, cross=None, compensate=None, shot_
     if delta.shape not in ((n, n, n), (n, n)) or (cross is not None and cross.shape != delta.shape):
         received = delta.shape if cross is None else (delta.shape, cross.shape)
         raise ValueError(f"power_spectrum takes fields of one shape (n, n, n) or (n, n). Received: {received}")
-    if compensate not in WINDOWS or (cross is None and isinstance(compensate, tuple)):
-        raise ValueError("compensate must be None, 'cic' or 'ngp', or with `cross` a pair of the last two. "
+    pair = tuple(compensate) if isinstance(compensate, tuple) and cross is not None else (compensate,)
+    if not set(pair) <= set(WINDOWS) or len(pair) == 2 and None in pair or len(pair) > 2:
+        raise ValueError("compensate must be None, 'ngp', 'cic' or 'tsc', or with `cross` a pair of the last three. "
                          f"Received: {compensate!r}")
     first = scipy.fft.rfftn(delta, workers=-1)
     second = first if cross is None else scipy.fft.rfftn(cross, workers=-1)
@@ -121,8 +124,8 @@ def power_multipoles(delta, boxsize, orders=(0, 2), axis=2, bins=None, compensat
     n = len(delta)
     if delta.shape != (n, n, n):
         raise ValueError(f"power_multipoles takes a field of the shape (n, n, n). Received: {delta.shape}")
-    if compensate not in (None, "cic", "ngp"):
-        raise ValueError(f"compensate must be None, 'cic' or 'ngp'. Received: {compensate!r}")
+    if isinstance(compensate, tuple) or compensate not in WINDOWS:
+        raise ValueError(f"compensate must be None, 'ngp', 'cic' or 'tsc'. Received: {compensate!r}")
     mode = scipy.fft.rfftn(np.moveaxis(delta, axis, 0), workers=-1)
     power = (mode.real**2 + mode.imag**2) * (boxsize / n**2)**3
     power, mean, k_mean, n_modes = _in_shells(power, boxsize, n, bins, compensate, shot_noise)
@@ -293,7 +296,7 @@ def bispectrum(delta, boxsize, k1, k2, theta, compensate=None):
         Lengths of two sides of the triangles, h/Mpc.
     theta : array
         (angles,), from the first side's direction to the second's.
-    compensate : {None, "cic", "ngp"}
+    compensate : {None, "ngp", "cic", "tsc"}
         Divides out the field's window.
 
     Returns
@@ -324,8 +327,8 @@ def bispectrum(delta, boxsize, k1, k2, theta, compensate=None):
     n = len(delta)
     if delta.shape != (n, n, n):
         raise ValueError(f"bispectrum takes a field of the shape (n, n, n). Received: {delta.shape}")
-    if compensate not in (None, "cic", "ngp"):
-        raise ValueError(f"compensate must be None, 'cic' or 'ngp'. Received: {compensate!r}")
+    if isinstance(compensate, tuple) or compensate not in WINDOWS:
+        raise ValueError(f"compensate must be None, 'ngp', 'cic' or 'tsc'. Received: {compensate!r}")
     side1, side2 = np.array([k1, k2]) * (boxsize / (2 * np.pi))  # in fundamental modes
     sides3 = np.sqrt(np.maximum(side1**2 + side2**2 + 2 * side1 * side2 * np.cos(theta), 0))
     shortest = min(side1, side2, sides3.min())
@@ -342,7 +345,7 @@ def bispectrum(delta, boxsize, k1, k2, theta, compensate=None):
     full, half = (np.rint(axis).astype(int) for axis in axes)
     mode = scipy.fft.rfftn(delta, norm="forward", workers=-1)[np.ix_(full, full, half)].astype(np.complex128)
     if compensate:
-        mode /= _outer(*(np.sinc(axis / n)**(WINDOWS[compensate][0] / 2) for axis in axes))
+        mode /= _outer(*(np.sinc(axis / n)**WINDOWS[compensate] for axis in axes))
 
     def shell(side):
         return (length >= side - 0.5) & (length < side + 0.5)
@@ -500,9 +503,12 @@ def _in_shells(power, boxsize, n, bins, compensate, shot_noise):
         bins = fundamental * np.arange(0.5, n / 2)
     axes, k, multiplicity = _modes(n, power.ndim)
     k *= fundamental
-    sinc_power, aliased = WINDOWS[compensate]
+    pair = compensate if isinstance(compensate, tuple) else (compensate, compensate)
+    sinc_power = WINDOWS[pair[0]] + WINDOWS[pair[1]]
     if shot_noise:
-        power = power - shot_noise * _outer(*(1 - aliased * np.sin(np.pi / n * axis)**2 for axis in axes), power.ndim)
+        first, second = ALIASED[sinc_power]
+        squares = [np.sin(np.pi / n * axis)**2 for axis in axes]
+        power = power - shot_noise * _outer(*(1 - first * s + second * s**2 for s in squares), power.ndim)
     if compensate:
         power = power / _outer(*(np.sinc(axis / n)**sinc_power for axis in axes), power.ndim)
     shell = np.searchsorted(bins, k.ravel(), side="right")  # 0 below the first edge, len(bins) above the last
