@@ -103,7 +103,7 @@ def collect(runs, bars, source, config, tile=None, outside_domain=False):
         for run in runs.values():
             notes += run.check_domain(source, data.features(simulation, config.cell), outside_domain=outside_domain)
         notes += data.check_particles(simulation, config.cell, outside_domain)
-        density = data.density(simulation, config.cell, sparse=True)
+        density = data.density(simulation, config.cell, deposit=config.deposit, sparse=True)
         counts = data.galaxy_counts(simulation, config.cell)
         boxsize = simulation.boxsize
         known = all(name in simulation for name in baseline.NEEDED) and len(simulation["halos/mass"])
@@ -338,7 +338,8 @@ def evaluate(run, sources, *, compare=(), hod=None, tile=None, outside_domain=Fa
     """
     cluster.check_paths(sources, client)
     runs = named_runs(run, compare)
-    comparable({name: one for (_, name), one in runs.items()}, "cell", "cells [Mpc/h]")
+    for setting, words in (("cell", "cells [Mpc/h]"), ("deposit", "ways of putting particles on a grid")):
+        comparable({name: one for (_, name), one in runs.items()}, setting, words)
     for one in runs.values():
         for source in sources:
             one.unseen(source, 2 * one.config.patch)

@@ -276,7 +276,8 @@ class Cascade(DensityRun):
 
         with self.asked(source, outside_domain, boxsize=boxsize, cosmology=cosmology,
                         redshift=redshift) as (simulation, notes):
-            density, boxsize = data.density_field(simulation, self.config.cell, sparse=True), simulation.boxsize
+            density, boxsize = data.density_field(simulation, self.config.cell, deposit=self.config.deposit,
+                                                  sparse=True), simulation.boxsize
             if catalogue:
                 notes += self.unmeasured()
 
