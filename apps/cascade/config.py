@@ -14,6 +14,7 @@ LOSSES = ("squared", "poisson")
 CLASSIFIERS = ("inception", "r2unet")
 SCALINGS = ("none", "log", "asinh")
 CHANNELS = ("density", "density,velocity")
+DEPOSITS = ("cic", "tsc")
 POOLINGS = 8  # sides that pass through the R2U-Net must be multiples of this
 
 
@@ -26,7 +27,7 @@ class TrainConfig(TrainingConfig):
     """
 
     groups = {
-        "Grid and sub-cubes": ("cell", "patch", "stride", "focus", "symmetries", "scaling", "surroundings",
+        "Grid and sub-cubes": ("cell", "deposit", "patch", "stride", "focus", "symmetries", "scaling", "surroundings",
                                "channels", "parameters"),
         "Networks": ("classifier", "filters", "recurrences", "finest_skip", "output", "output_slope"),
         "Losses": ("w1", "loss", "w2", "threshold"),
@@ -35,6 +36,8 @@ class TrainConfig(TrainingConfig):
 
     cell: float = setting(0.2, "Side of a cell [Mpc/h]; the grid has as many cells as the box holds.", demo=0.390625,
                           minimum=1e-3)
+    deposit: str = setting("cic", "How particles are put on the grid: cloud-in-cell, or the smoother triangular-shaped "
+                                  "clouds.", choices=DEPOSITS)
     patch: int = setting(32, "Cells per side of a sub-cube; a multiple of 8.", minimum=POOLINGS)
     stride: int = setting(32, "Cells from one sub-cube of a training simulation to the next.", demo=8, minimum=1)
     focus: int = setting(0, "Cells per side of the sub-cubes of phase 2, a multiple of 8 and at most those of phase 1, "

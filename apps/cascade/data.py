@@ -73,17 +73,18 @@ def sparseness(simulation, cell, velocity=False):
             f"chance: it takes at least {FEWEST:g}")
 
 
-def density(simulation, cell, *, sparse=False):
+def density(simulation, cell, *, deposit="cic", sparse=False):
     """Dark-matter density at the final redshift in units of the mean, (n, n, n) float32, in cells of `cell` Mpc/h.
 
-    The field of the file if it has one with such cells, else the mass of the particles, by cloud-in-cell. Raises
-    DataError where there is neither, or values that are negative or not finite; DomainError for particles that are
-    sparser than the cells, unless `sparse`: a trained run has its own check, and cells that cannot be chosen.
+    The field of the file if it has one with such cells, else the mass of the particles, by cloud-in-cell or as the run
+    has it (`deposit` of `kerasgal.grid.density_contrast`). Raises DataError where there is neither, or values that are
+    negative or not finite; DomainError for particles that are sparser than the cells, unless `sparse`: a trained run
+    has its own check, and cells that cannot be chosen.
     """
-    return density_field(simulation, cell, sparse=sparse)[:, :, :][..., 0]
+    return density_field(simulation, cell, deposit=deposit, sparse=sparse)[:, :, :][..., 0]
 
 
-def density_field(simulation, cell, *, sparse=False):
+def density_field(simulation, cell, *, deposit="cic", sparse=False):
     """The field of `density` as one that can be sliced, (n, n, n, 1), of which a file's grid is read only then."""
     gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
     if is_gridded(simulation, gridsize):
@@ -92,7 +93,7 @@ def density_field(simulation, cell, *, sparse=False):
         words = None if sparse else sparseness(simulation, cell)
         if words:
             raise DomainError(f"{words}: choose a larger `cell`, or a simulation with more particles")
-        delta = density_contrast(simulation["final/position"][...], gridsize, simulation.boxsize)
+        delta = density_contrast(simulation["final/position"][...], gridsize, simulation.boxsize, deposit)
     elif "final/delta" in simulation:
         way_out = "give the run a field on its own cells" if sparse else "give the field's own `cell`"
         raise DataError(f"{simulation.path}: final/delta has the shape {simulation['final/delta'].shape}; cells of "
@@ -110,7 +111,7 @@ def given(simulation, config, *, known=None, sparse=False):
 
     known: parameters, {name: value}, that are not the simulation's own. Raises DataError for one that it does not say.
     """
-    field = seen(simulation, config, density_field(simulation, config.cell, sparse=sparse))
+    field = seen(simulation, config, density_field(simulation, config.cell, deposit=config.deposit, sparse=sparse))
     return field, parameters_of(simulation, config.names, known)
 
 
@@ -169,7 +170,7 @@ def galaxy_counts(simulation, cell):
 def load(source, config):
     """Density and galaxy counts of a Simulation or its path, each (n, n, n) float32; raises DataError as these do."""
     with opened(source, ()) as simulation:
-        return density(simulation, config.cell), galaxy_counts(simulation, config.cell)
+        return density(simulation, config.cell, deposit=config.deposit), galaxy_counts(simulation, config.cell)
 
 
 def split_by_volume(gridsize, patch):

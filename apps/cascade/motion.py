@@ -48,8 +48,8 @@ def samples_of(sources, config, corner=None):
         with opened(source, ()) as simulation:
             if any(name not in simulation for name in NEEDED):
                 continue
-            density, boxsize = data.density(simulation, config.cell), simulation.boxsize
-            field = data.velocity(simulation, config.cell)
+            density = data.density(simulation, config.cell, deposit=config.deposit)
+            field, boxsize = data.velocity(simulation, config.cell), simulation.boxsize
             position, velocity = (simulation[name][...] for name in NEEDED[2:])
         if corner is not None:
             kept = ~np.all(np.stack(cells_of(position, boxsize, len(density))) >= corner, axis=0)

@@ -242,12 +242,13 @@ class Cascade(DensityRun):
 
         missing = [name for name in MOTION if name not in simulation]
         if self.motion is None:
-            note = f"{self.folder or 'this run'} did not measure how galaxies move, as its training had no velocities " \
-                   "of both galaxies and particles: galaxies are drawn without a velocity"
+            why = f"{self.folder or 'this run'} did not measure how galaxies move, as its training had no velocities " \
+                  "of both galaxies and particles"
         elif missing:
-            note = f"{display_name(simulation)} has no {' and no '.join(missing)}: galaxies are drawn without a velocity"
+            why = f"{display_name(simulation)} has no {' and no '.join(missing)}"
         else:
             return []
+        note = f"{why}: galaxies are drawn without a velocity"
         log.info(note)
         return [note]
 

@@ -205,7 +205,7 @@ def fit_phases(cls, boxes, config, folder, phase, *, store, moving=None, resume=
         if first.config.cell != config.cell:
             raise RunError(f"{folder}: phase 1 was trained on cells of {first.config.cell:g} Mpc/h; phase 2 needs the "
                            f"same, received cell={config.cell:g}")
-        for name in ("channels", "parameters"):
+        for name in ("deposit", "channels", "parameters"):
             own, other = getattr(config, name), getattr(first.config, name)
             if own != other:
                 raise RunError(f"{folder}: phase 1 was trained with {name}={other!r}; phase 2 needs the same, received "
