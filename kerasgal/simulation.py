@@ -25,6 +25,7 @@
     /galaxies/position     (g, 3)        optional: [Mpc/h]; any further columns have g rows
     /galaxies/halo         (g,)          optional: row of /halos in which each galaxy is, -1 for none
     /galaxies/central      (g,)          optional: 1 for the galaxy at the centre of its halo, 0 for a satellite
+    /galaxies/velocity     (g, 3)        optional: peculiar velocity [km/s]
     /galaxies/count        (m, m, m)     optional: galaxies in each cell of the grid of /final/delta
 
 Particle i and Lagrangian cell i are the same index, in C order: cell (x, y, z) of the grid is particle

@@ -138,7 +138,7 @@ class Diffusion(DensityRun):
         if axis not in AXES or len(axis) != 1:
             raise SettingError(f"axis={axis!r}: accepted are x, y, z", value=axis, accepted=tuple(AXES))
         check_given(self.config.names, parameters or {})
-        with self.asked(source, outside_domain, boxsize=boxsize, cosmology=cosmology,
+        with self.asked(source, outside_domain, parameters, boxsize=boxsize, cosmology=cosmology,
                         redshift=redshift) as (simulation, notes):
             density, values = data.given(simulation, config, axes=(AXES.index(axis),), known=parameters, sparse=True)
             boxsize = simulation.boxsize
