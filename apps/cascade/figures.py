@@ -267,7 +267,10 @@ def assembly_bias(k, found):
         middle = numbers[0].mean(axis=1) + 0.02 * (place - len(keys) / 2) if len(numbers[0]) else numbers[0]
         left.errorbar(middle, *numbers[1:], marker=".", label=label(key), **style)
         right.plot(k, np.array(found[key]["power_over_shuffled"], float), **style)
-    left.set(xlabel="log$_{10}$ mass [M$_\\odot$/h]", ylabel="galaxies in the densest / emptiest quarter", yscale="log")
+    left.set(xlabel="log$_{10}$ mass [M$_\\odot$/h]", ylabel="galaxies in the densest / emptiest quarter", yscale="log",
+             ylim=(0.4, 12))
+    left.minorticks_off()
+    left.set_yticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
     left.legend(frameon=False, fontsize=7)
     right.set(xlabel="k [h/Mpc]", ylabel="P(k) / P(k) of shuffled galaxies", ylim=(0.5, 2))
     wide(right)

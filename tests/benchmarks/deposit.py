@@ -6,9 +6,9 @@
 
 Cells are those of the demo of cascade. With the boxes of 50 Mpc/h above, one particle for each cell; with --boxsize 25
 eight, and with --fine also one of the eight, every second along each axis of the lattice that they started from: the
-same galaxies, whose density is seen with fewer particles. Trees are fitted to the boxes train_0 to train_3 and end at
-train_4. Each line is the mean over the test boxes, and its error; then the mean difference to the first line, whose
-error is the smaller, for the boxes are the same.
+same galaxies, whose density is seen with fewer particles. Trees are fitted to all boxes train_0, train_1, ... but the
+last, at which they end. Each line is the mean over the test boxes, and its error; then the mean difference to the first
+line, whose error is the smaller, for the boxes are the same.
 """
 
 import argparse
@@ -54,11 +54,11 @@ def judged(fitted, density, counts, boxsize):
 
 def measure(folder, deposit, every):
     """Numbers of the test boxes, (boxes, rulers), particles for each cell, and CPU seconds of the fit."""
-    boxes = [load(folder / f"train_{number}.h5", deposit, every) for number in range(5)]
+    boxes = [load(path, deposit, every) for path in sorted(folder.glob("train_?.h5"))]
     start = time.process_time()
     everywhere = [(density, counts, np.ones(counts.shape, bool)) for density, counts, _, _ in boxes]
-    fitted = trees.fitted(regressor(trees.TREES, stops=True, seed=CONFIG.seed, **trees.OPTIONS), everywhere[:4],
-                          everywhere[4:], CONFIG.seed)
+    fitted = trees.fitted(regressor(trees.TREES, stops=True, seed=CONFIG.seed, **trees.OPTIONS), everywhere[:-1],
+                          everywhere[-1:], CONFIG.seed)
     seconds = time.process_time() - start
     found = []
     for path in sorted(folder.glob("test_?.h5")):
