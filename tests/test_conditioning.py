@@ -3,6 +3,7 @@
 The diffusion model's are tested with it, in tests/cascade.
 """
 
+import json
 import shutil
 from unittest import mock
 
@@ -244,6 +245,18 @@ def test_every_input_of_halomass_takes_parameters(settings, universes, tmp_path)
         mapped = run.predict(universes[2], map=True, parameters=given)["log_mass"].ravel()
         found = run.predict(universes[2], particles=[0, 77, 4000], parameters=given)["log_mass"]
         np.testing.assert_allclose(mapped[[0, 77, 4000]], found, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("app", APPS)
+def test_a_conditioned_network_is_exported_and_takes_its_parameters(app, runs, tmp_path):
+    import tensorflow as tf
+
+    folder = runs[app].export(tmp_path / app)
+    assert json.loads((folder / "kerasgal.json").read_text())["parameters"] == ["Om0", "sigma8"]
+    inputs = harness.inputs_of(runs[app].network)
+    served = tf.saved_model.load(str(folder))
+    np.testing.assert_allclose(served.serve(inputs), harness.outputs_of(runs[app].network, inputs), atol=1e-5)
 
 
 def test_the_ladder_refuses_parameters():

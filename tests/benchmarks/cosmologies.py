@@ -163,7 +163,8 @@ def measure(folder, *folders):
     rows, summed = tests(folder, runs)
     found, numbers = derivatives(folder, runs)
     result = {"tests": rows, "summed": summed, "bins": BINS.tolist(), "derivatives": found, "counts": numbers}
-    (folder / "cosmologies.json").write_text(json.dumps(result, indent=1))
+    name = "_".join(["cosmologies", *runs])
+    (folder / f"{name}.json").write_text(json.dumps(result, indent=1))
     print("| Om0, sigma8 | true | " + " | ".join(f"{name}: haloes, loss, Dice" for name in runs) + " |")
     for row in rows:
         print(f"| {row['Om0']:.3f}, {row['sigma8']:.3f} | {row['true']} | " + " | ".join(
@@ -177,7 +178,7 @@ def measure(folder, *folders):
             print(f"| d ln n / d {name}, {who} | " + " | ".join(
                 f"{value:.1f}" + (f" ± {error:.1f}" if errors else "")
                 for value, error in zip(values, errors or values)) + " |")
-    draw(found, folder / "cosmologies.png")
+    draw(found, folder / f"{name}.png")
 
 
 def draw(found, path):
