@@ -226,7 +226,7 @@ def _image_figure(images, name, log):
         raise SettingError(f"no image of {images.path} is called {name}", value=name)
     row = identity.index(name) if name is not None else 0
     drawing, axes = figure()
-    image = axes.imshow(scaled(images["image"][row], "image", log), origin="lower", cmap="gray")
+    image = axes.imshow(scaled(images.grey(row), "image", log), origin="lower", cmap="gray")
     axes.set(xlabel="x [pixels]", ylabel="y [pixels]", title=identity[row])
     drawing.colorbar(image, label=label(str(images.about()["unit"] or "flux"), log))
     return drawing
@@ -685,7 +685,7 @@ def _sheet(images, scores, live):
             picture.visible = row < len(order)
             if row < len(order):
                 which = int(order[row])
-                image = images["image"][which].astype(np.float32)
+                image = images.grey(which).astype(np.float32)
                 drawn.data_source.data = {"image": [np.arcsinh(image / max(float(np.nanstd(image)), 1e-30))]}
                 if mapped:
                     mapped.data_source.data = {"image": [maps([which])[0]]}

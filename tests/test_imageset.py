@@ -137,8 +137,8 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(DataError, match="is not an image-set file"):
         ImageSet(path)
     with h5py.File(path, "a") as file:
-        file.attrs.update(format="kerasgal image set", version=2)
-    with pytest.raises(DataError, match="has image-set version 2; this kerasgal reads up to 1"):
+        file.attrs.update(format="kerasgal image set", version=3)
+    with pytest.raises(DataError, match="has image-set version 3; this kerasgal reads up to 2"):
         ImageSet(path)
     with h5py.File(path, "a") as file:
         file.attrs["version"] = 1
