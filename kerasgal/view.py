@@ -697,7 +697,7 @@ def _sheet(images, scores, live):
     said = f"{len(identity)} images, {words}"
     if not live and len(identity) > 2 * SHEET:
         said += f": the first and the last {SHEET}"
-    said += "; arcsinh of the flux."
+    said += f"; arcsinh of the flux{', the mean of ' + ', '.join(images.bands) if len(images.bands) > 1 else ''}."
     if maps is not None:
         said += (" Beside each what its pixels, as the networks saw them, add to the ratio: red for, blue against "
                  f"being real, full at {spread:.2g} nats a pixel.")
