@@ -133,7 +133,7 @@ def test_a_set_may_have_several_bands_and_names_them(tmp_path):
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"bands": None}, "image has shape (5, 6, 6, 2); expected is (m, y, x), or (m, y, x, band) where `bands` names them"),
+    ({"bands": None}, "image has shape (5, 6, 6, 2); expected is (m, y, x), or (m, y, x, band) where `bands` names"),
     ({"bands": "g,r,i"}, "image has shape (5, 6, 6, 2); expected is (m, y, x, 3), of g, r, i"),
     ({"bands": "g,g"}, "bands='g,g': they must have names, each once"),
     ({"sky": np.zeros(5)}, "sky has shape (5,), image (5, 6, 6, 2); expected are"),
@@ -145,8 +145,9 @@ def test_bands_that_do_not_fit_are_named_and_not_written(tmp_path, change, messa
     assert message in str(error.value) and list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("bands, message", [("", "with an attribute bands that names them"), ("g,r,i", "names 3: g, r, i"),
-                                            ("g,", "each once, with commas between"), (3, "it must be text, such as")])
+@pytest.mark.parametrize("bands, message", [
+    ("", "with an attribute bands that names them"), ("g,r,i", "names 3: g, r, i"),
+    ("g,", "each once, with commas between"), (3, "it must be text, such as")])
 def test_a_file_whose_bands_contradict_each_other_is_refused(tmp_path, bands, message):
     write(tmp_path / "gr.h5", id=["a"], image=np.ones((1, 4, 4, 2)), source="", bands="g,r")
     with h5py.File(tmp_path / "gr.h5", "r+") as file:

@@ -272,7 +272,8 @@ def archetypes_of_bands(parameters, camera, psf, size=128, seed=0):
 
     parameters: {band: columns}. Each band has noise of its own.
     """
-    made = [archetypes(columns, camera, psf, size, [seed, number]) for number, columns in enumerate(parameters.values())]
+    made = [archetypes(columns, camera, psf, size, [seed, number])
+            for number, columns in enumerate(parameters.values())]
     for galaxies in zip(*made):
         columns = {name: value for name, value in galaxies[0].items() if name not in (*PARAMETERS, "image")}
         for band, galaxy in zip(parameters, galaxies):

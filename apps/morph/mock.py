@@ -50,8 +50,8 @@ def galaxies(number, kind, seed=0, size=128, first=0, bands=()):
     kind: of `KINDS`; first: index of the first galaxy. Galaxy i of a seed is the same in every kind, with other noise.
     The columns: id, the index; type, 0, 1, 2 as in `TYPES`; redshift; log_mass (log10 Msun); and flux, radius, n,
     axis_ratio, angle of the Sersic profile that comes close, as `archetypes.sersic_parameters` takes them.
-    bands: several of `COLOURS`; then the image is (size, size, band), where bulge and disc have other fluxes in each and
-    all else is the same but the noise, and the Sersic columns are NAME_BAND. In r it is as without.
+    bands: several of `COLOURS`; then the image is (size, size, band), where bulge and disc have other fluxes in each
+    and all else is the same but the noise, and the Sersic columns are NAME_BAND. In r it is as without.
     Raises DataError for an unknown kind or band.
     """
     if kind not in KINDS:

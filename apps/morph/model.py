@@ -176,8 +176,8 @@ def pixelcnn(shape, blocks=5, filters=160, mixtures=10, dropout=0.5, likelihood=
 
     shape: (y, x, channel) of the images; y and x may be None.
     blocks: gated blocks at each of three resolutions; filters: of every block; mixtures: logistic distributions per
-        pixel; dropout: the blocks' own; likelihood: "logistic", or "normal" for one normal distribution per pixel, of all of
-        its channels.
+        pixel; dropout: the blocks' own; likelihood: "logistic", or "normal" for one normal distribution per
+        pixel, of all of its channels.
     """
     images = keras.Input(shape, name="images")
     x = Marked(name="marked")(images)

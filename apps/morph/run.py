@@ -39,7 +39,8 @@ class Scores(Prediction):
         ra, dec, object     of the galaxy [deg], where headers or image sets say them; NaN or empty for an image that
                             does not
 
-    With `maps`, `image` (n, y, x), or (n, y, x, band), as the networks saw it, and `map_real` and `map_archetype`, ln p of its pixels.
+    With `maps`, `image` (n, y, x), or (n, y, x, band), as the networks saw it, and `map_real` and
+    `map_archetype`, ln p of its pixels.
     """
 
     units = {"ra": "deg", "dec": "deg"}

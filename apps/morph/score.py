@@ -44,7 +44,8 @@ def build(config):
 def likelihood_maps(run, images):
     """ln p of every pixel given those before it, under both networks: two arrays (batch, y, x).
 
-    images: (batch, y, x, band) prepared. Of all bands of a pixel together; a density per unit of stretched flux, or with bits a probability.
+    images: (batch, y, x, band) prepared. Of all bands of a pixel together; a density per unit of stretched flux, or
+    with bits a probability.
 
     run: a `kerasgal.apps.morph.run.Morph`, here and below.
     """
@@ -84,7 +85,8 @@ def sky_noise(image, width=1):
 def galaxy_pixels(image):
     """The pixels of a prepared image, (y, x), that belong to its central galaxy: boolean, (y, x).
 
-    Of several bands the image is their mean, which has the pixels of their sum. Those that stand out of the sky, as the border shows it, in one piece with the brightest of the central pixels.
+    Those that stand out of the sky, as the border shows it, in one piece with the brightest of the central pixels. Of
+    several bands the image is their mean, which has the same pixels as their sum.
     """
     sky, noise = border_sky(image)
     bright = image > sky + DETECTION * max(noise, 1e-6)

@@ -19,8 +19,8 @@ FWHM = (8 * np.log(2))**0.5  # of a Gaussian, in its standard deviations
 def blurred(counts, deviation, noise, rng):
     """An image, (y, x), seen through a Gaussian more, whose white noise is as large and as white as before.
 
-    Of several bands, (y, x, band), each is. deviation: of the Gaussian, pixels; noise: standard deviation of the image's. What the Gaussian takes from the noise
-    is added again at each wavenumber.
+    deviation: of the Gaussian, pixels; noise: standard deviation of the image's. What the Gaussian takes from the noise
+    is added again at each wavenumber. Of several bands, (y, x, band) and (band,), each is.
     """
     if counts.ndim == 3:
         return np.stack([blurred(counts[..., band], deviation, noise[band], rng) for band in range(counts.shape[2])],

@@ -42,8 +42,8 @@ def make_archetypes(output, *, table=None, fit=(), number=None, distributions=No
     paths of images whose borders are the sky. pixel_scale [arcsec], zero_point [mag]: of the camera, to which images
     that say a zero point of their own are brought. sky, masks, extension, unit, flux_scale: of the images to fit and of
     skies; see `catalogues.fitted`. bands: names of several, with commas between, in which the galaxies of the table are
-    shown, whose columns NAME_BAND are of one band, NAME of all; by default those of the image set. Point spread function,
-    camera and sky are those of all bands.
+    shown, whose columns NAME_BAND are of one band, NAME of all; by default those of the image set. Point spread
+    function, camera and sky are those of all bands.
     """
     if sum((table is not None, bool(fit), number is not None)) != 1:
         raise SettingError("give one of `table`, `fit` and `number`")
@@ -53,8 +53,8 @@ def make_archetypes(output, *, table=None, fit=(), number=None, distributions=No
         raise SettingError("`sky` is that of the images of `fit`")
     names = imageset.band_names(bands)
     if names and not table:
-        raise SettingError(f"bands={bands}: they are those of `table`; of `fit` and `number` make each band's archetypes, "
-                           "with a seed of its own, and join them", value=bands)
+        raise SettingError(f"bands={bands}: they are those of `table`; of `fit` and `number` make each band's "
+                           "archetypes, with a seed of its own, and join them", value=bands)
     refuse_existing(check_suffix(output), overwrite)
     changed = {"pixel_scale": pixel_scale, "zero_point": zero_point}
     camera = archetypes.Camera(**{name: value for name, value in changed.items() if value is not None})
@@ -64,8 +64,8 @@ def make_archetypes(output, *, table=None, fit=(), number=None, distributions=No
     in_bands = catalogues.parameters_of_bands(table, camera, names) if table else {}
     if len(in_bands) > 1:
         if skies:
-            raise SettingError(f"`skies`: they are images of one band, and {table} has {', '.join(in_bands)}: make each "
-                               "band's archetypes and join them")
+            raise SettingError(f"`skies`: they are images of one band, and {table} has {', '.join(in_bands)}: make "
+                               "each band's archetypes and join them")
         for chosen in in_bands.values():
             _say_note(chosen)
         count = len(next(iter(in_bands.values()))["n"])

@@ -90,7 +90,7 @@ def test_what_does_not_belong_together_is_left_out_or_refused(tmp_path, caplog):
     imageset.write(tmp_path / "unknown.h5", id=["a_i"], image=same[:1], source="")
     for name, message in (("coarse", "band i has pixels of 0.2 arcsec, band g of 0.396"),
                           ("small", "band i has 8 x 16 pixels, band g 16 x 16"),
-                          ("unknown", "band i is in an unknown unit of an unknown zero point, band g in counts of 28.26")):
+                          ("unknown", "band i is in an unknown unit of an unknown zero point, band g in counts of ")):
         with pytest.raises(kg.DataError, match=message):
             join(tmp_path / "bad.h5", {"g": tmp_path / "g.h5", "i": tmp_path / f"{name}.h5"})
     with pytest.raises(kg.SettingError, match="at least two bands are joined"):
@@ -239,7 +239,7 @@ def test_two_bands_are_evaluated_ranked_and_drawn(run, folder, tmp_path, monkeyp
 
 
 def test_made_up_galaxies_have_other_colours_of_bulge_and_disc(tmp_path):
-    """In r they are those of one band; the difference to g is the noise of both where bulge and disc are scaled back."""
+    """In r they are those of one band; in g they have the same structure, other fluxes and other noise."""
     one, = mock.galaxies(1, "real", seed=3)
     several, = mock.galaxies(1, "real", seed=3, bands=("g", "r"))
     np.testing.assert_array_equal(several["image"][..., 1], one["image"])
