@@ -192,7 +192,7 @@ def test_a_run_of_two_bands_scores_what_tensorflow_probability_says(run, folder,
     np.testing.assert_allclose(same["llr"], scores["llr"], atol=1e-3)
     served, described = run.served()
     np.testing.assert_allclose(served(prepared[:2])[..., 0], scores["map_real"][:2], atol=1e-3)
-    assert described["preparation"]["bands"] == "g,r"
+    assert described["preparation"]["bands"] == "g,r" and run.sample(2).shape == (2, 8, 8, 2)
 
 
 def test_other_bands_are_refused_in_one_line_that_names_both(run, trained, galaxies, folder, tmp_path, invoke):
@@ -222,6 +222,7 @@ def test_a_set_of_several_bands_is_an_error_where_one_is_taken(folder, tmp_path,
     assert done.returncode == 1 and "the bands r, g, and images of one band are taken here" in done.stderr
 
 
+@pytest.mark.slow
 def test_two_bands_are_evaluated_ranked_and_drawn(run, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(kg.Morph, "check_unseen", lambda self, sources: None)  # the same images: numbers are no matter
     both = folder / "both.h5"
@@ -234,8 +235,12 @@ def test_two_bands_are_evaluated_ranked_and_drawn(run, folder, tmp_path, monkeyp
     sets.write_samples(run, tmp_path / "drawn.h5", number=2)
     with kg.ImageSet(tmp_path / "drawn.h5") as images:
         assert images["image"].shape == (2, 8, 8, 2) and images.bands == ("g", "r")
-    image = np.arange(24.0).reshape(2, 4, 3)
-    np.testing.assert_array_equal(figures.grey(image), image.mean(axis=2))
+
+
+def test_figures_show_the_mean_over_the_bands():
+    images = np.random.default_rng(0).random((2, 4, 5, 3))
+    for axes, image in zip(figures.sheet(images).axes, images):
+        np.testing.assert_array_equal(axes.images[0].get_array(), image.mean(axis=2))
 
 
 def test_made_up_galaxies_have_other_colours_of_bulge_and_disc(tmp_path):
