@@ -95,6 +95,7 @@ RULES = {
     "particles_per_cell": Rule("{} particles per cell", relative=0.1, least=True),
     "pixel_scale": Rule("pixels of {} arcsec", relative=0.1),
     "unit": Rule("flux in {}"),
+    "bands": Rule("the bands {}"),
     "psf_fwhm": Rule("a seeing of {} arcsec", relative=0.3),
     **{name: Rule(f"{name} = {{}}", relative=0.1) for name in COSMOLOGY},
 }

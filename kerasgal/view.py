@@ -226,7 +226,7 @@ def _image_figure(images, name, log):
         raise SettingError(f"no image of {images.path} is called {name}", value=name)
     row = identity.index(name) if name is not None else 0
     drawing, axes = figure()
-    image = axes.imshow(scaled(images["image"][row], "image", log), origin="lower", cmap="gray")
+    image = axes.imshow(scaled(images.grey(row), "image", log), origin="lower", cmap="gray")
     axes.set(xlabel="x [pixels]", ylabel="y [pixels]", title=identity[row])
     drawing.colorbar(image, label=label(str(images.about()["unit"] or "flux"), log))
     return drawing
@@ -685,7 +685,7 @@ def _sheet(images, scores, live):
             picture.visible = row < len(order)
             if row < len(order):
                 which = int(order[row])
-                image = images["image"][which].astype(np.float32)
+                image = images.grey(which).astype(np.float32)
                 drawn.data_source.data = {"image": [np.arcsinh(image / max(float(np.nanstd(image)), 1e-30))]}
                 if mapped:
                     mapped.data_source.data = {"image": [maps([which])[0]]}
@@ -697,7 +697,7 @@ def _sheet(images, scores, live):
     said = f"{len(identity)} images, {words}"
     if not live and len(identity) > 2 * SHEET:
         said += f": the first and the last {SHEET}"
-    said += "; arcsinh of the flux."
+    said += f"; arcsinh of the flux{', the mean of ' + ', '.join(images.bands) if len(images.bands) > 1 else ''}."
     if maps is not None:
         said += (" Beside each what its pixels, as the networks saw them, add to the ratio: red for, blue against "
                  f"being real, full at {spread:.2g} nats a pixel.")
