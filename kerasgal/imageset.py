@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kerasgal.channel_names import band_names
 from kerasgal.errors import DataError, SettingError
 from kerasgal.files import CheckedFile, check_room, datasets, replacing
 
@@ -107,7 +108,18 @@ class ImageSet(CheckedFile):
             raise DataError(f"{self.path}: the attribute {error}") from None
 
     def grey(self, rows):
-        """Images to look at, (y, x) or (n, y, x): of several bands their mean. rows: a number or a slice."""
+        """Images to look at: of several bands their mean.
+
+        Parameters
+        ----------
+        rows : int or slice
+            Of the images.
+
+        Returns
+        -------
+        array
+            (y, x), or (n, y, x) of a slice.
+        """
         images = self.file["image"][rows]
         return images.mean(axis=-1) if self.file["image"].ndim == 4 else images
 
@@ -173,36 +185,6 @@ class ImageSet(CheckedFile):
         found = self.problems()
         if found:
             raise DataError(f"{self.path}: " + "; ".join(found))
-
-
-def band_names(text):
-    """The names of bands, a tuple, in a text with commas between them.
-
-    Parameters
-    ----------
-    text : str
-        Such as "g,r,i"; empty where there is nothing to tell apart.
-
-    Returns
-    -------
-    tuple of str
-
-    Raises
-    ------
-    SettingError
-        If a name is empty or stands there twice.
-
-    Examples
-    --------
-    >>> from kerasgal.imageset import band_names
-    >>> band_names("g, r,i"), band_names("")
-    (('g', 'r', 'i'), ())
-    """
-    names = tuple(name.strip() for name in text.split(",")) if text.strip() else ()
-    if not all(names) or len(set(names)) < len(names):
-        raise SettingError(f"bands={text!r}: they must have names, each once, with commas between, such as g,r,i",
-                           value=text)
-    return names
 
 
 def sky_shape(shape):

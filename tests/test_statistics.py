@@ -435,7 +435,8 @@ def test_redshift_space_multipoles_of_a_linear_wave_are_kaisers():
     boxsize, z, f, amplitude = 80.0, 0.5, 0.7, 0.01
     cosmology = Cosmology(Om0=0.3)
     hubble = FlatLambdaCDM(H0=100, Om0=0.3).H(z).value / (1 + z)  # a H, km/s per Mpc/h
-    start = grid.lattice(48, boxsize).reshape(-1, 3).astype(np.float64)
+    # No particle stands on a grid point: the kernel has a kink there, which would make harmonics of any small wave.
+    start = grid.lattice(48, boxsize).reshape(-1, 3).astype(np.float64) + 0.2
     legendre = {0: lambda mu: 1, 2: lambda mu: (3 * mu**2 - 1) / 2, 4: lambda mu: (35 * mu**4 - 30 * mu**2 + 3) / 8}
     for wave in ((0, 0, 3), (2, 1, 0), (2, 2, 2)):
         k = 2 * np.pi / boxsize * np.array(wave)

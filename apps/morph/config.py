@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from kerasgal.channel_names import band_names
 from kerasgal.config import default, setting
 from kerasgal.errors import SettingError
-from kerasgal.imageset import band_names
 from kerasgal.training import TrainingConfig
 
 APP = "morph"

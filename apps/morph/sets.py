@@ -8,6 +8,7 @@ import numpy as np
 
 from kerasgal import imageset
 from kerasgal.apps.morph import archetypes, catalogues, mock
+from kerasgal.channel_names import band_names
 from kerasgal.errors import SettingError
 from kerasgal.files import refuse_existing
 from kerasgal.plotting import progress_bar
@@ -25,7 +26,7 @@ def simulate(output, *, kind="real", number=1000, first=0, seed=0, bands="", ove
     with all structure; "fine" or "smooth", two simulated suites, with ever less of it. first: index of the first:
     galaxy i of a seed is the same in every kind. bands: several of g, r and i, with commas between, or r alone.
     """
-    names = imageset.band_names(bands)
+    names = band_names(bands)
     source = f"kerasgal morph simulate: {kind}, seed {seed}, galaxies {first} to {first + number - 1}; made up"
     write(output, mock.galaxies(number, kind, seed=seed, first=first, bands=names), number, source, overwrite,
           mock.ABOUT | {"bands": ",".join(names) or None})
@@ -51,7 +52,7 @@ def make_archetypes(output, *, table=None, fit=(), number=None, distributions=No
         raise SettingError("`distribution` needs `number`")
     if sky is not None and not fit:
         raise SettingError("`sky` is that of the images of `fit`")
-    names = imageset.band_names(bands)
+    names = band_names(bands)
     if names and not table:
         raise SettingError(f"bands={bands}: they are those of `table`; of `fit` and `number` make each band's "
                            "archetypes, with a seed of its own, and join them", value=bands)

@@ -68,7 +68,8 @@ def plot(path, name, output, beside, axis, place, log, overwrite):
     elif name == "mass_function":
         save(looking.mass_function_figure([path, *beside]), output)
     elif beside:
-        raise SettingError(f"--with {beside[0]}: what stands beside are losses of runs or mass functions, not {name}")
+        raise SettingError(f"--with {beside[0]}: losses of runs stand beside each other, and {path} is no run folder; or "
+                           f"mass functions, and {name} is none")
     else:
         save(looking.figure_of(path, name, axis=axis, place=place, log=log), output)
     click.echo(f"{output}: {name} of {path}")

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from kerasgal import imageset
+from kerasgal.channel_names import band_names
 from kerasgal.errors import DataError, DomainError, SettingError
 from kerasgal.readers import flux
 
@@ -175,7 +176,7 @@ def join(output, bands, *, overwrite=False, **options):
     """
     from kerasgal.readers.images import stream
 
-    names = imageset.band_names(",".join(bands))
+    names = band_names(",".join(bands))
     if len(names) < 2:
         raise SettingError(f"bands={','.join(names)!r}: at least two bands are joined", value=list(names))
     streams = {name: stream(paths, **options) for name, paths in zip(names, bands.values())}
