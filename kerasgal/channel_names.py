@@ -1,4 +1,4 @@
-"""Names of the channels that a network may see of an initial density; `kerasgal.channels` makes them.
+"""Names of what a network may see: channels of an initial density, which `kerasgal.channels` makes, and bands.
 
 They stand by themselves, without NumPy: settings take them from here, and every --help reads those.
 """
@@ -86,3 +86,33 @@ def vector_of(names):
     """
     names = list(names)
     return count(names[:names.index(VECTOR)]) if VECTOR in names else None
+
+
+def band_names(text):
+    """The names of bands, a tuple, in a text with commas between them.
+
+    Parameters
+    ----------
+    text : str
+        Such as "g,r,i"; empty where there is nothing to tell apart.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    SettingError
+        If a name is empty or stands there twice.
+
+    Examples
+    --------
+    >>> from kerasgal.channel_names import band_names
+    >>> band_names("g, r,i"), band_names("")
+    (('g', 'r', 'i'), ())
+    """
+    names = tuple(name.strip() for name in text.split(",")) if text.strip() else ()
+    if not all(names) or len(set(names)) < len(names):
+        raise SettingError(f"bands={text!r}: they must have names, each once, with commas between, such as g,r,i",
+                           value=text)
+    return names

@@ -61,9 +61,9 @@ class Rule:
             return value in known
         low, high = known
         room = self.absolute + 1e-6
-        if value < low * (1 - self.relative) - room:
+        if value < low - self.relative * abs(low) - room:
             return False
-        return self.least or value <= high * (1 + self.relative) + room
+        return self.least or value <= high + self.relative * abs(high) + room
 
     def say(self, known):
         """The known values in words.
@@ -95,9 +95,15 @@ RULES = {
     "particles_per_cell": Rule("{} particles per cell", relative=0.1, least=True),
     "pixel_scale": Rule("pixels of {} arcsec", relative=0.1),
     "unit": Rule("flux in {}"),
+    "bands": Rule("the bands {}"),
     "psf_fwhm": Rule("a seeing of {} arcsec", relative=0.3),
     **{name: Rule(f"{name} = {{}}", relative=0.1) for name in COSMOLOGY},
 }
+
+
+def rule_of(name, within=()):
+    """The `Rule` of a feature; one of those `within` must lie between the least and the greatest of the training."""
+    return Rule(f"{name} = {{}}", relative=1e-6) if name in within else RULES[name]
 
 
 def of(features):
@@ -134,7 +140,7 @@ def _is_known(value):
     return value is not None and not (isinstance(value, float) and math.isnan(value))
 
 
-def differences(domain, features, names):
+def differences(domain, features, names, within=()):
     """What of the named features is not like the domain.
 
     Parameters
@@ -145,6 +151,8 @@ def differences(domain, features, names):
         Of what is asked about.
     names : sequence of str
         The features that are compared.
+    within : sequence of str
+        Further ones, which must lie between the least and the greatest value of the training, under any names.
 
     Returns
     -------
@@ -158,11 +166,11 @@ def differences(domain, features, names):
     ['cells of 1.56 Mpc/h, and the run was trained on cells of 0.78 Mpc/h']
     """
     found = []
-    for name in names:
-        value, known = features.get(name), domain.get(name)
-        if known and _is_known(value) and not RULES[name].accepts(value, known):
+    for name in (*names, *within):
+        value, known, rule = features.get(name), domain.get(name), rule_of(name, within)
+        if known and _is_known(value) and not rule.accepts(value, known):
             value = [value] if isinstance(value, str) else [value, value]
-            found.append(f"{RULES[name].say(value)}, and the run was trained on {RULES[name].say(known)}")
+            found.append(f"{rule.say(value)}, and the run was trained on {rule.say(known)}")
     return found
 
 
@@ -171,7 +179,7 @@ def unsaid(domain, features, names):
     return [name for name in names if name in domain and not _is_known(features.get(name))]
 
 
-def check(domain, features, names, *, what, minor=(), outside_domain=False):
+def check(domain, features, names, *, what, minor=(), within=(), outside_domain=False):
     """Notes for a product of what is asked about. Every note is logged as a warning, too.
 
     Parameters
@@ -186,6 +194,8 @@ def check(domain, features, names, *, what, minor=(), outside_domain=False):
         What is asked about, for messages.
     minor : sequence of str
         The features whose difference is only noted.
+    within : sequence of str
+        Those that must lie between the least and the greatest value of the training: see `kerasgal.conditioning`.
     outside_domain : bool
         Go on where those that must be alike differ; what does is noted.
 
@@ -204,11 +214,12 @@ def check(domain, features, names, *, what, minor=(), outside_domain=False):
     >>> domain.check({"cellsize": [0.78, 0.78]}, {"cellsize": 0.8}, ["cellsize"], what="box.h5")
     []
     """
-    outside = differences(domain, features, names)
+    outside = differences(domain, features, names, within)
     if outside and not outside_domain:
         raise DomainError(f"{what} has {'; '.join(outside)}; give outside_domain=True to go on all the same",
                           value=features, accepted=domain)
     notes = [f"outside the domain of the run: {what} has {line}" for line in outside]
+    minor = [name for name in minor if name not in within]
     notes += [f"{what} has {line}" for line in differences(domain, features, minor)]
     for note in notes:
         log.warning(note)

@@ -4,6 +4,10 @@ The rule is a halo occupation distribution that sees more than the mass of a hal
 about the galaxies than the masses of the haloes do: the environment moves the masses at which haloes have galaxies (as
 in AbacusHOD: Yuan et al. 2022, arXiv:2110.11412), and the satellites follow the concentration and the shape of their
 halo.
+
+Where the particles' velocities are known galaxies have some, too: a central moves with its halo, a satellite differs
+from that by a Gaussian velocity of the halo's virial dispersion along each axis (as in Tinker 2007, astro-ph/0604217,
+without a velocity bias).
 """
 
 from dataclasses import dataclass
@@ -12,6 +16,7 @@ import numpy as np
 import scipy.fft
 from colossus.halo.concentration import concentration
 from colossus.halo.profile_nfw import NFWProfile
+from colossus.utils.constants import G
 from scipy.special import erf, lambertw
 
 from kerasgal.grid import density_contrast, deposit_ngp, interpolate_cic, top_hats, wrap
@@ -62,7 +67,7 @@ class GalaxyModel:
     environment_radius: float = 3.0
 
 
-def paint(halos, halo_id, position, boxsize, redshift, rng, model):
+def paint(halos, halo_id, position, boxsize, redshift, rng, model, velocity=None):
     """Galaxies in the haloes of a simulation.
 
     Centrals stand at the densest point of their halo, which `centres` finds, satellites around it.
@@ -83,13 +88,16 @@ def paint(halos, halo_id, position, boxsize, redshift, rng, model):
         Where the draws come from.
     model : GalaxyModel
         The rule.
+    velocity : array, optional
+        (particles, 3), peculiar, km/s.
 
     Returns
     -------
     dict
         One entry for each galaxy in every array: `position`, (galaxies, 3), Mpc/h, in [0, boxsize), float32; `halo`,
         (galaxies,), row of `halos`, int32; `central`, (galaxies,), 1 for the galaxy at the centre of its halo, 0 for a
-        satellite, int8.
+        satellite, int8; where the particles have some, `velocity`, (galaxies, 3), peculiar, km/s, float32. The others
+        are the same with and without.
 
     Examples
     --------
@@ -102,7 +110,7 @@ def paint(halos, halo_id, position, boxsize, redshift, rng, model):
     >>> list(galaxies), galaxies["position"].shape[1]
     (['position', 'halo', 'central'], 3)
     """
-    return prepare(halos, halo_id, position, boxsize, redshift, model).draw(rng)
+    return prepare(halos, halo_id, position, boxsize, redshift, model, velocity).draw(rng)
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,10 @@ class Painting:
         (haloes, 3, 3), of their shape; see `stretches`.
     central, satellites : array
         (haloes,), probability of a central galaxy, and mean number of satellites where there is one.
+    velocity : array or None
+        (haloes, 3), the mean of the haloes' particles, km/s.
+    dispersion : array or None
+        (haloes,), of satellites about it along each axis, km/s; see `virial_dispersion`.
     """
 
     boxsize: float
@@ -130,6 +142,8 @@ class Painting:
     stretch: np.ndarray
     central: np.ndarray
     satellites: np.ndarray
+    velocity: np.ndarray = None
+    dispersion: np.ndarray = None
 
     def draw(self, rng):
         """Galaxies, drawn once.
@@ -148,11 +162,16 @@ class Painting:
         satellites = rng.poisson(self.satellites * has_central)
         host, central = np.repeat(np.arange(len(satellites)), satellites), np.flatnonzero(has_central)
         placed = np.concatenate([self.centre[central], self._satellites_of(host, rng)])
-        return {
+        found = {
             "position": wrap(placed.astype(np.float32), self.boxsize),
             "halo": np.concatenate([central, host]).astype(np.int32),
             "central": np.repeat(np.array([1, 0], np.int8), [len(central), len(host)]),
         }
+        if self.velocity is not None:
+            moving = self.velocity[found["halo"]]
+            moving[len(central):] += self.dispersion[host, None] * rng.standard_normal((len(host), 3))
+            found["velocity"] = moving.astype(np.float32)
+        return found
 
     def expected(self, gridsize, samples=300, seed=0):
         """The mean number of galaxies in cells, over all drawings: what a perfect prediction would be.
@@ -194,12 +213,12 @@ class Painting:
         return self.centre[host] + offset
 
 
-def prepare(halos, halo_id, position, boxsize, redshift, model):
+def prepare(halos, halo_id, position, boxsize, redshift, model, velocity=None):
     """What the rule needs of a simulation's haloes, whatever is drawn then.
 
     Parameters
     ----------
-    halos, halo_id, position, boxsize, redshift, model
+    halos, halo_id, position, boxsize, redshift, model, velocity
         See `paint`.
 
     Returns
@@ -222,8 +241,66 @@ def prepare(halos, halo_id, position, boxsize, redshift, model):
     central, satellites = occupation(halos["mass"], rank, model)
     # Duffy et al. 2008 (arXiv:0804.2486), for a radius of 200 times the mean density, as that of the catalogue is
     c, _ = concentration(halos["mass"], "200m", redshift, model="duffy08", range_return=True)
+    motion = () if velocity is None else (mean_velocities(halo_id, velocity, len(centre)),
+                                          virial_dispersion(halos["mass"], halos["radius"], redshift))
     return Painting(boxsize, centre, halos["radius"], c, stretches(centre, halo_id, position, boxsize), central,
-                    satellites)
+                    satellites, *motion)
+
+
+def mean_velocities(halo_id, velocity, haloes):
+    """The mean velocity of the particles of each halo.
+
+    Parameters
+    ----------
+    halo_id : array of int
+        (particles,), the number of each particle's halo, -1 outside.
+    velocity : array
+        (particles, 3), in any unit.
+    haloes : int
+        How many there are.
+
+    Returns
+    -------
+    array
+        (haloes, 3), in the unit of `velocity`; zero for a halo without particles.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.galaxies import mean_velocities
+    >>> mean_velocities(np.array([0, -1, 0]), np.array([[100.0, 0, 0], [0, 0, 900], [300, 0, 0]]), 1).tolist()
+    [[200.0, 0.0, 0.0]]
+    """
+    member = halo_id >= 0
+    count = np.maximum(np.bincount(halo_id[member], minlength=haloes), 1)
+    total = [np.bincount(halo_id[member], velocity[member, axis], haloes) for axis in range(3)]
+    return np.stack(total, axis=-1) / count[:, None]
+
+
+def virial_dispersion(mass, radius, redshift=0.0):
+    """Dispersion of velocities in haloes along one axis: sigma^2 = G M / (2 R), as in an isothermal sphere.
+
+    Parameters
+    ----------
+    mass : array
+        Msun/h.
+    radius : array
+        Comoving, Mpc/h.
+    redshift : float
+        Of the haloes, whose radius is smaller by 1 + redshift than the comoving one.
+
+    Returns
+    -------
+    array
+        km/s.
+
+    Examples
+    --------
+    >>> from kerasgal.galaxies import virial_dispersion
+    >>> round(float(virial_dispersion(1e14, 1.114)))  # a small cluster
+    439
+    """
+    return np.sqrt(1e-3 * G * mass * (1 + redshift) / (2 * radius))  # colossus counts in kpc
 
 
 def occupation(mass, rank, model):

@@ -9,6 +9,9 @@ import itertools
 import numpy as np
 import scipy.fft
 import scipy.sparse
+from scipy.ndimage import uniform_filter
+
+LEAST_MASS = 1e-6  # of a cell, in particles: with less it is as good as empty
 
 
 def wrap(position, boxsize):
@@ -161,6 +164,53 @@ def deposit_cic(position, gridsize, boxsize, weight=None):
     """
     from kerasgal import particle_kernels
 
+    return _deposited(particle_kernels.deposit, position, gridsize, boxsize, weight)
+
+
+def deposit_tsc(position, gridsize, boxsize, weight=None):
+    """Particles on a periodic grid as triangular-shaped clouds (Hockney & Eastwood 1981).
+
+    Each is spread over the 27 cells around it, which is smoother than cloud-in-cell: of a lattice of particles that
+    lies with one in each cell, and is stretched, less is seen.
+
+    Parameters
+    ----------
+    position : array
+        (particles, 3), in the unit of `boxsize`.
+    gridsize : int
+        Cells a side, n, at least 3.
+    boxsize : float
+        Side of the periodic box.
+    weight : array, optional
+        (particles,); 1 each without.
+
+    Returns
+    -------
+    array
+        (n, n, n), float32, the sum of weights in each cell.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or the grid has less than three cells a side.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.grid import deposit_tsc
+    >>> grid = deposit_tsc(np.array([[1.25, 1.25, 1.25]]), gridsize=4, boxsize=10)  # in the middle of a cell
+    >>> grid.sum(axis=(0, 1)).tolist()
+    [0.75, 0.125, 0.0, 0.125]
+    """
+    from kerasgal import particle_kernels
+
+    if gridsize < 3:
+        raise ValueError(f"deposit_tsc needs a grid of 3 cells a side or more. Received: {gridsize}")
+    return _deposited(particle_kernels.deposit_tsc, position, gridsize, boxsize, weight)
+
+
+def _deposited(kernel, position, gridsize, boxsize, weight):
+    """Particles on a grid, by a loop of `kerasgal.particle_kernels`."""
     position, cells, half = cic_arguments(position, gridsize, boxsize)
     weight = np.ones(len(position), np.float32) if weight is None else np.ascontiguousarray(weight, np.float32)
     if weight.shape != (len(position),):
@@ -170,7 +220,7 @@ def deposit_cic(position, gridsize, boxsize, weight=None):
     size = max(2**18, gridsize**3 // 32)
     for start in range(0, len(position), size):
         part = np.zeros_like(total)
-        particle_kernels.deposit(position[start:start + size], cells, half, weight[start:start + size], part)
+        kernel(position[start:start + size], cells, half, weight[start:start + size], part)
         total += part
     return total
 
@@ -211,8 +261,8 @@ def deposit_ngp(position, gridsize, boxsize, weight=None):
     return np.bincount(flat, weight, gridsize**3).astype(np.float32).reshape((gridsize,) * 3)
 
 
-def density_contrast(position, gridsize, boxsize):
-    """Density contrast of equal particles, rho / mean(rho) - 1, by cloud-in-cell.
+def density_contrast(position, gridsize, boxsize, deposit="cic"):
+    """Density contrast of equal particles, rho / mean(rho) - 1.
 
     Parameters
     ----------
@@ -222,11 +272,18 @@ def density_contrast(position, gridsize, boxsize):
         Cells a side, n.
     boxsize : float
         Side of the periodic box.
+    deposit : {"cic", "tsc"}
+        Cloud-in-cell, or triangular-shaped clouds; see `deposit_cic` and `deposit_tsc`.
 
     Returns
     -------
     array
         (n, n, n), float32.
+
+    Raises
+    ------
+    ValueError
+        For another `deposit`.
 
     Examples
     --------
@@ -235,10 +292,72 @@ def density_contrast(position, gridsize, boxsize):
     >>> even.shape, bool(abs(even).max() < 1e-5)
     ((4, 4, 4), True)
     """
-    delta = deposit_cic(position, gridsize, boxsize)
+    if deposit not in DEPOSITS:
+        raise ValueError(f"deposit must be 'cic' or 'tsc'. Received: {deposit!r}")
+    delta = DEPOSITS[deposit](position, gridsize, boxsize)
     delta *= gridsize**3 / len(position)
     delta -= 1
     return delta
+
+
+DEPOSITS = {"cic": deposit_cic, "tsc": deposit_tsc}
+
+
+def mean_velocity(position, velocity, gridsize, boxsize):
+    """Mean velocity of equal particles in cells: their momentum over their mass, both by cloud-in-cell.
+
+    A cell that no particle reaches has the mean velocity of the 27 cells of which it is the middle, or, where none of
+    these has a particle either, of 125, of 729, and so on.
+
+    Parameters
+    ----------
+    position : array
+        (particles, 3), in the unit of `boxsize`.
+    velocity : array
+        (particles, 3), in any unit.
+    gridsize : int
+        Cells a side, n.
+    boxsize : float
+        Side of the periodic box.
+
+    Returns
+    -------
+    array
+        (n, n, n, 3), float32, in the unit of `velocity`.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or there is no particle.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.grid import mean_velocity
+    >>> two = np.array([[1.25, 1.25, 1.25], [1.25, 1.25, 1.25]])  # in one cell, and nothing elsewhere
+    >>> field = mean_velocity(two, np.array([[100.0, 0, 0], [300.0, 0, 0]]), gridsize=4, boxsize=10)
+    >>> field[0, 0, 0].tolist(), field[2, 2, 2].tolist()
+    ([200.0, 0.0, 0.0], [200.0, 0.0, 0.0])
+    """
+    position, velocity = np.asarray(position), np.asarray(velocity)
+    if velocity.shape != position.shape or not len(position):
+        raise ValueError("velocity must have the shape of position, (particles, 3), with a particle or more. Received: "
+                         f"{velocity.shape} and {position.shape}")
+    mass = deposit_cic(position, gridsize, boxsize)
+    momentum = [deposit_cic(position, gridsize, boxsize, np.ascontiguousarray(velocity[:, axis])) for axis in range(3)]
+    field = np.empty((*mass.shape, 3), np.float32)
+    empty, size = mass < LEAST_MASS, 1
+    for axis in range(3):
+        field[..., axis] = momentum[axis] / np.where(empty, 1, mass)
+    while empty.any():
+        size = 2 * size + 1 if size == 1 else 2 * size - 1
+        around = uniform_filter(mass, size, np.float64, mode="wrap")
+        found = empty & (around >= LEAST_MASS)
+        for axis in range(3):
+            field[found, axis] = (uniform_filter(momentum[axis], size, np.float64, mode="wrap")[found]
+                                  / around[found])
+        empty &= ~found
+    return field
 
 
 def interpolate_cic(field, position, boxsize):

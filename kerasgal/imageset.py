@@ -1,8 +1,9 @@
-"""The image-set file: one HDF5 schema for images of galaxies in one band, as the image apps need them::
+"""The image-set file: one HDF5 schema for images of galaxies in one band or several, as the image apps need them::
 
     /             attributes: format, version, source (where they came from, in words), and optionally
                   unit (of flux, as `kerasgal.readers.flux.UNITS`), zero_point (AB magnitude of one such unit),
-                  pixel_scale (arcsec), psf_fwhm (arcsec); what is not there is not known
+                  pixel_scale (arcsec), psf_fwhm (arcsec), bands (their names, with commas between); what is not
+                  there is not known
     /id           (n,)       names, each once
     /image        (n, y, x)  counts, float32; NaN for a bad pixel. The galaxy is at the centre
     /mask         (n, y, x)  optional: True for a pixel not to be used
@@ -11,6 +12,11 @@
 
 Counts may be in any unit of flux that is the same for all images of a set, and that `unit` names. Row i of every
 dataset is image i.
+
+In a set of several bands image and mask are (n, y, x, band), sky is (n, band), and the attribute bands names them in
+that order, such as "g,r,i"; unit, zero_point and pixel_scale are those of all bands. A column that differs between the
+bands is NAME_BAND, such as flux_g and flux_r. Such a file has version 2; one of (n, y, x) has version 1, and may say
+its one band, too.
 """
 
 import collections
@@ -20,11 +26,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasgal.errors import DataError
+from kerasgal.channel_names import band_names
+from kerasgal.errors import DataError, SettingError
 from kerasgal.files import CheckedFile, check_room, datasets, replacing
 
 FORMAT = "kerasgal image set"
-VERSION = 1
+VERSION, ONE_BAND = 2, 1  # the second one is that of images (n, y, x)
 REQUIRED = ("id", "image")
 CHUNK_PIXELS = 2**16  # small enough to read single images, large enough that small ones do not make a chunk each
 SLAB_PIXELS = 2**20
@@ -67,8 +74,13 @@ class ImageSet(CheckedFile):
         missing = [name for name in REQUIRED if name not in self.file]
         if missing:
             raise DataError(f"{self.path} has no {', '.join(missing)}; it holds {', '.join(self.file)}")
-        if self.file["image"].ndim != 3:
-            raise DataError(f"{self.path}: image has shape {self.file['image'].shape}; it must be (n, y, x)")
+        shape, bands = self.file["image"].shape, self.bands
+        if len(shape) not in (3, 4) or len(shape) == 4 and not bands:
+            raise DataError(f"{self.path}: image has shape {shape}; it must be (n, y, x), or (n, y, x, band) with an "
+                            "attribute bands that names them")
+        if bands and len(bands) != (shape[3] if len(shape) == 4 else 1):
+            raise DataError(f"{self.path}: image has shape {shape}, and its attribute bands names {len(bands)}: "
+                            f"{', '.join(bands)}")
 
     def __getitem__(self, name):
         """The HDF5 dataset `name`, e.g. ``images["image"]``; names read as str."""
@@ -81,7 +93,35 @@ class ImageSet(CheckedFile):
     @property
     def shape(self):
         """Pixels of every image, (y, x)."""
-        return self.file["image"].shape[1:]
+        return self.file["image"].shape[1:3]
+
+    @property
+    def bands(self):
+        """Names of the bands, a tuple in the order of the last axis; empty where the file says none."""
+        text = self.file.attrs.get("bands", "")
+        text = text.decode(errors="replace") if isinstance(text, bytes) else text
+        if not isinstance(text, str):
+            raise DataError(f"{self.path}: the attribute bands is {text!r}; it must be text, such as 'g,r,i'")
+        try:
+            return band_names(text)
+        except SettingError as error:
+            raise DataError(f"{self.path}: the attribute {error}") from None
+
+    def grey(self, rows):
+        """Images to look at: of several bands their mean.
+
+        Parameters
+        ----------
+        rows : int or slice
+            Of the images.
+
+        Returns
+        -------
+        array
+            (y, x), or (n, y, x) of a slice.
+        """
+        images = self.file["image"][rows]
+        return images.mean(axis=-1) if self.file["image"].ndim == 4 else images
 
     @property
     def source(self):
@@ -114,14 +154,15 @@ class ImageSet(CheckedFile):
 
     def slabs(self):
         """Slices of rows that together hold about a million pixels each, from the first image to the last."""
-        thickness = max(1, SLAB_PIXELS // max(1, int(np.prod(self.shape))))
+        thickness = max(1, SLAB_PIXELS // max(1, int(np.prod(self.file["image"].shape[1:]))))
         return [slice(start, min(start + thickness, len(self))) for start in range(0, len(self), thickness)]
 
     def problems(self):
         """What is inconsistent in the file, one sentence each; an empty list for a sound file. Reads all of it once."""
         found = [] if self.file["image"].size else [f"image has shape {self.file['image'].shape}: no pixels"]
-        expected = {"id": (len(self),), "image": (len(self), *self.shape), "mask": (len(self), *self.shape),
-                    "sky": (len(self),), **{f"table/{name}": (len(self),) for name in self.file.get("table", ())}}
+        shape = self.file["image"].shape
+        expected = {"id": shape[:1], "image": shape, "mask": shape, "sky": sky_shape(shape),
+                    **{f"table/{name}": shape[:1] for name in self.file.get("table", ())}}
         for name, shape in expected.items():
             if name in self and self.file[name].shape != shape:
                 found.append(f"{name} has shape {self.file[name].shape}; expected {shape}")
@@ -146,6 +187,11 @@ class ImageSet(CheckedFile):
             raise DataError(f"{self.path}: " + "; ".join(found))
 
 
+def sky_shape(shape):
+    """The shape of sky beside images of a shape: (n,) for (n, y, x), (n, band) for (n, y, x, band)."""
+    return (*shape[:1], *shape[3:])
+
+
 def _check_number(name, value, path):
     """Raise DataError if a root attribute has a number that it cannot have."""
     if not math.isfinite(value) or name != "zero_point" and value <= 0:
@@ -168,7 +214,8 @@ def writing(path, source, overwrite=False, **about):
     overwrite : bool
         Replace the file if it exists.
     **about
-        Of unit, zero_point, pixel_scale [arcsec] and psf_fwhm [arcsec] what is known; None as if not given.
+        Of unit, zero_point, pixel_scale [arcsec], psf_fwhm [arcsec] and bands (names with commas between) what is
+        known; None as if not given.
 
     Yields
     ------
@@ -192,15 +239,16 @@ def writing(path, source, overwrite=False, **about):
     import h5py
 
     about = {name: value for name, value in about.items() if value is not None}
-    unknown = sorted(about.keys() - {"unit", *NUMBERS})
+    unknown = sorted(about.keys() - {"unit", "bands", *NUMBERS})
     if unknown:
         raise TypeError(f"writing() got an unexpected argument {unknown[0]!r}")
     for name in about.keys() & set(NUMBERS):
         _check_number(name, about[name], path)
+    several = len(band_names(about.get("bands", ""))) > 1
 
     with replacing(path, overwrite) as temporary:
         with h5py.File(temporary, "w") as file:
-            file.attrs.update(format=FORMAT, version=VERSION, source=source, **about)
+            file.attrs.update(format=FORMAT, version=VERSION if several else ONE_BAND, source=source, **about)
             writer = Writer(file, Path(path))
             yield writer
         if not writer.images:
@@ -235,11 +283,11 @@ class Writer:
         id : sequence of str
             (m,), names.
         image : array
-            (m, y, x), NaN for a bad pixel.
+            (m, y, x), NaN for a bad pixel; of several bands (m, y, x, band).
         mask : array of bool, optional
-            (m, y, x), True for a pixel not to be used.
+            Of the same shape, True for a pixel not to be used.
         sky : array, optional
-            (m,), sky that is still in the image, per pixel; NaN where it is not known.
+            (m,), or (m, band), sky that is still in the image, per pixel; NaN where it is not known.
         table : dict, optional
             Further columns, (m,).
 
@@ -256,13 +304,16 @@ class Writer:
         if sky is not None:
             columns["sky"] = np.asarray(sky, np.float32)
         columns |= {f"table/{name}": np.asarray(values) for name, values in (table or {}).items()}
-        shape = columns["image"].shape
-        if len(shape) != 3:
-            raise DataError(f"{self.path}: image has shape {shape}; expected is (m, y, x)")
+        shape, bands = columns["image"].shape, band_names(self.file.attrs.get("bands", ""))
+        if len(shape) != (4 if len(bands) > 1 else 3) or shape[3:] not in ((), (len(bands),)):
+            accepted = f"(m, y, x, {len(bands)}), of {', '.join(bands)}" if len(bands) > 1 else \
+                "(m, y, x), or (m, y, x, band) where `bands` names them"
+            raise DataError(f"{self.path}: image has shape {shape}; expected is {accepted}")
+        wanted = {"image": shape, "mask": shape, "sky": sky_shape(shape)}
         for name, values in columns.items():
-            if values.shape != (shape if name == "mask" else shape[:1]) and name != "image":
+            if values.shape != wanted.get(name, shape[:1]):
                 raise DataError(f"{self.path}: {name} has shape {values.shape}, image {shape}; expected are (m, y, x) "
-                                "for image and mask, (m,) for all others")
+                                "for image and mask, (m,) for all others, and of several bands (m, band) for sky")
         self._check_fit(columns)
         check_room(self.path, sum(values.nbytes for values in columns.values()) + ROOM)
         for name, values in columns.items():
@@ -275,6 +326,30 @@ class Writer:
             dataset.resize(self.images + len(values), axis=0)
             dataset[self.images:] = values.astype(object) if values.dtype.kind == "U" else values
         self.images += shape[0]
+
+    def add_columns(self, table):
+        """Add further columns of all images that were appended.
+
+        Parameters
+        ----------
+        table : dict
+            {name: array (images,)}.
+
+        Raises
+        ------
+        DataError
+            If a column has another length.
+        """
+        import h5py
+
+        for name, values in table.items():
+            values = np.asarray(values)
+            if values.shape != (self.images,):
+                raise DataError(f"{self.path}: the column {name} has shape {values.shape}; there are {self.images} "
+                                "images")
+            text = values.dtype.kind in "US"
+            self.file.create_dataset(f"table/{name}", data=values.astype(object) if text else values,
+                                     dtype=h5py.string_dtype() if text else values.dtype)
 
     def _check_fit(self, columns):
         """Raise DataError if a piece has other datasets, or images of another size, than the pieces before."""

@@ -1,4 +1,5 @@
-"""Loops over particles, compiled by Numba: cloud-in-cell both ways, COLA's updates, friends of friends.
+"""Loops over particles, compiled by Numba: cloud-in-cell both ways, triangular clouds, COLA's updates, friends of
+friends.
 
 To be imported inside functions: Numba takes a moment to start. Nothing is checked here, and arrays are contiguous.
 float32 numbers stay float32, sums are taken in the order of the particles, and without `fastmath` nothing is
@@ -47,6 +48,36 @@ def deposit(position, cells, half, weight, total):
         row, share = (x1 * side + y1) * side, share_x1 * share_y1
         flat[row + z0] += share * share_z0 * weight[particle]
         flat[row + z1] += share * share_z1 * weight[particle]
+
+
+@compiled
+def _three(x, cells, half, n):
+    """The cell along an axis of `n` that x is in and its two neighbours, and x's shares of the three."""
+    scaled = x * cells
+    floor = np.floor(scaled)
+    middle = np.int64(floor)
+    if middle < 0 or middle >= n:
+        middle %= n
+    lower, upper = middle - 1 if middle > 0 else n - 1, middle + 1 if middle + 1 < n else 0
+    offset, one_half = np.float32(scaled - floor - half), np.float32(0.5)
+    below, above = one_half - offset, one_half + offset
+    cloud = one_half * below * below, np.float32(0.75) - offset * offset, one_half * above * above
+    return (np.uint64(lower), np.uint64(middle), np.uint64(upper)), cloud
+
+
+@compiled
+def deposit_tsc(position, cells, half, weight, total):
+    """Add particles to `total` as triangular-shaped clouds; arguments as those of `deposit`."""
+    n, side, flat = len(total), np.uint64(len(total)), total.reshape(-1)
+    for particle in range(len(position)):
+        x, share_x = _three(position[particle, 0], cells, half, n)
+        y, share_y = _three(position[particle, 1], cells, half, n)
+        z, share_z = _three(position[particle, 2], cells, half, n)
+        for i in range(3):
+            for j in range(3):
+                row, share = (x[i] * side + y[j]) * side, share_x[i] * share_y[j] * weight[particle]
+                for k in range(3):
+                    flat[row + z[k]] += share * share_z[k]
 
 
 @compiled

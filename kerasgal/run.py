@@ -15,6 +15,7 @@ import numpy as np
 from kerasgal import __version__, networks, planning, quiet, registry, run_folder
 from kerasgal import config as configuration
 from kerasgal import domain as domains
+from kerasgal.conditioning import named, parameter_names
 from kerasgal.errors import DataError, RunError, SettingError
 from kerasgal.files import CheckedFile, check_room, datasets, open_hdf5, refuse_existing, replacing
 from kerasgal.scratch import Store
@@ -531,12 +532,14 @@ class Run:
                 run_folder.check_unseen(self.folder / phase, names_of(sources))
 
     @contextlib.contextmanager
-    def given(self, source, *, field="initial/delta", require=None, boxsize=None, cosmology=None, redshift=None):
+    def given(self, source, *, field="initial/delta", require=None, boxsize=None, cosmology=None, redshift=None,
+              parameters=None):
         """The simulation that somebody asks about, for a `with` block, and notes on what had to be assumed of it.
 
         source: a path, a `Simulation`, or an array of the `field`, a density contrast, (n, n, n).
         boxsize [Mpc/h], cosmology, redshift: what an array does not say; of a file they must not be given. Cosmology
-        and redshift that nobody says are taken to be those of the training.
+        and redshift that nobody says are taken to be those of the training, with the parameters that are given, {name:
+        value}.
         """
         said = {"boxsize": boxsize, "cosmology": cosmology, "redshift": redshift}
         if not isinstance(source, np.ndarray):
@@ -553,7 +556,7 @@ class Run:
             raise SettingError("`boxsize` is missing: the side of the box in Mpc/h, which an array does not say")
         notes = []
         if cosmology is None:
-            cosmology = self.assumed_cosmology()
+            cosmology = self.assumed_cosmology(parameters)
             notes.append("assumed, as an array does not say it: the cosmology of the training")
         if redshift is None:
             notes.append("assumed, as an array does not say it: the redshift of the training")
@@ -566,24 +569,30 @@ class Run:
         finally:
             simulation.close()
 
-    def assumed_cosmology(self):
-        """The cosmology of the training: the middle of its range, or Planck 2018 for a run that does not say."""
+    def assumed_cosmology(self, parameters=None):
+        """The cosmology of the training: the middle of its range, or Planck 2018 for a run that does not say.
+
+        parameters: {name: value} that are given.
+        """
         from kerasgal.cosmology import Cosmology
 
         known = {name: sum(self.domain[name]) / 2 for name in domains.COSMOLOGY if name in self.domain}
-        return Cosmology(**known)
+        return Cosmology(**known | {name: value for name, value in (parameters or {}).items()
+                                    if name in domains.COSMOLOGY})
 
     def check_domain(self, source, features=None, *, outside_domain=False):
         """Compare a source with what the run was trained on.
 
-        A run of an earlier version, which does not know its domain, says so once.
+        A run of an earlier version, which does not know its domain, says so once. The parameters that a network is
+        given must lie within those of the training; a cosmology that it is not given is only noted if it differs.
 
         Parameters
         ----------
         source : path, Simulation or array
             What is asked about.
         features : dict, optional
-            Of the source, where they are known already; see `kerasgal.domain.of_box`.
+            Of the source, where they are known already, the parameters that the network is given among them; see
+            `kerasgal.domain.of_box`.
         outside_domain : bool
             Go on where the source is not like the training's data.
 
@@ -605,9 +614,14 @@ class Run:
                 _said.add(self.folder)
                 log.warning(note)
             return [note]
-        features = self.features(source) if features is None else features
+        within = parameter_names(self.config)
+        if features is None:
+            features = self.features(source)
+            if within:
+                with opened(source, ()) as simulation:
+                    features |= named(simulation, within)
         return domains.check(self.domain, features, self.checked, what=display_name(source), minor=domains.COSMOLOGY,
-                             outside_domain=outside_domain)
+                             within=within, outside_domain=outside_domain)
 
     def __repr__(self):
         parameters = sum(network.count_params() for network in self.networks.values())

@@ -20,9 +20,12 @@
     /halos/position        (h, 3)        centre at redshift_final [Mpc/h]
     /halos/radius          (h,)          [Mpc/h]
     /halos/count           (h,)          particles
+    /halos/velocity        (h, 3)        optional: peculiar velocity [km/s]
+    /halos/initial_position  (h, 3)      optional: centre of its matter before it moved [Mpc/h]
     /galaxies/position     (g, 3)        optional: [Mpc/h]; any further columns have g rows
     /galaxies/halo         (g,)          optional: row of /halos in which each galaxy is, -1 for none
     /galaxies/central      (g,)          optional: 1 for the galaxy at the centre of its halo, 0 for a satellite
+    /galaxies/velocity     (g, 3)        optional: peculiar velocity [km/s]
     /galaxies/count        (m, m, m)     optional: galaxies in each cell of the grid of /final/delta
 
 Particle i and Lagrangian cell i are the same index, in C order: cell (x, y, z) of the grid is particle

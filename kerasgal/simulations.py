@@ -14,14 +14,15 @@ from kerasgal.files import check_room, refuse_existing
 from kerasgal.plotting import progress_bar
 from kerasgal.twins import shared_field
 
+MESH = 2  # cells of the force mesh per particle and side
 BOXES, PARTICLES, BOXSIZE = 5, 64, 50.0  # simulations that are made where a training is given none
 FINDERS = {"fof": finders.friends_of_friends, "hop": finders.hop}
 
 log = logging.getLogger(__name__)
 
 
-def simulate(output=None, *, particles=None, boxsize=None, seed=0, steps=20, finder="fof", minimum=20, galaxies=False,
-             cosmology=None, twin_of=None, share=None, overwrite=False):
+def simulate(output=None, *, particles=None, boxsize=None, seed=0, steps=20, mesh=MESH, finder="fof", minimum=20,
+             galaxies=False, cosmology=None, twin_of=None, share=None, overwrite=False):
     """Run an N-body simulation.
 
     Gaussian initial conditions, second-order Lagrangian displacement, COLA time steps to redshift zero and a halo
@@ -39,6 +40,8 @@ def simulate(output=None, *, particles=None, boxsize=None, seed=0, steps=20, fin
         Seed of the initial conditions.
     steps : int
         COLA time steps.
+    mesh : int
+        Cells of the mesh of forces per particle and side. More of them, and of steps, are nearer to N-body at a price.
     finder : {"fof", "hop"}
         Friends of friends with linking length 0.2, or HOP (needs the extra `kerasgal[hop]`).
     minimum : int
@@ -85,7 +88,7 @@ def simulate(output=None, *, particles=None, boxsize=None, seed=0, steps=20, fin
     particles = PARTICLES if particles is None else particles
     boxsize = BOXSIZE if boxsize is None else boxsize
     cosmology = cosmology or Cosmology()
-    _check(particles, boxsize, seed, steps, finder, minimum)
+    _check(particles, boxsize, seed, steps, mesh, finder, minimum)
     if output is not None:
         output = simulation.check_suffix(output)
         refuse_existing(output, overwrite)
@@ -99,7 +102,7 @@ def simulate(output=None, *, particles=None, boxsize=None, seed=0, steps=20, fin
         delta = nbody.gaussian_field(particles, boxsize, cosmology, seed)
         if twin_of is not None:
             delta = shared_field(large, delta, boxsize, share)
-        run = nbody.evolve(delta, boxsize, cosmology, steps=steps,
+        run = nbody.evolve(delta, boxsize, cosmology, steps=steps, mesh_factor=mesh,
                            progress=lambda step, steps: progress.update(task, completed=step))
         progress.update(task, description=f"{name}: haloes")
         halo_id = FINDERS[finder](run.position, boxsize, minimum=minimum)
@@ -107,8 +110,9 @@ def simulate(output=None, *, particles=None, boxsize=None, seed=0, steps=20, fin
         painted = {}
         if galaxies:
             progress.update(task, description=f"{name}: galaxies")
-            painted = paint_galaxies(catalogue, halo_id, run.position, boxsize, seed)
-    words = f"{steps} steps, seed {seed}, {finder} haloes of at least {minimum}"
+            painted = paint_galaxies(catalogue, halo_id, run.position, boxsize, seed, run.velocity)
+    finer = f"a mesh of {mesh} cells per particle and side, " if mesh != MESH else ""
+    words = f"{steps} steps, {finer}seed {seed}, {finder} haloes of at least {minimum}"
     source = (f"kerasgal simulate: {particles}^3 particles in {boxsize:g} Mpc/h, 2LPT and COLA, {words}"
               + ("; galaxies painted into them, not simulated" if galaxies else ""))
     if twin_of is not None:
@@ -133,9 +137,10 @@ def _initial_today(box):
         return box.delta() / np.float32(growth), box.boxsize, box.cosmology
 
 
-def _check(particles, boxsize, seed, steps, finder, minimum):
+def _check(particles, boxsize, seed, steps, mesh, finder, minimum):
     """Raise SettingError for an argument of `simulate` that is not accepted."""
-    least = {"particles": (particles, 8), "seed": (seed, 0), "steps": (steps, 2), "minimum": (minimum, 2)}
+    least = {"particles": (particles, 8), "seed": (seed, 0), "steps": (steps, 2), "mesh": (mesh, 1),
+             "minimum": (minimum, 2)}
     for name, (value, lowest) in least.items():
         if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < lowest:
             raise SettingError(f"{name}={value!r}: it must be a whole number of at least {lowest}", value=value,
@@ -156,11 +161,11 @@ def warn_of_coarse_haloes(smallest):
                     f"will have {smallest:.2g} Msun/h: the galaxies of smaller ones will be missing")
 
 
-def paint_galaxies(catalogue, halo_id, position, boxsize, seed):
+def paint_galaxies(catalogue, halo_id, position, boxsize, seed, velocity=None):
     """The galaxies of `kerasgal.galaxies.paint` at redshift 0, the same for the same seed of a simulation."""
     # A stream of random numbers beside that of the initial conditions, which has the seed itself
     rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
-    return painting.paint(catalogue, halo_id, position, boxsize, 0.0, rng, painting.GalaxyModel())
+    return painting.paint(catalogue, halo_id, position, boxsize, 0.0, rng, painting.GalaxyModel(), velocity)
 
 
 def own_simulations(folder, seed, particles=PARTICLES, galaxies=False):

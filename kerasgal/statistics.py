@@ -7,13 +7,14 @@ import numpy as np
 import scipy.fft
 import scipy.special
 
-from kerasgal.grid import wrap
+from kerasgal.grid import density_contrast, wrap
 
 
-# What `compensate` may be, and for each, per axis: the power of sinc that the window is in the power spectrum, and
-# the c for which the window's sum over a mode's aliases is 1 - c sin^2(pi k / (2 k_Nyquist)) (Jing 2005,
-# astro-ph/0409240, for a field with itself). That sum is what the grid makes of a flat spectrum, such as shot noise.
-WINDOWS = {None: (0, 0), "ngp": (2, 0), "cic": (4, 2 / 3), ("ngp", "cic"): (3, 1 / 2), ("cic", "ngp"): (3, 1 / 2)}
+WINDOWS = {None: 0, "ngp": 1, "cic": 2, "tsc": 3}  # the power of sinc that the window of one field is, per axis
+# For the sum of the powers of two fields: b and c for which, per axis, the sum over a mode's aliases of both windows is
+# 1 - b s + c s^2, where s = sin^2(pi k / (2 k_Nyquist)) (Jing 2005, astro-ph/0409240, for a field with itself). That
+# sum is what the grid makes of a flat spectrum, such as shot noise.
+ALIASED = {0: (0, 0), 2: (0, 0), 3: (1 / 2, 0), 4: (2 / 3, 0), 5: (5 / 6, 1 / 24), 6: (1, 2 / 15)}
 
 
 def power_spectrum(delta, boxsize, bins=None, cross=None, compensate=None, shot_noise=0.0):
@@ -30,12 +31,13 @@ def power_spectrum(delta, boxsize, bins=None, cross=None, compensate=None, shot_
         multiples, up to the Nyquist wavenumber.
     cross : array, optional
         A second field of the same shape, for the cross spectrum.
-    compensate : {None, "cic", "ngp"} or pair of them
-        Divides out the window of both fields: "cic" for cloud-in-cell, "ngp" for particles counted in cells (nearest
-        grid point), a pair such as ("cic", "ngp") for two fields of different windows.
+    compensate : {None, "ngp", "cic", "tsc"} or pair of them
+        Divides out the window of both fields: "ngp" for particles counted in cells (nearest grid point), "cic" for
+        cloud-in-cell, "tsc" for triangular-shaped clouds, a pair such as ("cic", "ngp") for two fields of different
+        windows.
     shot_noise : float
         Subtracted, (Mpc/h)^3; that of the overdensity of N particles is boxsize^3 / N. On the grid it is flat for
-        counts in cells, and less near the Nyquist wavenumber for a `compensate` with "cic", by aliasing (Jing 2005,
+        counts in cells, and less near the Nyquist wavenumber for a `compensate` of clouds, by aliasing (Jing 2005,
         astro-ph/0409240); so it is subtracted before the window is divided out.
 
     Returns
@@ -66,8 +68,9 @@ def power_spectrum(delta, boxsize, bins=None, cross=None, compensate=None, shot_
     if delta.shape not in ((n, n, n), (n, n)) or (cross is not None and cross.shape != delta.shape):
         received = delta.shape if cross is None else (delta.shape, cross.shape)
         raise ValueError(f"power_spectrum takes fields of one shape (n, n, n) or (n, n). Received: {received}")
-    if compensate not in WINDOWS or (cross is None and isinstance(compensate, tuple)):
-        raise ValueError("compensate must be None, 'cic' or 'ngp', or with `cross` a pair of the last two. "
+    pair = tuple(compensate) if isinstance(compensate, tuple) and cross is not None else (compensate,)
+    if not set(pair) <= set(WINDOWS) or len(pair) == 2 and None in pair or len(pair) > 2:
+        raise ValueError("compensate must be None, 'ngp', 'cic' or 'tsc', or with `cross` a pair of the last three. "
                          f"Received: {compensate!r}")
     first = scipy.fft.rfftn(delta, workers=-1)
     second = first if cross is None else scipy.fft.rfftn(cross, workers=-1)
@@ -121,8 +124,8 @@ def power_multipoles(delta, boxsize, orders=(0, 2), axis=2, bins=None, compensat
     n = len(delta)
     if delta.shape != (n, n, n):
         raise ValueError(f"power_multipoles takes a field of the shape (n, n, n). Received: {delta.shape}")
-    if compensate not in (None, "cic", "ngp"):
-        raise ValueError(f"compensate must be None, 'cic' or 'ngp'. Received: {compensate!r}")
+    if isinstance(compensate, tuple) or compensate not in WINDOWS:
+        raise ValueError(f"compensate must be None, 'ngp', 'cic' or 'tsc'. Received: {compensate!r}")
     mode = scipy.fft.rfftn(np.moveaxis(delta, axis, 0), workers=-1)
     power = (mode.real**2 + mode.imag**2) * (boxsize / n**2)**3
     power, mean, k_mean, n_modes = _in_shells(power, boxsize, n, bins, compensate, shot_noise)
@@ -168,6 +171,72 @@ def redshift_space(position, velocity, boxsize, cosmology, redshift, axis=2):
     moved = np.array(position, np.float64)
     moved[:, axis] += np.asarray(velocity)[:, axis] / (a * hubble)
     return wrap(moved, boxsize)
+
+
+def redshift_space_multipoles(position, velocity, boxsize, cosmology, redshift, gridsize, orders=(0, 2, 4), bins=None,
+                              shot_noise=None):
+    """Multipoles of the power spectrum of tracers in redshift space, the mean of three lines of sight.
+
+    In turn along each axis of the periodic box, for an observer far away, tracers are moved by their velocities, put on
+    a grid by cloud-in-cell, and the window is divided out: `redshift_space` and then `power_multipoles`.
+
+    Parameters
+    ----------
+    position : array
+        (tracers, 3), comoving Mpc/h.
+    velocity : array
+        (tracers, 3), peculiar, km/s.
+    boxsize : float
+        Mpc/h.
+    cosmology : Cosmology
+        A flat one.
+    redshift : float
+        Of the tracers.
+    gridsize : int
+        Cells a side of the grid, n.
+    orders : sequence of int
+        l of each multipole.
+    bins : array, optional
+        Edges of the shells, h/Mpc; see `power_spectrum`. Aliases of smaller waves grow towards its last ones.
+    shot_noise : float, optional
+        Subtracted, (Mpc/h)^3, which is of account to the monopole alone; boxsize^3 / tracers without one.
+
+    Returns
+    -------
+    k : array
+        Mean length of the wavenumbers in each shell, h/Mpc; NaN in a shell without modes.
+    power : array
+        (orders, shells), (Mpc/h)^3.
+    n_modes : array of int64
+        Modes in each shell, as `power_spectrum` counts them, for one line of sight.
+
+    Raises
+    ------
+    ValueError
+        If there is no tracer, or the shapes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.cosmology import Cosmology
+    >>> from kerasgal.statistics import redshift_space_multipoles
+    >>> rng = np.random.default_rng(0)
+    >>> position, velocity = rng.uniform(0, 100, (5000, 3)), rng.normal(0, 300, (5000, 3))
+    >>> k, power, n_modes = redshift_space_multipoles(position, velocity, 100.0, Cosmology(), 0.0, gridsize=32)
+    >>> power.shape
+    (3, 15)
+    """
+    if np.shape(position) != np.shape(velocity) or np.ndim(position) != 2 or not len(position):
+        raise ValueError("position and velocity must have one shape, (tracers, 3), of one tracer or more. "
+                         f"Received: {np.shape(position)} and {np.shape(velocity)}")
+    noise = boxsize**3 / len(position) if shot_noise is None else shot_noise
+    found = []
+    for axis in range(3):
+        moved = redshift_space(position, velocity, boxsize, cosmology, redshift, axis)
+        k, power, n_modes = power_multipoles(density_contrast(moved, gridsize, boxsize), boxsize, orders, axis, bins,
+                                             "cic", noise)
+        found.append(power)
+    return k, np.mean(found, axis=0), n_modes
 
 
 def correlation_coefficient(first, second, boxsize, bins=None):
@@ -227,7 +296,7 @@ def bispectrum(delta, boxsize, k1, k2, theta, compensate=None):
         Lengths of two sides of the triangles, h/Mpc.
     theta : array
         (angles,), from the first side's direction to the second's.
-    compensate : {None, "cic", "ngp"}
+    compensate : {None, "ngp", "cic", "tsc"}
         Divides out the field's window.
 
     Returns
@@ -258,8 +327,8 @@ def bispectrum(delta, boxsize, k1, k2, theta, compensate=None):
     n = len(delta)
     if delta.shape != (n, n, n):
         raise ValueError(f"bispectrum takes a field of the shape (n, n, n). Received: {delta.shape}")
-    if compensate not in (None, "cic", "ngp"):
-        raise ValueError(f"compensate must be None, 'cic' or 'ngp'. Received: {compensate!r}")
+    if isinstance(compensate, tuple) or compensate not in WINDOWS:
+        raise ValueError(f"compensate must be None, 'ngp', 'cic' or 'tsc'. Received: {compensate!r}")
     side1, side2 = np.array([k1, k2]) * (boxsize / (2 * np.pi))  # in fundamental modes
     sides3 = np.sqrt(np.maximum(side1**2 + side2**2 + 2 * side1 * side2 * np.cos(theta), 0))
     shortest = min(side1, side2, sides3.min())
@@ -276,7 +345,7 @@ def bispectrum(delta, boxsize, k1, k2, theta, compensate=None):
     full, half = (np.rint(axis).astype(int) for axis in axes)
     mode = scipy.fft.rfftn(delta, norm="forward", workers=-1)[np.ix_(full, full, half)].astype(np.complex128)
     if compensate:
-        mode /= _outer(*(np.sinc(axis / n)**(WINDOWS[compensate][0] / 2) for axis in axes))
+        mode /= _outer(*(np.sinc(axis / n)**WINDOWS[compensate] for axis in axes))
 
     def shell(side):
         return (length >= side - 0.5) & (length < side + 0.5)
@@ -415,7 +484,7 @@ def jackknife(statistic, *samples):
     >>> from kerasgal.statistics import jackknife
     >>> values = np.random.default_rng(0).normal(size=400)
     >>> round(float(jackknife(float, values)), 3), round(float(values.std(ddof=1) / 20), 3)
-    (0.047, 0.047)
+    (0.05, 0.05)
     """
     parts = len(samples[0])
     left = np.array([statistic(*(np.delete(sample, part, axis=0).mean(axis=0) for sample in samples))
@@ -434,9 +503,12 @@ def _in_shells(power, boxsize, n, bins, compensate, shot_noise):
         bins = fundamental * np.arange(0.5, n / 2)
     axes, k, multiplicity = _modes(n, power.ndim)
     k *= fundamental
-    sinc_power, aliased = WINDOWS[compensate]
+    pair = compensate if isinstance(compensate, tuple) else (compensate, compensate)
+    sinc_power = WINDOWS[pair[0]] + WINDOWS[pair[1]]
     if shot_noise:
-        power = power - shot_noise * _outer(*(1 - aliased * np.sin(np.pi / n * axis)**2 for axis in axes), power.ndim)
+        first, second = ALIASED[sinc_power]
+        squares = [np.sin(np.pi / n * axis)**2 for axis in axes]
+        power = power - shot_noise * _outer(*(1 - first * s + second * s**2 for s in squares), power.ndim)
     if compensate:
         power = power / _outer(*(np.sinc(axis / n)**sinc_power for axis in axes), power.ndim)
     shell = np.searchsorted(bins, k.ravel(), side="right")  # 0 below the first edge, len(bins) above the last

@@ -86,7 +86,8 @@ def _up(cells, multiple):
     return -(-cells // multiple) * multiple
 
 
-def predict_whole(network, field, *, radius, patch, multiple=1, tile=None, context=None, store=None, progress=None):
+def predict_whole(network, field, *, radius, patch, multiple=1, tile=None, context=None, parameters=(), store=None,
+                  progress=None):
     """Predict a whole periodic box: at once where memory is enough, and else tile by tile.
 
     Parameters
@@ -97,6 +98,8 @@ def predict_whole(network, field, *, radius, patch, multiple=1, tile=None, conte
         (n, n, n, channel).
     radius, patch, multiple, tile, context : optional
         See `choose_tiles`; the box is predicted in tiles where `tile` or `context` is given.
+    parameters : sequence of float, optional
+        Numbers that the network takes beside the field, (batch, parameters).
     store, progress : optional
         See `predict_box`.
 
@@ -124,13 +127,30 @@ def predict_whole(network, field, *, radius, patch, multiple=1, tile=None, conte
               f"predicting tiles of {chosen[0]} cells, of which {chosen[1]} at every border are left out")
     if chosen is None:
         try:
-            return predict_at_once(periodic(network), field, store=store, progress=progress)
+            return predict_at_once(beside(periodic(network), parameters), field, store=store, progress=progress)
         except Exception as error:
             if not out_of_memory(error):
                 raise
         chosen = choose_tiles(grid, **options, tile=max(grid) // 2 // multiple * multiple)
     tile, context = chosen
-    return predict_box(network, field, tile=tile, context=context, multiple=multiple, store=store, progress=progress)
+    return predict_box(beside(network, parameters), field, tile=tile, context=context, multiple=multiple, store=store,
+                       progress=progress)
+
+
+class Beside:
+    """A network of [field, parameters] as one of the field alone, of which parameters, (p,), are the same everywhere.
+    """
+
+    def __init__(self, network, parameters):
+        self.network, self.parameters = network, np.asarray(parameters, np.float32)
+
+    def predict_on_batch(self, blocks):
+        return self.network.predict_on_batch([blocks, np.tile(self.parameters, (len(blocks), 1))])
+
+
+def beside(network, parameters):
+    """A network with the parameters that it takes beside its field; itself where there are none."""
+    return Beside(network, parameters) if len(parameters) else network
 
 
 def predict_at_once(model, field, *, store=None, progress=None):

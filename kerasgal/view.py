@@ -5,6 +5,8 @@
 file as they are asked for, without a JavaScript build.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from kerasgal import opening
@@ -224,7 +226,7 @@ def _image_figure(images, name, log):
         raise SettingError(f"no image of {images.path} is called {name}", value=name)
     row = identity.index(name) if name is not None else 0
     drawing, axes = figure()
-    image = axes.imshow(scaled(images["image"][row], "image", log), origin="lower", cmap="gray")
+    image = axes.imshow(scaled(images.grey(row), "image", log), origin="lower", cmap="gray")
     axes.set(xlabel="x [pixels]", ylabel="y [pixels]", title=identity[row])
     drawing.colorbar(image, label=label(str(images.about()["unit"] or "flux"), log))
     return drawing
@@ -267,7 +269,7 @@ def page(path, output, beside=None, overwrite=False):
         HTML file to write.
     beside : str or Path, optional
         A second file of the same box, whose fields stand beside and whose haloes are drawn over both; of an image set
-        the table of its scores.
+        the table of its scores, or the file of their maps.
     overwrite : bool
         Replace `output` if it exists.
 
@@ -541,24 +543,102 @@ class _Catalogue:
         self.near.data = {**found, "across": found[across], "up": found[up]}
 
 
+def mass_functions(files):
+    """The mass functions of the haloes of files, in common bins.
+
+    Parameters
+    ----------
+    files : list of Simulation or PredictionFile
+        Open ones.
+
+    Returns
+    -------
+    dict
+        {path: (masses, numbers, errors)} of the bins that have haloes, Msun/h and (h/Mpc)^3 for each decade of mass,
+        the errors of Poisson; files without haloes are left out.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> from kerasgal.view import mass_functions
+    >>> (mass, number, error), = mass_functions([kg.simulate(particles=16, boxsize=12.5, seed=1)]).values()
+    >>> len(mass) == len(number) > 0
+    True
+    """
+    from kerasgal.statistics import mass_bins, mass_function
+
+    masses = {str(file.path): (file["halos/mass"][...], boxsize_of(file)) for file in files
+              if "halos/mass" in file.keys()}
+    masses = {name: found for name, found in masses.items() if len(found[0])}
+    if not masses:
+        return {}
+    edges = mass_bins(min(mass.min() for mass, _ in masses.values()), max(mass.max() for mass, _ in masses.values()))
+    made = {}
+    for name, (mass, boxsize) in masses.items():
+        number, error = mass_function(mass, edges, boxsize**3)
+        there = number > 0
+        made[name] = np.sqrt(edges[1:] * edges[:-1])[there], number[there], error[there]
+    return made
+
+
+MASS_FUNCTION = {"title": "mass function", "xlabel": "M [Msun/h]", "ylabel": "dn/dlog10 M [(h/Mpc)^3]"}
+
+
+def mass_function_figure(paths):
+    """The mass functions of the haloes of files, as a Matplotlib figure.
+
+    Parameters
+    ----------
+    paths : list of str or Path
+        Simulation files or predictions.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    DataError
+        If one has no haloes.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> from kerasgal.view import mass_function_figure
+    >>> kg.simulate("haloes.h5", particles=16, boxsize=12.5, seed=1).close()
+    >>> mass_function_figure(["haloes.h5"]).axes[0].get_xlabel()
+    'M [Msun/h]'
+    """
+    from contextlib import ExitStack
+
+    from kerasgal.plotting import figure
+
+    with ExitStack() as stack:
+        files = [stack.enter_context(opening.open(path)) for path in paths]
+        found = mass_functions([file for file in files if not isinstance(file, ImageSet)])
+    for path in paths:
+        if str(path) not in found:
+            raise DataError(f"{path} has no haloes: a mass function needs halos/mass")
+    drawing, axes = figure()
+    for name, (mass, number, error) in found.items():
+        axes.errorbar(mass, number, error, marker="o", markersize=3, capsize=2, label=name)
+    axes.set(xscale="log", yscale="log", **MASS_FUNCTION)
+    axes.legend(frameon=False, fontsize="small")
+    return drawing
+
+
 def _mass_functions(files):
-    """The mass functions of the haloes of files, or None."""
+    """The same for a page, or None where there are no haloes."""
     from bokeh.palettes import Category10_10
     from bokeh.plotting import figure
 
-    from kerasgal.statistics import mass_bins, mass_function
-
-    masses = {str(file.path): file["halos/mass"][...] for file in files if "halos/mass" in file.keys()}
-    masses = {name: mass for name, mass in masses.items() if len(mass)}
-    if not masses:
+    found = mass_functions(files)
+    if not found:
         return None
-    edges = mass_bins(min(mass.min() for mass in masses.values()), max(mass.max() for mass in masses.values()))
-    drawn = figure(width=TALLEST, height=320, x_axis_type="log", y_axis_type="log", title="mass function",
-                   x_axis_label="M [Msun/h]", y_axis_label="dn/dlog10 M [(h/Mpc)^3]", toolbar_location=None)
-    for (name, mass), colour in zip(masses.items(), Category10_10):
-        number, _ = mass_function(mass, edges, boxsize_of(files[0])**3)
-        there = number > 0
-        drawn.line(np.sqrt(edges[1:] * edges[:-1])[there], number[there], color=colour, legend_label=name)
+    drawn = figure(width=TALLEST, height=320, x_axis_type="log", y_axis_type="log", title=MASS_FUNCTION["title"],
+                   x_axis_label=MASS_FUNCTION["xlabel"], y_axis_label=MASS_FUNCTION["ylabel"], toolbar_location=None)
+    for (name, (mass, number, _)), colour in zip(found.items(), Category10_10):
+        drawn.line(mass, number, color=colour, legend_label=name)
     return drawn
 
 
@@ -582,60 +662,105 @@ def _spectra(files):
 
 
 def _sheet(images, scores, live):
-    """Images of a set in order of their likelihood ratio, or as they stand, with the ends of the order first seen."""
+    """Images of a set in order of their likelihood ratio, or as they stand, with the ends of the order first seen.
+
+    Beside each stands what its pixels add to the ratio, where `scores` is a file of such maps.
+    """
     from bokeh.layouts import column, gridplot
     from bokeh.models import Div, Slider
-    from bokeh.plotting import figure
 
     identity = [str(value) for value in images["id"][...].astype(str)]
-    ratio = _ratios(scores, identity) if scores is not None else None
+    ratio, maps = _ratios(scores, identity) if scores is not None else (None, None)
     order = np.arange(len(identity)) if ratio is None else np.argsort(ratio)
     pages = max(1, -(-len(order) // SHEET))
     if not live and pages > 2:  # the ends of the order
         order = np.concatenate([order[:SHEET], order[-SHEET:]])
         pages = 2
-    pictures = []
-    for _ in range(min(SHEET, len(order)) if live else len(order)):
-        picture = figure(width=150, height=165, toolbar_location=None, match_aspect=True, tools="")
-        picture.axis.visible = picture.grid.visible = False
-        picture.title.text_font_size = "9px"
-        pictures.append((picture, picture.image([np.zeros((2, 2))], x=0, y=0, dw=1, dh=1, palette="Greys256")))
+    spread = None if maps is None else max(float(np.percentile(np.abs(maps(order[:SHEET])), 99)), 1e-30)
+    pictures = [_picture(spread) for _ in range(min(SHEET, len(order)) if live else len(order))]
 
     def show(page):
-        for place, (picture, drawn) in enumerate(pictures):
+        for place, (picture, drawn, mapped) in enumerate(pictures):
             row = page * SHEET + place
             picture.visible = row < len(order)
             if row < len(order):
                 which = int(order[row])
-                image = images["image"][which].astype(np.float32)
+                image = images.grey(which).astype(np.float32)
                 drawn.data_source.data = {"image": [np.arcsinh(image / max(float(np.nanstd(image)), 1e-30))]}
+                if mapped:
+                    mapped.data_source.data = {"image": [maps([which])[0]]}
                 words = "" if ratio is None else f" {ratio[which]:.1f} nats"
                 picture.title.text = identity[which] + words
 
     show(0)
     words = "in the order of the set" if ratio is None else "from the least to the greatest likelihood ratio"
-    shown = Div(text=f"{len(identity)} images, {words}" + ("" if live or len(identity) <= 2 * SHEET else
-                f": the first and the last {SHEET}") + "; arcsinh of the flux.")
-    grid = gridplot([[picture for picture, _ in pictures[start:start + 6]] for start in range(0, len(pictures), 6)],
-                    toolbar_location=None)
+    said = f"{len(identity)} images, {words}"
+    if not live and len(identity) > 2 * SHEET:
+        said += f": the first and the last {SHEET}"
+    said += f"; arcsinh of the flux{', the mean of ' + ', '.join(images.bands) if len(images.bands) > 1 else ''}."
+    if maps is not None:
+        said += (" Beside each what its pixels, as the networks saw them, add to the ratio: red for, blue against "
+                 f"being real, full at {spread:.2g} nats a pixel.")
+    across = 6 if maps is None else 3
+    grid = gridplot([[picture for picture, *_ in pictures[start:start + across]]
+                     for start in range(0, len(pictures), across)], toolbar_location=None)
     if not live or pages == 1:
-        return column(shown, grid)
+        return column(Div(text=said), grid)
     slider = Slider(start=0, end=pages - 1, step=1, value=0, title="sheet")
     slider.on_change("value", lambda attribute, old, new: show(new))
-    return column(shown, slider, grid)
+    return column(Div(text=said), slider, grid)
+
+
+def _picture(spread):
+    """An empty picture of an image, and with a `spread` of its colours of the map beside; and what draws both."""
+    from bokeh.models import LinearColorMapper
+    from bokeh.palettes import Blues256, Reds256, diverging_palette
+    from bokeh.plotting import figure
+
+    picture = figure(width=150 if spread is None else 300, height=165, toolbar_location=None, match_aspect=True,
+                     tools="")
+    picture.axis.visible = picture.grid.visible = False
+    picture.title.text_font_size = "9px"
+    empty = [np.zeros((2, 2))]
+    drawn = picture.image(empty, x=0, y=0, dw=1, dh=1, palette="Greys256")
+    if spread is None:
+        return picture, drawn, None
+    colours = LinearColorMapper(palette=diverging_palette(Blues256, Reds256, 255), low=-spread, high=spread)
+    return picture, drawn, picture.image(empty, x=1.05, y=0, dw=1, dh=1, color_mapper=colours)
 
 
 def _ratios(scores, identity):
-    """The likelihood ratio of each image, from a table of scores; raises DataError where one has none."""
+    """The likelihood ratio of each image, and where there are maps a function from rows to those of the ratio.
+
+    scores: the table of `kerasgal morph score`, or the file of its --maps. Raises DataError where an image has none.
+    """
     from astropy.table import Table
 
+    if Path(scores).suffix in (".h5", ".hdf5"):
+        with opening.open(scores) as file:
+            if "log_p_real" in file.keys():
+                return _mapped(scores, file, identity)
     table = Table.read(scores)
     missing = {"id", "llr"} - set(table.colnames)
     if missing:
         raise DataError(f"{scores} has no column {' and '.join(sorted(missing))}: give the table of `kerasgal morph "
                         "score`")
     known = {str(name): float(value) for name, value in zip(table["id"], table["llr"])}
+    _check_all(scores, known, identity)
+    return np.array([known[name] for name in identity]), None
+
+
+def _mapped(path, file, identity):
+    """The same of an open file of maps."""
+    ratio = file["log_p_real"][...] - file["log_p_archetype"][...]
+    known = {str(name): row for row, name in enumerate(file["id"][...].astype(str))}
+    _check_all(path, known, identity)
+    rows = np.array([known[name] for name in identity])
+    return ratio.sum(axis=(1, 2), dtype=float)[rows], lambda which: ratio[rows[np.asarray(which)]]
+
+
+def _check_all(path, known, identity):
+    """Raise DataError where an image is not known to a file of scores."""
     lost = [name for name in identity if name not in known]
     if lost:
-        raise DataError(f"{scores} has no score of {len(lost)} of {len(identity)} images, such as {lost[0]}")
-    return np.array([known[name] for name in identity])
+        raise DataError(f"{path} has no score of {len(lost)} of {len(identity)} images, such as {lost[0]}")

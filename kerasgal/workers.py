@@ -41,6 +41,7 @@ def prepare(config):
         strategy = Parallel() if backend == "jax" else tf.distribute.MirroredStrategy(
             [device.name for device in tf.config.list_logical_devices("GPU" if gpus else "CPU")])
     elif config.strategy == "workers":
+        log.info(f"waiting for {', '.join(others().values()) or 'no other worker'}: training begins when all are there")
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     else:
         strategy = None

@@ -20,9 +20,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of as many worker
 quiet.keep_memory()
 
 # The files that take longest, a minute of CPU or so each, longest first: one that is begun last would leave other cores
-# without work at the end.
-DEAR = ("test_harness.py", "cascade/test_commands.py", "cascade/test_run.py", "test_training.py",
-        "morph/test_commands.py", "cascade/test_diffusion_commands.py", "protohalo/test_commands.py",
+# without work at the end. The first ones train different apps, for which the others would wait.
+DEAR = ("test_harness.py", "cascade/test_commands.py", "morph/test_commands.py", "test_training.py",
+        "cascade/test_run.py", "cascade/test_diffusion_commands.py", "protohalo/test_commands.py",
         "halomass/test_commands.py", "halomass/test_evaluate.py", "test_docs.py", "cascade/test_diffusion.py",
         "morph/test_archetypes.py", "test_readers_training.py")
 
@@ -226,6 +226,29 @@ def eager():
     The runs of `trained` are trained with graphs all the same, but for the deepest.
     """
     with functions_run_eagerly(True):
+        yield
+
+
+@pytest.fixture(scope="module")
+def restored_once():
+    """In a module a trained network is built and filled once, and not by every command that loads its run.
+
+    For modules that predict only: all runs of one folder share their networks.
+    """
+    from kerasgal.run import Run
+    from kerasgal.run_folder import BEST
+
+    restored, kept = Run.restored.__func__, {}
+
+    def restored_or_kept(cls, config, phase, folder):
+        weights = folder / BEST
+        key = cls, config, phase, folder, weights.stat().st_mtime_ns if weights.exists() else None
+        if key not in kept:
+            kept[key] = restored(cls, config, phase, folder)
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "restored", classmethod(restored_or_kept))
         yield
 
 

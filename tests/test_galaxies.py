@@ -213,6 +213,28 @@ def test_galaxies_stand_in_their_haloes_and_in_the_box(round_haloes):
     assert len(corner) > 5 and (corner < 1).any() and (corner > BOXSIZE - 1).any()
 
 
+def test_centrals_move_with_their_halo_and_satellites_by_its_virial_dispersion_more(round_haloes, rng):
+    halo_id, position, halos = round_haloes
+    flow = rng.normal(0, 300, (400, 3))
+    velocity = rng.normal(0, 50, position.shape)
+    velocity[halo_id >= 0] += flow[halo_id[halo_id >= 0]]
+    model = GalaxyModel(log_minimum=11.0, log_first=11.0)
+    still = galaxies.paint(halos, halo_id, position, BOXSIZE, 1.0, np.random.default_rng(0), model)
+    painted = galaxies.paint(halos, halo_id, position, BOXSIZE, 1.0, np.random.default_rng(0), model, velocity)
+    assert set(painted) - set(still) == {"velocity"} and painted["velocity"].dtype == np.float32
+    for name in still:
+        np.testing.assert_array_equal(painted[name], still[name])
+    mean = np.array([velocity[halo_id == halo].mean(axis=0) for halo in range(400)])
+    central = painted["central"] == 1
+    np.testing.assert_allclose(painted["velocity"][central], mean[painted["halo"][central]], atol=1e-3)
+    # In physical units, from the mass and the radius of each halo: 4.3e-9 is G in Mpc (km/s)^2 / Msun
+    sigma = np.sqrt(4.30092e-9 * halos["mass"] / (2 * halos["radius"] / (1 + 1.0)))
+    host = painted["halo"][~central]
+    away = (painted["velocity"][~central] - mean[host]) / sigma[host, None]
+    assert len(away) > 3000 and stats.kstest(away.ravel(), "norm").pvalue > 0.01
+    np.testing.assert_allclose(np.corrcoef(away.T), np.eye(3), atol=0.06)
+
+
 def test_faces_of_the_box_are_like_any_place(round_haloes):
     halo_id, position, halos = round_haloes
     shift = np.float32([BOXSIZE / 2, 7, -19])
@@ -248,7 +270,7 @@ def test_simulate_writes_the_galaxies(tmp_path, invoke):
             np.testing.assert_array_equal(box[name], again[name])
         with Simulation(tmp_path / "without.h5") as without:  # the galaxies change nothing else
             assert set(box.datasets()) - set(without.datasets()) == {
-                "galaxies/position", "galaxies/halo", "galaxies/central"}
+                "galaxies/position", "galaxies/halo", "galaxies/central", "galaxies/velocity"}
             for name in without.datasets():
                 np.testing.assert_array_equal(box[name], without[name])
     assert re.search(rf"galaxies +│ {number}, ", invoke("info", tmp_path / "box.h5").stdout)

@@ -6,6 +6,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from kerasgal import grid
+from kerasgal.readers import fields
 
 BOXSIZE = 40.0
 
@@ -48,6 +49,36 @@ def test_deposit_and_interpolation_are_a_loop_over_corners_in_float64(rng, dtype
     tolerance = 1e-5 if dtype == np.float64 else 1e-4  # float32 knows a position this far out to 1e-5 cells
     np.testing.assert_allclose(grid.deposit_cic(position, gridsize, BOXSIZE, weight), expected, atol=tolerance)
     np.testing.assert_allclose(grid.interpolate_cic(field, position, BOXSIZE), value, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_triangular_clouds_are_boxes_and_their_overlap(rng, dtype):
+    """The cloud is a triangle of two cells' width: a cell's share is the triangle's integral over it, by quadrature."""
+    gridsize, weight = 5, rng.uniform(1, 2, 30)
+    position = rng.uniform(-2 * BOXSIZE, 2 * BOXSIZE, (30, 3)).astype(dtype)
+    position[:3] = [[0, 0, 0], [BOXSIZE, BOXSIZE / 2, -BOXSIZE], [BOXSIZE / 10] * 3]  # on faces, and on a centre
+    fine = (np.arange(4000 * gridsize) + 0.5) / 4000  # along an axis, in cells
+    expected = np.zeros((gridsize,) * 3)
+    for x, w in zip(position.astype(float) * gridsize / BOXSIZE, weight):
+        distance = np.abs(fine - x[:, None] % gridsize)
+        triangle = np.maximum(0, 1 - np.minimum(distance, gridsize - distance))
+        expected += w * np.einsum("i,j,k", *triangle.reshape(3, gridsize, 4000).mean(axis=2))
+    np.testing.assert_allclose(grid.deposit_tsc(position, gridsize, BOXSIZE, weight), expected, atol=2e-4)
+    assert grid.deposit_tsc(position, gridsize, BOXSIZE).sum(dtype=float) == pytest.approx(30, rel=1e-5)
+    reader = np.zeros((gridsize,) * 3)  # beside the deposit of readers, by NumPy
+    fields.deposit(reader, position.astype(float) * gridsize / BOXSIZE, weight, "tsc")
+    np.testing.assert_allclose(grid.deposit_tsc(position, gridsize, BOXSIZE, weight), reader, atol=2e-4)
+
+
+def test_a_contrast_of_triangular_clouds_is_their_deposit_and_other_clouds_are_refused(rng):
+    position = rng.uniform(0, BOXSIZE, (500, 3))
+    contrast = grid.density_contrast(position, 6, BOXSIZE, "tsc")
+    np.testing.assert_allclose(contrast, grid.deposit_tsc(position, 6, BOXSIZE) * 6**3 / 500 - 1, atol=1e-5)
+    assert contrast.std() < 0.9 * grid.density_contrast(position, 6, BOXSIZE).std()
+    with pytest.raises(ValueError, match="must be 'cic' or 'tsc'. Received: 'ngp'"):
+        grid.density_contrast(position, 6, BOXSIZE, "ngp")
+    with pytest.raises(ValueError, match="3 cells a side or more"):
+        grid.deposit_tsc(position, 2, BOXSIZE)
 
 
 def test_loops_round_as_scipys_sparse_matrix(rng):

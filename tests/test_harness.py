@@ -12,7 +12,8 @@ import kerasgal as kg
 from kerasgal import config, registry
 
 APPS = harness.apps()
-DEEP = ("cascade", "cascade diffusion", "morph")  # whose training steps JAX compiles for a minute and a half
+# JAX compiles a training step of the deepest for a minute and a half, of these four for longer than all networks run.
+DEEP = ("cascade", "cascade diffusion", "morph", "halomass")
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +90,7 @@ def on_jax(saved, request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def said_on_jax(on_jax):
-    """Of the first variant of each network, and of the apps whose training does not take long."""
+    """Of the first variant of each network, and of the app whose training takes least."""
     return on_jax("*-0-*.keras", [app for app in APPS if app not in DEEP])
 
 
@@ -116,12 +117,12 @@ def losses_of(said):
     return losses
 
 
-def test_every_app_but_the_deepest_trains_on_jax(said_on_jax):
+def test_an_app_trains_on_jax(said_on_jax):
     assert losses_of(said_on_jax).keys() == set(APPS) - set(DEEP)
 
 
 @pytest.mark.slow
-def test_the_deepest_apps_train_on_jax(said_on_jax_of_the_rest):
+def test_the_other_apps_train_on_jax(said_on_jax_of_the_rest):
     assert losses_of(said_on_jax_of_the_rest).keys() == set(DEEP)
 
 

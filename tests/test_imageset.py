@@ -117,6 +117,45 @@ def test_pieces_that_differ_are_refused(tmp_path, change, message):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_set_may_have_several_bands_and_names_them(tmp_path):
+    rng = np.random.default_rng(0)
+    image, sky = rng.normal(size=(3, 6, 5, 2)), rng.normal(size=(3, 2))
+    write(tmp_path / "gr.h5", id=range(3), image=image, mask=image > 1, sky=sky, source="", bands="g, r")
+    with h5py.File(tmp_path / "gr.h5") as file:  # the schema, without our own code
+        assert file.attrs["version"] == 2 and file["mask"].shape == (3, 6, 5, 2)
+        np.testing.assert_array_equal(file["image"][...], image.astype("f4"))
+    with ImageSet(tmp_path / "gr.h5") as images:
+        assert images.bands == ("g", "r") and images.shape == (6, 5) and images.problems() == []
+        np.testing.assert_allclose(images.grey(slice(None)), image.mean(axis=-1), atol=1e-6)
+    write(tmp_path / "r.h5", id=range(3), image=image[..., 1], source="", bands="r")
+    with ImageSet(tmp_path / "r.h5") as images:
+        assert images.bands == ("r",) and images.file.attrs["version"] == 1
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"bands": None}, "image has shape (5, 6, 6, 2); expected is (m, y, x), or (m, y, x, band) where `bands` names"),
+    ({"bands": "g,r,i"}, "image has shape (5, 6, 6, 2); expected is (m, y, x, 3), of g, r, i"),
+    ({"bands": "g,g"}, "bands='g,g': they must have names, each once"),
+    ({"sky": np.zeros(5)}, "sky has shape (5,), image (5, 6, 6, 2); expected are"),
+])
+def test_bands_that_do_not_fit_are_named_and_not_written(tmp_path, change, message):
+    with pytest.raises(DataError) as error:
+        write(tmp_path / "set.h5", source="", **{"id": range(5), "image": np.ones((5, 6, 6, 2)), "bands": "g,r",
+                                                 **change})
+    assert message in str(error.value) and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("bands, message", [
+    ("", "with an attribute bands that names them"), ("g,r,i", "names 3: g, r, i"),
+    ("g,", "each once, with commas between"), (3, "it must be text, such as")])
+def test_a_file_whose_bands_contradict_each_other_is_refused(tmp_path, bands, message):
+    write(tmp_path / "gr.h5", id=["a"], image=np.ones((1, 4, 4, 2)), source="", bands="g,r")
+    with h5py.File(tmp_path / "gr.h5", "r+") as file:
+        file.attrs["bands"] = bands
+    with pytest.raises(DataError, match=message):
+        ImageSet(tmp_path / "gr.h5")
+
+
 def test_a_full_disk_is_said_before_it_is_full(tmp_path, monkeypatch):
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(10**6))
@@ -137,8 +176,8 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(DataError, match="is not an image-set file"):
         ImageSet(path)
     with h5py.File(path, "a") as file:
-        file.attrs.update(format="kerasgal image set", version=2)
-    with pytest.raises(DataError, match="has image-set version 2; this kerasgal reads up to 1"):
+        file.attrs.update(format="kerasgal image set", version=3)
+    with pytest.raises(DataError, match="has image-set version 3; this kerasgal reads up to 2"):
         ImageSet(path)
     with h5py.File(path, "a") as file:
         file.attrs["version"] = 1

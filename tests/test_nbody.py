@@ -9,6 +9,7 @@ from scipy.integrate import solve_ivp
 
 from kerasgal import nbody
 from kerasgal.cosmology import PLANCK_2018, Cosmology, growth_factor, linear_power, mean_density
+from kerasgal.errors import SettingError
 from kerasgal.grid import density_contrast, lattice
 from kerasgal.halos import friends_of_friends
 from kerasgal.statistics import mass_function, power_spectrum
@@ -250,3 +251,15 @@ def test_settings_out_of_range_are_refused():
             nbody.evolve(delta, BOXSIZE, steps=steps, a_initial=a_initial)
     with pytest.raises(ValueError, match=r"\(4, 4, 3\)"):
         nbody.evolve(delta[:, :, :3], BOXSIZE)
+
+
+def test_a_simulation_with_a_finer_mesh_is_that_of_the_mesh_and_says_so():
+    import kerasgal as kg
+
+    box = kg.simulate(particles=16, boxsize=12.5, seed=3, steps=4, mesh=3)
+    run = nbody.simulate(16, 12.5, seed=3, steps=4, mesh_factor=3)
+    np.testing.assert_array_equal(box["final/position"][...], run.position)
+    assert not np.array_equal(run.position, nbody.simulate(16, 12.5, seed=3, steps=4).position)
+    assert "4 steps, a mesh of 3 cells per particle and side, seed 3" in box.file.attrs["source"]
+    with pytest.raises(SettingError, match="mesh=0: it must be a whole number of at least 1"):
+        kg.simulate(particles=16, mesh=0)

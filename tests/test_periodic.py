@@ -27,7 +27,8 @@ def networks():
 NETWORKS = {name: made for name, *made in networks()}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=pytest.mark.slow) if name == "cascade" else name for name in NETWORKS])
 def test_the_whole_box_is_what_wide_tiles_make(name):
     network, radius, multiple = NETWORKS[name]
     harness.disturbed(network)

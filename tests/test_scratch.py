@@ -105,7 +105,8 @@ def weights(folder):
     return found
 
 
-@pytest.mark.parametrize("app, options, place", [("halomass", {}, "."), ("cascade", {"phase": "classify"}, "classify")])
+@pytest.mark.parametrize("app, options, place", [
+    ("halomass", {}, "."), pytest.param("cascade", {"phase": "classify"}, "classify", marks=pytest.mark.slow)])
 def test_a_run_within_a_budget_is_the_run_without_one(app, options, place, request, trained, tmp_path, caplog):
     """Bit for bit."""
     caplog.set_level("INFO", "kerasgal")
@@ -126,7 +127,7 @@ def test_the_second_network_of_cascade_sees_what_the_first_one_says(trained, pai
     for memory in (None, 0):
         with Store(memory, tmp_path / "run").passing() as store:
             boxes, _ = train.load(painted[:1], painted[1:2], run.config, store)
-            target = train.masked_counts(run.networks["classify"], boxes.density[0], boxes.counts[0], run.config, store)
+            target, = train.masked_counts(run.networks["classify"], boxes, run.config, store)
             assert isinstance(target, Stored) == (memory == 0)
             made.append(np.asarray(target))
     assert made[0].shape[-1] == 2 and made[0].tobytes() == made[1].tobytes()

@@ -1,7 +1,9 @@
 """Pages and figures of files: what is shown is what NumPy slices, through the server, too."""
 
+import shutil
 import threading
 
+import h5py
 import numpy as np
 import pytest
 
@@ -92,3 +94,39 @@ def test_a_sheet_goes_by_the_likelihood_ratio(tmp_path, invoke):
                      check=False)
     assert refused.returncode == 1 and "galaxy 0" in refused.stderr
     assert view.figure_of(tmp_path / "set.h5", "galaxy 3").axes[0].get_title() == "galaxy 3"
+
+
+def test_a_sheet_has_the_maps_of_a_scoring_beside_its_images(trained, galaxies, tmp_path, invoke):
+    pytest.importorskip("bokeh")
+    from bokeh.models.glyphs import Image
+
+    images, maps = galaxies / "unseen_real.h5", tmp_path / "maps.h5"
+    invoke("morph", "score", trained("morph"), images, "--output", tmp_path / "scores.csv", "--maps", maps)
+    sheet = view._document(images, maps, live=False)
+    with h5py.File(maps) as file:
+        ratio = file["log_p_real"][...].astype(float) - file["log_p_archetype"][...]
+        names = file["id"].asstr()[...]
+    first = int(np.argsort(ratio.sum(axis=(1, 2)))[0])
+    picture = sheet.children[1].children[0][0]
+    assert picture.title.text == f"{names[first]} {ratio[first].sum():.1f} nats"
+    drawn = [one.data_source.data["image"][0] for one in picture.renderers if isinstance(one.glyph, Image)]
+    np.testing.assert_allclose(drawn[1], ratio[first], atol=1e-4)
+    with h5py.File(maps, "r+") as file:
+        file["id"][0] = "another"
+    refused = invoke("view", images, "--with", maps, "--output", tmp_path / "no.html", check=False)
+    assert refused.returncode == 1 and "has no score of 1 of 20 images" in refused.stderr
+
+
+def test_mass_functions_are_drawn_beside_each_other(boxes, invoke, tmp_path):
+    made = invoke("plot", boxes[0], "mass_function", tmp_path / "n.png", "--with", boxes[1])
+    assert "mass_function of" in made.stdout and (tmp_path / "n.png").stat().st_size > 5000
+    with kg.Simulation(boxes[0]) as box:
+        (mass, number, _), = view.mass_functions([box]).values()
+        halos = len(box["halos/mass"])
+    width = np.log10(mass[1] / mass[0])
+    assert number.sum() * width * 25**3 == pytest.approx(halos, rel=1e-6)
+    with h5py.File(shutil.copy(boxes[0], tmp_path / "bare.h5"), "r+") as file:
+        del file["halos"]
+    refused = invoke("plot", boxes[0], "mass_function", tmp_path / "no.png", "--with", tmp_path / "bare.h5",
+                     check=False)
+    assert refused.returncode == 1 and "bare.h5 has no haloes" in refused.stderr and not (tmp_path / "no.png").exists()

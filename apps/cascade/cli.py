@@ -1,12 +1,15 @@
 """kerasgal cascade: from dark matter to galaxies (Yip et al. 2019)."""
 
+from pathlib import Path
+
 import click
 
 from kerasgal.apps.cascade.config import TrainConfig
-from kerasgal.apps.cascade.diffusion.cli import diffusion, named_numbers
+from kerasgal.apps.cascade.diffusion.cli import diffusion
 from kerasgal.cluster import connect
-from kerasgal.commands import App, old_option, standard_commands
-from kerasgal.commands.base import DASK
+from kerasgal.commands import App, old_option, section, standard_commands
+from kerasgal.commands.base import DASK, PARAMETER, named_numbers
+from kerasgal.commands.frame import FIGURES, OUTPUT, OUTSIDE, OVERWRITE, write_evaluation
 
 
 @click.group(cls=App)
@@ -42,8 +45,10 @@ TILE = click.option("--tile", type=click.IntRange(24), help="Cells per side pred
 
 @click.option("--round", is_flag=True, help="Round the expected numbers of galaxies to whole ones.")
 @click.option("--catalogue", is_flag=True, help="Also draw galaxies from the field, with the scatter that was "
-                                                   "measured in training, evenly in cells.")
+                                                   "measured in training, evenly in cells, and with velocities where "
+                                                   "training could measure these.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of --catalogue.")
+@PARAMETER
 @TILE
 def predict(run, source, **options):
     """Predict the galaxies of each of SIMULATIONS from its dark matter, with the trained RUN: expected numbers."""
@@ -66,8 +71,8 @@ def evaluate(run, simulations, *, dask, **options):
 
     Occupied cells (accuracy, recall, precision, how many times the sparsity falls); power spectra with the galaxies'
     scatter and as they are, and their calibration and correlation with the truth; bispectra, with and without the
-    richest halo; numbers of galaxies in sub-cubes and in bins of the density. With runs and simulations of several
-    suites the table is that of cross-prediction.
+    richest halo; numbers of galaxies in sub-cubes and in bins of the density; where haloes are known, assembly bias.
+    With runs and simulations of several suites, `kerasgal cascade compare` makes the table of cross-prediction.
     """
     with connect(dask) as client:
         return run.evaluate(simulations, client=client, **options)
@@ -76,15 +81,50 @@ def evaluate(run, simulations, *, dask, **options):
 def export(run, directory, **options):
     """Write the trained RUN, both phases in one, as a TensorFlow SavedModel.
 
-    It takes (batch, x, y, z, 1), the density in units of its mean, and returns (batch, x, y, z, 2): the probability
-    that a cell holds a galaxy, and the expected number of galaxies; x, y and z may be any multiples of 8.
+    It takes (batch, x, y, z, 1), the density in units of its mean, and of a run with parameters these, (batch, p). It
+    returns (batch, x, y, z, 2): the probability that a cell holds a galaxy, and the expected number of galaxies; x, y
+    and z may be any multiples of 8.
     """
     return run.export(directory, **options)
+
+
+def named_files(context, parameter, texts):
+    """A Click callback: {name: [files]} of texts like "NAME=box_0.h5,box_1.h5"."""
+    found = {}
+    for text in texts:
+        name, _, files = text.partition("=")
+        if not name or not files or name in found:
+            raise click.BadParameter(f"{text!r}: accepted is {parameter.metavar}, with a name that no other has")
+        found[name] = files.split(",")
+    return found
 
 
 standard_commands(cli, "kerasgal.apps.cascade.run:Cascade", TrainConfig, train=train, predict=predict,
                   evaluate=evaluate, export=export)
 cli.add_command(diffusion)
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(), metavar="RUN...")
+@click.option("--suite", "suites", multiple=True, required=True, metavar="NAME=FILE,FILE,...", callback=named_files,
+              help="Simulations that numbers are averaged over, and what they are called; may be given several times.")
+@TILE
+@section(OUTPUT,
+         click.option("--output", type=click.Path(file_okay=False), default="comparison", show_default=True,
+                      metavar="FOLDER", help="Folder for the table (table.csv), the report, numbers and figures."),
+         DASK, FIGURES, OUTSIDE, OVERWRITE)
+def compare(runs, suites, output, dask, figures, overwrite, **options):
+    """Hold each RUN against each suite of simulations: the table of cross-prediction.
+
+    Accuracy, recall and precision of the classifier, its training time; power spectra and bispectra, with a figure of
+    each suite. Without baselines, which `kerasgal cascade evaluate` has.
+    """
+    from kerasgal.apps.cascade.compare import compare as compared
+    from kerasgal.files import refuse_existing
+
+    refuse_existing(Path(output) / "metrics.json", overwrite)
+    with connect(dask) as client:
+        write_evaluation(compared(runs, suites, client=client, **options), Path(output), overwrite, figures)
 
 
 @cli.command()

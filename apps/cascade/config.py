@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from kerasgal.conditioning import HELP, parameter_names
 from kerasgal.config import default, setting
 from kerasgal.errors import SettingError
 from kerasgal.training import TrainingConfig
@@ -12,6 +13,8 @@ OUTPUTS = ("relu", "softplus")
 LOSSES = ("squared", "poisson")
 CLASSIFIERS = ("inception", "r2unet")
 SCALINGS = ("none", "log", "asinh")
+CHANNELS = ("density", "density,velocity")
+DEPOSITS = ("cic", "tsc")
 POOLINGS = 8  # sides that pass through the R2U-Net must be multiples of this
 
 
@@ -24,7 +27,8 @@ class TrainConfig(TrainingConfig):
     """
 
     groups = {
-        "Grid and sub-cubes": ("cell", "patch", "stride", "focus", "symmetries", "scaling", "surroundings"),
+        "Grid and sub-cubes": ("cell", "deposit", "patch", "stride", "focus", "symmetries", "scaling", "surroundings",
+                               "channels", "parameters"),
         "Networks": ("classifier", "filters", "recurrences", "finest_skip", "output", "output_slope"),
         "Losses": ("w1", "loss", "w2", "threshold"),
     }
@@ -32,6 +36,8 @@ class TrainConfig(TrainingConfig):
 
     cell: float = setting(0.2, "Side of a cell [Mpc/h]; the grid has as many cells as the box holds.", demo=0.390625,
                           minimum=1e-3)
+    deposit: str = setting("cic", "How particles are put on the grid: cloud-in-cell, or the smoother triangular-shaped "
+                                  "clouds.", choices=DEPOSITS)
     patch: int = setting(32, "Cells per side of a sub-cube; a multiple of 8.", minimum=POOLINGS)
     stride: int = setting(32, "Cells from one sub-cube of a training simulation to the next.", demo=8, minimum=1)
     focus: int = setting(0, "Cells per side of the sub-cubes of phase 2, a multiple of 8 and at most those of phase 1, "
@@ -44,6 +50,10 @@ class TrainConfig(TrainingConfig):
                                    "ln(1 + density), or arsinh(density).", demo="log", choices=SCALINGS)
     surroundings: bool = setting(False, "Show phase 2 what boosted trees read, too: the logarithms of the density, and "
                                         "over it of smoothed densities and of the densest neighbours.", demo=True)
+    channels: str = setting("density", "What both networks see of the dark matter: its density alone, or also the "
+                                       "three components of its mean velocity, from that of particles.",
+                            choices=CHANNELS)
+    parameters: str = setting("", HELP)
     classifier: str = setting("inception", "Network of phase 1.", choices=CLASSIFIERS)
     filters: int = setting(32, "Filters of the R2U-Net's first block, even; each further one has twice as many.",
                            demo=16, minimum=2)
@@ -79,6 +89,16 @@ class TrainConfig(TrainingConfig):
                                f"output={self.output}")
         if self.filters % 2:
             raise SettingError(f"filters={self.filters} is odd: the last block of the R2U-Net has half as many")
+
+    @property
+    def velocity(self):
+        """Whether the networks see the velocity of the dark matter."""
+        return self.channels == CHANNELS[1]
+
+    @property
+    def names(self):
+        """Names of the parameters that the networks are given."""
+        return parameter_names(self)
 
     @classmethod
     def migrate(cls, stored):

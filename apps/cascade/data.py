@@ -4,9 +4,10 @@ import logging
 
 import numpy as np
 
+from kerasgal.conditioning import parameters_of
 from kerasgal.domain import of_box
 from kerasgal.errors import DataError, DomainError
-from kerasgal.grid import density_contrast, deposit_ngp
+from kerasgal.grid import density_contrast, deposit_ngp, mean_velocity
 from kerasgal.simulation import opened
 from kerasgal.tiling import Derived, slabs
 
@@ -16,6 +17,7 @@ log = logging.getLogger(__name__)
 # a third of them.
 FEWEST = 0.5
 TOLERANCE = 0.02  # by which a cell's side may differ from the run's
+MOTION = ("final/position", "final/velocity")  # what a velocity of the dark matter is made of
 CORNER = 14 / 32  # where the paper's test cube begins along each axis, and its validation column ends along two
 
 
@@ -32,19 +34,22 @@ def is_gridded(simulation, gridsize):
     return "final/delta" in simulation and simulation["final/delta"].shape == (gridsize,) * 3
 
 
-def features(source, cell):
-    """What `kerasgal.domain` knows of a Simulation, or its path, whose density is taken in cells of `cell` Mpc/h."""
+def features(source, cell, velocity=False):
+    """What `kerasgal.domain` knows of a Simulation, or its path, whose density is taken in cells of `cell` Mpc/h.
+
+    velocity: whether the velocity of its particles is, too.
+    """
     with opened(source, ()) as simulation:
         gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
         found = of_box(simulation, "final/delta", gridsize=gridsize)
-        if is_gridded(simulation, gridsize):
+        if is_gridded(simulation, gridsize) and not velocity:
             found["particles_per_cell"] = None  # the density is not made of them
         return found
 
 
-def check_particles(simulation, cell, outside_domain=False):
+def check_particles(simulation, cell, outside_domain=False, velocity=False):
     """Notes for a product, one where particles are sparser than cells; raises DomainError for that instead."""
-    words = sparseness(simulation, cell)
+    words = sparseness(simulation, cell, velocity)
     if words is None:
         return []
     if not outside_domain:
@@ -53,10 +58,13 @@ def check_particles(simulation, cell, outside_domain=False):
     return [words]
 
 
-def sparseness(simulation, cell):
-    """Words for particles that are too few to make a density of, None where they are enough or are not needed."""
+def sparseness(simulation, cell, velocity=False):
+    """Words for particles that are too few to make a density of, None where they are enough or are not needed.
+
+    velocity: whether one is made of them, too, for which a field of the density does not do.
+    """
     gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
-    if is_gridded(simulation, gridsize) or "final/position" not in simulation:
+    if is_gridded(simulation, gridsize) and not velocity or "final/position" not in simulation:
         return None
     share = simulation["final/position"].shape[0] / gridsize**3
     if share >= FEWEST:
@@ -65,17 +73,18 @@ def sparseness(simulation, cell):
             f"chance: it takes at least {FEWEST:g}")
 
 
-def density(simulation, cell, *, sparse=False):
+def density(simulation, cell, *, deposit="cic", sparse=False):
     """Dark-matter density at the final redshift in units of the mean, (n, n, n) float32, in cells of `cell` Mpc/h.
 
-    The field of the file if it has one with such cells, else the mass of the particles, by cloud-in-cell. Raises
-    DataError where there is neither, or values that are negative or not finite; DomainError for particles that are
-    sparser than the cells, unless `sparse`: a trained run has its own check, and cells that cannot be chosen.
+    The field of the file if it has one with such cells, else the mass of the particles, by cloud-in-cell or as the run
+    has it (`deposit` of `kerasgal.grid.density_contrast`). Raises DataError where there is neither, or values that are
+    negative or not finite; DomainError for particles that are sparser than the cells, unless `sparse`: a trained run
+    has its own check, and cells that cannot be chosen.
     """
-    return density_field(simulation, cell, sparse=sparse)[:, :, :][..., 0]
+    return density_field(simulation, cell, deposit=deposit, sparse=sparse)[:, :, :][..., 0]
 
 
-def density_field(simulation, cell, *, sparse=False):
+def density_field(simulation, cell, *, deposit="cic", sparse=False):
     """The field of `density` as one that can be sliced, (n, n, n, 1), of which a file's grid is read only then."""
     gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
     if is_gridded(simulation, gridsize):
@@ -84,7 +93,7 @@ def density_field(simulation, cell, *, sparse=False):
         words = None if sparse else sparseness(simulation, cell)
         if words:
             raise DomainError(f"{words}: choose a larger `cell`, or a simulation with more particles")
-        delta = density_contrast(simulation["final/position"][...], gridsize, simulation.boxsize)
+        delta = density_contrast(simulation["final/position"][...], gridsize, simulation.boxsize, deposit)
     elif "final/delta" in simulation:
         way_out = "give the run a field on its own cells" if sparse else "give the field's own `cell`"
         raise DataError(f"{simulation.path}: final/delta has the shape {simulation['final/delta'].shape}; cells of "
@@ -95,6 +104,43 @@ def density_field(simulation, cell, *, sparse=False):
     if bad:
         raise DataError(f"{simulation.path}: the final density has {bad} values that are negative, NaN or infinite")
     return Derived(delta, lambda contrast: np.maximum(1 + contrast, 0))
+
+
+def given(simulation, config, *, known=None, sparse=False):
+    """What the networks are given of a Simulation: the field of `seen`, and its parameters, (p,) float32.
+
+    known: parameters, {name: value}, that are not the simulation's own. Raises DataError for one that it does not say.
+    """
+    field = seen(simulation, config, density_field(simulation, config.cell, deposit=config.deposit, sparse=sparse))
+    return field, parameters_of(simulation, config.names, known)
+
+
+def seen(simulation, config, field):
+    """What the networks see of a Simulation whose density is `field`, (n, n, n, 1): that, or, of a configuration with
+    velocities, [density, velocity], (n, n, n, 4)."""
+    if not config.velocity:
+        return field
+    return np.concatenate([field[:, :, :], velocity(simulation, config.cell)], axis=-1)
+
+
+def velocity(simulation, cell):
+    """Mean velocity of the dark matter at the final redshift, (n, n, n, 3) float32 [km/s], in cells of `cell` Mpc/h.
+
+    See `kerasgal.grid.mean_velocity`, also for empty cells. Raises DataError for a file without the velocities of its
+    particles, and for values that are not finite.
+    """
+    missing = [name for name in MOTION if name not in simulation]
+    if missing:
+        raise DataError(f"{simulation.path} has no {' and no '.join(missing)}: the velocity of the dark matter is made "
+                        "of particles")
+    position, moving = (simulation[name][...] for name in MOTION)
+    if moving.shape != position.shape:
+        raise DataError(f"{simulation.path}: final/velocity has the shape {moving.shape}, and final/position "
+                        f"{position.shape}")
+    bad = np.count_nonzero(~np.isfinite(moving))
+    if bad:
+        raise DataError(f"{simulation.path}: final/velocity has {bad} values that are NaN or infinite")
+    return mean_velocity(position, moving, gridsize_of(simulation.path, simulation.boxsize, cell), simulation.boxsize)
 
 
 def galaxy_counts(simulation, cell):
@@ -124,7 +170,7 @@ def galaxy_counts(simulation, cell):
 def load(source, config):
     """Density and galaxy counts of a Simulation or its path, each (n, n, n) float32; raises DataError as these do."""
     with opened(source, ()) as simulation:
-        return density(simulation, config.cell), galaxy_counts(simulation, config.cell)
+        return density(simulation, config.cell, deposit=config.deposit), galaxy_counts(simulation, config.cell)
 
 
 def split_by_volume(gridsize, patch):

@@ -10,7 +10,8 @@ to the same rulers as follows. *Spectra*: a mean field's power and what its scat
 of catalogues drawn from it. *As it is*: the paper's own, the mean field's power over that of the galaxies, which is not
 1 for a perfect prediction. *Calibration*: the cross spectrum over the mean field's own, 1 for any conditional mean.
 *Eq. 2*: the squared error of a mean field, summed over as many cells as a sub-cube has. *Correlation* with the truth,
-*numbers* in bins of the prediction and of the density, *bispectra* of drawn catalogues.
+*numbers* in bins of the prediction and of the density, *bispectra* of drawn catalogues. *Assembly bias*, where haloes
+are known: see `assembly`.
 """
 
 import functools
@@ -22,8 +23,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from kerasgal import cluster, run_folder, statistics
-from kerasgal.apps.cascade import baseline, data, figures, metrics, predict, scatter, trees
+from kerasgal.apps.cascade import assembly, baseline, data, figures, metrics, predict, scatter, trees
 from kerasgal.apps.cascade.figures import FLOOR, ORACLE, TREES, TRUTH
+from kerasgal.conditioning import parameters_of
 from kerasgal.errors import DataError, RunError
 from kerasgal.grid import deposit_ngp
 from kerasgal.plotting import progress
@@ -52,6 +54,7 @@ class Sample:
     probability: dict  # {("runs", name): field}
     scatter: dict = field(default_factory=dict)  # of all mean fields: {(kind, name): Scatter}
     masked: np.ndarray = None  # whether a cell is at the richest halo, or None where that is not known
+    halos: dict = None  # of `baseline.described`; None where they are not known, or fields are of a part of the box
 
 
 @dataclass
@@ -99,12 +102,18 @@ def collect(runs, bars, source, config, tile=None, outside_domain=False):
     notes = []
     with opened(source, ()) as simulation:
         for run in runs.values():
-            notes += run.check_domain(source, data.features(simulation, config.cell), outside_domain=outside_domain)
-        notes += data.check_particles(simulation, config.cell, outside_domain)
-        density = data.density(simulation, config.cell, sparse=True)
+            notes += run.check_domain(source, run.features(simulation), outside_domain=outside_domain)
+        notes += data.check_particles(simulation, config.cell, outside_domain,
+                                      any(run.velocity for run in runs.values()))
+        density = data.density(simulation, config.cell, deposit=config.deposit, sparse=True)
+        given = {key: (data.seen(simulation, run.config, density[..., None]),
+                       parameters_of(simulation, run.config.names)) for key, run in runs.items()}
         counts = data.galaxy_counts(simulation, config.cell)
         boxsize = simulation.boxsize
-        halos = baseline.described(simulation) if bars.halo_models else None
+        known = all(name in simulation for name in baseline.NEEDED) and len(simulation["halos/mass"])
+        halos = baseline.described(simulation) if known or bars.halo_models else None
+        if known and "rank" not in halos and "cosmology" in simulation.file:
+            halos["rank"] = assembly.rank(halos, density, boxsize, simulation.cosmology)
         painting, unknown = baseline.painting(simulation)
         richest = richest_first(simulation)
     n = len(density)
@@ -112,8 +121,10 @@ def collect(runs, bars, source, config, tile=None, outside_domain=False):
                  default=(slice(None),) * 3)
     fields, probability, scatters = {TRUTH: [counts[region]]}, {}, {}
     for key, run in runs.items():
+        field, values = given[key]
         with progress(f"{key[1]}: {display_name(source)}") as tick:
-            predicted = predict.predict_field(run.network, density, run.config, tile=tile, progress=tick)
+            predicted = predict.predict_field(run.network, field, run.config, parameters=values, tile=tile,
+                                              progress=tick)
         probability[key], fields[key] = predicted[..., 0][region], [predicted[..., 1][region]]
         scatters[key] = run.scatter
     for name, model in bars.halo_models.items():
@@ -134,7 +145,8 @@ def collect(runs, bars, source, config, tile=None, outside_domain=False):
         fields[FLOOR], fields[ORACLE] = [one_field[region] for one_field in drawn], [expected[region]]
     side = len(fields[TRUTH][0])
     return Sample(boxsize * side / n, density[region], fields, probability, scatters,
-                  around_richest(richest, boxsize, n, region)), notes
+                  around_richest(richest, boxsize, n, region),
+                  halos if known and "rank" in halos and side == n else None), notes
 
 
 def richest_first(simulation):
@@ -324,19 +336,21 @@ def measure_one(task):
     return measured, rows, notes, (round(sample.boxsize, 6), len(sample.density)), sample if wanted else None
 
 
-def evaluate(run, sources, *, compare=(), hod=None, tile=None, outside_domain=False, client=None):
+def evaluate(run, sources, *, compare=(), hod=None, tile=None, outside_domain=False, client=None, bars=None):
     """The `Evaluation` of runs, baselines and bounds on the galaxies of simulations; see `Cascade.evaluate`.
 
-    Spectra are averaged over simulations before they are compared.
+    bars: what runs are held against, where that is not made of the first run's training simulations. Spectra are
+    averaged over simulations before they are compared.
     """
     cluster.check_paths(sources, client)
     runs = named_runs(run, compare)
-    comparable({name: one for (_, name), one in runs.items()}, "cell", "cells [Mpc/h]")
+    for setting, words in (("cell", "cells [Mpc/h]"), ("deposit", "ways of putting particles on a grid")):
+        comparable({name: one for (_, name), one in runs.items()}, setting, words)
     for one in runs.values():
         for source in sources:
             one.unseen(source, 2 * one.config.patch)
     notes = [note for one in runs.values() for note in one.unmeasured()]
-    bars = bars_of(run, hod, sources)
+    bars = bars_of(run, hod, sources) if bars is None else bars
     given = cluster.Runs(runs.values(), client)
     tasks = [(list(runs), given, bars, source, run.config, tile, outside_domain, number == 0)
              for number, source in enumerate(sources)]
@@ -368,6 +382,9 @@ def evaluate(run, sources, *, compare=(), hod=None, tile=None, outside_domain=Fa
                  "power_spectrum": figures.spectra(whole.k, whole.modes * len(sources), whole.curves),
                  "counts": figures.distributions({key: values["cells"] for key, values in whole.numbers.items()}),
                  "calibration": figures.calibrations(whole.numbers)}
+        if whole.curves.get("shuffled"):
+            drawn["assembly_bias"] = figures.assembly_bias(
+                whole.k, {key: entry_of(whole, key)["assembly_bias"] for key in everywhere})
         if whole.triangles:
             drawn["bispectrum"] = figures.bispectra(whole.triangles, whole.bispectra, whole.masked)
         return drawn
@@ -391,23 +408,29 @@ class Measured:
 def measure(sample):
     """The `Measured` of one simulation."""
     k, modes, curves = power(sample)
+    in_halos = {}
+    if sample.halos is not None:
+        as_they_are = {key: (curves["raw"][key], curves["without"][key]) for key in sample.counts}
+        curves["shuffled"], in_halos = assembly.measure(sample.counts, sample.halos, sample.boxsize, as_they_are)
     drawn = {key: catalogues(sample, key) for key in sample.counts}
     triangles = shapes(sample.boxsize, len(sample.density))
 
     def of_all(masked):
         return {key: bispectra(sample, fields, triangles, masked) for key, fields in drawn.items()} if triangles else {}
 
-    return Measured(k, modes, curves, {key: numbers(sample, key, fields) for key, fields in drawn.items()}, triangles,
-                    of_all(None), of_all(sample.masked) if sample.masked is not None else {})
+    counted = {key: numbers(sample, key, fields) | in_halos.get(key, {}) for key, fields in drawn.items()}
+    return Measured(k, modes, curves, counted, triangles, of_all(None),
+                    of_all(sample.masked) if sample.masked is not None else {})
 
 
 def averaged(measured, keys):
     """The mean of curves, the sum of numbers and the cubes of bispectra over simulations, of what all of them have."""
     first = measured[0]
     curves = {ruler: {key: np.mean([one.curves[ruler][key] for one in measured], axis=0) for key in keys
-                      if key in first.curves[ruler]} for ruler in first.curves}
+                      if all(key in one.curves.get(ruler, ()) for one in measured)} for ruler in first.curves}
     summed = {key: {what: np.sum([one.numbers[key][what] for one in measured], axis=0)
-                    for what in first.numbers[key]} for key in keys}
+                    for what in first.numbers[key] if all(what in one.numbers[key] for one in measured)}
+              for key in keys}
 
     def joined(parts):
         if not all(parts):
@@ -429,6 +452,10 @@ def entry_of(whole, key):
         if key in whole.bispectra:
             entry.setdefault("bispectra", {})[shape] = {
                 "x": x.tolist(), "value": listed(whole.bispectra[key][shape].mean(axis=(0, 1)))}
+    if "occupation" in whole.numbers[key]:
+        bins = assembly.given_bins(whole.numbers[TRUTH]["occupation"])
+        entry["assembly_bias"] = assembly.entry(whole.k, curves["without"][key], curves["shuffled"][key],
+                                                whole.numbers[key]["occupation"], whole.numbers[key]["in_haloes"], bins)
     if key == TRUTH:
         return entry
     away = {name: metrics.by_scale(whole.k, np.abs(ratio(curves[ruler][key], curves[ruler][TRUTH]) - 1))
@@ -505,6 +532,10 @@ def lines(result):
             yield line(figures.label((kind, name)), entry)
     if "another drawing" in result["bounds"]:
         yield from ("", one_drawing(result["bounds"]["another drawing"]))
+    if "assembly_bias" in result["truth"]:
+        yield from ("", *assembly.lines({"truth": result["truth"]["assembly_bias"]} | {
+            figures.label((kind, name)): entry["assembly_bias"] for kind in ("runs", "baselines", "bounds")
+            for name, entry in result[kind].items()}))
     yield from (note for note in result.get("notes", ()) if note.startswith("floor"))
 
 

@@ -250,3 +250,30 @@ def distributions(counted):
     axis.set(xlabel="galaxies in a cell", ylabel="cells", yscale="log")
     axis.legend(frameon=False, fontsize=7)
     return drawing
+
+
+def assembly_bias(k, found):
+    """Galaxies of haloes in the densest quarter over those in the emptiest, by mass, and spectra over shuffled ones.
+
+    found: {key: as `assembly.entry` has it}.
+    """
+    drawing, (left, right) = figure(2)
+    keys = shown(found)
+    colour = colours(keys)
+    for place, key in enumerate(keys):
+        style = {"linestyle": STYLE.get(key, "-"), "color": colour[key]}
+        numbers = [np.array(found[key][name], float) for name in
+                   ("log_mass", "densest_over_emptiest", "densest_over_emptiest_error")]
+        middle = numbers[0].mean(axis=1) + 0.02 * (place - len(keys) / 2) if len(numbers[0]) else numbers[0]
+        left.errorbar(middle, *numbers[1:], marker=".", label=label(key), **style)
+        right.plot(k, np.array(found[key]["power_over_shuffled"], float), **style)
+    left.set(xlabel="log$_{10}$ mass [M$_\\odot$/h]", ylabel="galaxies in the densest / emptiest quarter", yscale="log",
+             ylim=(0.4, 12))
+    left.minorticks_off()
+    left.set_yticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
+    left.legend(frameon=False, fontsize=7)
+    right.set(xlabel="k [h/Mpc]", ylabel="P(k) / P(k) of shuffled galaxies", ylim=(0.5, 2))
+    wide(right)
+    for axis in (left, right):
+        axis.axhline(1, color="0.6", linewidth=0.8)
+    return drawing

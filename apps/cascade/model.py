@@ -146,12 +146,58 @@ class Scaling(layers.Layer):
         return {**{key: value for key, value in super().get_config().items() if key != "dtype"}, "kind": self.kind}
 
 
-def scaled(network, kind, name="scaled"):
-    """A network that takes the density in units of its mean and scales it first; one of `surroundings` as they are."""
-    inputs = keras.Input((None, None, None, network.input_shape[-1]), name="density")
-    if network.input_shape[-1] > 1:
-        return keras.Model(inputs, network(inputs), name=name)
-    return keras.Model(inputs, network(Scaling(kind, name="scaling")(inputs)), name=name)
+@keras.saving.register_keras_serializable("kerasgal")
+class Normalised(layers.Layer):
+    """Each channel less a mean, over a spread: weights that are not trained, and that `adapt` takes from the training.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def build(self, shape):
+        self.mean = self.add_weight(shape=shape[-1:], initializer="zeros", trainable=False, name="mean")
+        self.spread = self.add_weight(shape=shape[-1:], initializer="ones", trainable=False, name="spread")
+
+    def adapt(self, rows):
+        """Take mean and standard deviation of each column of (rows, channels); what does not vary keeps its size."""
+        rows = np.asarray(rows, np.float64)
+        spread = rows.std(axis=0)
+        self.mean.assign(rows.mean(axis=0))
+        self.spread.assign(np.where(spread > 1e-6 * np.abs(rows).max(axis=0), spread, 1.0))
+
+    def adapt_vectors(self, fields):
+        """Take one spread for all components of vectors, (..., 3) each field, and no mean: no direction is another."""
+        total = sum(np.square(field, dtype=np.float64).sum() for field in fields)
+        self.spread.assign(np.full(3, math.sqrt(total / sum(field.size for field in fields)) or 1.0))
+
+    def call(self, x):
+        return (x - self.mean) / self.spread
+
+    def compute_output_shape(self, shape):
+        return shape
+
+    def get_config(self):
+        return {key: value for key, value in super().get_config().items() if key != "dtype"}
+
+
+def scaled(network, kind, name="scaled", *, velocity=False, parameters=0):
+    """A network that takes the density in units of its mean and scales it first; one of `surroundings` as they are.
+
+    velocity: whether three more channels follow, the components of a velocity, which is normalised.
+    parameters: how many numbers describe the simulation, (batch, parameters), a second input. Normalised they are the
+    last channels of the inner network's input, the same in every cell.
+    """
+    channels = network.input_shape[-1] - parameters
+    inputs, own = [keras.Input((None, None, None, channels), name="density")], channels - 3 * velocity
+    density = inputs[0][..., :own] if velocity else inputs[0]
+    seen = density if own > 1 else Scaling(kind, name="scaling")(density)
+    if velocity:
+        seen = ops.concatenate([seen, Normalised(name="normalised_velocity")(inputs[0][..., own:])], axis=-1)
+    if parameters:
+        inputs.append(keras.Input((parameters,), name="parameters"))
+        everywhere = layers.Reshape((1, 1, 1, parameters))(Normalised(name="normalised_parameters")(inputs[1]))
+        seen = ops.concatenate([seen, ops.zeros_like(seen[..., :1]) + everywhere], axis=-1)
+    return keras.Model(inputs if parameters else inputs[0], network(seen), name=name)
 
 
 def surroundings():
@@ -202,10 +248,22 @@ def cascade(classifier, regressor, threshold):
     """Both phases as one network: density to [probability of a galaxy, expected galaxies], (batch, x, y, z, 2).
 
     There are none where the probability does not exceed the threshold. The two must have different names. A regressor
-    of several channels sees the `surroundings`, which are made here.
+    that takes more than the classifier sees the `surroundings`, which are made here. Where the two see the velocity,
+    too, or are given parameters, so is this: [density, velocity] side by side, and [these, parameters].
     """
-    inputs = keras.Input((None, None, None, 1), name="density")
-    probability = classifier(inputs)[..., 1:]
-    seen = surroundings()(inputs) if regressor.input_shape[-1] > 1 else inputs
-    counts = ops.relu(regressor(seen)) * ops.cast(probability > threshold, "float32")
-    return keras.Model(inputs, ops.concatenate([probability, counts], axis=-1), name="cascade")
+    channels = classifier.inputs[0].shape[-1]
+    inputs = keras.Input((None, None, None, channels), name="density")
+    parameters = [keras.Input(item.shape[1:], name="parameters") for item in classifier.inputs[1:]]
+
+    def asked(network, field):
+        return network([field, *parameters] if parameters else field)
+
+    probability = asked(classifier, inputs)[..., 1:]
+    seen = inputs
+    if regressor.inputs[0].shape[-1] > channels:
+        seen = surroundings()(inputs[..., :1] if channels > 1 else inputs)
+        if channels > 1:
+            seen = ops.concatenate([seen, inputs[..., 1:]], axis=-1)
+    counts = ops.relu(asked(regressor, seen)) * ops.cast(probability > threshold, "float32")
+    found = ops.concatenate([probability, counts], axis=-1)
+    return keras.Model([inputs, *parameters] if parameters else inputs, found, name="cascade")

@@ -5,6 +5,7 @@ import numpy as np
 from kerasgal.apps.cascade import model
 from kerasgal.apps.cascade.config import POOLINGS
 from kerasgal.apps.cascade.scatter import draw, within
+from kerasgal.errors import SettingError
 from kerasgal.tiling import predict_whole, slabs
 
 CLASSIFY, REGRESS = "classify", "regress"  # the phases, and their folders inside a run's
@@ -12,21 +13,25 @@ CLASSIFY, REGRESS = "classify", "regress"  # the phases, and their folders insid
 
 def build(config, phase):
     """The network of a phase, not compiled. That of phase 2 takes what `surroundings` makes of the density."""
+    more = 3 * config.velocity + len(config.names)
     if phase == REGRESS:
-        network = model.r2unet(model.CHANNELS if config.surroundings else 1, filters=config.filters,
-                               t=config.recurrences, finest_skip=config.finest_skip, output=config.output,
-                               output_slope=config.output_slope)
+        network = model.r2unet(density_channels(config, phase) + more, filters=config.filters, t=config.recurrences,
+                               finest_skip=config.finest_skip, output=config.output, output_slope=config.output_slope)
     elif config.classifier == "inception":
-        network = model.inception()
+        network = model.inception(1 + more)
     else:
-        network = model.r2unet(outputs=2, filters=config.filters, t=config.recurrences)
-    return model.scaled(network, config.scaling, phase)
+        network = model.r2unet(1 + more, outputs=2, filters=config.filters, t=config.recurrences)
+    return model.scaled(network, config.scaling, phase, velocity=config.velocity, parameters=len(config.names))
+
+
+def density_channels(config, phase):
+    """Channels that the network of a phase sees of the density; those of the velocity follow them."""
+    return model.CHANNELS if phase == REGRESS and config.surroundings else 1
 
 
 def radius(network, config):
     """Cells to either side of an output cell that a network sees."""
-    inner = network.layers[-1].name
-    if inner == "inception":
+    if network.name == CLASSIFY and config.classifier == "inception":
         return model.INCEPTION_RADIUS
     return model.r2unet_radius(config.recurrences) + (model.surroundings_radius() if config.surroundings else 0)
 
@@ -34,21 +39,29 @@ def radius(network, config):
 def surroundings(network, density, config):
     """What phase 2 sees of the density of a whole periodic box, (n, n, n, 1): (n, n, n, CHANNELS).
 
-    network: `model.surroundings()`.
+    network: `model.surroundings()`. A velocity behind the density, (n, n, n, 4), stands behind these, too.
     """
-    return predict_whole(network, density, radius=model.surroundings_radius(), patch=config.patch)
+    found = predict_whole(network, density[..., :1], radius=model.surroundings_radius(), patch=config.patch)
+    return np.concatenate([found, density[..., 1:]], axis=-1) if density.shape[-1] > 1 else found
 
 
-def predict_field(network, density, config, *, tile=None, context=None, store=None, progress=None):
+def predict_field(network, density, config, *, parameters=(), tile=None, context=None, store=None, progress=None):
     """The output of a network for a whole periodic box, (n, n, n, channels) float32; see `kerasgal.tiling`.
 
-    density: in units of the mean, (n, n, n), or (n, n, n, 1), which may be read as it is needed. tile: cells per side
-    that are predicted at once, border of `context` included; without them the whole box where memory is enough, else
-    tiles whose border is what the network sees, if memory holds that. store: see `kerasgal.tiling.predict_box`.
+    density: in units of the mean, (n, n, n), or (n, n, n, 1), which may be read as it is needed, or of a run that sees
+    the velocity, too, what `data.seen` makes of it. parameters: those of the simulation that the run is given, (p,).
+    tile: cells per side that are predicted at once, border of `context` included; without them the whole box where
+    memory is enough, else tiles whose border is what the network sees, if memory holds that. store: see
+    `kerasgal.tiling.predict_box`. Raises SettingError without the velocity or the parameters of a run that has some.
     """
+    if len(parameters) != len(config.names):
+        raise SettingError(f"the run is given {', '.join(config.names) or 'no'} as `parameters`, received "
+                           f"{', '.join(map(str, parameters)) or 'none'}")
     field = density if len(density.shape) == 4 else density[..., None]
+    if config.velocity and field.shape[-1] == 1:
+        raise SettingError(f"the run sees channels={config.channels!r}, received a density alone")
     return predict_whole(network, field, radius=radius(network, config), patch=config.patch, multiple=POOLINGS,
-                         tile=tile, context=context, store=store, progress=progress)
+                         tile=tile, context=context, parameters=parameters, store=store, progress=progress)
 
 
 def draw_galaxies(counts, boxsize, scatter, seed=0):

@@ -9,6 +9,7 @@ import numpy as np
 
 from kerasgal import quiet, run_folder
 from kerasgal.apps.cascade.config import APP, POOLINGS, TrainConfig
+from kerasgal.conditioning import check_given, named
 from kerasgal.errors import RunError
 from kerasgal.networks import folder_of
 from kerasgal.run import Prediction, Run, as_list, display_name, names_of
@@ -30,17 +31,21 @@ class Galaxies(Prediction):
         probability         (n, n, n) float32: of a galaxy in the cell, see the model card for what it means
         count               (n, n, n) float32: galaxies that are expected in the cell
         galaxies/position   (g, 3) float32, Mpc/h: galaxies drawn from these, where a catalogue was asked for
+        galaxies/velocity   (g, 3) float32, peculiar, km/s: where the training and the simulation have velocities
         attributes          app, run, source, kerasgal, boxsize [Mpc/h], threshold (of the probability, below which no
                             galaxy is expected), notes
 
     Its table is the drawn catalogue, or, without one, the cells in which galaxies are expected.
     """
 
-    units = {"x": "Mpc/h", "y": "Mpc/h", "z": "Mpc/h"}
+    units = {**dict.fromkeys("xyz", "Mpc/h"), **dict.fromkeys(("vx", "vy", "vz"), "km/s")}
 
     def columns(self):
         if "galaxies/position" in self:
-            return dict(zip("xyz", self["galaxies/position"][...].T))
+            columns = dict(zip("xyz", self["galaxies/position"][...].T))
+            if "galaxies/velocity" in self:
+                columns |= dict(zip(("vx", "vy", "vz"), self["galaxies/velocity"][...].T))
+            return columns
         probability, count = self["probability"][...], self["count"][...]
         occupied = np.nonzero(count)
         centres = (np.array(occupied) + 0.5) * (self.header["boxsize"] / len(count))
@@ -70,6 +75,11 @@ class DensityRun(Run):
     checked = ("redshift_final", "density_of", "particles_per_cell")  # cells are always those of the run
     stores, streams = True, True
 
+    @property
+    def velocity(self):
+        """Whether it sees the velocity of the dark matter beside its density."""
+        return getattr(self.config, "velocity", False)
+
     @classmethod
     def grid(cls, source, config):
         from kerasgal.apps.cascade import data
@@ -77,20 +87,23 @@ class DensityRun(Run):
         with opened(source, ()) as simulation:
             return data.gridsize_of(simulation.path, simulation.boxsize, config.cell)
 
-    def features(self, source):
-        """What the domain knows of a simulation, in cells of the run."""
+    def features(self, source, parameters=None):
+        """What the domain knows of a simulation, in cells of the run; parameters: known ones that are not its own."""
         from kerasgal.apps.cascade import data
 
-        return data.features(source, self.config.cell)
+        with opened(source, ()) as simulation:
+            return data.features(simulation, self.config.cell, self.velocity) \
+                | named(simulation, self.config.names, parameters)
 
     @contextlib.contextmanager
-    def asked(self, source, outside_domain, **said):
+    def asked(self, source, outside_domain, parameters=None, **said):
         """`given` of a source, whose domain and particles are checked, too."""
         from kerasgal.apps.cascade import data
 
-        with self.given(source, field=self.field, require=(), **said) as (simulation, notes):
-            notes += self.check_domain(source, self.features(simulation), outside_domain=outside_domain)
-            notes += data.check_particles(simulation, self.config.cell, outside_domain)
+        with self.given(source, field=self.field, require=(), parameters=parameters,
+                        **said) as (simulation, notes):
+            notes += self.check_domain(source, self.features(simulation, parameters), outside_domain=outside_domain)
+            notes += data.check_particles(simulation, self.config.cell, outside_domain, self.velocity)
             yield simulation, notes
 
 
@@ -198,7 +211,10 @@ class Cascade(DensityRun):
 
     @functools.cached_property
     def network(self):
-        """Both networks as one: density to [probability of a galaxy, expected galaxies]; see `model.cascade`."""
+        """Both networks as one, of density, or [density, parameters], to [probability of a galaxy, expected galaxies].
+
+        See `model.cascade`.
+        """
         from kerasgal.apps.cascade.model import cascade
 
         if REGRESS not in self.networks:
@@ -213,6 +229,29 @@ class Cascade(DensityRun):
         found = scatter.read(self.folder / REGRESS) if self.folder is not None else None
         return found or scatter.POISSON
 
+    @functools.cached_property
+    def motion(self):
+        """How galaxies move about the dark matter, a `motion.Motion`; None where no training measured it."""
+        from kerasgal.apps.cascade import motion
+
+        return motion.read(self.folder / REGRESS) if self.folder is not None else None
+
+    def unmoved(self, simulation):
+        """Notes, one where galaxies that are drawn have no velocities, which is logged, too."""
+        from kerasgal.apps.cascade.data import MOTION
+
+        missing = [name for name in MOTION if name not in simulation]
+        if self.motion is None:
+            why = f"{self.folder or 'this run'} did not measure how galaxies move, as its training had no velocities " \
+                  "of both galaxies and particles"
+        elif missing:
+            why = f"{display_name(simulation)} has no {' and no '.join(missing)}"
+        else:
+            return []
+        note = f"{why}: galaxies are drawn without a velocity"
+        log.info(note)
+        return [note]
+
     def unmeasured(self):
         """Notes, one where the scatter was not measured, which is logged, too."""
         from kerasgal.apps.cascade.scatter import FILE
@@ -225,7 +264,7 @@ class Cascade(DensityRun):
         return [note]
 
     def predict(self, source, *, boxsize=None, cosmology=None, redshift=None, round=False, catalogue=False, seed=0,
-                tile=None, outside_domain=False, output=None, overwrite=False):
+                tile=None, parameters=None, outside_domain=False, output=None, overwrite=False):
         """Predict the galaxies of a simulation from its dark matter.
 
         Parameters
@@ -244,13 +283,16 @@ class Cascade(DensityRun):
         catalogue : bool
             Draw galaxies from the field, too, with the scatter that numbers in cells have in the simulations that the
             run was validated on, evenly within cells. Of a run that did not measure it they are Poisson numbers, with a
-            note.
+            note. They have velocities where the training measured how galaxies move about the dark matter, and the
+            simulation has the velocities of its particles; else a note says so.
         seed : int
             Of that catalogue.
         tile : int, optional
             Cells per side predicted at once, a multiple of 8. As many on either side as the networks see are thrown
             away, but at most a quarter of the tile if that would leave less than a quarter of it. Without one the whole
             box where memory is enough, else the largest tile that memory holds.
+        parameters : dict, optional
+            Numbers that the networks are given in place of the simulation's own, e.g. ``{"Om0": 0.3}``.
         outside_domain : bool
             Go on where the simulation is not like those of the training, or has fewer particles than cells, with a
             note.
@@ -269,16 +311,23 @@ class Cascade(DensityRun):
         DomainError
             If the simulation is not like those of the training, or its particles are sparser than the cells.
         DataError
-            If there is no final density, or its box does not divide into cells of the run.
+            If there is no final density, its box does not divide into cells of the run, or a parameter is not known.
         """
-        from kerasgal.apps.cascade import data, predict
+        from kerasgal.apps.cascade import data, motion, predict
         from kerasgal.plotting import progress
 
-        with self.asked(source, outside_domain, boxsize=boxsize, cosmology=cosmology,
+        check_given(self.config.names, parameters or {})
+        with self.asked(source, outside_domain, parameters, boxsize=boxsize, cosmology=cosmology,
                         redshift=redshift) as (simulation, notes):
-            density, boxsize = data.density_field(simulation, self.config.cell, sparse=True), simulation.boxsize
+            density, values = data.given(simulation, self.config, known=parameters, sparse=True)
+            boxsize = simulation.boxsize
+            field = None
             if catalogue:
                 notes += self.unmeasured()
+                still = self.unmoved(simulation)
+                notes += still
+                if not still:
+                    field = density[..., 1:] if self.velocity else data.velocity(simulation, self.config.cell)
 
             def fill(arrays):
                 def store(place, values):
@@ -286,10 +335,15 @@ class Cascade(DensityRun):
                     arrays["count"][place] = np.rint(values[..., 1]) if round else values[..., 1]
 
                 with progress(display_name(source)) as tick:
-                    predict.predict_field(self.network, density, self.config, tile=tile, store=store, progress=tick)
+                    predict.predict_field(self.network, density, self.config, parameters=values, tile=tile,
+                                          store=store, progress=tick)
                 if not catalogue:
                     return {}
-                return {"galaxies/position": predict.draw_galaxies(arrays["count"], boxsize, self.scatter, seed)}
+                position = predict.draw_galaxies(arrays["count"], boxsize, self.scatter, seed)
+                if field is None:
+                    return {"galaxies/position": position}
+                moving = motion.draw(position, density[:, :, :][..., 0], field, boxsize, self.motion, seed)
+                return {"galaxies/position": position, "galaxies/velocity": moving}
 
             shapes = dict.fromkeys(("probability", "count"), density.shape[:3])
             return Galaxies.filled(self, source, shapes, fill, notes, output=output, overwrite=overwrite,
@@ -345,6 +399,8 @@ class Cascade(DensityRun):
         return (slice(None),) * 3
 
     def served(self):
-        return self.network, {"input": "dark-matter density in units of its mean",
+        density = "dark-matter density in units of its mean" + (", velocity [km/s]" if self.velocity else "")
+        given = [density, "parameters: " + ", ".join(self.config.names)] if self.config.names else density
+        return self.network, {"input": given,
                               "output": ["probability that the cell holds a galaxy", "expected number of galaxies"],
                               "cell": self.config.cell, "multiple": POOLINGS, "threshold": self.config.threshold}

@@ -2,18 +2,19 @@
 
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import uniform_filter
 
 from kerasgal import config as configuration
 from kerasgal import domain, run_folder, training
-from kerasgal.apps.cascade import data, metrics, model, predict, scatter
+from kerasgal.apps.cascade import data, metrics, model, motion, predict, scatter
 from kerasgal.apps.cascade.config import APP
 from kerasgal.apps.cascade.losses import WeightedCrossEntropy, WeightedPoisson, WeightedSquaredError
 from kerasgal.apps.cascade.predict import CLASSIFY, REGRESS
 from kerasgal.apps.cascade.trees import cubes
+from kerasgal.conditioning import named, warn_of_constant
 from kerasgal.errors import RunError, SettingError
 from kerasgal.files import replacing
 from kerasgal.pipeline import check_patch, patches, tiles
@@ -30,9 +31,10 @@ log = logging.getLogger(__name__)
 class Boxes:
     """Boxes that are trained or validated on."""
 
-    density: list  # of (n, n, n, 1)
+    density: list  # of (n, n, n, channel), the density, or what phase 2 sees of it, with the velocity if it is seen
     counts: list  # of (n, n, n, 1)
     corners: list  # of flat indices of the lowest cells of sub-cubes
+    parameters: list = ()  # of the numbers, (p,), that the networks are given beside the density
 
 
 def check_request(phase, sweep, resume):
@@ -56,29 +58,38 @@ def load(sources, validation, config, store):
     `data.load` and `data.split_by_volume` do.
     """
     def read(sources, stride):
-        fields = [store.keep([field[..., None] for field in data.load(source, config)])
-                  for source in track(sources, "densities and galaxies")]
-        for density, _ in fields:
-            check_patch(len(density), config.patch)
-        return Boxes([density for density, _ in fields], [counts for _, counts in fields],
-                     [tiles(len(density), stride) for density, _ in fields])
+        boxes = Boxes([], [], [], [])
+        for source in track(sources, "densities and galaxies"):
+            with opened(source, ()) as simulation:
+                field, parameters = data.given(simulation, config)
+                field, counts = store.keep([field[:, :, :], data.galaxy_counts(simulation, config.cell)[..., None]])
+            check_patch(len(field), config.patch)
+            boxes.density.append(field)
+            boxes.counts.append(counts)
+            boxes.corners.append(tiles(len(field), stride))
+            boxes.parameters.append(parameters)
+        return boxes
 
     train = read(sources, config.stride)
     if validation:
         return train, read(validation, config.patch)
     inside, held_out, _ = data.split_by_volume(len(train.density[0]), config.patch)
-    return Boxes(train.density, train.counts, [inside]), Boxes(train.density, train.counts, [held_out])
+    return replace(train, corners=[inside]), replace(train, corners=[held_out])
 
 
 def features(source, config):
     """What the domain knows of a simulation."""
     with opened(source, ()) as simulation:
-        return data.features(simulation, config.cell)
+        return data.features(simulation, config.cell, config.velocity) | named(simulation, config.names)
 
 
-def compiled(config, phase):
-    """The network of a phase with its loss and Adam."""
+def compiled(config, phase, boxes):
+    """The network of a phase with its loss and Adam, and what it normalises by, as in the `Boxes` of training."""
     network = predict.build(config, phase)
+    if config.velocity:
+        network.get_layer("normalised_velocity").adapt_vectors([np.asarray(seen)[..., -3:] for seen in boxes.density])
+    if config.names:
+        network.get_layer("normalised_parameters").adapt(boxes.parameters)
     if phase == CLASSIFY:
         loss, config = WeightedCrossEntropy(config.w1), configuration.replace(config, {"averaging": 0.0})
     else:
@@ -96,14 +107,19 @@ def train_phase(phase, train, held_out, targets, config, folder, **options):
                    [found[called > 0] if called.any() else found
                     for found, called in sub_cubes(held_out, targets[1], config, side)])
 
-    def volumes(boxes, targets):
-        return list(zip(boxes.density, targets))
+    def batches(boxes, targets, corners, **order):
+        volumes, rows = list(zip(boxes.density, targets)), None
+        if config.names:
+            rows = [np.tile(row, (len(found), 1)) for row, found in zip(boxes.parameters, corners)]
+        vector = predict.density_channels(config, phase) if config.velocity else None
+        stream = patches(volumes, corners, side, config.batch, targets=rows, vector=vector, **order)
+        return stream.map(lambda field, target, row: ((field, row), target)) if config.names else stream
 
     return training.train(
-        lambda: compiled(config, phase),
-        lambda first: patches(volumes(train, targets[0]), corners[0], side, config.batch, seed=config.seed,
-                              first=first, symmetries=None if config.symmetries == "none" else config.symmetries),
-        lambda devices: patches(volumes(held_out, targets[1]), corners[1], side, config.batch, full=devices > 1),
+        lambda: compiled(config, phase, train),
+        lambda first: batches(train, targets[0], corners[0], seed=config.seed, first=first,
+                              symmetries=None if config.symmetries == "none" else config.symmetries),
+        lambda devices: batches(held_out, targets[1], corners[1], full=devices > 1),
         config, folder / phase, app=APP, **options)
 
 
@@ -153,14 +169,28 @@ def fit(cls, sources, validation, config, folder, *, store, phase="both", sweep=
     if config.strategy == "workers" and phase == "both":
         raise SettingError("strategy=workers trains one phase at a time: give phase='classify', then phase='regress'")
     boxes = load(sources, validation, config, store)
+    warn_of_constant(config.names, boxes[0].parameters)
     options["domain"] = domain.of([features(source, config) for source in sources])
+    options["moving"] = motion_of(sources, validation, config) if phase != CLASSIFY else None
     if sweep:
         return fit_sweep(cls, boxes, config, folder, sweep, store=store, **options)
     return fit_phases(cls, boxes, config, folder, phase, store=store, **options)
 
 
-def fit_phases(cls, boxes, config, folder, phase, *, store, resume=False, overwrite=False, init=None, **options):
-    """Train one phase or both on `Boxes` of training and of validation; see `fit`."""
+def motion_of(sources, validation, config):
+    """How galaxies move about the dark matter, a `motion.Motion`, or None; not in the test cube of a single simulation.
+    """
+    corner = None
+    if not validation:
+        with opened(sources[0], ()) as simulation:
+            gridsize = data.gridsize_of(simulation.path, simulation.boxsize, config.cell)
+        corner = data.test_corner(gridsize, config.patch)
+    return motion.measure(motion.samples_of([*sources, *validation], config, corner))
+
+
+def fit_phases(cls, boxes, config, folder, phase, *, store, moving=None, resume=False, overwrite=False, init=None,
+               **options):
+    """Train one phase or both on `Boxes` of training and of validation; see `fit`. moving: of `motion_of`."""
     train, held_out = boxes
     network = None
     if phase != REGRESS:
@@ -175,25 +205,30 @@ def fit_phases(cls, boxes, config, folder, phase, *, store, resume=False, overwr
         if first.config.cell != config.cell:
             raise RunError(f"{folder}: phase 1 was trained on cells of {first.config.cell:g} Mpc/h; phase 2 needs the "
                            f"same, received cell={config.cell:g}")
+        for name in ("deposit", "channels", "parameters"):
+            own, other = getattr(config, name), getattr(first.config, name)
+            if own != other:
+                raise RunError(f"{folder}: phase 1 was trained with {name}={other!r}; phase 2 needs the same, received "
+                               f"{name}={own!r}")
         classifier = first.networks[CLASSIFY]
         with store.passing():
-            masked = [[masked_counts(classifier, density, counts, config, store)
-                       for density, counts in zip(boxes.density, boxes.counts)] for boxes in (train, held_out)]
+            masked = [masked_counts(classifier, boxes, config, store) for boxes in (train, held_out)]
             seen = surrounded(boxes, config, store) if config.surroundings else boxes
             network = train_phase(REGRESS, *seen, masked, config, folder, overwrite=overwrite,
                                   resume=resume and (folder / REGRESS / run_folder.CONFIG).exists(),
                                   init=init and init / REGRESS, **options)
         if network is not None:
             measure_scatter(cls.load(folder), held_out)
+            motion.write(moving, folder / REGRESS)
     return network
 
 
 def measure_scatter(run, boxes):
     """Keep in the run folder how galaxies scatter about what the run expects in the sub-cubes of validation."""
     expected, true = [], []
-    for density, counts, corners in zip(boxes.density, boxes.counts, boxes.corners):
+    for density, counts, corners, row in zip(boxes.density, boxes.counts, boxes.corners, boxes.parameters):
         cells = cubes(len(density), corners, run.config.patch)
-        expected.append(predict.predict_field(run.network, density, run.config)[..., 1][cells])
+        expected.append(predict.predict_field(run.network, density, run.config, parameters=row)[..., 1][cells])
         true.append(np.asarray(counts)[..., 0][cells])
     scatter.write(scatter.measure(np.concatenate(expected), np.concatenate(true)), run.folder / REGRESS)
 
@@ -203,15 +238,17 @@ def surrounded(boxes, config, store):
     network, found = model.surroundings(), []
     for part in boxes:
         seen = [predict.surroundings(network, np.asarray(density), config) for density in part.density]
-        found.append(Boxes([store.keep([one])[0] for one in seen], part.counts, part.corners))
+        found.append(replace(part, density=[store.keep([one])[0] for one in seen]))
     return found
 
 
-def masked_counts(classifier, density, counts, config, store):
-    """The target of phase 2, kept by `store`: counts, and 1 where phase 1 calls a cell occupied, (n, n, n, 2)."""
-    probability = predict.predict_field(classifier, np.asarray(density)[..., 0], config)[..., 1:]
-    target, = store.keep([np.concatenate([counts, probability > config.threshold], axis=-1)])
-    return target
+def masked_counts(classifier, boxes, config, store):
+    """The targets of phase 2, kept by `store`: counts, and 1 where phase 1 calls a cell occupied, (n, n, n, 2) each."""
+    targets = []
+    for density, counts, row in zip(boxes.density, boxes.counts, boxes.parameters):
+        probability = predict.predict_field(classifier, np.asarray(density), config, parameters=row)[..., 1:]
+        targets += store.keep([np.concatenate([counts, probability > config.threshold], axis=-1)])
+    return targets
 
 
 def fit_sweep(cls, boxes, config, folder, values, *, store, resume=False, **options):
@@ -247,11 +284,11 @@ def fit_sweep(cls, boxes, config, folder, values, *, store, resume=False, **opti
 def validation_error(run, boxes):
     """MSE_sub of a run on the sub-cubes of validation."""
     side, squares = run.config.patch, []
-    for density, counts, corners in zip(boxes.density, boxes.counts, boxes.corners):
-        density, counts = (np.asarray(field)[..., 0] for field in (density, counts))
-        predicted = predict.predict_field(run.network, density, run.config)[..., 1]
-        index = np.unravel_index(corners, density.shape)
-        inside = np.all([axis + side <= len(density) for axis in index], axis=0)
+    for density, counts, corners, row in zip(boxes.density, boxes.counts, boxes.corners, boxes.parameters):
+        counts = np.asarray(counts)[..., 0]
+        predicted = predict.predict_field(run.network, np.asarray(density), run.config, parameters=row)[..., 1]
+        index = np.unravel_index(corners, counts.shape)
+        inside = np.all([axis + side <= len(counts) for axis in index], axis=0)
         cube = tuple(axis[inside] // side for axis in index)
         error = metrics.sums_in_cubes(predicted, side) - metrics.sums_in_cubes(counts, side)
         squares.append(error[cube]**2)

@@ -5,7 +5,7 @@ import click
 from kerasgal.apps.halomass.config import TrainConfig
 from kerasgal.cluster import connect
 from kerasgal.commands import App, evaluation_command, standard_commands
-from kerasgal.commands.base import DASK, RENAMED, NetworkCommand
+from kerasgal.commands.base import DASK, PARAMETER, RENAMED, NetworkCommand
 from kerasgal.commands.settings import settings_options
 from kerasgal.training import PRECISIONS
 
@@ -40,6 +40,7 @@ def train(cls, simulations, **options):
                                           "--input multipoles.")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True,
               help="Arithmetic of the network.")
+@PARAMETER
 def predict(run, source, **options):
     """Predict the masses of the haloes in which particles of SIMULATIONS end, with the trained RUN.
 
@@ -80,8 +81,9 @@ def baseline(run, simulations, **options):
 def export(run, directory, **options):
     """Write the trained RUN as a TensorFlow SavedModel.
 
-    It standardises its inputs itself and returns [y, scales of the likelihood], (batch, 2) for most likelihoods; y in
-    [-1, 1] is the rescaled log10 mass. What the inputs are stands in kerasgal.json beside it.
+    It standardises its inputs itself, of a run with --parameters these, too, (batch, p), and returns [y, scales of the
+    likelihood], (batch, 2) for most likelihoods; y in [-1, 1] is the rescaled log10 mass. What the inputs are stands in
+    kerasgal.json beside it.
     """
     return run.export(directory, **options)
 

@@ -7,6 +7,7 @@ import numpy as np
 from kerasgal import run_folder
 from kerasgal.apps.halomass import predict
 from kerasgal.files import refuse_existing, replacing
+from kerasgal.tiling import beside
 
 DEAD = 1e-3  # absolute value from which on a weight is active, and so is a neuron that any active weight leaves
 COMPRESSED = "compressed.json"  # in a run folder: what is left of the dense layers
@@ -78,11 +79,12 @@ def smaller(network, config):
 
 def difference(one, other, inputs=64, seed=0):
     """Greatest difference of the predictions y of two networks on standardised noise as inputs."""
-    noise = np.random.default_rng(seed).normal(size=(inputs, *one.input_shape[1:])).astype(np.float32)
+    noise = np.random.default_rng(seed).normal(size=(inputs, *one.inputs[0].shape[1:])).astype(np.float32)
     layer = next(layer for layer in one.layers if hasattr(layer, "deviation"))
     noise = noise * np.asarray(layer.deviation) + np.asarray(layer.mean)
-    y = [np.concatenate([np.asarray(network.predict_on_batch(part))[:, 0] for part in np.split(noise, 16)])
-         for network in (one, other)]
+    given = np.ravel(one.get_layer("normalised_parameters").mean) if len(one.inputs) > 1 else ()
+    y = [np.concatenate([np.asarray(beside(network, given).predict_on_batch(part))[:, 0]
+                         for part in np.split(noise, 16)]) for network in (one, other)]
     return float(np.abs(y[0] - y[1]).max())
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from kerasgal.channel_names import CHANNELS, names_of
+from kerasgal.conditioning import HELP, parameter_names
 from kerasgal.config import default, setting
 from kerasgal.errors import SettingError
 from kerasgal.training import TrainingConfig
@@ -23,7 +24,7 @@ class TrainConfig(TrainingConfig):
 
     groups = {
         "Sample": ("low", "high", "samples", "validation_samples"),
-        "Input": ("input", "channels", "patch", "shells", "order", "extent", "symmetries"),
+        "Input": ("input", "channels", "parameters", "patch", "shells", "order", "extent", "symmetries"),
         "Network": ("padding", "convolutions", "filters", "dense"),
         "Likelihood and priors": ("likelihood", "scale_rate", "alpha", "last_prior"),
     }
@@ -42,6 +43,7 @@ class TrainConfig(TrainingConfig):
                          choices=INPUTS)
     channels: str = setting("density", "Of the input `raw`, what the network sees in the cube, with commas between: "
                                        f"{', '.join(CHANNELS)}. The input `channels` is the first three.")
+    parameters: str = setting("", HELP)
     patch: int = setting(75, "Cells per side of the cube around a particle; odd, so that its cell is the centre.",
                          demo=21, minimum=5)
     shells: int = setting(20, "Spherical shells of `averaged` and `multipoles`.", demo=10, minimum=1)
@@ -82,6 +84,7 @@ class TrainConfig(TrainingConfig):
         return ("density", "potential", "displacement") if self.input == "channels" else names_of(self.channels)
 
     def check(self):
+        parameter_names(self)
         if names_of(self.channels) != ("density",) and self.input != "raw":
             raise SettingError(f"channels={self.channels!r} are those of input=raw, received input={self.input}",
                                value=self.channels, accepted=("density",))

@@ -1,5 +1,6 @@
 """Particles, targets and inputs of halomass from Simulation files (Lucie-Smith et al. 2020, Methods)."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from kerasgal.apps.halomass.model import unpadded_side
 from kerasgal.apps.halomass.shells import multipoles, shell_index
 from kerasgal.channel_names import WORDS, vector_of
 from kerasgal.channels import initial_channels
+from kerasgal.conditioning import named, parameter_names, parameters_of
 from kerasgal.domain import of_box
 from kerasgal.errors import DataError
 from kerasgal.simulation import opened
@@ -134,6 +136,8 @@ class Sample:
     log_mass: np.ndarray  # (m,) log10 Msun/h, NaN outside haloes
     places: np.ndarray  # (m, ...): corners of cubes; numbers of shells; final positions
     source: object  # what cubes are cut from: a field; None; all final positions and the box size
+    # (p,) of the simulation, where the network is given some
+    parameters: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 def required(config):
@@ -141,34 +145,37 @@ def required(config):
     return ("final/position",) if config.input == "final" else ("initial/delta",)
 
 
-def features(source, config):
+def features(source, config, known=None):
     """What the domain of a run knows of a Simulation or its path: `kerasgal.domain.of_box` of what the network sees.
 
     Of the initial density its cells and its amplitude, which is not divided out. Of the final positions how far
-    particles are apart, for their cubes have cells in Mpc/h whatever the grid.
+    particles are apart, for their cubes have cells in Mpc/h whatever the grid. And the parameters that it is given,
+    `known` ones, {name: value}, not from the simulation.
     """
     with opened(source, require=required(config)) as simulation:
+        given = named(simulation, parameter_names(config), known)
         if config.input != "final":
-            return of_box(simulation, "initial/delta", deviation=deviation(simulation["initial/delta"]))
+            return of_box(simulation, "initial/delta", deviation=deviation(simulation["initial/delta"])) | given
         side = np.cbrt(simulation["final/position"].shape[0])
-        known = of_box(simulation, "final/position", gridsize=side)
-        spacing = known.pop("cellsize")
-        return {"spacing": spacing, **{name: value for name, value in known.items() if name != "particles_per_cell"}}
+        of_particles = of_box(simulation, "final/position", gridsize=side)
+        spacing, _ = of_particles.pop("cellsize"), of_particles.pop("particles_per_cell")
+        return {"spacing": spacing, **of_particles, **given}
 
 
-def load(source, config, particles):
+def load(source, config, particles, known=None):
     """The `Sample` of particles, (m,) flat indices, of a Simulation or its path.
 
-    Raises DataError for a particle outside the simulation, a cube larger than the box, or a file without what the
-    input is made from.
+    known: parameters that are given, {name: value}, in place of the simulation's own. Raises DataError for a particle
+    outside the simulation, a cube larger than the box, or a file without what the input is made from.
     """
     from kerasgal.pipeline import centred
 
     with opened(source, require=required(config)) as simulation:
         log_mass = halo_log_mass(simulation, particles)
+        given = parameters_of(simulation, parameter_names(config), known)
         if config.input == "final":
             position = simulation["final/position"][...]
-            return Sample(particles, log_mass, position[particles], (position, simulation.boxsize))
+            return Sample(particles, log_mass, position[particles], (position, simulation.boxsize), given)
         side, n = odd_side(cube_side(config)), simulation.gridsize
         if side > n:
             raise DataError(f"{simulation.path}: the cube of {side} cells around a particle is larger than the box of "
@@ -176,9 +183,9 @@ def load(source, config, particles):
                             accepted=(side, None))
         cells = cells_of(simulation, particles)
         if config.input in SHELLS:
-            return Sample(particles, log_mass, shell_numbers(simulation.delta(), config, cells), None)
+            return Sample(particles, log_mass, shell_numbers(simulation.delta(), config, cells), None, given)
         return Sample(particles, log_mass, centred(np.ravel_multi_index(tuple(cells), (n,) * 3), n, side),
-                      field(simulation, config))
+                      field(simulation, config), given)
 
 
 def shell_numbers(delta, config, cells):
@@ -194,20 +201,38 @@ def odd_side(side):
 def batches(samples, config, *, batch=None, targets=True, seed=None, first=0, full=False):
     """Inputs, and targets in [-1, 1], (batch, 1), of samples as a tf.data.Dataset; see `kerasgal.pipeline.stream`.
 
-    Inputs are cubes, (batch, x, y, z, channel), or for `averaged` and `multipoles` numbers, (batch, numbers).
-    Symmetries are those of cubes, for the endless stream that a seed gives.
+    Inputs are cubes, (batch, x, y, z, channel), or for `averaged` and `multipoles` numbers, (batch, numbers); of a
+    network that is given parameters a pair of that and these, (batch, p). Symmetries are those of cubes, for the
+    endless stream that a seed gives.
     """
+    given = len(parameter_names(config))
+    rows = [with_parameters(sample, config, targets) for sample in samples] if given or targets else None
+    dataset = _batches(samples, config, rows, batch=batch, seed=seed, first=first, full=full)
+    if not given:
+        return dataset
+    if targets:
+        return dataset.map(lambda inputs, row: ((inputs, row[:, :given]), row[:, given:]))
+    return dataset.map(lambda inputs, row: ((inputs, row),))
+
+
+def with_parameters(sample, config, targets):
+    """Parameters of the particles of a sample, and where `targets` are wanted theirs behind them: (m, columns)."""
+    scale = Scale(config.low, config.high)
+    columns = [np.broadcast_to(sample.parameters, (len(sample.particles), len(sample.parameters)))]
+    return np.concatenate(columns + [scale.to_target(sample.log_mass)[:, None]] * targets, axis=1)
+
+
+def _batches(samples, config, rows, *, batch, seed, first, full):
+    """`batches` of inputs, and behind them `rows` of each sample, (m, columns), where there are some."""
     from kerasgal import pipeline
 
-    scale, side = Scale(config.low, config.high), cube_side(config)
-    places = [sample.places for sample in samples]
-    target = [scale.to_target(sample.log_mass)[:, None] for sample in samples] if targets else None
+    side, places = cube_side(config), [sample.places for sample in samples]
     options = {"batch": batch or config.batch, "seed": seed, "first": first, "full": full}
     if config.input in SHELLS:
-        arrays = [np.concatenate(places)] + ([np.concatenate(target)] if targets else [])
+        arrays = [np.concatenate(places)] + ([np.concatenate(rows)] if rows else [])
         return pipeline.rows(arrays, **options)
     turned = seed is not None and config.symmetries != "none"
-    options.update(targets=target, symmetries=config.symmetries if turned else None)
+    options.update(targets=rows, symmetries=config.symmetries if turned else None)
     sources = [sample.source for sample in samples]
     if config.input == "final":
         return pipeline.deposits(sources, places, config.extent, side, **options)
@@ -226,7 +251,7 @@ def moments(samples, config):
     """
     chosen = [sample_of(sample, CHUNK // len(samples) + 1) for sample in samples]
     total, squares, count = 0.0, 0.0, 0
-    for (inputs,) in batches(chosen, config, batch=16, targets=False):
+    for inputs, *_ in _batches(chosen, config, None, batch=16, seed=None, first=0, full=False):
         inputs = np.asarray(inputs, np.float64)
         if config.input == "averaged":
             inputs = np.pad(inputs, [(0, 0), (0, 1)])[:, shell_index(config.patch, config.shells).ravel(), None]
@@ -238,4 +263,5 @@ def moments(samples, config):
 
 def sample_of(sample, count):
     """The first `count` particles of a sample."""
-    return Sample(sample.particles[:count], sample.log_mass[:count], sample.places[:count], sample.source)
+    return Sample(sample.particles[:count], sample.log_mass[:count], sample.places[:count], sample.source,
+                  sample.parameters)

@@ -19,7 +19,7 @@ from keras import layers
 from kerasgal import tiling
 from kerasgal.apps.halomass import data
 from kerasgal.apps.halomass.model import SLOPE, Select
-
+from kerasgal.conditioning import parameter_names, parameters_of
 from kerasgal.errors import DataError
 from kerasgal.grid import wrapped_block
 from kerasgal.simulation import opened
@@ -27,12 +27,13 @@ from kerasgal.simulation import opened
 LIMIT = 2**24  # numbers of a layer's output that are computed at once, and beyond which phases go one by one
 
 
-def predict_map(network, config, source, *, tile=None, store=None, progress=None):
+def predict_map(network, config, source, *, known=None, tile=None, store=None, progress=None):
     """Predicted log10 mass [Msun/h] of every Lagrangian cell's halo, (n, n, n) float32, of a Simulation or its path.
 
     It is what the network says of a particle that ends in a halo of the sample's range; it does not say whether the
-    cell's particle does. tile, store, progress: of `predict_cells`. Raises DataError for a run that was trained with
-    zero padding, a cube larger than the box, or a density that is not finite.
+    cell's particle does. known: parameters that are given, {name: value}, in place of the simulation's own. tile,
+    store, progress: of `predict_cells`. Raises DataError for a run that was trained with zero padding, a cube larger
+    than the box, or a density that is not finite.
     """
     check_padding(config)
     scale, side = data.Scale(config.low, config.high), data.cube_side(config)
@@ -46,7 +47,8 @@ def predict_map(network, config, source, *, tile=None, store=None, progress=None
             raise DataError(f"{simulation.path}: the cube of {side} cells around a particle is larger than the box of "
                             f"{n}", value=n, accepted=(side, None))
         field = data.sliced_field(simulation, config)
-        y = predict_cells(network, field, tile=tile, store=None if store is None else to_store, progress=progress)
+        y = predict_cells(network, field, parameters=parameters_of(simulation, parameter_names(config), known),
+                          tile=tile, store=None if store is None else to_store, progress=progress)
     return None if store else scale.to_log_mass(y).astype(np.float32)
 
 
@@ -57,15 +59,16 @@ def check_padding(config):
                         value=config.padding, accepted=("none",))
 
 
-def predict_cells(model, field, *, tile=None, store=None, progress=None):
+def predict_cells(model, field, *, parameters=(), tile=None, store=None, progress=None):
     """The network's prediction for the cube around every cell of a periodic field: (n, n, n) from (n, n, n, channel).
 
-    model: a `cnn` without padding; field: an array or what reads one as it is sliced.
+    model: a `cnn` without padding; field: an array or what reads one as it is sliced; parameters: (p,), that the
+    network is given.
     tile: cells per side that go through the network at once, without one the whole box where memory is enough, else the
     largest tile that memory holds. store, progress: of `kerasgal.tiling.predict_box`, with values (x, y, z); without
     tiles progress is in cells.
     """
-    stages, side, n = stages_of(model), model.input_shape[1], field.shape[0]
+    stages, side, n = stages_of(model, parameters), model.inputs[0].shape[1], field.shape[0]
     multiple = 2 ** (len(stages) - 1)
     room = tiling.SHARE * tiling.free_memory() / (4 * numbers(stages))  # cells
     if tile is None and (-(-n // multiple) * multiple) ** 3 < room:
@@ -120,10 +123,11 @@ def _whole(stages, side, field, progress):
     return np.roll(y, side // 2, axis=(0, 1, 2))  # from a cube's lowest cell to the one in its middle
 
 
-def stages_of(model):
+def stages_of(model, parameters=()):
     """The network cut after each pooling: models from boxes to boxes, with how many cells each takes off.
 
-    Each pooling has stride 1 here, and the last stage is the dense layers, as convolutions.
+    Each pooling has stride 1 here, and the last stage is the dense layers, as convolutions. What parameters, (p,), add
+    to the first of these is the same everywhere, and becomes a part of its bias.
     """
     convolutions = [layer for layer in model.layers if isinstance(layer, layers.Conv3D)]
     dense = [layer for layer in model.layers if isinstance(layer, layers.Dense)]
@@ -141,11 +145,15 @@ def stages_of(model):
     side = pooled_side_of(model)
     select = next((layer for layer in model.layers if isinstance(layer, Select)), None)
     kernel = np.asarray(dense[0].kernel)
+    features, biases = side**3 * last, [np.asarray(layer.bias) for layer in dense]
     if select is not None:  # neurons that a compressed network left out have weights of zero
-        full = np.zeros((side**3 * last, kernel.shape[1]), kernel.dtype)
+        full = np.zeros((features + len(parameters), kernel.shape[1]), kernel.dtype)
         full[select.kept] = kernel
         kernel = full
-    kernels = [kernel.reshape(side, side, side, last, -1)]
+    if len(parameters):
+        given = model.get_layer("normalised_parameters")(np.asarray(parameters, np.float32)[None])
+        biases[0] = biases[0] + np.asarray(given)[0] @ kernel[features:]
+    kernels = [kernel[:features].reshape(side, side, side, last, -1)]
     kernels += [np.asarray(layer.kernel)[None, None, None] for layer in dense[1:]]
     x = inputs = keras.Input((None, None, None, last))
     made = []
@@ -155,8 +163,8 @@ def stages_of(model):
         if layer is not dense[-1]:
             x = layers.LeakyReLU(SLOPE)(x)
     head = keras.Model(inputs, x)
-    for kernel, layer, convolution in zip(kernels, dense, made):
-        convolution.set_weights([kernel, np.asarray(layer.bias)])
+    for kernel, bias, convolution in zip(kernels, biases, made):
+        convolution.set_weights([kernel, bias])
     return [*stages, (head, side - 1)]
 
 

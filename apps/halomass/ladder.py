@@ -22,6 +22,7 @@ from kerasgal.apps.halomass import data, evaluate, figures, metrics, train
 from kerasgal.apps.halomass.baseline import boosted
 from kerasgal.apps.halomass.config import APP
 from kerasgal.apps.halomass.predict import predict_particles
+from kerasgal.conditioning import parameter_names
 from kerasgal.config import replace
 from kerasgal.errors import SettingError, UnseenError
 from kerasgal.files import refuse_existing
@@ -132,6 +133,9 @@ def ladder(training, validation, test, *, config=None, preset=None, seeds=5, net
 
     check_whole(seeds=(seeds, 1), networks=(networks, 0), sample=(sample, 1))
     config = HaloMass.configure(config, preset, "demo", **{**settings, "input": "multipoles"})
+    if parameter_names(config):
+        raise SettingError(f"parameters={config.parameters!r}: networks and trees of the ladder see the same, which is "
+                           "multipoles alone: leave `parameters` out", value=config.parameters)
     given = [HaloMass.load(run) if isinstance(run, str | Path) else run for run in as_paths(raw)]
     training, validation, test = as_list(training), as_list(validation), as_list(test)
     for name, sources in (("training", training), ("validation", validation), ("test", test)):

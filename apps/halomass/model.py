@@ -109,7 +109,8 @@ def filters_of(filters, convolutions):
 
 
 def cnn(side=75, channels=1, *, convolutions=6, filters=32, dense=(256, 128), padding="same", shells=None, kept=None,
-        initial=(0.2,), least=(0.0,), rate=1.0, convolution_prior=None, dense_prior=None, last_prior=None):
+        parameters=0, initial=(0.2,), least=(0.0,), rate=1.0, convolution_prior=None, dense_prior=None,
+        last_prior=None):
     """The network: cubes around particles, (batch, side, side, side, channels), to [y, scales...], (batch, 1 + scales).
 
     y is the log mass, rescaled so that the sample's range is [-1, 1]; the scales are the likelihood's, the same for all
@@ -117,8 +118,9 @@ def cnn(side=75, channels=1, *, convolutions=6, filters=32, dense=(256, 128), pa
     of zero-padded networks are padded too, which is what gives that number.
     padding: "same", or "none" for a network whose prediction at a cell depends on no cube's faces. shells: number of
     spherical averages that are the input instead of cubes, (batch, shells). kept: features that enter the first dense
-    layer, all by default. initial, least, rate: those of `Scales`. last_prior: that of the last dense layer, on whose
-    weights the authors' code has none.
+    layer, all by default. parameters: numbers of each simulation that the network is given, too, as [that, (batch,
+    parameters)]: see `dense_layers`. initial, least, rate: those of `Scales`. last_prior: that of the last dense layer,
+    on whose weights the authors' code has none.
     """
     if shells:
         inputs = keras.Input((shells,), name="averages")
@@ -132,23 +134,37 @@ def cnn(side=75, channels=1, *, convolutions=6, filters=32, dense=(256, 128), pa
         x = layers.LeakyReLU(SLOPE)(x)
         if number > 0:
             x = layers.MaxPooling3D(2, padding=mode)(x)
-    x = dense_layers(layers.Flatten()(x), dense, kept, dense_prior, last_prior)
-    return keras.Model(inputs, Scales(initial, least, rate, name="scales")(x), name="halomass")
+    given = given_parameters(parameters)
+    x = dense_layers(layers.Flatten()(x), dense, kept, dense_prior, last_prior, given)
+    x = Scales(initial, least, rate, name="scales")(x)
+    return keras.Model([inputs, given] if parameters else inputs, x, name="halomass")
 
 
-def perceptron(numbers, *, dense=(256, 128), kept=None, initial=(0.2,), least=(0.0,), rate=1.0, dense_prior=None,
-               last_prior=None):
+def perceptron(numbers, *, dense=(256, 128), kept=None, parameters=0, initial=(0.2,), least=(0.0,), rate=1.0,
+               dense_prior=None, last_prior=None):
     """The dense layers of `cnn` alone, for some numbers of each particle: (batch, numbers) to (batch, 1 + scales).
 
     Each number is standardised by itself. The arguments are those of `cnn`.
     """
-    inputs = keras.Input((numbers,), name="multipoles")
-    x = dense_layers(Standardise(dtype="float32")(inputs), dense, kept, dense_prior, last_prior)
-    return keras.Model(inputs, Scales(initial, least, rate, name="scales")(x), name="halomass")
+    inputs, given = keras.Input((numbers,), name="multipoles"), given_parameters(parameters)
+    x = dense_layers(Standardise(dtype="float32")(inputs), dense, kept, dense_prior, last_prior, given)
+    x = Scales(initial, least, rate, name="scales")(x)
+    return keras.Model([inputs, given] if parameters else inputs, x, name="halomass")
 
 
-def dense_layers(x, dense, kept, prior, last_prior):
-    """From features, (batch, features), to the prediction, (batch, 1)."""
+def given_parameters(number):
+    """The input of so many numbers of each simulation, (batch, number); None for 0."""
+    return keras.Input((number,), name="parameters") if number else None
+
+
+def dense_layers(x, dense, kept, prior, last_prior, given=None):
+    """From features, (batch, features), to the prediction, (batch, 1).
+
+    given: parameters of the simulation, which stand behind the features, standardised by those of the training: the
+    convolutions see a density with its amplitude, and what it becomes in another cosmology is a function of that.
+    """
+    if given is not None:
+        x = layers.Concatenate()([x, layers.Normalization(dtype="float32", name="normalised_parameters")(given)])
     if kept is not None:
         x = Select(kept)(x)
     for neurons in dense:

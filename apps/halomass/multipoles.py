@@ -3,19 +3,23 @@
 import numpy as np
 
 from kerasgal.apps.halomass import data
+from kerasgal.conditioning import parameter_names, parameters_of
 from kerasgal.errors import DataError
 from kerasgal.simulation import opened
+from kerasgal.tiling import beside
 
 ROWS = 2**16  # cells at a time
 
 
-def predict_map(network, config, source, progress=None):
+def predict_map(network, config, source, progress=None, known=None):
     """Predicted log10 mass [Msun/h] of every Lagrangian cell's halo, (n, n, n) float32, of a Simulation or its path.
 
     As `dense.predict_map`, for a run of input=multipoles: the numbers of all cells come from one set of transforms.
-    All are kept, 4 bytes each. Raises DataError where the shells are wider than the box.
+    All are kept, 4 bytes each. known: parameters that are given, {name: value}, in place of the simulation's own.
+    Raises DataError where the shells are wider than the box.
     """
     with opened(source, require=data.required(config)) as simulation:
+        network = beside(network, parameters_of(simulation, parameter_names(config), known))
         delta, name = simulation.delta(), simulation.path
     n = len(delta)
     if config.patch > n:

@@ -10,6 +10,7 @@ from kerasgal.apps.halomass.losses import LIKELIHOODS
 from kerasgal.apps.halomass.model import cnn, perceptron
 from kerasgal.apps.halomass.regularizers import convolution_prior, dense_prior
 from kerasgal.channel_names import count
+from kerasgal.conditioning import parameter_names
 from kerasgal.errors import DataError, MissingError, SettingError
 from kerasgal.training import PRECISIONS
 
@@ -22,7 +23,8 @@ def build(config, kept=None, dense=None):
     law, alpha = LIKELIHOODS[config.likelihood], config.prior_strength
     options = {"dense": dense or (config.dense, config.dense // 2), "kept": kept, "initial": law.initial,
                "least": law.least, "rate": config.scale_rate, "dense_prior": dense_prior(alpha),
-               "last_prior": dense_prior(alpha) if config.last_prior else None}
+               "last_prior": dense_prior(alpha) if config.last_prior else None,
+               "parameters": len(parameter_names(config))}
     if config.input == "multipoles":
         return perceptron(config.shells * (config.order + 1), **options)
     return cnn(data.cube_side(config), count(config.names), convolutions=config.convolutions,
@@ -53,10 +55,12 @@ def arithmetic(precision):
 
 
 def has_gpu():
-    """Whether TensorFlow sees a GPU."""
-    import tensorflow as tf
+    """Whether Keras's backend sees a GPU."""
+    import keras
 
-    return bool(tf.config.list_physical_devices("GPU"))
+    from kerasgal.workers import accelerators
+
+    return bool(accelerators(keras.backend.backend()))
 
 
 def scales_of(network):
@@ -106,19 +110,19 @@ def read_numbers(path):
     return np.array(found)
 
 
-def predict_particles(network, config, source, particles, progress=None):
+def predict_particles(network, config, source, particles, progress=None, known=None):
     """Halo masses of particles, flat indices (m,), of a Simulation or its path.
 
     Returns a dictionary: `particle` as given; `log_mass_true`, NaN outside haloes, and `log_mass`, predicted, (m,) in
     log10 Msun/h; `y`, the rescaled prediction, (m,); `gamma`, the likelihood's scale (an array where it has two).
-    progress: called as progress(done, total) in particles. Raises DataError as `data.load` does.
+    progress: called as progress(done, total) in particles; known: as of `data.load`. Raises DataError as that does.
     """
     particles = np.asarray(particles, np.int64)
-    sample = data.load(source, config, particles)
+    sample = data.load(source, config, particles, known)
     parts, done = [], 0
     for (inputs,) in data.batches([sample], config, targets=False):
         parts.append(np.asarray(network.predict_on_batch(inputs))[:, 0])
-        done += len(inputs)
+        done += len(parts[-1])
         if progress:
             progress(done, len(particles))
     y = np.concatenate(parts).astype(np.float64)

@@ -4,6 +4,7 @@ import numpy as np
 
 from kerasgal import run_folder
 from kerasgal.apps.halomass.config import APP, TrainConfig
+from kerasgal.conditioning import check_given, in_words, named, parameter_names
 from kerasgal.errors import DataError, SettingError
 from kerasgal.run import Prediction, Run, display_name
 
@@ -22,7 +23,7 @@ class Masses(Prediction):
         ..._p16, _p50, _p84, _p975
         attributes      app, run, source, kerasgal, boxsize [Mpc/h], unit (of all these columns), like (the
                         likelihood), scale0 ... (its scales, in the rescaled mass), low and high (range of log10 mass
-                        in which the run predicts), notes
+                        in which the run predicts), notes; and of a network that is given some, parameters, in words
 
     HDF5 has a dataset for each column. The `table`, and so a table file, has `mass` [Msun/h] beside them.
     """
@@ -50,7 +51,7 @@ class MassMap(Prediction):
     ::
 
         log_mass        (n, n, n) log10 mass [Msun/h]
-        attributes      app, run, source, kerasgal, boxsize [Mpc/h], unit, notes
+        attributes      app, run, source, kerasgal, boxsize [Mpc/h], unit, notes; parameters as of `Masses`
 
     The `table` has a row for every cell: `cell`, (x * n + y) * n + z, `log_mass`, and `mass` [Msun/h].
     """
@@ -138,7 +139,8 @@ class HaloMass(Run):
         return network
 
     def predict(self, source, *, particles=None, sample=None, seed=0, map=False, boxsize=None, cosmology=None,
-                redshift=None, precision="float32", outside_domain=False, output=None, overwrite=False):
+                redshift=None, precision="float32", parameters=None, outside_domain=False, output=None,
+                overwrite=False):
         """Predict the masses of the haloes in which particles end.
 
         By default of all particles in haloes within the run's range of masses.
@@ -165,6 +167,8 @@ class HaloMass(Run):
             Of the initial density in an array; that of the training without one.
         precision : {"float32", "mixed_bfloat16", "mixed_float16"}
             Arithmetic of the network; float16 needs a GPU.
+        parameters : dict, optional
+            Numbers that the network is given in place of the simulation's own, e.g. ``{"Om0": 0.3}``.
         outside_domain : bool
             Go on where the simulation is not like those of the training, with a note.
         output : str or Path, optional
@@ -182,7 +186,8 @@ class HaloMass(Run):
         DomainError
             If the simulation is not like those of the training.
         DataError
-            If what the run sees is missing or not finite, a particle is not there, or the box is too small.
+            If what the run sees is missing or not finite, a particle is not there, a parameter is not known, or the box
+            is too small.
         """
         from kerasgal.apps.halomass import data, dense, multipoles
         from kerasgal.apps.halomass.predict import choose, predict_particles
@@ -191,31 +196,37 @@ class HaloMass(Run):
         if (particles is not None) + (sample is not None) + bool(map) > 1:
             raise SettingError("`particles`, `sample` and `map` contradict each other: give one of them")
         check_whole(sample=(sample, 1), seed=(seed, 0))
+        check_given(parameter_names(self.config), parameters or {})
         if isinstance(source, np.ndarray):
             self.check_array(particles is not None or map)
         if map and self.config.input != "multipoles":
             dense.check_padding(self.config)
         network = self.in_precision(precision)
         require = data.required(self.config)
-        with self.given(source, require=require, boxsize=boxsize, cosmology=cosmology,
-                        redshift=redshift) as (simulation, notes):
+        with self.given(source, require=require, boxsize=boxsize, cosmology=cosmology, redshift=redshift,
+                        parameters=parameters) as (simulation, notes):
             if not map:
                 particles = choose(simulation, self.config, particles, sample, seed)
-            notes += self.check_domain(source, data.features(simulation, self.config), outside_domain=outside_domain)
+            notes += self.check_domain(source, data.features(simulation, self.config, parameters),
+                                       outside_domain=outside_domain)
             header = {"boxsize": simulation.boxsize, "unit": "log10 Msun/h"}
+            told = named(simulation, parameter_names(self.config), parameters)
+            if told:
+                header["parameters"] = in_words(told)
             with progress(display_name(source)) as tick:
                 if map:
                     def fill(arrays):
                         store = arrays["log_mass"].__setitem__
                         if self.config.input == "multipoles":
-                            store(..., multipoles.predict_map(network, self.config, simulation, tick))
+                            store(..., multipoles.predict_map(network, self.config, simulation, tick, parameters))
                         else:
-                            dense.predict_map(network, self.config, simulation, store=store, progress=tick)
+                            dense.predict_map(network, self.config, simulation, known=parameters, store=store,
+                                              progress=tick)
                         return {}
 
                     return MassMap.filled(self, source, {"log_mass": (simulation.gridsize,) * 3}, fill, notes,
                                           output=output, overwrite=overwrite, **header)
-                found = predict_particles(network, self.config, simulation, particles, tick)
+                found = predict_particles(network, self.config, simulation, particles, tick, parameters)
         masses = self.masses(source, found, notes, header)
         if output is not None:
             masses.save(output, overwrite=overwrite)
@@ -338,7 +349,9 @@ class HaloMass(Run):
         from kerasgal.apps.halomass.losses import LIKELIHOODS
 
         config = self.config
-        description = {"input": input_words(config), "shape": list(self.network.input_shape[1:]),
+        given = list(parameter_names(config))
+        description = {"input": input_words(config), "shape": list(self.network.inputs[0].shape[1:]),
+                       **({"parameters": given} if given else {}),
                        "output": ["y", *LIKELIHOODS[config.likelihood].names], "likelihood": config.likelihood,
                        "log10_mass": f"{config.low:g} + (y + 1) / 2 * {config.high - config.low:g}"}
         return self.network, description

@@ -8,14 +8,20 @@ from kerasgal import domain, training
 from kerasgal.apps.halomass import compress, data, predict
 from kerasgal.apps.halomass.config import APP
 from kerasgal.apps.halomass.losses import LIKELIHOODS, ScaleMetric, SelectionLikelihood
+from kerasgal.conditioning import parameter_names, warn_of_constant
 from kerasgal.simulation import opened
 
 log = logging.getLogger(__name__)
 
 
-def compiled(config, mean, deviation):
-    """The network with its likelihood and AMSGrad, which standardises its inputs by the given mean and deviation."""
+def compiled(config, mean, deviation, parameters=None):
+    """The network with its likelihood and AMSGrad, which standardises its inputs by the given mean and deviation.
+
+    parameters: of the training's simulations, (s, p), where it is given some, which it standardises, too.
+    """
     network = predict.build(config)
+    if parameters is not None and parameter_names(config):
+        network.get_layer("normalised_parameters").adapt(parameters)
     layer = next(layer for layer in network.layers if hasattr(layer, "deviation"))
     layer.mean.assign(mean)
     layer.deviation.assign(deviation)
@@ -62,8 +68,10 @@ def fit(simulations, held_out, config, folder, *, store=None, **options):
         if drawn:
             log.info(f"{sum(len(sample.particles) for sample in drawn):,} {name} particles")
     mean, deviation = data.moments(samples, config)
+    parameters = np.array([sample.parameters for sample in samples])
+    warn_of_constant(parameter_names(config), parameters)
     network = training.train(
-        lambda: compiled(config, mean, deviation),
+        lambda: compiled(config, mean, deviation, parameters),
         lambda first: data.batches(samples, config, seed=config.seed, first=first),
         (lambda devices: data.batches(validation, config, full=devices > 1)) if validation else None,
         config, folder, app=APP, domain=domain.of([data.features(source, config) for source in simulations]),

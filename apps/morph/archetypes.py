@@ -195,6 +195,8 @@ def observe(stamp, camera, rng, sky=None):
 def archetypes(parameters, camera, psf, size=128, seed=0, skies=None):
     """Yields the Sersic archetype of each galaxy: a dictionary of its `image`, (size, size) float32, and parameters.
 
+    seed: of the noise, a number or several.
+
     parameters: columns, as `sersic_parameters` returns; psf: as `moffat_psf` makes it; skies: (m, y, x) stamps of real
     sky with at least `size` pixels a side, of which each galaxy is set on one at random, turned or mirrored. The
     parameters are the columns' values, but n is the one that was drawn.
@@ -204,7 +206,7 @@ def archetypes(parameters, camera, psf, size=128, seed=0, skies=None):
         raise DataError(f"the stamps of sky have {np.shape(skies)[1:]} pixels; at least {size} x {size} are needed")
     canvas = Canvas(size, psf, camera)
     for index in range(len(parameters["n"])):
-        rng = np.random.default_rng([seed, index])
+        rng = np.random.default_rng([*np.atleast_1d(seed), index])
         galaxy = {name: column[index] for name, column in parameters.items()}
         sky = None if skies is None else _some_sky(skies, size, rng)
         yield {**galaxy, "n": drawable_n(galaxy["n"]),
@@ -265,8 +267,33 @@ def _border_patches(image, width):
     return patches[empty]
 
 
-def read_parameters(path, camera):
-    """Sersic parameters of a table of galaxies in FITS, CSV or ECSV, as `sersic_parameters` returns them."""
+def archetypes_of_bands(parameters, camera, psf, size=128, seed=0):
+    """As `archetypes`, in several bands: images (size, size, band), and each Sersic parameter as NAME_BAND.
+
+    parameters: {band: columns}. Each band has noise of its own.
+    """
+    made = [archetypes(columns, camera, psf, size, [seed, number])
+            for number, columns in enumerate(parameters.values())]
+    for galaxies in zip(*made):
+        columns = {name: value for name, value in galaxies[0].items() if name not in (*PARAMETERS, "image")}
+        for band, galaxy in zip(parameters, galaxies):
+            columns |= {f"{name}_{band}": value for name, value in galaxy.items() if name in PARAMETERS}
+        yield columns | {"image": np.stack([galaxy["image"] for galaxy in galaxies], axis=-1)}
+
+
+def columns_of_band(table, bands, band):
+    """The columns of a table or a dictionary as they are in one of several bands: NAME_BAND in the place of NAME.
+
+    A column without a band's name is that of all bands.
+    """
+    names = list(getattr(table, "colnames", table))
+    common = [name for name in names if not name.endswith(tuple(f"_{other}" for other in bands))]
+    own = {name.removesuffix(f"_{band}"): table[name] for name in names if name.endswith(f"_{band}")}
+    return {name: table[name] for name in common} | own
+
+
+def read_table(path):
+    """A table of galaxies in FITS, CSV or ECSV; raises DataError if it is none."""
     import warnings
 
     from astropy.table import Table
@@ -282,7 +309,12 @@ def read_parameters(path, camera):
     except Exception as error:  # astropy raises many kinds
         reason = next(iter(str(error).splitlines()), "")
         raise DataError(f"{path} is not a table in FITS (.fits), CSV (.csv) or ECSV (.ecsv): {reason}") from None
-    return sersic_parameters(table, camera, path)
+    return table
+
+
+def read_parameters(path, camera):
+    """Sersic parameters of a table of galaxies in FITS, CSV or ECSV, as `sersic_parameters` returns them."""
+    return sersic_parameters(read_table(path), camera, path)
 
 
 def sersic_parameters(table, camera, origin):

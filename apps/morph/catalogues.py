@@ -34,6 +34,23 @@ def parameters_of(path, camera):
     return archetypes.read_parameters(path, camera)
 
 
+def parameters_of_bands(path, camera, bands=()):
+    """The same in several bands, {band: parameters}: a column NAME_BAND is of that band, NAME of all of them.
+
+    bands: their names, by default those of the image set; empty if that has one, or for a table.
+    """
+    is_set, known = str(path).endswith((".h5", ".hdf5")), {}
+    if is_set:
+        with ImageSet(path) as images:
+            table = {"id": images["id"][...], **images.table()}
+            bands = bands or (images.bands if len(images.bands) > 1 else ())
+            known = {name: table[name] for name in KNOWN if name in table}
+    else:
+        table = archetypes.read_table(path) if bands else None
+    return {band: known | archetypes.sersic_parameters(archetypes.columns_of_band(table, bands, band), camera,
+                                                       f"{path}, band {band}") for band in bands}
+
+
 def fitted(paths, psf, camera, *, sky=None, masks=None, extension=None, unit=None, zero_point=None, flux_scale=None):
     """Sersic parameters fitted to the galaxies of images.
 

@@ -82,8 +82,8 @@ def run_and_images(run, given, old_run, images):
 def train(cls, paths, images, masks, archetypes, **options):
     """Train one network, or with --archetypes both, on IMAGES. Every tenth validates.
 
-    Both must see images alike: what --sky, --softening, --crop, --size, --rebin and --bits make of them is stored
-    with the run and done again in scoring.
+    Both must see images alike: what --bands, --sky, --softening, --crop, --size, --rebin and --bits make of them is
+    stored with the run and done again in scoring.
     """
     return cls.train([*images, *paths], archetypes=list(archetypes), masks=masks, **options)
 
@@ -220,8 +220,8 @@ def rank(run, images, against, output, overwrite, figures, **options):
 def export(run, directory, **options):
     """Write the trained RUN, both networks in one, as a TensorFlow SavedModel.
 
-    It takes prepared images, (batch, y, x, 1) with the stretched flux in [0, 1], and returns (batch, y, x, 2): ln p of
-    each pixel under the network of real galaxies and under that of archetypes.
+    It takes prepared images, (batch, y, x, bands) with the stretched flux in [0, 1], and returns (batch, y, x, 2): ln p
+    of each pixel, of all bands together, under the network of real galaxies and under that of archetypes.
     """
     return run.export(directory, **options)
 
@@ -234,12 +234,35 @@ cli.add_command(rank)
 
 @cli.command()
 @click.argument("output", type=click.Path(dir_okay=False))
+@click.argument("bands", nargs=-1, required=True, metavar="BAND=PATH...")
+@READING
+@section("Output", OVERWRITE)
+def join(output, bands, **options):
+    """Join images of one band each, such as g=g.h5 r=r.h5, to OUTPUT, an image set of several bands.
+
+    Images belong together that have one id, without a band's name at its end: ngc1_g and ngc1_r do. Several paths of
+    one band are taken together. What has not all bands is left out, and said.
+    """
+    from kerasgal.readers.bands import join as joined
+
+    paths = {}
+    for text in bands:
+        name, path = pair_of(text, "BAND=PATH")
+        paths.setdefault(name, []).append(path)
+    number = joined(output, paths, **options)
+    click.echo(f"{output}: {number} galaxies in the bands {', '.join(paths)}")
+
+
+@cli.command()
+@click.argument("output", type=click.Path(dir_okay=False))
 @click.option("--kind", type=click.Choice(["real", "fine", "smooth"]), default="real", show_default=True,
               help="real: with all structure; fine and smooth: two simulated suites, with ever less of it.")
 @click.option("--number", type=click.IntRange(1), default=1000, show_default=True, help="Galaxies.")
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True,
               help="Index of the first: galaxy i of a seed is the same in every kind.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the galaxies.")
+@click.option("--bands", default="", metavar="BAND,...",
+              help="Show them in several of g, r and i, whose bulges and discs have other colours.  [default: r alone]")
 @OVERWRITE
 def simulate(output, kind, number, **options):
     """Make images of galaxies up and write them to OUTPUT, an image-set file with their Sersic parameters.
@@ -257,6 +280,9 @@ def simulate(output, kind, number, **options):
 @section("Parameters",
          click.option("--table", type=click.Path(dir_okay=False), metavar="FILE",
                       help="Sersic parameters of galaxies, FITS, CSV or ECSV, or the image set that has them."),
+         click.option("--bands", default="", metavar="BAND,...",
+                      help="With --table: several bands, whose columns are NAME_BAND, such as flux_g; NAME is of all.  "
+                           "[default: those of the image set]"),
          click.option("--fit", multiple=True, metavar="PATH",
                       help="Images whose galaxies a Sersic profile is fitted to first."),
          click.option("--number", type=click.IntRange(1), help="Draw the parameters of so many galaxies instead."),

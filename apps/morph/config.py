@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from kerasgal.channel_names import band_names
 from kerasgal.config import default, setting
 from kerasgal.errors import SettingError
 from kerasgal.training import TrainingConfig
@@ -22,7 +23,7 @@ class TrainConfig(TrainingConfig):
     """
 
     groups = {
-        "Preparation": ("sky", "softening", "crop", "size", "rebin", "rotate", "bits"),
+        "Preparation": ("bands", "sky", "softening", "crop", "size", "rebin", "rotate", "bits"),
         "Network": ("blocks", "filters", "likelihood", "mixtures", "dropout"),
     }
     renamed = {"step_decay": "decay_factor"}
@@ -31,6 +32,8 @@ class TrainConfig(TrainingConfig):
         "rebin": "mean", "blocks": 5, "filters": 160, "likelihood": LOGISTIC, "mixtures": 10, "averaging": 0.9995,
         "learning_rate": 1e-3, "decay": "exponential", "epochs": 100, "patience": 10}}
 
+    bands: str = setting("", "Bands that are seen together, with commas between, e.g. g,r,i; empty for images of one "
+                             "band, whichever it is.")
     sky: str = setting("none", "Sky to subtract first: none, the median of the border, or the sigma-clipped median.",
                        choices=SKIES)
     softening: float = setting(1000.0, "Counts s of the stretch arsinh(counts / s), clipped at 1.", minimum=1e-30)
@@ -58,7 +61,18 @@ class TrainConfig(TrainingConfig):
     steps_per_epoch: int = default(1000, demo=120)
     patience: int = default(0)
 
+    @property
+    def names(self):
+        """Names of the bands, a tuple; empty for one band without a name."""
+        return band_names(self.bands)
+
+    @property
+    def channels(self):
+        """How many bands there are."""
+        return max(1, len(self.names))
+
     def check(self):
+        band_names(self.bands)
         if self.crop % self.size or self.size % POOLINGS:
             raise SettingError(f"crop={self.crop} and size={self.size}: the size must divide the crop and be a "
                                f"multiple of {POOLINGS}")

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from kerasgal.apps.morph import differences, figures
-from kerasgal.apps.morph.score import border_sky, galaxy_pixels, score, scores_of
+from kerasgal.apps.morph.score import border_sky, galaxy_pixels, score, scores_of, sky_noise
 from kerasgal.apps.morph.sensitivity import line, sensitivity
 from kerasgal.errors import DataError, SettingError
 from kerasgal.plotting import track
@@ -55,6 +55,9 @@ def evaluate(run, sets, notes=(), *, match=(), control=None):
         for image in first:
             refuse_without(reference, differences.with_derived(numbers_of([image.columns])), match)
         sets = sets | {reference: lambda: itertools.chain(first, stream)}
+    if control is not None and control not in sets and run.config.channels > 1:
+        raise SettingError(f"control={control}: empty sky is made of the borders of images of one band; of "
+                           f"{run.config.channels} bands give a set of this name", value=control)
     made = {} if control is None or control in sets else {
         control: lambda: empty_sky(scored[reference]["raw"], run.config)}
     for name in track([*sets, *made], "scoring"):
@@ -185,7 +188,7 @@ def collect(run, images, blank=False, keep=False):
         if batch is None:
             continue
         _, prepared, (real, archetype) = batch
-        numbers["sky_noise"] += [border_sky(image, SKY_WIDTH)[1] for image in prepared]
+        numbers["sky_noise"] += [border_sky(figures.grey(image), SKY_WIDTH)[1] for image in prepared]
         if sum(map(len, first["images"])) < DISTURBED:
             for name, values in (("images", prepared), ("real", real), ("archetype", archetype)):
                 first[name].append(values)
@@ -197,7 +200,7 @@ def collect(run, images, blank=False, keep=False):
 def _middle(image, side):
     """An image of no more than `side` x `side` pixels, those in the middle."""
     part = tuple(slice(max(0, (length - side) // 2), max(0, (length - side) // 2) + side) for length in
-                 image.pixels.shape)
+                 image.pixels.shape[:2])
     cut = {name: getattr(image, name)[part] for name in ("pixels", "mask", "variance")
            if getattr(image, name) is not None}
     return dataclasses.replace(image, **{name: values.copy() for name, values in cut.items()})
@@ -229,12 +232,15 @@ def compare(values, reference):
 def sky_test(run, images):
     """How far log p and the ratio move when noise as large as the sky's is added outside the galaxies.
 
-    images: (n, y, x) prepared. Mean absolute changes, in nats per image, and the ratio's over that of log p.
+    images: (n, y, x), or (n, y, x, band), prepared. Mean absolute changes, in nats per image, and the ratio's over that
+    of log p.
     """
     rng = np.random.default_rng(0)
-    noisy = [image + rng.normal(0, max(border_sky(image, SKY_WIDTH)[1], 1e-4), image.shape) for image in images]
-    disturbed = np.stack([np.where(galaxy_pixels(image), image, np.clip(changed, -1, 1))
-                          for image, changed in zip(images, noisy)]).astype(np.float32)
+    noisy = [image + rng.normal(0, np.maximum(sky_noise(image, SKY_WIDTH), 1e-4), image.shape) for image in images]
+    galaxies = [galaxy_pixels(figures.grey(image)).reshape(*image.shape[:2], *[1] * (image.ndim - 2))
+                for image in images]
+    disturbed = np.stack([np.where(galaxy, image, np.clip(changed, -1, 1))
+                          for galaxy, image, changed in zip(galaxies, images, noisy)]).astype(np.float32)
     before, after = (scores_of(run, stamps) for stamps in (images, disturbed))
     moved = {name: float(np.abs(after[name] - before[name]).mean()) for name in ("log_p_real", "llr")}
     return {"log_p_real": moved["log_p_real"], "llr": moved["llr"], "ratio": moved["llr"] / moved["log_p_real"]}

@@ -8,6 +8,11 @@ LABELS = {"log_mass": "log$_{10}$ stellar mass / M$_\\odot$", "magnitude": "magn
           "radius": "half-light radius [arcsec]", "log_radius": "log$_{10}$ half-light radius / kpc"}
 
 
+def grey(image):
+    """An image as it is shown, (y, x): of several bands, (y, x, band), their mean."""
+    return image if image.ndim == 2 else image.mean(axis=-1)
+
+
 def ratios(llr):
     """Distributions of the likelihood ratio of each set, (n,) each, with their medians."""
     drawing, axis = figure(width=6)
@@ -37,7 +42,10 @@ def skies(scored):
 
 
 def contributions(shown):
-    """Images beside what each pixel adds to ln p and to the ratio: {set: (images, real, archetype)}, (n, y, x) each."""
+    """Images beside what each pixel adds to ln p and to the ratio: {set: (images, real, archetype)}, (n, y, x) each.
+
+    Of several bands images are (n, y, x, band); their mean is shown.
+    """
     examples = max(len(images) for images, *_ in shown.values())
     drawing, axes = figure(3 * examples, len(shown), width=1.5, height=1.6, squeeze=False)
     spread = np.percentile(np.abs(np.concatenate([real - archetype for _, real, archetype in shown.values()])), 99)
@@ -47,7 +55,8 @@ def contributions(shown):
             cells = row[3 * number:3 * number + 3]
             if number < len(images):
                 ratio = real[number] - archetype[number]
-                cells[0].imshow(images[number], origin="lower", cmap="gray", vmax=max(images[number].max(), 1e-3))
+                shown_image = grey(images[number])
+                cells[0].imshow(shown_image, origin="lower", cmap="gray", vmax=max(shown_image.max(), 1e-3))
                 maps = (cells[1].imshow(real[number], origin="lower", cmap="viridis", vmin=low, vmax=high),
                         cells[2].imshow(ratio, origin="lower", cmap="RdBu_r", vmin=-spread, vmax=spread))
                 for cell, words in zip(cells, ("image", "ln p", f"LLR {ratio.sum():.1f}")):
@@ -91,13 +100,14 @@ def plane(numbers, horizontal, vertical):
 
 
 def ends(best, worst):
-    """A contact sheet of the images at both ends of an order: two lists of (ratio, id, (y, x))."""
+    """A contact sheet of the images at both ends of an order: two lists of (ratio, id, (y, x)), or (y, x, band)."""
     columns = max(len(best), 1)
     drawing, axes = figure(columns, 2, width=1.3, height=1.6, squeeze=False)
     for row, shown, words in zip(axes, (best, worst), ("most real", "least real")):
         for cell in row:
             cell.set(xticks=[], yticks=[], frame_on=False)
         for cell, (ratio, name, image) in zip(row, shown):
+            image = grey(image)
             cell.imshow(image, origin="lower", cmap="gray", vmin=0, vmax=max(image.max(), 1e-3))
             cell.set_title(f"{str(name)[-18:]}\n{ratio:.1f} nats", fontsize=6)
         row[0].set_ylabel(words)
@@ -105,11 +115,11 @@ def ends(best, worst):
 
 
 def sheet(images):
-    """A contact sheet of images, (n, y, x)."""
+    """A contact sheet of images, (n, y, x), or (n, y, x, band), of which the means over the bands are shown."""
     columns = int(np.ceil(np.sqrt(len(images))))
     drawing, axes = figure(columns, -(-len(images) // columns), width=1.4, height=1.4, squeeze=False)
     for cell in axes.ravel():
         cell.set_axis_off()
     for cell, image in zip(axes.ravel(), images):
-        cell.imshow(image, origin="lower", cmap="gray", vmin=0)
+        cell.imshow(grey(image), origin="lower", cmap="gray", vmin=0)
     return drawing

@@ -5,8 +5,10 @@ logarithms of scales, C (C - 1) / 2 M coefficients. Means and scales are those o
 stretched flux; a coefficient's tanh times y of an earlier channel is added to the mean of a later one (Eq. 3). What is
 returned is about x: ln p(x) = ln p(y) + ln 2 per channel.
 
-Normal, as in the code of Zanisi et al. (arXiv:2007.00039). The parameters are C means of x and C numbers a, of which
-softplus(a) + 1e-4 is the standard deviation; channels are independent given the pixels before.
+Normal, as in the code of Zanisi et al. (arXiv:2007.00039). The parameters are C means of x, C numbers a, of which
+softplus(a) + 1e-4 is the standard deviation, and C (C - 1) / 2 coefficients. A coefficient times x of an earlier
+channel is added to the mean of a later one, as in Eq. 3, but without the tanh: so it is any normal distribution of the
+C channels together. Independent ones would count what all bands show of a galaxy once for each.
 """
 
 import keras
@@ -72,7 +74,9 @@ def log_prob(x, parameters, bits=0, likelihood=LOGISTIC):
     """
     x, parameters = ops.cast(x, "float32"), ops.cast(parameters, "float32")
     if likelihood == NORMAL:
-        mean, deviation = normal(parameters)
+        mean, deviation, coefficient = normal(parameters, x.shape[-1])
+        if x.shape[-1] > 1:
+            mean = conditional_means(x[..., None], mean[..., None], coefficient[..., None])[..., 0]
         of_channel = -0.5 * ops.square((x - mean) / deviation) - ops.log(deviation) - 0.5 * np.log(2 * np.pi).item()
         return ops.sum(of_channel, axis=-1)
     weight, mean, log_scale, coefficient = mixture(parameters, x.shape[-1])
@@ -87,10 +91,13 @@ def log_prob(x, parameters, bits=0, likelihood=LOGISTIC):
     return ops.logsumexp(weight[..., 0, :] + ops.sum(of_channel, axis=-2), axis=-1)
 
 
-def normal(parameters):
-    """Means and standard deviations of the normal distributions, (..., C) each."""
-    mean, raw = ops.split(parameters, 2, axis=-1)
-    return mean, ops.softplus(raw) + LEAST_DEVIATION
+def normal(parameters, channels=1):
+    """Means and standard deviations of the normal distributions, (..., C) each, and (..., C (C - 1) / 2) coefficients.
+
+    Those are of channel 1 on 0, 2 on 0, 2 on 1, ...
+    """
+    mean, raw, coefficient = ops.split(parameters, [channels, 2 * channels], axis=-1)
+    return mean, ops.softplus(raw) + LEAST_DEVIATION, coefficient
 
 
 def log_likelihood(x, parameters, bits=0, likelihood=LOGISTIC):

@@ -7,6 +7,7 @@ structure is there, as in simulations of lower and lower resolution, so that the
 then smooth, then the Sersic archetypes of `archetypes.py`. The rules are made up, to look right.
 """
 
+import copy
 from dataclasses import dataclass
 from functools import cache
 
@@ -37,29 +38,52 @@ class Kind:
     clumps: float
 
 
+# Fluxes of bulges (and bars) and of discs in a band over those in r, in counts of one zero point: made-up colours of
+# g - r = 0.75 and 0.45, r - i = 0.4 and 0.2
+COLOURS = {"g": (0.50, 0.66), "r": (1.0, 1.0), "i": (1.45, 1.20)}
 KINDS = {"real": Kind(0.0, 1.0), "fine": Kind(1.2, 0.3), "smooth": Kind(3.0, 0.05)}
 
 
-def galaxies(number, kind, seed=0, size=128, first=0):
+def galaxies(number, kind, seed=0, size=128, first=0, bands=()):
     """Yields galaxies as dictionaries: `image`, (size, size) float32 sky-subtracted counts, and columns.
 
     kind: of `KINDS`; first: index of the first galaxy. Galaxy i of a seed is the same in every kind, with other noise.
     The columns: id, the index; type, 0, 1, 2 as in `TYPES`; redshift; log_mass (log10 Msun); and flux, radius, n,
     axis_ratio, angle of the Sersic profile that comes close, as `archetypes.sersic_parameters` takes them.
-    Raises DataError for an unknown kind.
+    bands: several of `COLOURS`; then the image is (size, size, band), where bulge and disc have other fluxes in each
+    and all else is the same but the noise, and the Sersic columns are NAME_BAND. In r it is as without.
+    Raises DataError for an unknown kind or band.
     """
     if kind not in KINDS:
         raise DataError(f"unknown kind {kind!r}; accepted are {', '.join(KINDS)}")
+    unknown = sorted(set(bands) - set(COLOURS))
+    if unknown or len(bands) == 1:
+        raise DataError(f"bands={','.join(bands)}: accepted are several of {', '.join(COLOURS)}, or none for r alone",
+                        value=bands, accepted=list(COLOURS))
     camera = Camera()
     canvas = Canvas(size, moffat_psf(FWHM, camera), camera)
     for index in range(first, first + number):
         rng = np.random.default_rng([seed, index])
         galaxy = draw_galaxy(rng, camera)
-        stamp = draw_stamp(galaxy, kind, canvas, rng)
-        noise = np.random.default_rng([seed, index, 1 + list(KINDS).index(kind)])
-        yield {"id": index, "image": observe(stamp, camera, noise), "type": galaxy["type"],
-               "redshift": galaxy["redshift"], "log_mass": galaxy["log_mass"],
-               **one_component([part for part in (galaxy["bulge"], galaxy["bar"], galaxy["disc"]) if part])}
+        images, columns = [], {}
+        for band in bands or ("r",):
+            seen = in_band(galaxy, band)
+            stamp = draw_stamp(seen, kind, canvas, copy.deepcopy(rng))  # the same structure in each
+            more = [] if band == "r" else [1 + list(COLOURS).index(band)]
+            noise = np.random.default_rng([seed, index, 1 + list(KINDS).index(kind), *more])
+            images.append(observe(stamp, camera, noise))
+            found = one_component([part for part in (seen["bulge"], seen["bar"], seen["disc"]) if part])
+            columns |= {f"{name}_{band}" if bands else name: value for name, value in found.items()}
+        yield {"id": index, "image": np.stack(images, axis=-1) if bands else images[0], "type": galaxy["type"],
+               "redshift": galaxy["redshift"], "log_mass": galaxy["log_mass"], **columns}
+
+
+def in_band(galaxy, band):
+    """A galaxy of `draw_galaxy`, which is one in r, in another band of `COLOURS`."""
+    bulge, disc = COLOURS[band]
+    scales = {"bulge": bulge, "bar": bulge, "disc": disc}
+    return galaxy | {name: galaxy[name] and (scale * galaxy[name][0], *galaxy[name][1:])
+                     for name, scale in scales.items()}
 
 
 def draw_galaxy(rng, camera):

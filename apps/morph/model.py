@@ -176,7 +176,8 @@ def pixelcnn(shape, blocks=5, filters=160, mixtures=10, dropout=0.5, likelihood=
 
     shape: (y, x, channel) of the images; y and x may be None.
     blocks: gated blocks at each of three resolutions; filters: of every block; mixtures: logistic distributions per
-        pixel; dropout: the blocks' own; likelihood: "logistic", or "normal" for one normal distribution per pixel.
+        pixel; dropout: the blocks' own; likelihood: "logistic", or "normal" for one normal distribution per
+        pixel, of all of its channels.
     """
     images = keras.Input(shape, name="images")
     x = Marked(name="marked")(images)
@@ -216,7 +217,7 @@ def pixelcnn(shape, blocks=5, filters=160, mixtures=10, dropout=0.5, likelihood=
     # A weight per logistic; for each channel a mean and a scale; for each pair of channels a coefficient.
     parameters = mixtures * (1 + 2 * channels + channels * (channels - 1) // 2)
     if likelihood == "normal":
-        parameters = 2 * channels  # a mean and a deviation
+        parameters = 2 * channels + channels * (channels - 1) // 2  # without the weight
     horizontal = layers.Activation("elu", name="end")(horizontal)
     outputs = ShiftedConvolution(parameters, dtype="float32", name="parameters")(horizontal)
     return keras.Model(images, outputs, name="pixelcnn")

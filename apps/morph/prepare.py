@@ -3,14 +3,15 @@
 In this order: subtract the sky, replace bad pixels, rotate, cut out the centre, rebin, stretch. Rebinned by a spline,
 an image is turned, cut and rebinned by one interpolation: turned or not, its noise has the same variance. The centre of
 an image is the point about which its pixels are symmetric; where it has an odd number of them and the cut an even one,
-the cut is half a pixel off, towards lower indices.
+the cut is half a pixel off, towards lower indices. Each band of an image of several is prepared as if it were alone.
 """
 
 import math
 
 import numpy as np
 
-from kerasgal.errors import DataError
+from kerasgal.errors import DataError, DomainError
+from kerasgal.readers import bands
 
 BORDER = 0.05  # of the side of an image: width of the frame in which the sky is measured
 BAD_LIMIT = 0.2  # share of the cut's pixels that may be bad
@@ -19,7 +20,7 @@ SPLINE_REACH = 8  # pixels beyond which others weigh less than 1e-4 in a cubic s
 
 
 def prepare(image, config, angle=0.0):
-    """An image as the networks see it: (size, size, 1) float32, at most 1 and about 0 in the sky.
+    """An image as the networks see it: (size, size, bands) float32, at most 1 and about 0 in the sky.
 
     image: `kerasgal.readers.images.Image`; config: `TrainConfig`; angle: degrees, counter-clockwise when row 0 is at
     the top, see `stamp`. Raises DataError as `clean` does.
@@ -27,8 +28,23 @@ def prepare(image, config, angle=0.0):
     return stamp(clean(image, config), config, angle)
 
 
+def check_bands(image, config):
+    """Raise DomainError if an image has not as many bands as the networks of a configuration take."""
+    found = bands.count(image.pixels)
+    if found != config.channels:
+        raise DomainError(f"{image.id} has {bands.words(image.bands, found)}, and the networks take "
+                          f"{bands.words(config.names)} (see `bands`)", value=image.bands, accepted=config.names)
+
+
+def grey(image):
+    """A prepared image, (..., y, x, band), as (..., y, x): the mean over its bands."""
+    return image[..., 0] if image.shape[-1] == 1 else image.mean(axis=-1)
+
+
 def clean(image, config):
     """The part of an image that some rotation of the cut may need, without sky and bad pixels: (y, x) float32 counts.
+
+    Of an image of several bands (y, x, band).
 
     Sky: where the image states its own, that; otherwise what config.sky says. Bad pixels (masked or not finite) are
     filled in smoothly from those around them, without noise. Raises DataError if the image could not be read, is
@@ -36,6 +52,14 @@ def clean(image, config):
     """
     if image.error:
         raise DataError(image.error)
+    check_bands(image, config)
+    if image.pixels.ndim == 3:
+        return np.stack([clean_band(bands.at(image, place), config) for place in range(config.channels)], axis=-1)
+    return clean_band(image, config)
+
+
+def clean_band(image, config):
+    """The same of an image of one band."""
     if min(image.pixels.shape) < config.crop:
         received = " x ".join(map(str, image.pixels.shape))
         raise DataError(f"{image.id}: the image has {received} pixels, fewer than crop={config.crop}",
@@ -51,7 +75,7 @@ def clean(image, config):
 
 
 def bad_pixels(image):
-    """The pixels of an image that are masked or not finite: (y, x) bool."""
+    """The pixels of an image that are masked or not finite: (y, x) or (y, x, band) bool."""
     bad = ~np.isfinite(image.pixels)
     return bad if image.mask is None else bad | image.mask
 
@@ -97,9 +121,13 @@ def fill(pixels, bad):
 def stamp(counts, config, angle=0.0):
     """Counts turned by an angle, cut, rebinned and stretched: (y, x) -> (size, size, 1) float32 in [-1, 1].
 
+    Of several bands (y, x, band) -> (size, size, band).
+
     An image whose sides are not larger than sqrt(2) times the cut would show corners that nobody observed: it is turned
     by the multiple of 90 degrees that is next to `angle`. Multiples of 90 degrees move pixels and change none.
     """
+    if counts.ndim == 3:
+        return np.concatenate([stamp(counts[..., band], config, angle) for band in range(counts.shape[2])], axis=-1)
     factor = config.crop // config.size
     if angle % 90 == 0 or min(counts.shape) - 1 < math.sqrt(2) * config.crop:
         counts, angle = np.rot90(counts, round(angle / 90)), 0.0
@@ -134,6 +162,6 @@ def turned_cut(counts, side, angle, points=None):
 
 
 def cut(array, side):
-    """The `side` x `side` pixels at the centre of an array (y, x)."""
-    y, x = ((length - side) // 2 for length in array.shape)
+    """The `side` x `side` pixels at the centre of an array (y, x) or (y, x, band)."""
+    y, x = ((length - side) // 2 for length in array.shape[:2])
     return array[y:y + side, x:x + side]

@@ -14,7 +14,7 @@ from kerasgal.run import Prediction, Run, as_list, display_name
 from kerasgal.tables import SUFFIXES
 
 REAL, ARCHETYPE = "real", "archetype"
-PREPARATION = ("sky", "softening", "crop", "size", "rebin", "bits")
+PREPARATION = ("bands", "sky", "softening", "crop", "size", "rebin", "bits")
 COMMON = (*PREPARATION, "likelihood")  # what both networks must have in common
 PEEK = 64  # images that are held against the domain before the first one is scored
 
@@ -39,7 +39,8 @@ class Scores(Prediction):
         ra, dec, object     of the galaxy [deg], where headers or image sets say them; NaN or empty for an image that
                             does not
 
-    With `maps`, `image` (n, y, x) as the networks saw it, and `map_real` and `map_archetype`, ln p of its pixels.
+    With `maps`, `image` (n, y, x), or (n, y, x, band), as the networks saw it, and `map_real` and
+    `map_archetype`, ln p of its pixels.
     """
 
     units = {"ra": "deg", "dec": "deg"}
@@ -72,7 +73,7 @@ class Morph(Run):
     """
 
     app, Config, phases = APP, TrainConfig, (REAL, ARCHETYPE)
-    checked = ("pixel_scale",)  # flux is brought to the run's unit, or refused
+    checked = ("bands", "pixel_scale")  # flux is brought to the run's unit, or refused
     suffixes = SUFFIXES
     label = "scores"
 
@@ -131,8 +132,8 @@ class Morph(Run):
               zero_point=None, flux_scale=None, memory=None, **settings):
         """Train one network, or with `archetypes` both, on images. Every tenth validates.
 
-        Both must see images alike: what sky, softening, crop, size, rebin and bits make of them is stored with the run
-        and done again in scoring.
+        Both must see images alike: what bands, sky, softening, crop, size, rebin and bits make of them is stored with
+        the run and done again in scoring.
 
         Parameters
         ----------
@@ -196,7 +197,7 @@ class Morph(Run):
                 run_folder.check_folder(place, APP, resume, overwrite)
                 log.info(f"network of {phase} images")
                 data = {"training": [str(Path(path).resolve()) for path in paths], "validation": []}
-                train_network(readers.stream(paths, **options), chosen, place, data=data,
+                train_network(readers.stream(paths, bands=chosen.names, **options), chosen, place, data=data,
                               resume=resume and phase in begun, overwrite=overwrite, tensorboard=tensorboard,
                               init=folder_of(init) / phase if init else None)
         if all((folder / phase / run_folder.BEST).exists() for phase in cls.phases):
@@ -211,7 +212,8 @@ class Morph(Run):
         Parameters
         ----------
         images : path, list of paths, ImageSet, or array
-            Files, folders or globs; an open image set; or an array (n, y, x) or (y, x).
+            Files, folders or globs; an open image set; or an array (n, y, x) or (y, x), for a run of several bands
+            (n, y, x, band) or (y, x, band), with the bands in the run's order.
         maps : bool
             Keep what the networks saw, and ln p of each pixel.
         masks, extension, unit, zero_point, flux_scale
@@ -229,7 +231,7 @@ class Morph(Run):
         Raises
         ------
         DomainError
-            If the images have other pixels than those of the training, or most of the first show no galaxy.
+            If the images have other bands or pixels than those of the training, or most of the first show no galaxy.
         """
         from kerasgal.apps.morph.score import score
         from kerasgal.apps.morph.tables import columns_of
@@ -349,11 +351,14 @@ class Morph(Run):
         return rank(self, given, observed, list(dict.fromkeys([*notes, *more])))
 
     def sample(self, number, *, on=REAL, seed=0):
-        """Images drawn from one of the networks, (number, y, x), stretched as it sees them."""
+        """Images drawn from one of the networks, (number, y, x), stretched as it sees them.
+
+        Of several bands (number, y, x, band).
+        """
         from kerasgal.apps.morph.sample import sample
 
-        return sample(self.networks[on], number, seed=seed, bits=self.config.bits,
-                      likelihood=self.config.likelihood)[..., 0]
+        drawn = sample(self.networks[on], number, seed=seed, bits=self.config.bits, likelihood=self.config.likelihood)
+        return drawn[..., 0] if self.config.channels == 1 else drawn
 
     def check_unseen(self, sources):
         """Raise UnseenError if one of the images' files was trained on."""
@@ -373,14 +378,16 @@ class Morph(Run):
 
         The first ones are held against the domain before any is scored; a later one that is outside has an error.
         """
+        from kerasgal.apps.morph.prepare import check_bands
         from kerasgal.apps.morph.train import features
 
-        found = iter(stream_of(images, pixel_scale=pixel_scale, **options))
+        found = iter(stream_of(images, pixel_scale=pixel_scale, bands=self.config.names, **options))
         first = list(itertools.islice(found, PEEK))
         notes = []
         for image in first:
             if not image.error and not notes:
                 notes = self.check_domain(image.id, features(image), outside_domain=outside_domain)
+                check_bands(image, self.config)
 
         def checked():
             yield from first
@@ -410,8 +417,8 @@ def name_of(images):
     return ", ".join(str(getattr(source, "path", source)) for source in as_list(images)[:3])
 
 
-def stream_of(images, *, pixel_scale=None, unit=None, zero_point=None, flux_scale=None, **options):
-    """A stream of `Image`s of paths, an open image set or an array."""
+def stream_of(images, *, pixel_scale=None, unit=None, zero_point=None, flux_scale=None, bands=(), **options):
+    """A stream of `Image`s of paths, an open image set or an array; bands: names of those that are wanted."""
     from kerasgal.readers import images as readers
 
     if not isinstance(images, np.ndarray):
@@ -420,11 +427,14 @@ def stream_of(images, *, pixel_scale=None, unit=None, zero_point=None, flux_scal
         paths = [getattr(source, "path", source) for source in as_list(images)]
         if not paths:
             raise DataError("there are no images: the list of paths is empty")
-        return readers.stream(paths, unit=unit, zero_point=zero_point, flux_scale=flux_scale, **options)
-    array = images[None] if images.ndim == 2 else images
-    if array.ndim != 3 or array.dtype.kind not in "iuf" or not array.size:
+        return readers.stream(paths, unit=unit, zero_point=zero_point, flux_scale=flux_scale, bands=bands,
+                              **options)
+    axes, last = (4, len(bands)) if len(bands) > 1 else (3, None)
+    array = images[None] if images.ndim == axes - 1 else images
+    if array.ndim != axes or last not in (None, array.shape[-1]) or array.dtype.kind not in "iuf" or not array.size:
+        accepted = f"(n, y, x, {last}) or (y, x, {last})" if last else "(n, y, x) or (y, x)"
         raise DataError(f"the array has the shape {images.shape} and the type {images.dtype}: expected are numbers, "
-                        "(n, y, x) or (y, x)", value=images.shape)
+                        f"{accepted}", value=images.shape)
     return (readers.Image(str(number), pixels.astype(np.float32), unit=unit, zero_point=zero_point,
                           flux_scale=flux_scale, pixel_scale=pixel_scale) for number, pixels in enumerate(array))
 

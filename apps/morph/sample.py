@@ -150,8 +150,14 @@ def drawn(parameters, uniforms, bits, likelihood=LOGISTIC):
     """
     channels = uniforms.shape[1] - 1
     if likelihood == NORMAL:
-        mean, raw = np.split(parameters.astype("f8"), 2, axis=-1)
-        return np.clip(mean + (np.logaddexp(raw, 0) + LEAST_DEVIATION) * ndtri(uniforms[:, 1:]), -1, 1)
+        mean, raw, coefficients = np.split(parameters.astype("f8"), [channels, 2 * channels], axis=-1)
+        spreads = (np.logaddexp(raw, 0) + LEAST_DEVIATION) * ndtri(uniforms[:, 1:])
+        x, pair = np.zeros_like(mean), 0
+        for channel in range(channels):
+            given = np.sum(coefficients[:, pair:pair + channel] * x[:, :channel], axis=-1)
+            x[:, channel] = np.clip(mean[:, channel] + given + spreads[:, channel], -1, 1)
+            pair += channel
+        return x
     rows = parameters.astype("f8").reshape(len(parameters), 1 + 2 * channels + channels * (channels - 1) // 2, -1)
     below = np.cumsum(softmax(rows[:, 0], axis=-1), axis=-1) <= uniforms[:, :1]
     logistic = np.minimum(below.sum(axis=-1), rows.shape[-1] - 1)

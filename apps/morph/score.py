@@ -37,14 +37,15 @@ SATURATED, BAD = 0.1, 0.05  # shares of the galaxy's pixels, and of those of the
 
 def build(config):
     """The network of a configuration, not compiled."""
-    return pixelcnn((config.size, config.size, 1), blocks=config.blocks, filters=config.filters,
+    return pixelcnn((config.size, config.size, config.channels), blocks=config.blocks, filters=config.filters,
                     mixtures=config.mixtures, dropout=config.dropout, likelihood=config.likelihood)
 
 
 def likelihood_maps(run, images):
     """ln p of every pixel given those before it, under both networks: two arrays (batch, y, x).
 
-    images: (batch, y, x, 1) prepared. A density per unit of stretched flux, or with bits a probability.
+    images: (batch, y, x, band) prepared. Of all bands of a pixel together; a density per unit of stretched flux, or
+    with bits a probability.
 
     run: a `kerasgal.apps.morph.run.Morph`, here and below.
     """
@@ -58,7 +59,7 @@ def pair(run):
     import keras
     from keras import ops
 
-    inputs = keras.Input((run.config.size, run.config.size, 1), name="image")
+    inputs = keras.Input((run.config.size, run.config.size, run.config.channels), name="image")
     like = run.config.bits, run.config.likelihood
     maps = [PixelLikelihood(*like, name=f"log_p_{network.name}")(inputs, network(inputs))
             for network in (run.real, run.archetype)]
@@ -74,10 +75,18 @@ def border_sky(image, width=1):
     return sky, 1.4826 * np.median(np.abs(border - sky))
 
 
+def sky_noise(image, width=1):
+    """Standard deviation of the pixels at the border of an image, (y, x), or of each band of (y, x, band)."""
+    if image.ndim == 2:
+        return border_sky(image, width)[1]
+    return np.array([border_sky(image[..., band], width)[1] for band in range(image.shape[2])])
+
+
 def galaxy_pixels(image):
     """The pixels of a prepared image, (y, x), that belong to its central galaxy: boolean, (y, x).
 
-    Those that stand out of the sky, as the border shows it, in one piece with the brightest of the central pixels.
+    Those that stand out of the sky, as the border shows it, in one piece with the brightest of the central pixels. Of
+    several bands the image is their mean, which has the same pixels as their sum.
     """
     sky, noise = border_sky(image)
     bright = image > sky + DETECTION * max(noise, 1e-6)
@@ -91,9 +100,9 @@ def galaxy_pixels(image):
 
 
 def score_batch(run, images):
-    """The numbers of the table for prepared images, (batch, y, x, 1): a dictionary of arrays (batch,), and the maps."""
+    """The numbers of the table for prepared images, (batch, y, x, band), a dictionary of arrays (batch,), and maps."""
     real, archetype = likelihood_maps(run, images)
-    galaxy = np.stack([galaxy_pixels(image[..., 0]) for image in images])
+    galaxy = np.stack([galaxy_pixels(prepare.grey(image)) for image in images])
     sums = {"log_p_real": real.sum(axis=(1, 2), dtype=float),
             "log_p_archetype": archetype.sum(axis=(1, 2), dtype=float),
             "galaxy_pixels": galaxy.sum(axis=(1, 2)),
@@ -105,10 +114,11 @@ def score_batch(run, images):
 
 
 def scores_of(run, images):
-    """The numbers of `score_batch` for any number of prepared images, (n, y, x)."""
+    """The numbers of `score_batch` for any number of prepared images, (n, y, x) or (n, y, x, band)."""
     found = []
+    images = images[..., None] if images.ndim == 3 else images
     for start in range(0, len(images), BATCH):
-        group = images[start:start + BATCH, ..., None]
+        group = images[start:start + BATCH]
         padded = np.concatenate([group, np.repeat(group[:1], BATCH - len(group), axis=0)])
         found.append({name: values[:len(group)] for name, values in score_batch(run, padded)[0].items()})
     return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
@@ -117,15 +127,16 @@ def scores_of(run, images):
 def flag(image, prepared, config, galaxy, unit_known):
     """What of `FLAGS` is true of an image, as their sum.
 
-    image: `Image` in the unit of the run; prepared: (y, x), what became of it; galaxy: its `galaxy_pixels`; unit_known:
-    whether the image is known to be in that unit.
+    image: `Image` in the unit of the run; prepared: (y, x, band), what became of it; galaxy: its `galaxy_pixels`;
+    unit_known: whether the image is known to be in that unit. A pixel is saturated if it is in one of the bands.
     """
-    clipped = prepared >= 1
+    clipped, prepared = (prepared >= 1).any(axis=-1), prepare.grey(prepared)
     saturated = clipped[galaxy].mean() > SATURATED if galaxy.any() else clipped.mean() > SATURATED
     limit = image.facts.get("saturation")
     if limit is not None:
         factor = config.crop // config.size
-        full = prepare.cut(image.pixels >= limit, config.crop).reshape(config.size, factor, config.size, factor)
+        full = np.atleast_3d(image.pixels >= limit).any(axis=-1)
+        full = prepare.cut(full, config.crop).reshape(config.size, factor, config.size, factor)
         saturated |= bool((full.any(axis=(1, 3)) & galaxy).any())
     found = {"blank": not galaxy.any() and not saturated, "saturated": saturated,
              "cut": _reaches_border(prepared, galaxy),
@@ -157,8 +168,8 @@ def _prepared(run, image):
 
 
 def _refuse_blank(run, images, prepared):
-    """Raise DataError if in more than half of the prepared images, (batch, y, x), no pixel is a galaxy's."""
-    blank = sum(not galaxy_pixels(stamp).any() for stamp in prepared)
+    """Raise DataError if in more than half of the prepared images, (batch, y, x, band), no pixel is a galaxy's."""
+    blank = sum(not galaxy_pixels(prepare.grey(stamp)).any() for stamp in prepared)
     if 2 * blank <= len(prepared):
         return
     largest = max(float(np.max(image.pixels, where=np.isfinite(image.pixels), initial=-np.inf)) for image in images)
@@ -176,6 +187,7 @@ def _refuse_blank(run, images, prepared):
 def score(run, images, batch=None, begun=False):
     """Score a stream of `Image`s in batches: yields, for each batch, its rows and (ids, images, maps) or None.
 
+    Images are those that the networks saw, (batch, y, x), or (batch, y, x, band) of several bands.
     A row is a dictionary with COLUMNS as keys, and "" for what is not known. Images are brought to the unit of the run.
     One that cannot be read, brought to it or prepared has a row with the error and no numbers; nothing is held but a
     batch. Raises DomainError, before there is a row, if most images of the first batch show no galaxy; not if it has
@@ -200,14 +212,15 @@ def score(run, images, batch=None, begun=False):
         full = np.stack(prepared + prepared[:1] * (batch - len(prepared)))
         count = len(kept)
         if not begun:
-            _refuse_blank(run, scaled, full[:count, ..., 0])
+            _refuse_blank(run, scaled, full[:count])
             begun = True
         sums, maps = score_batch(run, full)
         for number, row in enumerate(kept):
             row.update({name: sums[name][number].item() for name in NUMBERS})
-            stamp = full[number, ..., 0]
-            row["flag"] = flag(scaled[number], stamp, run.config, galaxy_pixels(stamp), known[number])
-        yield rows, ([row["id"] for row in kept], full[:count, ..., 0], tuple(values[:count] for values in maps))
+            galaxy = galaxy_pixels(prepare.grey(full[number]))
+            row["flag"] = flag(scaled[number], full[number], run.config, galaxy, known[number])
+        seen = full[:count, ..., 0] if run.config.channels == 1 else full[:count]
+        yield rows, ([row["id"] for row in kept], seen, tuple(values[:count] for values in maps))
 
 
 def score_on(client, run, images, maps=False):

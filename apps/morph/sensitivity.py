@@ -7,7 +7,7 @@ much as what galaxies look like: what a Delta<LLR> has to be held against.
 import numpy as np
 
 from kerasgal.apps.morph import prepare
-from kerasgal.apps.morph.score import border_sky, scores_of
+from kerasgal.apps.morph.score import scores_of, sky_noise
 from kerasgal.readers.flux import to_unit
 
 OFF = 0.05  # share by which the point spread function's width, and the noise, are larger; of the noise: the sky's error
@@ -20,8 +20,11 @@ def blurred(counts, deviation, noise, rng):
     """An image, (y, x), seen through a Gaussian more, whose white noise is as large and as white as before.
 
     deviation: of the Gaussian, pixels; noise: standard deviation of the image's. What the Gaussian takes from the noise
-    is added again at each wavenumber.
+    is added again at each wavenumber. Of several bands, (y, x, band) and (band,), each is.
     """
+    if counts.ndim == 3:
+        return np.stack([blurred(counts[..., band], deviation, noise[band], rng) for band in range(counts.shape[2])],
+                        axis=-1)
     padded = np.pad(np.asarray(counts, np.float64), PADDED, mode="reflect")
     k = 2 * np.pi * np.hypot(np.fft.fftfreq(padded.shape[0])[:, None], np.fft.rfftfreq(padded.shape[1]))
     kept = np.exp(-0.5 * (k * deviation)**2)
@@ -51,7 +54,7 @@ def sensitivity(run, images):
     for image in images:
         image = to_unit(image, run.unit, run.zero_point)
         counts = prepare.clean(image, run.config)
-        noise = border_sky(counts, WIDTH)[1]
+        noise = sky_noise(counts, WIDTH)
         changed["before"].append(counts)
         changed["noise"].append(counts + rng.normal(0, noise * ((1 + OFF)**2 - 1)**0.5, counts.shape))
         changed["sky"].append(counts + OFF * noise)
@@ -59,7 +62,7 @@ def sensitivity(run, images):
         if width is not None:
             changed["psf"].append(blurred(counts, width * ((1 + OFF)**2 - 1)**0.5, noise, rng))
     named = [name for name, group in changed.items() if len(group) == len(images)]  # "before" is the first
-    stamps = np.stack([prepare.stamp(counts, run.config)[..., 0] for name in named for counts in changed[name]])
+    stamps = np.stack([prepare.stamp(counts, run.config) for name in named for counts in changed[name]])
     scores = scores_of(run, stamps.astype(np.float32))
     llr, log_p = (scores[name].reshape(len(named), len(images)) for name in ("llr", "log_p_real"))
     made = {"images": len(images), "psf": None}

@@ -32,7 +32,7 @@ def write(run, images, path, *, maps=None, resume=False, overwrite=False, client
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with (progress.open("a" if done else "w", newline="") as file,
-              map_file(maps, run.config.size, overwrite) if maps else contextlib.nullcontext() as append,
+              map_file(maps, run.config, overwrite) if maps else contextlib.nullcontext() as append,
               counted("scored") as add):
             names = _names(progress) if done else COLUMNS
             table = csv.DictWriter(file, names, extrasaction="ignore")
@@ -103,16 +103,22 @@ def columns_of(rows):
 
 
 @contextlib.contextmanager
-def map_file(path, size, overwrite):
-    """Yield a function that appends a batch of `score` to an HDF5 file: id, image, log_p_real, log_p_archetype."""
+def map_file(path, config, overwrite):
+    """Yield a function that appends a batch of `score` to an HDF5 file: id, image, log_p_real, log_p_archetype.
+
+    Of several bands image is (n, y, x, band), and the attribute bands names them.
+    """
     import h5py
 
     names = ("image", "log_p_real", "log_p_archetype")
     with replacing(path, overwrite) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["app"] = APP
         file.create_dataset("id", (0,), h5py.string_dtype(), maxshape=(None,))
+        if config.channels > 1:
+            file.attrs["bands"] = config.bands
         for name in names:
-            file.create_dataset(name, (0, size, size), "f4", maxshape=(None, size, size), chunks=(16, size, size))
+            sides = (config.size, config.size, *([config.channels] if name == "image" and config.channels > 1 else []))
+            file.create_dataset(name, (0, *sides), "f4", maxshape=(None, *sides), chunks=(16, *sides))
 
         def append(ids, images, maps):
             for name, values in zip(("id", *names), (ids, images, *maps)):

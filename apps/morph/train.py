@@ -10,9 +10,10 @@ from kerasgal.apps.morph.config import APP
 from kerasgal.apps.morph.losses import loss_of
 from kerasgal.apps.morph.model import initialise
 from kerasgal.apps.morph.score import build
-from kerasgal.errors import DataError, SettingError
+from kerasgal.errors import DataError, DomainError, SettingError
 from kerasgal.pipeline import rows
 from kerasgal.plotting import track
+from kerasgal.readers import bands as several
 from kerasgal.readers.flux import to_unit
 
 HELD_OUT = 10  # every tenth image validates
@@ -25,19 +26,21 @@ log = logging.getLogger(__name__)
 def features(image):
     """What the domain knows of an image."""
     return {"pixel_scale": image.pixel_scale, "unit": image.unit, "zero_point": image.zero_point,
-            "psf_fwhm": image.psf_fwhm}
+            "psf_fwhm": image.psf_fwhm, "bands": ",".join(image.bands) or None}
 
 
 def load(images, config):
     """All images of a stream, without sky and bad pixels, in the unit of the first one that says its own.
 
-    Returns a list of (y, x) arrays of counts, and their `features`. Says which cannot be read or prepared; raises
-    DataError where too few are left.
+    Returns a list of (y, x) arrays of counts, or (y, x, band), and their `features`. Says which cannot be read or
+    prepared; raises DataError where too few are left, and DomainError for one with other bands than those of `config`.
     """
     cleaned, described, unit, zero_point = [], [], None, None
     for image in images:
         if unit is None:
             unit, zero_point = image.unit, image.zero_point
+        if not image.error:
+            refuse_bands(image, config)
         try:
             image = to_unit(image, unit, zero_point)
             cleaned.append(prepare.clean(image, config))
@@ -51,8 +54,19 @@ def load(images, config):
     return cleaned, described
 
 
+def refuse_bands(image, config):
+    """Raise DomainError if an image has other bands than those that a configuration names, or none of its names."""
+    prepare.check_bands(image, config)
+    if config.names and image.bands and image.bands != config.names:
+        raise DomainError(f"{image.id} has {several.words(image.bands)}, and bands={config.bands} are to be seen",
+                          value=image.bands, accepted=config.names)
+
+
 def turned(images, config):
-    """Images, (y, x) counts, prepared at several angles, evenly spaced: (n * TURNS, size, size, 1), or (n, ...)."""
+    """Images, (y, x) or (y, x, band) counts, prepared at several angles: (n * TURNS, size, size, bands), or (n, ...).
+
+    The angles are evenly spaced.
+    """
     # Prepared once: an angle of its own for every sample would need Python in every step of the stream.
     angles = 360 / TURNS * np.arange(TURNS) if config.rotate else [0.0]
     return np.stack([prepare.stamp(image, config, angle) for image in track(images, "turning") for angle in angles])

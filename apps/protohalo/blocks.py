@@ -25,8 +25,10 @@ from kerasgal.apps.protohalo import basins, watershed
 from kerasgal.channel_names import names_of
 from kerasgal.cluster import Runs, each
 from kerasgal.compiled import compiled
+from kerasgal.conditioning import check_given, parameter_names
 from kerasgal.errors import DataError, MissingError, SettingError
 from kerasgal.grid import wrapped_block
+from kerasgal.tiling import beside
 
 PEAK = basins.PEAK  # codes below it: the way leaves the block there, with the pointer that many higher
 BLOCK = 256  # cells of a side of a block
@@ -678,15 +680,17 @@ def owners(found, table):
     return owner
 
 
-def predict_distance(run, density, out, *, boxsize, block=BLOCK, context=None, outside_domain=False, client=None):
+def predict_distance(run, density, out, *, boxsize, block=BLOCK, context=None, parameters=None, outside_domain=False,
+                     client=None):
     """From an initial density contrast to the map that a `Protohalo` run predicts, written into `out`, block by block.
 
     Dask's `map_overlap` gives every block the cells around it, across the faces of the box. context: how many, a
     multiple of 2^levels as the block is; without it as far as the network sees, and the map is then that of the whole
-    box. A block's side must be at least that. Returns notes as of `Run.check_domain`.
+    box. A block's side must be at least that. parameters: {name: value} of all that the network is given. Returns notes
+    as of `Run.check_domain`.
 
-    Raises SettingError for blocks that do not fit or a run that sees more than the density, DataError for a density
-    that is no contrast, and MissingError without Dask.
+    Raises SettingError for blocks that do not fit, a run that sees more than the density or a parameter that is
+    missing, DataError for a density that is no contrast, and MissingError without Dask.
     """
     try:
         from dask import array, compute
@@ -696,6 +700,12 @@ def predict_distance(run, density, out, *, boxsize, block=BLOCK, context=None, o
     if names != ("density",):
         raise SettingError(f"channels={run.config.channels}: those other than the density are made of the whole box; "
                            "by blocks there is density alone", value=run.config.channels, accepted=("density",))
+    wanted, parameters = parameter_names(run.config), parameters or {}
+    check_given(wanted, parameters)
+    missing = [name for name in wanted if name not in parameters]
+    if missing:
+        raise SettingError(f"`parameters` must say {', '.join(missing)}, which the run is given and a density does not "
+                           "say", accepted=wanted)
     source, multiple = field_of(density, 0.0, client).array, 2**run.config.levels
     box = Box.cut(source.shape, block)
     check_output(out, box, client)
@@ -715,10 +725,11 @@ def predict_distance(run, density, out, *, boxsize, block=BLOCK, context=None, o
     if not np.isfinite(deviation) or deviation == 0 or abs(mean) > 0.05 * deviation + 1e-6:
         raise DataError(f"the density has the mean {mean:.3g} and the standard deviation {deviation:.3g}: expected is "
                         "a density contrast of mean zero, finite everywhere")
-    notes = run.check_domain("the density", {"cellsize": boxsize / source.shape[0]}, outside_domain=outside_domain)
+    notes = run.check_domain("the density", {"cellsize": boxsize / source.shape[0], **parameters},
+                             outside_domain=outside_domain)
     predicted = field.map_overlap(predict_block, depth=depth, boundary="periodic", allow_rechunk=False,
                                   dtype=np.float32, meta=np.empty((0, 0, 0), np.float32), runs=Runs([run], client),
-                                  deviation=np.float32(deviation))
+                                  deviation=np.float32(deviation), parameters=[parameters[name] for name in wanted])
     compute(array.store(predicted, out, lock=False, compute=False), scheduler=scheduler)
     return notes
 
@@ -738,8 +749,8 @@ def seen(levels, context):
     return context
 
 
-def predict_block(density, runs, deviation):
+def predict_block(density, runs, deviation, parameters=()):
     """The distance map of a block with its context, (nx, ny, nz) float32. runs: `cluster.Runs` of a run."""
     run, = runs.get()
     inputs = (density / deviation)[None, ..., None]
-    return np.asarray(run.network.predict_on_batch(inputs), np.float32)[0, ..., 0]
+    return np.asarray(beside(run.network, parameters).predict_on_batch(inputs), np.float32)[0, ..., 0]

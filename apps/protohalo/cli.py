@@ -5,7 +5,7 @@ import click
 from kerasgal.apps.protohalo.config import NAMINGS, TrainConfig
 from kerasgal.cluster import connect
 from kerasgal.commands import App, old_option, standard_commands
-from kerasgal.commands.base import DASK
+from kerasgal.commands.base import DASK, PARAMETER
 
 
 @click.group(cls=App)
@@ -37,6 +37,7 @@ def train(cls, simulations, **options):
                                                      "the whole box, or what memory holds]")
 @click.option("--context", type=click.IntRange(0), help="Cells of a tile's border that are thrown away.  [default: as "
                                                         "many as the network sees, if they leave a quarter of a tile]")
+@PARAMETER
 @old_option("--halo", "context", type=click.IntRange(0))
 def predict(run, source, **options):
     """Predict the haloes of each of SIMULATIONS with the trained RUN: distance map, labels, catalogue, mass function.
@@ -65,8 +66,8 @@ def export(run, directory, **options):
     """Write the trained RUN as a TensorFlow SavedModel.
 
     It takes (batch, x, y, z, 1), the density contrast divided by the standard deviation of its whole box, or all of a
-    run's --channels, and returns the distance map, (batch, x, y, z, 1); x, y and z may be any multiples of the number
-    in kerasgal.json beside it.
+    run's --channels, and of a run with --parameters these, (batch, p), too; it returns the distance map, (batch, x, y,
+    z, 1); x, y and z may be any multiples of the number in kerasgal.json beside it.
     """
     return run.export(directory, **options)
 

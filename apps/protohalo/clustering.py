@@ -9,7 +9,7 @@ import numpy as np
 
 from kerasgal.apps.protohalo import final
 from kerasgal.grid import density_contrast
-from kerasgal.statistics import jackknife, power_multipoles, power_spectrum, redshift_space
+from kerasgal.statistics import jackknife, power_spectrum, redshift_space_multipoles
 
 LARGE = 0.5  # h/Mpc: shells of modes up to here are large scales, on which bias is quoted
 MOVED = "moved"  # the true patches, moved
@@ -95,10 +95,8 @@ def spectra(haloes, matter, boxsize, cosmology, redshift, gridsize):
         if velocity is None or not len(position):
             row |= dict.fromkeys(MULTIPOLES, nothing)
         else:
-            seen = [power_multipoles(field(redshift_space(position, velocity, boxsize, cosmology, redshift, axis)),
-                                     orders=tuple(MULTIPOLES.values()), axis=axis, shot_noise=noise, **options)[1]
-                    for axis in range(3)]
-            row |= dict(zip(MULTIPOLES, np.mean(seen, axis=0)))
+            row |= dict(zip(MULTIPOLES, redshift_space_multipoles(
+                position, velocity, boxsize, cosmology, redshift, gridsize, tuple(MULTIPOLES.values()), bins)[1]))
         made["haloes"][name] = row
     return made
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from kerasgal.channel_names import CHANNELS, names_of
+from kerasgal.conditioning import HELP, parameter_names
 from kerasgal.config import default, setting
 from kerasgal.errors import SettingError
 from kerasgal.training import TrainingConfig
@@ -20,7 +21,8 @@ class TrainConfig(TrainingConfig):
     """Target, patches, network, optimiser and watershed of one protohalo run."""
 
     groups = {
-        "Target and patches": ("minimum", "channels", "patch", "stride", "margin", "symmetries"),
+        "Target and patches": ("minimum", "channels", "parameters", "patch", "stride", "margin",
+                               "symmetries"),
         "Network and loss": ("levels", "filters", "dropout", "arrangement", "output_slope", "loss", "normalisation"),
         "Watershed": ("smoothing", "marker", "separation", "flooded", "floor", "depth", "volume", "calibration"),
     }
@@ -31,6 +33,7 @@ class TrainConfig(TrainingConfig):
                                  "4,525.", demo=200, minimum=1)
     channels: str = setting("density", "What the network sees of the initial conditions, with commas between: "
                                        f"{', '.join(CHANNELS)}.")
+    parameters: str = setting("", HELP)
     patch: int = setting(128, "Cells per side of a training patch.", demo=64, minimum=8)
     stride: int = setting(64, "Cells between the patches cut from a box; 1 cuts them everywhere.", demo=1, minimum=1)
     margin: int = setting(16, "Cells at each face of a patch that the loss leaves out.", demo=8, minimum=0)
@@ -77,6 +80,7 @@ class TrainConfig(TrainingConfig):
 
     def check(self):
         names_of(self.channels)
+        parameter_names(self)
         if self.patch <= 2 * self.margin:
             raise SettingError(f"patch={self.patch} leaves no cell to the loss with margin={self.margin}: the patch "
                                "must be larger than twice the margin")

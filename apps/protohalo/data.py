@@ -4,6 +4,7 @@ import numpy as np
 
 from kerasgal.channel_names import count, vector_of
 from kerasgal.channels import initial_channels
+from kerasgal.conditioning import named
 from kerasgal.domain import of_box
 from kerasgal.errors import DataError
 from kerasgal.simulation import opened
@@ -101,16 +102,17 @@ def distance_map(halo_id):
     return distance / np.maximum(maximum, 1e-6)[labels]
 
 
-def load(source, minimum, names=("density",)):
+def load(source, minimum, names=("density",), parameters=()):
     """Input, (n, n, n, channel), and target, (n, n, n, 1), float32, of a Simulation or its path; the domain's features.
 
-    names: of the input's channels.
+    names: of the input's channels; parameters: names of those that the network is given, which are among the features.
 
-    Raises DataError if there are no haloes, none of at least `minimum` cells, or values that are not finite.
+    Raises DataError if there are no haloes, none of at least `minimum` cells, values that are not finite, or a
+    parameter that the file does not say.
     """
     with opened(source, require=("initial/delta", "halo_id", "halos/mass", "halos/count")) as simulation:
         delta = simulation.delta()
         halo_id = required_halo_id(simulation, minimum)
-        features = of_box(simulation, "initial/delta", deviation=delta.std())
+        features = of_box(simulation, "initial/delta", deviation=delta.std()) | named(simulation, parameters)
         boxsize = simulation.boxsize
     return network_input(delta, boxsize, names), distance_map(halo_id)[..., None], features

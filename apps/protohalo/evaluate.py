@@ -8,6 +8,7 @@ import numpy as np
 from kerasgal import cluster, run_folder
 from kerasgal.apps.protohalo import clustering, data, excursion, figures, final, metrics, predict, watershed
 from kerasgal.apps.protohalo.train import SEEN
+from kerasgal.conditioning import parameter_names, parameters_of
 from kerasgal.cosmology import growth_factor
 from kerasgal.plotting import track
 from kerasgal.run import Evaluation, as_list, display_name
@@ -24,7 +25,8 @@ def predict_all_ways(run, simulation):
     delta = simulation.delta()
     minimum = run.config.minimum
     halo_id = {"true": data.required_halo_id(simulation, minimum)}
-    predicted = predict.predict_distance(run.network, run.config, delta, simulation.boxsize)
+    predicted = predict.predict_distance(run.network, run.config, delta, simulation.boxsize,
+                                         parameters=parameters_of(simulation, parameter_names(run.config)))
     found = predict.find_trajectories(predicted, run.config)
     for method, sizes in (("native", found.size), ("adaptive", watershed.cut_sizes(found, run.line))):
         halo_id[method] = watershed.label_haloes(found, sizes, predicted.shape, minimum)

@@ -38,6 +38,29 @@ class Scaled(layers.Layer):
         return inputs / self.deviation
 
 
+@keras.saving.register_keras_serializable("kerasgal")
+class Modulated(layers.Layer):
+    """[field, parameters] to the field with each channel scaled and shifted by what parameters, (batch, p), say.
+
+    Feature-wise modulation (FiLM, Perez et al. 2018, arXiv:1709.07871): how much a channel counts may depend on the
+    cosmology, which constant channels of the input, mere shifts of the first layer's, would have to be turned into. It
+    begins as the identity, and is that at parameters of 0.
+    """
+
+    def build(self, input_shape):
+        (*_, channels), (_, parameters) = input_shape
+        self.kernel = self.add_weight(shape=(parameters, 2 * channels), initializer="zeros", name="kernel")
+
+    def call(self, inputs):
+        field, parameters = inputs
+        said = keras.ops.matmul(parameters, keras.ops.cast(self.kernel, self.compute_dtype))
+        scale, shift = keras.ops.split(keras.ops.reshape(said, (-1, 1, 1, 1, said.shape[-1])), 2, axis=-1)
+        return field * (1 + scale) + shift
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
+
+
 def dropped(x, rate):
     """Dropout, if there is any."""
     return layers.Dropout(rate)(x) if rate else x
@@ -51,10 +74,13 @@ def block(x, filters, dropout=0.0):
     return layers.LeakyReLU(SLOPE)(x)
 
 
-def unet(levels=5, filters=12, dropout=0.5, output_slope=0.0, arrangement="paper", channels=1, scaled=False):
+def unet(levels=5, filters=12, dropout=0.5, output_slope=0.0, arrangement="paper", channels=1, scaled=False,
+         parameters=0):
     """The U-Net: (batch, x, y, z, 1) normalised density contrast to (batch, x, y, z, 1) normalised distance.
 
-    With other `channels`, as many and `scaled` by their deviations, (batch, x, y, z, channels).
+    With other `channels`, as many and `scaled` by their deviations, (batch, x, y, z, channels). With `parameters`, so
+    many numbers of each box, [that, (batch, parameters)]: standardised by those of the training, they modulate what
+    every block gives (see `Modulated`).
 
     x, y and z may have any size that is a multiple of 2^levels. With the defaults it is that of the paper's Table 1: 27
     LeakyReLU, 10 dropouts, 5 poolings, and 14,590,741 parameters, its 14.5 million. Filters are 12 to 192 and 384 in
@@ -68,20 +94,27 @@ def unet(levels=5, filters=12, dropout=0.5, output_slope=0.0, arrangement="paper
     """
     between, within = (dropout, 0.0) if arrangement == "paper" else (0.0, dropout)
     x = inputs = keras.Input((None, None, None, channels), name="delta")
+    if parameters:
+        inputs = [inputs, keras.Input((parameters,), name="parameters")]
+        given = layers.Normalization(dtype="float32", name="normalised_parameters")(inputs[1])
+
+    def modulated(x):
+        return Modulated()([x, given]) if parameters else x
+
     if scaled:
         x = Scaled(dtype="float32", name="scaled")(x)
     skips = []
     for level in range(levels):
-        x = block(x, filters * 2**level, within)
+        x = modulated(block(x, filters * 2**level, within))
         skips.append(x)
         x = layers.MaxPooling3D(2)(dropped(x, between))
-    x = block(x, filters * 2**levels, within)
+    x = modulated(block(x, filters * 2**levels, within))
     for level in reversed(range(levels)):
         x = layers.Conv3DTranspose(filters * 2**level, 3, strides=2, padding="same")(x)
         if arrangement == "paper":
             x = layers.LeakyReLU(SLOPE)(x)
         x = layers.Concatenate()([skips[level], dropped(x, between)])
-        x = block(x, filters * 2**level, within)
+        x = modulated(block(x, filters * 2**level, within))
     x = layers.Conv3D(1, 1, dtype="float32")(x)
     outputs = NonNegative(output_slope, dtype="float32", name="distance")(x)
     return keras.Model(inputs, outputs, name="protohalo")

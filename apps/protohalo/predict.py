@@ -3,6 +3,7 @@
 from kerasgal.apps.protohalo import data, watershed
 from kerasgal.apps.protohalo.model import receptive_radius, unet
 from kerasgal.channel_names import count, names_of
+from kerasgal.conditioning import parameter_names
 from kerasgal.tiling import predict_whole
 
 
@@ -10,18 +11,20 @@ def build(config):
     """The U-Net of a configuration, not compiled."""
     names = names_of(config.channels)
     return unet(config.levels, config.filters, config.dropout, config.output_slope, config.arrangement, count(names),
-                scaled=names != ("density",))
+                scaled=names != ("density",), parameters=len(parameter_names(config)))
 
 
-def predict_distance(network, config, delta, boxsize, *, tile=None, context=None, progress=None):
+def predict_distance(network, config, delta, boxsize, *, parameters=(), tile=None, context=None, progress=None):
     """Predicted distance map of a whole periodic box, (n, n, n) float32, from its density contrast, same shape.
 
+    parameters: of the box, (p,), where the network is given some; see `kerasgal.conditioning.parameters_of`.
     The box passes through the network at once where memory is enough. Else, or where one of them is given, tiles do, by
     themselves with what the network sees as their context where memory holds that; see `kerasgal.tiling.choose_tiles`.
     """
     field = data.network_input(delta, boxsize, names_of(config.channels))
     return predict_whole(network, field, radius=receptive_radius(config.levels), patch=config.patch,
-                         multiple=2**config.levels, tile=tile, context=context, progress=progress)[..., 0]
+                         multiple=2**config.levels, tile=tile, context=context, parameters=parameters,
+                         progress=progress)[..., 0]
 
 
 def find_trajectories(distance, config):

@@ -6,6 +6,7 @@ import numpy as np
 
 from kerasgal import run_folder
 from kerasgal.apps.protohalo.config import APP, TrainConfig
+from kerasgal.conditioning import check_given, in_words, named, parameter_names
 from kerasgal.domain import of_box
 from kerasgal.errors import RunError, SettingError
 from kerasgal.run import Prediction, Run, display_name
@@ -27,8 +28,9 @@ class Haloes(Prediction):
                         source says its redshift: final_position [Mpc/h], velocity [km/s]
         mass_function/  mass_edges [Msun/h], differential dn/dlog10 M and its error [(h/Mpc)^3 per decade],
                         cumulative n(> lower edge) [(h/Mpc)^3]
-        attributes      app, run, source, boxsize [Mpc/h], cell_mass [Msun/h], watershed, notes; and where it is known
-                        where they end, of that redshift, Om0 and h
+        attributes      app, run, source, boxsize [Mpc/h], cell_mass [Msun/h], watershed, notes; where it is known
+                        where they end, of that redshift, Om0 and h; and of a network that is given some, parameters,
+                        in words
 
     Attributes
     ----------
@@ -153,7 +155,7 @@ class Protohalo(Run):
         return fit(training, validation, config, folder, **options)
 
     def predict(self, source, *, boxsize=None, cosmology=None, redshift=None, watershed="adaptive", tile=None,
-                context=None, columns=None, outside_domain=False):
+                context=None, columns=None, parameters=None, outside_domain=False):
         """Predict haloes from an initial density.
 
         Parameters
@@ -176,6 +178,8 @@ class Protohalo(Run):
             quarter of the tile if that would leave less than a quarter of it.
         columns : {None, "halotools", "rockstar"}
             Give the table the names and units of that code, with the haloes where they end.
+        parameters : dict, optional
+            Numbers that the network is given in place of the simulation's own, e.g. ``{"Om0": 0.3}``.
         outside_domain : bool
             Go on where the simulation is not like those of the training, with a note.
 
@@ -188,7 +192,7 @@ class Protohalo(Run):
         DomainError
             If the simulation is not like those of the training.
         DataError
-            If there is no initial density, or one that is not finite or no contrast.
+            If there is no initial density, or one that is not finite or no contrast, or a parameter is not known.
         """
         from kerasgal.apps.protohalo import predict
         from kerasgal.apps.protohalo.catalogues import check_naming, ends_unknown
@@ -200,9 +204,12 @@ class Protohalo(Run):
         if watershed not in WATERSHEDS:
             raise SettingError(f"watershed={watershed!r}: accepted are {', '.join(WATERSHEDS)}", value=watershed,
                                accepted=WATERSHEDS)
-        with self.given(source, boxsize=boxsize, cosmology=cosmology, redshift=redshift) as (simulation, notes):
-            delta = simulation.delta()
-            features = of_box(simulation, "initial/delta", deviation=delta.std())
+        names, parameters = parameter_names(self.config), parameters or {}
+        check_given(names, parameters)
+        with self.given(source, boxsize=boxsize, cosmology=cosmology, redshift=redshift,
+                        parameters=parameters) as (simulation, notes):
+            delta, values = simulation.delta(), named(simulation, names, parameters)
+            features = of_box(simulation, "initial/delta", deviation=delta.std()) | values
             notes += self.check_domain(source, features, outside_domain=outside_domain)
             boxsize, cell_mass = simulation.boxsize, simulation.cell_mass
             times = self.times(simulation)
@@ -210,13 +217,13 @@ class Protohalo(Run):
                 raise ends_unknown(display_name(source), columns)
         with progress(display_name(source)) as tick:
             distance = predict.predict_distance(self.network, self.config, delta, boxsize, tile=tile, context=context,
-                                                progress=tick)
+                                                parameters=tuple(values.values()), progress=tick)
         line = self.line if watershed == "adaptive" else None
         halo_id = predict.find_haloes(distance, self.config, line)
         haloes = catalogue(halo_id, distance, boxsize, cell_mass)
-        said = {}
+        said = {"parameters": in_words(values)} if values else {}
         if times:
-            said = {"redshift": times[2], "Om0": times[0].Om0, "h": times[0].h}
+            said |= {"redshift": times[2], "Om0": times[0].Om0, "h": times[0].h}
             haloes["final_position"], haloes["velocity"] = final_haloes(halo_id, haloes["position"], delta, boxsize,
                                                                         *times)
         else:
@@ -272,10 +279,11 @@ class Protohalo(Run):
     def served(self):
         from kerasgal.channel_names import WORDS, names_of
 
-        names = names_of(self.config.channels)
+        names, given = names_of(self.config.channels), list(parameter_names(self.config))
         description = {"input": "density contrast / its standard deviation over the whole box"
                        if names == ("density",) else f"{'; '.join(WORDS[name] for name in names)}: all of the density "
                        "contrast / its standard deviation over the whole box, by linear theory",
+                       **({"parameters": given} if given else {}),
                        "output": "normalised distance map, 1 at halo centres, 0 outside",
                        "multiple": 2**self.config.levels, "minimum_cells": self.config.minimum,
                        "cut": {"volume": self.line.volume, "distance": self.line.distance}}

@@ -10,6 +10,7 @@ from kerasgal.apps.protohalo import data, metrics, predict, watershed
 from kerasgal.apps.protohalo.config import APP
 from kerasgal.apps.protohalo.losses import NormalisedDistance
 from kerasgal.channel_names import names_of, vector_of
+from kerasgal.conditioning import parameter_names, parameters_of, warn_of_constant
 from kerasgal.errors import DataError
 from kerasgal.pipeline import check_patch, patches, tiles
 from kerasgal.plotting import track
@@ -19,9 +20,15 @@ CALIBRATION = "calibration.json"  # in a run folder: the line of the adaptive cu
 SEEN = "training_figures.json"  # and what figures show of the training simulations
 
 
-def compiled(config, deviation=None):
-    """The U-Net with the paper's loss and Adam; deviation: of each channel of the input, where they are scaled."""
+def compiled(config, deviation=None, parameters=None):
+    """The U-Net with the paper's loss and Adam.
+
+    deviation: of each channel of the input, where they are scaled; parameters: of the training's boxes, (boxes, p),
+    where the network is given some.
+    """
     network = predict.build(config)
+    if parameters is not None and parameter_names(config):
+        network.get_layer("normalised_parameters").adapt(parameters)
     if names_of(config.channels) != ("density",) and deviation is not None:
         network.get_layer("scaled").deviation.assign(deviation)
     power = {"l1": 1, "l2": 2}[config.loss]
@@ -35,9 +42,9 @@ def load(sources, config, store):
     store: a `kerasgal.scratch.Store`, which keeps them.
     """
     volumes, features, squares = [], [], []
-    names = names_of(config.channels)
+    names, given = names_of(config.channels), parameter_names(config)
     for source in track(sources, "distance maps"):
-        *arrays, described = data.load(source, config.minimum, names)
+        *arrays, described = data.load(source, config.minimum, names, given)
         check_patch(arrays[0].shape[0], config.patch)
         squares.append(data.mean_squares(arrays[0], names))
         volumes.append(store.keep(arrays))
@@ -45,14 +52,31 @@ def load(sources, config, store):
     return volumes, features, squares
 
 
-def streams(volumes, held_out, config):
-    """Functions that make the training stream, from the samples already seen, and the validation data set, or None."""
+def rows_of(features, config):
+    """Parameters of boxes that the network is given, (boxes, p), from the features of each; p may be 0."""
+    names = parameter_names(config)
+    rows = [[known[name] for name in names] for known in features]
+    return np.array(rows, np.float32).reshape(len(features), len(names))
+
+
+def streams(volumes, held_out, config, parameters=None, held_out_parameters=None):
+    """Functions that make the training stream, from the samples already seen, and the validation data set, or None.
+
+    parameters: of the boxes, as of `rows_of`, where the network is given some.
+    """
     symmetries = None if config.symmetries == "none" else config.symmetries
     corners = [tiles(arrays[0].shape[0], config.stride) for arrays in volumes]
 
+    def made(volumes, corners, rows, batch, **options):
+        if not parameter_names(config):
+            return patches(volumes, corners, config.patch, batch, **options)
+        rows = [np.broadcast_to(row, (len(places), len(row))) for row, places in zip(rows, corners)]
+        dataset = patches(volumes, corners, config.patch, batch, targets=rows, **options)
+        return dataset.map(lambda inputs, target, row: ((inputs, row), target))
+
     def stream(first):
-        return patches(volumes, corners, config.patch, config.batch, seed=config.seed, first=first,
-                       symmetries=symmetries, vector=vector_of(names_of(config.channels)))
+        return made(volumes, corners, parameters, config.batch, seed=config.seed, first=first, symmetries=symmetries,
+                    vector=vector_of(names_of(config.channels)))
 
     def validation(devices):
         # Tiles that overlap by two margins, so that the loss sees every cell of the box.
@@ -60,7 +84,7 @@ def streams(volumes, held_out, config):
         batch = min(config.batch, sum(map(len, places)) // devices * devices)
         if batch == 0:
             raise DataError(f"the validation data have fewer patches than there are devices ({devices}): give more")
-        return patches(held_out, places, config.patch, batch, full=devices > 1)
+        return made(held_out, places, held_out_parameters, batch, full=devices > 1)
 
     return stream, validation if held_out else None
 
@@ -72,11 +96,13 @@ def fit(simulations, held_out, config, folder, *, store, **options):
     `kerasgal.training.train`.
     """
     volumes, features, squares = load(simulations, config, store)
-    deviation = np.sqrt(np.mean(squares, axis=0))
-    stream, validation = streams(volumes, load(held_out, config, store)[0], config)
+    unseen, unseen_features, _ = load(held_out, config, store)
+    deviation, parameters = np.sqrt(np.mean(squares, axis=0)), rows_of(features, config)
+    warn_of_constant(parameter_names(config), parameters)
+    stream, validation = streams(volumes, unseen, config, parameters, rows_of(unseen_features, config))
     (Path(folder) / SEEN).unlink(missing_ok=True)  # of a line that will be another
-    network = training.train(lambda: compiled(config, deviation), stream, validation, config, folder, app=APP,
-                             domain=domain.of(features), **options)
+    network = training.train(lambda: compiled(config, deviation, parameters), stream, validation, config, folder,
+                             app=APP, domain=domain.of(features), **options)
     if network is not None:
         line, found = calibrate(network, config, simulations)
         run_folder.write_json(asdict(line), folder / CALIBRATION)
@@ -92,7 +118,8 @@ def calibrate(network, config, simulations):
     found, sizes = [], []
     for source in track(simulations, "calibration of the watershed"):
         with opened(source, require=("initial/delta", "halo_id", "halos/count")) as simulation:
-            distance = predict.predict_distance(network, config, simulation.delta(), simulation.boxsize)
+            distance = predict.predict_distance(network, config, simulation.delta(), simulation.boxsize,
+                                                parameters=parameters_of(simulation, parameter_names(config)))
             true = data.true_cells(simulation)
         found.append(predict.find_trajectories(distance, config))
         sizes.extend(true[true >= config.minimum])

@@ -241,6 +241,27 @@ DASK = click.option("--dask", metavar="local|ADDRESS",
                          "scheduler at ADDRESS. Needs kerasgal[dask].")
 
 
+def named_numbers(context, parameter, texts):
+    """A Click callback: {name: [numbers]} of texts like "w1=100,500"."""
+    found = {}
+    for text in texts:
+        name, _, numbers = text.partition("=")
+        try:
+            found[name] = [float(number) for number in numbers.split(",")]
+        except ValueError:
+            raise click.BadParameter(f"{text!r}: accepted is {parameter.metavar}, with numbers") from None
+    return found
+
+
+def named_number(context, parameter, texts):
+    """A Click callback: {name: number} of texts like "Om0=0.3"."""
+    return {name: number for name, (number, *_) in named_numbers(context, parameter, texts).items()}
+
+
+PARAMETER = click.option("--parameter", "parameters", multiple=True, metavar="NAME=VALUE", callback=named_number,
+                         help="Give the network this number for one of its parameters, not the simulation's own.")
+
+
 def finite(context, parameter, value):
     """A Click callback that refuses NaN and infinity."""
     import math

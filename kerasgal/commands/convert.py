@@ -17,7 +17,7 @@ from kerasgal.errors import DataError
                       help="Density field (n, n, n): .npy, HDF5 (dataset NAME) or FITS (extension NAME)."),
          click.option("--groups", type=click.Path(), metavar="FILE",
                       help="Haloes of the final snapshot: FoF/SUBFIND or CAESAR in HDF5, Rockstar, consistent-trees, "
-                           "AHF, HOP, or a table of particle ID and halo ID."),
+                           "AHF, HOP, PINOCCHIO, or a table of particle ID and halo ID."),
          click.option("--galaxies", type=click.Path(), metavar="FILE",
                       help="Galaxies: a SUBFIND or CAESAR catalogue, of the same run or of its hydrodynamic twin."),
          click.option("--counts", metavar="FILE[:NAME]", help="Galaxies in each cell of the same grid, as --density."),

@@ -26,7 +26,10 @@ def output_paths(output, realisations):
                       help="Seed of the initial conditions; realisation i takes seed + i."),
          click.option("--realisations", type=click.IntRange(1), default=1, show_default=True,
                       help="Number of boxes; several are written as OUTPUT_0, OUTPUT_1, ..."),
-         click.option("--steps", type=click.IntRange(2), default=20, show_default=True, help="COLA time steps."))
+         click.option("--steps", type=click.IntRange(2), default=20, show_default=True, help="COLA time steps."),
+         click.option("--mesh", type=click.IntRange(1), default=2, show_default=True,
+                      help="Cells of the mesh of forces per particle and side. More of them, and of steps, are nearer "
+                           "to N-body at a price."))
 @section("Twins",
          click.option("--twin-of", type=click.Path(), metavar="BOX",
                       help="Keep the large waves of this box's initial density and draw the small ones anew."),

@@ -9,7 +9,8 @@ from kerasgal.commands.base import Command
 @click.argument("path", metavar="FILE", type=click.Path())
 @click.option("--with", "beside", type=click.Path(), metavar="FILE",
               help="A second file of the same box, such as its predicted haloes: it stands beside, and its haloes are "
-                   "drawn over both. Of an image set, the table of its scores.")
+                   "drawn over both. Of an image set, the table of its scores, or the file that `morph score "
+                   "--maps` wrote: then a map of each stands beside it.")
 @click.option("--output", type=click.Path(dir_okay=False), metavar="PAGE.html",
               help="Write one page that needs no server, of boxes of at most 160 cells a side.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default="any free one", help="Of the server.")
@@ -35,8 +36,9 @@ def view(path, beside, output, port, no_browser, overwrite):
 @click.argument("path", metavar="FILE", type=click.Path())
 @click.argument("name", metavar="NAME")
 @click.argument("output", metavar="OUTPUT", type=click.Path(dir_okay=False))
-@click.option("--with", "beside", multiple=True, type=click.Path(), metavar="RUN",
-              help="Of the losses of a run: those of another beside them; may be given several times.")
+@click.option("--with", "beside", multiple=True, type=click.Path(), metavar="RUN|FILE",
+              help="Of losses those of another run, of a mass function that of another file; may be given several "
+                   "times.")
 @click.option("--axis", type=click.Choice(["x", "y", "z"]), default="z", show_default=True,
               help="That the slice is perpendicular to.")
 @click.option("--place", type=click.IntRange(0), help="Cell of the slice along it.  [default: the middle]")
@@ -45,8 +47,9 @@ def view(path, beside, output, port, no_browser, overwrite):
 def plot(path, name, output, beside, axis, place, log, overwrite):
     """Draw one figure into OUTPUT (.png or .pdf): a slice of the field NAME of FILE, or of an image set the image NAME.
 
-    `kerasgal info FILE` lists the fields. FILE may be a run folder: NAME is then `loss`, and with --with the losses of
-    several trainings are compared.
+    `kerasgal info FILE` lists the fields. NAME may be `mass_function`, of the haloes of FILE, and with --with of others
+    beside them. FILE may be a run folder: NAME is then `loss`, and with --with the losses of several trainings are
+    compared.
     """
     from pathlib import Path
 
@@ -62,8 +65,11 @@ def plot(path, name, output, beside, axis, place, log, overwrite):
         if name != "loss":
             raise SettingError(f"{name} of {path}: of a run folder `loss` can be drawn", value=name, accepted=["loss"])
         save(loss_curves([path, *beside]), output)
+    elif name == "mass_function":
+        save(looking.mass_function_figure([path, *beside]), output)
     elif beside:
-        raise SettingError(f"--with {beside[0]}: what stands beside is the loss of runs, and {path} is no run folder")
+        raise SettingError(f"--with {beside[0]}: losses of runs stand beside each other, and {path} is no run folder; or "
+                           f"mass functions, and {name} is none")
     else:
         save(looking.figure_of(path, name, axis=axis, place=place, log=log), output)
     click.echo(f"{output}: {name} of {path}")

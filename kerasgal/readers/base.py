@@ -26,7 +26,7 @@ MOST_FILES = 100_000  # of one snapshot; a header that says more is not to be be
 CRITICAL_DENSITY = 27.7536627e10  # Msun/h / (Mpc/h)^3: 3 (100 km/s/Mpc)^2 / (8 pi G)
 START = 2**16  # bytes that are looked at to recognise a file
 MODULES = ("swift", "caesar", "subfind", "gadget_hdf5", "tipsy", "gadget_binary", "mp_gadget", "rockstar", "trees",
-           "ahf", "hop", "members", "unread", "yt")
+           "ahf", "hop", "pinocchio", "members", "unread", "yt")
 ROLES = {"snapshot": "snapshot", "groups": "catalogue of haloes", "galaxies": "catalogue of galaxies"}
 BOUNDARY = 0.01  # of the mass of other dark matter; black holes have less than a tenth of that
 
@@ -174,7 +174,8 @@ class Groups(Stated):
     files' own length unit, radius 0 where they have none; count: (groups,) dark-matter particles; counted: whether the
     catalogue says these numbers; sorted: by these groups are the snapshot's particles sorted, so that the counts say
     which are the members; members: function that returns the IDs of the particles of all groups, one group after the
-    other, or None; finder: of the haloes, in words.
+    other, or None; finder: of the haloes, in words; further: columns that few catalogues have, {name: (groups, 3)}:
+    "initial_position", where the matter was, in the files' own length unit, and "velocity", peculiar [km/s].
     """
 
     mass: np.ndarray = None
@@ -185,6 +186,7 @@ class Groups(Stated):
     sorted: bool = False
     members: Callable = lambda: None
     finder: str = ""
+    further: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

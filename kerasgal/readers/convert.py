@@ -114,7 +114,8 @@ def convert(output=None, *, initial=None, final=None, groups=None, galaxies=None
 
     Haloes have the groups' GroupMass, GroupPos and Group_R_Mean200 (or their catalogue's own); where that radius is
     missing or 0, the radius of the sphere of 200 times the mean matter density that holds the mass. Their count is of
-    dark-matter particles. Without `groups`, a field with galaxies has the haloes of their catalogue, if it has any.
+    dark-matter particles. Those of PINOCCHIO have velocity and initial_position, too. Without `groups`, a field with
+    galaxies has the haloes of their catalogue, if it has any.
 
     Examples
     --------
@@ -395,7 +396,8 @@ def _add_halos(made, run, minimum, particle_mass):
         if particle_mass is not None:
             count = np.rint(catalogue.mass / particle_mass).astype(np.int64)
     halos, made.rank = _halos(catalogue, count, minimum)
-    halos["position"] = lagrangian.shifted(halos["position"] * in_mpc, made.shift, boxsize)
+    for name in {"position", "initial_position"} & halos.keys():
+        halos[name] = lagrangian.shifted(halos[name] * in_mpc, made.shift, boxsize)
     halos["radius"] = np.where(halos["radius"] > 0, halos["radius"] * in_mpc,
                                np.cbrt(3 * halos["mass"] / (800 * np.pi * mean_density(run.cosmology))))
     made.datasets.update({f"halos/{name}": values for name, values in halos.items()})
@@ -414,7 +416,8 @@ def _add_halos(made, run, minimum, particle_mass):
 
 def _halos(catalogue, count, minimum):
     """The columns of /halos, lengths in the catalogue's unit, and each group's row in them, -1 for none."""
-    base.check_positions(catalogue.position, catalogue.boxsize, catalogue.path)
+    for where in (catalogue.position, catalogue.further.get("initial_position", catalogue.position)):
+        base.check_positions(where, catalogue.boxsize, catalogue.path)
     if len(catalogue.position) >= MANY:
         extent = np.ptp(catalogue.position, axis=0).max() / catalogue.boxsize
         if extent < EXTENT:
@@ -424,7 +427,8 @@ def _halos(catalogue, count, minimum):
     row = row[count[row] >= (minimum or 0)]
     rank = np.full(len(catalogue.mass), -1, np.int32)
     rank[row] = np.arange(len(row))
-    columns = {"mass": catalogue.mass, "position": catalogue.position, "radius": catalogue.radius, "count": count}
+    columns = {"mass": catalogue.mass, "position": catalogue.position, "radius": catalogue.radius, "count": count,
+               **catalogue.further}
     return {name: values[row] for name, values in columns.items()}, rank
 
 

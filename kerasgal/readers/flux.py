@@ -203,7 +203,7 @@ def to_unit(image, unit, zero_point=None, flux_scale=None):
 def _scaled(image, scale, unit, zero_point):
     facts = dict(image.facts)
     if "saturation" in facts:
-        facts["saturation"] *= scale
+        facts["saturation"] = facts["saturation"] * scale  # of several bands an array
 
     def times(values, factor):
         with np.errstate(over="ignore", invalid="ignore"):  # what float32 does not hold is a bad pixel

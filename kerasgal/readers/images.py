@@ -23,6 +23,7 @@ import numpy as np
 from kerasgal.errors import DataError, MissingError, first_line
 from kerasgal.files import datasets, open_hdf5
 from kerasgal.imageset import FORMAT, SLAB_PIXELS, ImageSet
+from kerasgal.readers import bands as several
 from kerasgal.readers import flux, planes
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,9 @@ class Image:
         What else its header says, such as object, ra and dec [deg]; see `kerasgal.readers.flux.Said`.
     role : str
         Of `kerasgal.readers.planes.ROLES`: with an error, what it is instead of an image.
+    bands : tuple of str
+        Names of its bands, where they are known. With several, pixels, mask and variance are (y, x, band), and sky and
+        the saturation of `facts` (band,).
     """
 
     id: str
@@ -80,6 +84,7 @@ class Image:
     flux_scale: float | None = None
     facts: dict = field(default_factory=dict)
     role: str = "image"
+    bands: tuple = ()
 
     @property
     def place(self):
@@ -191,7 +196,7 @@ def _counted(roles):
     return ", ".join(f"{planes.ROLES[role]} ({number})" for role, number in collections.Counter(roles).items())
 
 
-def stream(paths, masks=None, extension=None, unit=None, zero_point=None, flux_scale=None):
+def stream(paths, masks=None, extension=None, unit=None, zero_point=None, flux_scale=None, bands=None):
     """All images of the files that `find` finds, as `read` reads them; at most some of one file is in memory.
 
     Files of one name in several folders, or in several formats, are told apart by their paths below the folder that
@@ -212,6 +217,8 @@ def stream(paths, masks=None, extension=None, unit=None, zero_point=None, flux_s
     flux_scale : float, optional
         What to multiply their pixels by to have them in the unit that they are compared in, for
         `kerasgal.readers.flux.to_unit`.
+    bands
+        As for `read`.
 
     Yields
     ------
@@ -241,7 +248,7 @@ def stream(paths, masks=None, extension=None, unit=None, zero_point=None, flux_s
             yield Image(name, None, role=file.role, error=f"{file.path} is {kind} by its name, and not an image; "
                                                           "extension=0 reads it all the same")
             continue
-        for image in read(file.path, masks, name, extension):
+        for image in read(file.path, masks, name, extension, bands):
             if image.role != "image" and not file.named:
                 left.append((image.id, image.role))
                 continue
@@ -283,7 +290,7 @@ def _as_told(image, unit, zero_point, flux_scale):
 # Reading one file ----------------------------------------------------------------------
 
 
-def read(path, masks=None, name=None, extension=None):
+def read(path, masks=None, name=None, extension=None, bands=None):
     """Yield the images of one file, each an `Image`; one with an `error` in place of what cannot be read.
 
     FITS (also compressed): the image, of which extensions with other names are the mask and the variance; where several
@@ -302,6 +309,11 @@ def read(path, masks=None, name=None, extension=None):
         FITS files, [index] for stacks and [extension,index] for both; in an image set it is its own.
     extension : str or int, optional
         Name or number of the FITS extension, or name of the HDF5 dataset, that is the image.
+    bands : tuple of str, optional
+        Names of the bands that are wanted, in this order: of an image set of several, and of a FITS file whose cards
+        say which plane is of which band (BANDS of a cube, FILTER or BAND, or the name of an extension), they are taken
+        as one image. Where an image set lacks one of them, or none is named, it gives all that it has. By default
+        every plane is an image, and a set of several bands is an error.
 
     Yields
     ------
@@ -311,7 +323,7 @@ def read(path, masks=None, name=None, extension=None):
     name = name or _stem(path)
     number = 0
     try:
-        images = _images(path, name, extension)
+        images = _images(path, name, extension, bands)
         for image in images if masks is None else _masked_images(path, name, masks, images):
             number += 1
             yield image
@@ -355,20 +367,21 @@ def _masked_images(path, name, masks, images):
             continue
         if image is None or mask is None:
             raise DataError(f"{path} and its mask {companion} do not have the same number of images")
-        if image.pixels.shape != mask.pixels.shape:
+        if image.pixels.shape[:2] != mask.pixels.shape:
             raise DataError(f"{path} has images of {image.pixels.shape} pixels, its mask {companion} of "
                             f"{mask.pixels.shape}")
-        bad = mask.pixels != 0
+        bad = (mask.pixels != 0).reshape(*mask.pixels.shape, *[1] * (image.pixels.ndim - 2))  # the same in every band
+        bad = np.broadcast_to(bad, image.pixels.shape)
         yield replace(image, mask=bad if image.mask is None else bad | image.mask)
 
 
-def _images(path, name, extension=None):
+def _images(path, name, extension=None, bands=None):
     """The images of a file, with errors in place of planes that are none."""
     reader = _reader(path)
     if reader is _fits:
-        yield from _fits(path, name, extension)
+        yield from _fits(path, name, extension, bands)
     elif reader is _hdf5:
-        yield from _hdf5(path, name, extension)
+        yield from _hdf5(path, name, extension, bands=bands)
     elif extension is not None:
         raise DataError(f"{path}: extension={extension!r} was given, and it has no extensions, as FITS and HDF5 have")
     else:
@@ -512,7 +525,7 @@ def _planes_of_cube(plane, path, name):
         yield Image(_identifier(name, plane.label, index), _pixels(plane.read(index), path))
 
 
-def _fits(path, name, extension=None):
+def _fits(path, name, extension=None, bands=None):
     with _opened(path) as (hdus, found, error):
         images = [plane for plane in found if len(plane.shape) > 1]
         if not images and found:
@@ -521,14 +534,52 @@ def _fits(path, name, extension=None):
             chosen = _chosen(images, path, whole=error is None)
         else:
             chosen = [_extension(images, extension, path)]
+
+        def image_of(plane, index, described):
+            image = Image(_identifier(name, plane.label, index), _pixels(plane.read(index), path))
+            return described(_checked(_with_companions(image, plane, index, images)))
+
+        named = _by_band(chosen, bands, path) if bands else {}
+        if named:
+            parts = [image_of(*named[band], _described(hdus, named[band][0], found)) for band in bands]
+            yield several.stack(parts, bands, name) if len(bands) > 1 else replace(parts[0], bands=tuple(bands))
+            chosen = []
         for plane in chosen:
             _check_shape(plane.shape, path)
             described = _described(hdus, plane, found)
             for index in np.ndindex(*plane.shape[:-2]):
-                image = Image(_identifier(name, plane.label, index), _pixels(plane.read(index), path))
-                yield described(_checked(_with_companions(image, plane, index, images)))
+                yield image_of(plane, index, described)
         if error is not None:
             raise error
+
+
+def _by_band(chosen, bands, path):
+    """Where the bands that are wanted are: {name: (plane, index)}; empty where no card names one.
+
+    A cube says BANDS, such as "grz"; a plane of its own FILTER or BAND, whose first word counts, or it is the name of
+    its extension. Raises DataError where one is not there, or twice.
+    """
+    found = []
+    for plane in chosen:
+        header = plane.hdu.header
+        if len(plane.shape) == 3:
+            said = str(header.get("BANDS", "")).strip()
+            names = [name for name in said.replace(",", " ").split() if name]
+            names = names if len(names) == plane.shape[0] else list(said)
+            if len(names) == plane.shape[0]:
+                found += [(name, plane, (place,)) for place, name in enumerate(names)]
+        elif len(plane.shape) == 2:
+            said = next((header[card] for card in ("FILTER", "BAND") if str(header.get(card, "")).strip()), "")
+            first = str(said).split()[:1]
+            found += [(name, plane, ()) for name in (first or [plane.hdu.name] * (plane.hdu.name in bands))]
+    names = [name for name, _, _ in found]
+    if not names:
+        return {}
+    for band in bands:
+        if names.count(band) != 1:
+            raise DataError(f"{path} has {names.count(band) or 'no'} planes of the band {band}; its cards name "
+                            f"{', '.join(names)}")
+    return {name: (plane, index) for name, plane, index in found if name in bands}
 
 
 def _chosen(found, path, whole):
@@ -657,7 +708,7 @@ def _numpy(path, name):
     yield from _planes(array, array.shape, path, name)
 
 
-def _hdf5(path, name, extension=None, check=_checked):
+def _hdf5(path, name, extension=None, check=_checked, bands=None):
     with open_hdf5(path) as file:
         if file.attrs.get("format") != FORMAT:
             yield from map(check, _foreign_hdf5(file, path, name, extension))
@@ -666,6 +717,9 @@ def _hdf5(path, name, extension=None, check=_checked):
         raise DataError(f"{path}: extension={extension!r} was given, and an image set has none")
     with ImageSet(path) as images:
         columns, about, facts = images.table(), images.about(), {}
+        if images["image"].ndim == 4 and bands is None:
+            raise DataError(f"{path} has the bands {', '.join(images.bands)}, and images of one band are taken here",
+                            value=images.bands)
         if about["unit"] is not None:
             about["unit"] = flux.known_unit(about["unit"]) or about["unit"]
             own = flux.own_zero_point(about["unit"], about["pixel_scale"])
@@ -678,8 +732,9 @@ def _hdf5(path, name, extension=None, check=_checked):
             masks, skies = (images[key][slab] if key in images else [None] * len(pixels) for key in ("mask", "sky"))
             table = {key: values[slab] for key, values in columns.items()}
             for row, (identifier, image, mask, sky) in enumerate(zip(identifiers, pixels, masks, skies, strict=True)):
-                yield Image(identifier, image, mask, None if sky is None else float(sky),
-                            {key: values[row] for key, values in table.items()}, facts=dict(facts), **about)
+                yield several.pick(Image(identifier, image, mask, sky if np.ndim(sky) or sky is None else float(sky),
+                                         {key: values[row] for key, values in table.items()}, facts=dict(facts),
+                                         bands=images.bands, **about), bands)
 
 
 def _foreign_hdf5(file, path, name, extension):

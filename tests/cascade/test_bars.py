@@ -461,5 +461,11 @@ def test_evaluation_prints_floor_and_ceiling_beside_every_residual(trained, pain
         for entry in judged[kind].values())
     assert len(judged["bounds"]["another drawing"]["power_residual_of_one_drawing"]) == evaluate.DRAWS
     assert {"calibration", "power_spectrum", "bispectrum", "slices"} <= set(judged.figures())
+    start = next(place for place, line in enumerate(judged.lines) if line.startswith("assembly bias"))
+    names = [line[:34].strip() for line in judged.lines[start + 2:]]
+    assert names == ["truth", "run run", *judged["baselines"], *judged["bounds"]]
+    assert judged["truth"]["assembly_bias"]["in_haloes"] > 0.9 and "assembly_bias" in judged.figures()
     unknown = judged.metrics | {"bounds": {}, "notes": ["floor and ceiling are unknown: it was not painted"]}
     assert list(evaluate.lines(unknown))[-1] == unknown["notes"][0]
+    unknown["truth"].pop("assembly_bias")
+    assert not any(line.startswith("assembly") for line in evaluate.lines(unknown))

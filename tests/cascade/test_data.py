@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from kerasgal.apps.cascade import data, metrics
+from kerasgal.apps.cascade.config import TrainConfig
 from kerasgal.errors import DataError, DomainError
+from kerasgal.grid import deposit_tsc
 from kerasgal.simulation import Simulation
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
@@ -44,6 +46,11 @@ def test_gridded_fields_are_taken_as_they_are_and_positions_are_counted_by_cell(
                           galaxies_position=position), require=()) as simulation:
         np.testing.assert_array_equal(data.galaxy_counts(simulation, 1.0), count)
         assert data.density(simulation, 1.0).mean(dtype=float) == pytest.approx(1, abs=1e-5)
+        clouds = deposit_tsc(simulation["final/position"][...], 8, 8.0) / 8
+        np.testing.assert_allclose(data.density(simulation, 1.0, deposit="tsc"), clouds, atol=1e-5)
+        assert TrainConfig().deposit == "cic"  # as runs that do not say it
+        config = TrainConfig(cell=1.0, deposit="tsc")
+        np.testing.assert_allclose(data.load(simulation, config)[0], clouds, atol=1e-5)
 
 
 @pytest.mark.parametrize("message, cell, datasets", [

@@ -11,7 +11,7 @@ import pytest
 import kerasgal as kg
 from kerasgal.apps.cascade.diffusion import data, sample
 
-pytestmark = pytest.mark.usefixtures("eager")
+pytestmark = pytest.mark.usefixtures("eager", "restored_once")
 
 TINY = harness.flags("cascade diffusion")
 

@@ -1,5 +1,6 @@
 """Both kinds of run through Python: trained, loaded, asked, judged, exported; and what they refuse to answer."""
 
+import dataclasses
 import json
 import shutil
 
@@ -13,11 +14,11 @@ import kerasgal as kg
 from kerasgal import tiling
 from kerasgal.apps.cascade import data, predict, scatter
 from kerasgal.apps.cascade.scatter import Scatter
-from kerasgal.errors import DomainError, RunError, SettingError, UnseenError
+from kerasgal.errors import DataError, DomainError, RunError, SettingError, UnseenError
 from kerasgal.grid import density_contrast
 from kerasgal.tables import unit
 
-pytestmark = pytest.mark.usefixtures("eager")
+pytestmark = pytest.mark.usefixtures("eager", "restored_once")
 
 TINY = {"preset": "demo", **harness.RECIPES["cascade"].settings}
 
@@ -54,6 +55,18 @@ def sparse(painted, tmp_path_factory):
         del file["final/position"], file["final/velocity"]
         file["final/position"] = position
     return place
+
+
+def test_a_run_sees_the_density_by_the_deposit_that_it_was_trained_with(cascade, painted):
+    config = dataclasses.replace(cascade.config, deposit="tsc")
+    run = kg.Cascade(config, cascade.networks, folder=cascade.folder, domain=cascade.domain)
+    with kg.Simulation(painted[2]) as simulation:
+        clouds = density_contrast(simulation["final/position"][...], 32, simulation.boxsize, "tsc")
+    found = run.predict(painted[2])["probability"]
+    np.testing.assert_allclose(found, cascade.predict(clouds, boxsize=12.5, redshift=0.0)["probability"], atol=1e-5)
+    assert np.abs(found - cascade.predict(painted[2])["probability"]).max() > 1e-3
+    with pytest.raises(DataError, match="different ways of putting particles on a grid cannot be compared"):
+        run.evaluate(painted[2], compare=kg.Cascade(cascade.config, cascade.networks))
 
 
 def test_a_cascade_from_training_to_evaluation(cascade, painted, tmp_path):

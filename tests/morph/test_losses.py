@@ -162,10 +162,14 @@ def test_the_distribution_needs_three_parameters_per_logistic():
 
 
 def normals(*shape, channels=1, seed=0):
-    """Parameters and the means and standard deviations that they stand for, down to the least, 1e-4."""
+    """Parameters and the means and standard deviations that they stand for, down to the least, 1e-4.
+
+    Of several channels, which are independent: the coefficients are 0.
+    """
     rng = np.random.default_rng(seed)
     mean, raw = (rng.uniform(*ends, (*shape, channels)).astype("f4") for ends in ((-0.2, 1.1), (-30, 2)))
-    return np.concatenate([mean, raw], axis=-1), mean.astype("f8"), np.log1p(np.exp(raw.astype("f8"))) + 1e-4
+    none = np.zeros((*shape, channels * (channels - 1) // 2), "f4")
+    return np.concatenate([mean, raw, none], axis=-1), mean.astype("f8"), np.log1p(np.exp(raw.astype("f8"))) + 1e-4
 
 
 def test_the_normal_likelihood_is_scipys():

@@ -122,7 +122,7 @@ def counted(filters, blocks, ends):
 
 
 @pytest.mark.parametrize("settings, blocks, filters, outputs, number", [
-    ({}, 5, 160, 30, 53_644_220),  # Salimans et al.'s for CIFAR-10
+    pytest.param({}, 5, 160, 30, 53_644_220, marks=pytest.mark.slow),  # Salimans et al.'s for CIFAR-10
     ({"blocks": 3, "filters": 64, "likelihood": "normal"}, 3, 64, 2, 5_445_380)])  # Zanisi et al.'s
 def test_the_number_of_parameters_is_the_authors(settings, blocks, filters, outputs, number):
     model = pixelcnn((32, 32, 1), **settings)

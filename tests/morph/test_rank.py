@@ -11,7 +11,7 @@ import kerasgal as kg
 from kerasgal.apps.morph.rank import below, lines, ranks, whole
 from kerasgal.apps.morph.score import COLUMNS, FLAGS
 
-pytestmark = pytest.mark.usefixtures("eager")
+pytestmark = pytest.mark.usefixtures("eager", "restored_once")
 
 
 def rows_of(llr):

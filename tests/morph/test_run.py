@@ -10,7 +10,7 @@ import pytest
 import kerasgal as kg
 
 pytest.importorskip("galsim")
-pytestmark = pytest.mark.usefixtures("eager")
+pytestmark = pytest.mark.usefixtures("eager", "restored_once")
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import click
 
 from kerasgal.apps.cascade.diffusion.config import DiffusionConfig
 from kerasgal.commands import App, old_command, old_option, standard_commands, together
+from kerasgal.commands.base import PARAMETER
 
 
 @click.group(cls=App)
@@ -12,23 +13,6 @@ def diffusion():
 
     Kingma, Salimans, Poole & Ho 2021, arXiv:2107.00630; Ono et al. 2024, arXiv:2403.10648; Sether 2024.
     """
-
-
-def named_numbers(context, parameter, texts):
-    """A Click callback: {name: [numbers]} of texts like "w1=100,500"."""
-    found = {}
-    for text in texts:
-        name, _, numbers = text.partition("=")
-        try:
-            found[name] = [float(number) for number in numbers.split(",")]
-        except ValueError:
-            raise click.BadParameter(f"{text!r}: accepted is {parameter.metavar}, with numbers") from None
-    return found
-
-
-def named_number(context, parameter, texts):
-    """A Click callback: {name: number} of texts like "Om0=0.3"."""
-    return {name: number for name, (number, *_) in named_numbers(context, parameter, texts).items()}
 
 
 def sampling_options(steps, sampler):
@@ -62,8 +46,7 @@ def train(cls, simulations, **options):
 @click.option("--axis", type=click.Choice(["x", "y", "z"]), default="z", show_default=True,
               help="Along which the maps are taken, all there are; of no meaning for boxes.")
 @sampling_options(100, "ancestral")
-@click.option("--parameter", "parameters", multiple=True, metavar="NAME=VALUE", callback=named_number,
-              help="Give the network this number for one of its parameters, not the simulation's own.")
+@PARAMETER
 def predict(run, source, **options):
     """Draw galaxies for each of SIMULATIONS from its dark matter, with the trained RUN."""
     return run.predict(source, **options)

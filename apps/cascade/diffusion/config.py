@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from kerasgal.apps.cascade.config import SCALINGS
+from kerasgal.conditioning import HELP, parameter_names
 from kerasgal.config import default, setting
 from kerasgal.errors import SettingError
 from kerasgal.training import TrainingConfig
@@ -43,8 +44,7 @@ class DiffusionConfig(TrainingConfig):
                                   "ln(1 + density), or arsinh(density).", choices=SCALINGS)
     standardise: bool = setting(True, "Noise the field less its mean in the training, over its standard deviation, and "
                                       "show the network the scaled density so, too.")
-    parameters: str = setting("", "Numbers of each simulation that are given to the network, e.g. Om0,sigma8; none if "
-                                  "empty.")
+    parameters: str = setting("", HELP)
     schedule: str = setting("linear", "How gamma rises with time: evenly, or as a monotone network learns it.",
                             choices=("linear", "learned"))
     gamma_min: float = setting(-13.3, "gamma, minus the logarithm of the signal-to-noise ratio, at time 0.", demo=-3.5)
@@ -86,4 +86,4 @@ class DiffusionConfig(TrainingConfig):
     @property
     def names(self):
         """Names of the parameters that the network is given."""
-        return [name for name in self.parameters.split(",") if name]
+        return parameter_names(self)

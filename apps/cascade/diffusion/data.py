@@ -5,6 +5,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from kerasgal.apps.cascade import data
 from kerasgal.apps.cascade.diffusion.counts import field_of
+from kerasgal.conditioning import parameter_names, parameters_of
 from kerasgal.errors import DataError
 from kerasgal.pipeline import patches, tiles
 from kerasgal.run import display_name
@@ -56,7 +57,7 @@ def given(simulation, config, axes=(0, 1, 2), *, stride=0, known=None, sparse=Fa
     density = data.density(simulation, config.cell, sparse=sparse)
     depth = config.depth if config.dimensions == 2 else 1
     return (project(simulation, density, config, axes, stride) / depth,
-            parameters_of(simulation, config, known or {}))
+            parameters_of(simulation, parameter_names(config), known))
 
 
 def galaxies(simulation, config, axes=(0, 1, 2), stride=0):
@@ -66,15 +67,6 @@ def galaxies(simulation, config, axes=(0, 1, 2), stride=0):
         raise DataError(f"{simulation.path} has a cell with {counts.max():g} galaxies; maximum={config.maximum} is the "
                         "most that the model can have")
     return counts
-
-
-def parameters_of(simulation, config, known):
-    """The parameters of a Simulation that the network is given, (p,) float32, `known` ones not from it."""
-    known = simulation.parameters | known
-    missing = [name for name in config.names if name not in known]
-    if missing:
-        raise DataError(f"{simulation.path} does not say its {', '.join(missing)}; it knows {', '.join(known)}")
-    return np.array([known[name] for name in config.names], np.float32)
 
 
 def dataset(samples, config, stride, *, seed=None, first=0, full=False):

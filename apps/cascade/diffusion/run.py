@@ -1,11 +1,10 @@
 """A trained run of the diffusion model: galaxies drawn from the density of dark matter."""
 
-import math
-
 import numpy as np
 
 from kerasgal.apps.cascade.diffusion.config import APP, DiffusionConfig
 from kerasgal.apps.cascade.run import DensityRun
+from kerasgal.conditioning import check_given
 from kerasgal.errors import SettingError
 from kerasgal.run import Prediction, as_list, display_name
 from kerasgal.tiling import slabs
@@ -146,8 +145,8 @@ class Diffusion(DensityRun):
         check_sampling(draws, steps, sampler)
         if axis not in AXES or len(axis) != 1:
             raise SettingError(f"axis={axis!r}: accepted are x, y, z", value=axis, accepted=tuple(AXES))
-        self.check_parameters(parameters or {})
-        with self.asked(source, outside_domain, boxsize=boxsize, cosmology=cosmology,
+        check_given(self.config.names, parameters or {})
+        with self.asked(source, outside_domain, parameters, boxsize=boxsize, cosmology=cosmology,
                         redshift=redshift) as (simulation, notes):
             density, values = data.given(simulation, config, axes=(AXES.index(axis),), known=parameters, sparse=True)
             boxsize = simulation.boxsize
@@ -173,16 +172,6 @@ class Diffusion(DensityRun):
         return Draws.filled(self, source, {"count": shape}, fill, notes, output=output, overwrite=overwrite,
                             boxsize=boxsize, **({"axis": axis} if flat else {}), steps=steps, sampler=sampler,
                             seed=seed)
-
-    def check_parameters(self, parameters):
-        """Raise SettingError for parameters, {name: value}, that the run does not know or that are no numbers."""
-        unknown = [name for name in parameters if name not in self.config.names]
-        if unknown:
-            raise SettingError(f"the run was not trained with {', '.join(unknown)}; its parameters are "
-                               f"{', '.join(self.config.names) or 'none'}", value=unknown, accepted=self.config.names)
-        bad = [name for name, value in parameters.items() if not math.isfinite(value)]
-        if bad:
-            raise SettingError(f"`parameters`: {bad[0]} is {parameters[bad[0]]}, accepted are finite numbers")
 
     def evaluate(self, sources, *, regressor=None, hod=None, draws=16, maps=None, steps=25, sampler="multistep",
                  seed=0, tile=None, study=False, outside_domain=False):
