@@ -142,7 +142,7 @@ def poisson_cells(rate, gamma_min, gamma_max, mean, spread, sampler, steps, cell
 
     rng = np.random.default_rng(12)
     gammas = np.linspace(gamma_max, gamma_min, steps + 1).tolist()
-    settle = counts.one_or_none(*levels[:2], lambda step: rng.random(cells)) if settled else None
+    settle = counts.one_or_none(*levels[:2], lambda: rng.random(cells)) if settled else None
     field = drawn_by(sampler, denoise, gammas, rng.standard_normal(cells), rng, settle)
     return counts.counts_of(field * spread + mean, "count", 99)
 
@@ -493,8 +493,8 @@ def test_the_sampler_as_a_model_draws_what_the_sampler_draws():
     made, config = tiny(parameters="Om0", fourier=False)
     made.standardised.mean.assign(0.2)
     made.standardised.spread.assign(0.5)
-    made.calibration = calibration.Calibration((4.0, 0.0), ((-0.2, 0.1, 1.0), (0.0, 0.7)),
-                                               ((0.0, 0.2, 1.1), (0.1, 0.8)))
+    made.calibration = calibration.Calibration(np.array([4.0, 0.0]), np.array([-0.2, 0.1, 1.0]),
+                                               np.array([[0.0, 0.2, 1.1], [0.1, 0.2, 0.8]]))
     density = np.random.default_rng(0).lognormal(size=(16, 16)).astype(np.float32)
     drawn = sample.draw(made, config, density, 1, steps=5, sampler="deterministic", seed=3, parameters=[0.3], tile=16,
                         context=0)  # without what lies beyond the faces, as the model has it
@@ -505,16 +505,13 @@ def test_the_sampler_as_a_model_draws_what_the_sampler_draws():
 
 
 def test_a_calibration_is_linear_between_what_was_measured():
-    found = calibration.Calibration((4.0, 0.0), ((-0.2, 0.2, 1.0), (0.0, 0.5)), ((0.0, 0.1, 1.2), (0.1, 0.6)))
-    field = np.array([-3, -0.2, 0.0, 0.6, 1.0, 10.0])
-    first, last = [0, 0, 0.05, 0.65, 1.2, 12], [0.1, 0.1, 0.1, 0.72, 1.2, 12]
-    np.testing.assert_allclose(found(field, 4.0), first, rtol=1e-6)
-    np.testing.assert_allclose(found(field, 9.0), first, rtol=1e-6)
-    np.testing.assert_allclose(found(field, -1.0), last, rtol=1e-6)
-    np.testing.assert_allclose(found(field, 1.0), 0.25 * np.array(first) + 0.75 * np.array(last), rtol=1e-6)
-    for gamma in (4.0, 1.0, 0.0):
-        same = sum(weight * sample.Interpolation(x, y)(np.float32(field)) for x, y, weight in found.lines(gamma))
-        np.testing.assert_allclose(same, found(field, gamma), rtol=1e-5, atol=1e-6)
+    gammas, expected = np.array([4.0, 0.0]), np.array([-0.2, 0.2, 1.0])
+    true = np.array([[0.0, 0.1, 1.2], [0.1, 0.1, 1.0]])
+    found = calibration.Calibration(gammas, expected, true)
+    field = np.float32([-3, -0.2, 0.0, 0.6, 1.0, 10.0])
+    first, last = (np.append(np.interp(field[:-1], expected, row), row[-1] + 9) for row in true)
+    for gamma, mean in ((4.0, first), (9.0, first), (-1.0, last), (1.0, 0.25 * first + 0.75 * last)):
+        np.testing.assert_allclose(found(field, gamma), mean, rtol=1e-6, atol=1e-6)
 
 
 def test_a_calibration_finds_what_a_biased_estimate_stands_for(tmp_path):
@@ -527,19 +524,20 @@ def test_a_calibration_finds_what_a_biased_estimate_stands_for(tmp_path):
 
     def find(density, parameters):
         def denoise(z, gamma):
-            alpha, sigma = vdm.parts(gamma)
+            alpha, sigma = np.array([vdm.parts(value) for value in gamma]).T
             return (z - alpha * np.asarray(made.noised(density))[..., None]) / sigma
         return denoise
 
     found = calibration.measure(find, made, config, [[(said, np.zeros(0), maps)], []])
     assert len(found.gammas) == calibration.STEPS + 1 and found.gammas[-1] == pytest.approx(config.gamma_min)
     for gamma in (config.gamma_max, 0.3, config.gamma_min):
-        np.testing.assert_allclose(found(np.array([-0.04, 0.65]), gamma), [0, 0.3], atol=4 * 0.46 / np.sqrt(8192))
-        np.testing.assert_allclose(found(np.array([1.5, 30]), gamma), [1.5, 30], rtol=1e-6)  # rich cells stay
+        np.testing.assert_allclose(found(np.float32([-0.04, 0.65]), gamma), [0, 0.3], atol=4 * 0.46 / np.sqrt(8192))
+        np.testing.assert_allclose(found(np.float32([1.5, 30]), gamma), [1.5, 30], rtol=1e-6)  # rich cells stay
     calibration.write(found, tmp_path)
-    assert calibration.read(tmp_path) == found and calibration.read(tmp_path / "nowhere") is None
-    for broken in ("[]", "{}", json.dumps({"gammas": [1], "expected": [[0, 1]], "true": [[0]]}),
-                   json.dumps({"gammas": [1], "expected": [[1, 0]], "true": [[0, 1]]})):
+    np.testing.assert_allclose(calibration.read(tmp_path).true, found.true, atol=1e-6)
+    assert calibration.read(tmp_path / "nowhere") is None
+    for broken in ("[]", "{}", json.dumps({"gammas": [1], "expected": [0, 1], "true": [[0]]}),
+                   json.dumps({"gammas": [1], "expected": [1, 0], "true": [[0, 1]]})):
         (tmp_path / calibration.FILE).write_text(broken)
         with pytest.raises(DamagedError, match="does not hold a calibration"):
             calibration.read(tmp_path)
@@ -553,9 +551,8 @@ def test_draws_are_put_right_by_the_calibration():
     for variable in made.network.trainable_variables:
         variable.assign(0 * variable)
     density = np.ones((64, 64), np.float32)
-    everywhere = ((-9.0, 9.0),) * 2
     for rate in (0.05, 0.4):
-        made.calibration = calibration.Calibration((14.0, 13.9), everywhere, ((rate, rate),) * 2)
+        made.calibration = calibration.Calibration(np.array([14.0]), np.array([-9.0, 9.0]), np.array([[rate, rate]]))
         drawn = sample.draw(made, config, density, 4, steps=10, sampler="multistep", seed=1)
         assert abs(drawn.mean() / rate - 1) < 4 / np.sqrt(rate * drawn.size) + 0.02, rate
 

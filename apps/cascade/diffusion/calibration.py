@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
+from keras import ops
 
 from kerasgal import run_folder
 from kerasgal.apps.cascade.diffusion import vdm
@@ -28,32 +29,26 @@ EDGES = np.array([-0.1, -0.05, -0.03, -0.02, -0.01, 0, 0.01, 0.02, 0.03, 0.05, 0
 SAME = 1.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Calibration:
-    """Mean of the field against what the network expects, for several noises.
+    """Mean of the field where the network expects so much, for several noises; between them all is linear.
 
-    gammas: tuple of falling numbers; expected, true: for each a tuple, both rising. Between them all is linear; above
-    the last the field is in proportion to what is expected.
+    gammas: (k,), falling; expected: (e,), rising; true: (k, e). Below the first of what is expected the mean is that
+    of the first, above the last it is as far from it as there.
     """
 
-    gammas: tuple
-    expected: tuple
-    true: tuple
-
-    def lines(self, gamma):
-        """(expected, true, weight) of the one or two noises between which gamma lies."""
-        place = float(np.interp(-gamma, -np.array(self.gammas), np.arange(len(self.gammas))))
-        first, share = int(place), place - int(place)
-        return [(np.array(self.expected[row]), np.array(self.true[row]), weight)
-                for row, weight in ((first, 1 - share), (first + 1, share)) if weight > 1e-6]
+    gammas: np.ndarray
+    expected: np.ndarray
+    true: np.ndarray
 
     def __call__(self, field, gamma):
-        """The mean of the field, of any shape, where the network expects it to be `field` at the noise gamma."""
-        result = 0
-        for expected, true, weight in self.lines(gamma):
-            mean = np.interp(field, expected, true)
-            result = result + weight * np.where(field > expected[-1], field * (true[-1] / expected[-1]), mean)
-        return np.asarray(result, np.float32)
+        """The mean where the network expects `field`, an array or a tensor of any shape, at the noise gamma."""
+        true = [np.interp(-gamma, -self.gammas, values) for values in self.true.T]
+        slopes = [0, *(np.diff(true) / np.diff(self.expected)), 1]
+        mean = float(true[0])
+        for start, bend in zip(self.expected, np.diff(slopes)):  # a sum of ramps, which arrays and tensors have alike
+            mean = mean + float(bend) * ops.relu(field - float(start))
+        return mean
 
 
 def measure(find, model, config, samples, seed=0):
@@ -63,22 +58,22 @@ def measure(find, model, config, samples, seed=0):
     those of `train.load`, of the training and of the validation: what was not trained on is worth more, but one
     simulation has few rich clusters. None where there are too few cells to tell.
     """
-    gammas, _ = model.schedule(np.linspace(1, 0, STEPS + 1, dtype=np.float32))
-    places, rng = np.asarray(gammas).tolist(), np.random.default_rng(seed)
-    found, true = [[] for _ in places], []
+    gammas = np.asarray(model.schedule(np.linspace(1, 0, STEPS + 1, dtype=np.float32))[0])
+    alpha, sigma = np.float32([vdm.parts(gamma) for gamma in gammas]).T
+    # At once, or for boxes, which are large, one by one.
+    parts = [slice(None)] if config.dimensions == 2 else [slice(place, place + 1) for place in range(len(gammas))]
+    sums, rng = np.zeros((len(gammas), 3, len(EDGES) + 1)), np.random.default_rng(seed)
     for density, parameters, field in [field for several in samples for field in fields_of(several, config)]:
-        denoise = find(density, parameters)
-        noised = np.asarray(model.noised(field))
-        true.append(field.ravel())
-        for rows, gamma in zip(found, places):
-            alpha, sigma = vdm.parts(gamma)
-            z = (alpha * noised + sigma * rng.standard_normal(field.shape, np.float32))[..., None]
-            rows.append(np.ravel(model.field_of((z - sigma * denoise(z, gamma)) / alpha)))
-    true = np.concatenate(true)
-    lines = [means(np.concatenate(rows), true) for rows in found]
-    if any(line is None for line in lines):
+        denoise, noised = find(density, parameters), np.asarray(model.noised(field))[..., None]
+        for part in parts:
+            noise = rng.standard_normal((*field.shape, len(gammas[part])), np.float32)
+            z = alpha[part] * noised + sigma[part] * noise
+            expected = model.field_of((z - sigma[part] * denoise(z, gammas[part])) / alpha[part])
+            sums[part] += [sums_of(values.ravel(), field.ravel()) for values in np.moveaxis(expected, -1, 0)]
+    lines = [line(*row) for row in sums]
+    if any(means is None for means in lines):
         return None
-    return Calibration(tuple(places), *(tuple(tuple(values.tolist()) for values in side) for side in zip(*lines)))
+    return Calibration(gammas, np.append(EDGES, SAME), np.array(lines))
 
 
 def fields_of(samples, config):
@@ -92,24 +87,28 @@ def fields_of(samples, config):
         yield density[..., number], parameters, np.asarray(field[..., number], np.float32)
 
 
-def means(expected, true):
-    """Means of both in bins of what is expected, those of the truth made to rise, and SAME; None for too few cells."""
+def sums_of(expected, true):
+    """Of cells between EDGES of what is expected: their number, and the sums of what is expected and is true."""
+    place = np.digitize(expected, EDGES)
+    return [np.bincount(place, values, minlength=len(EDGES) + 1) for values in (np.ones(len(true)), expected, true)]
+
+
+def line(cells, expected, true):
+    """True means at EDGES and SAME by `sums_of`, made to rise; None where too few cells are known."""
     from sklearn.isotonic import IsotonicRegression
 
-    place = np.digitize(expected, EDGES)
-    cells, *sums = (np.bincount(place, values, minlength=len(EDGES) + 1) for values in
-                    (np.ones(len(true)), expected, true))
     known = (cells >= FEWEST) & (np.arange(len(cells)) < len(EDGES))
     if known.sum() < 2:
         return None
-    x, y = (values[known] / cells[known] for values in sums)
+    x, y = (values[known] / cells[known] for values in (expected, true))
     y = np.minimum(IsotonicRegression().fit(x, y, cells[known]).predict(x), SAME)
-    return np.append(x, SAME), np.append(y, SAME)
+    return np.interp(np.append(EDGES, SAME), np.append(x, SAME), np.append(y, SAME))
 
 
 def write(calibration, folder):
     """Keep a `Calibration` in a run folder."""
-    run_folder.write_json(dataclasses.asdict(calibration), folder / FILE)
+    values = dataclasses.asdict(calibration)
+    run_folder.write_json({name: np.round(array, 6).tolist() for name, array in values.items()}, folder / FILE)
 
 
 def read(folder):
@@ -118,13 +117,12 @@ def read(folder):
         return None
     try:
         values = json.loads((folder / FILE).read_text())
-        gammas = tuple(map(float, values["gammas"]))
-        sides = [tuple(tuple(map(float, row)) for row in values[name]) for name in ("expected", "true")]
-        rising = all(np.all(np.diff(row) > 0) for row in (*sides[0], [-gamma for gamma in gammas]))
-        alike = [*map(len, sides[0])] == [*map(len, sides[1])] and len(sides[0]) == len(gammas) > 0
+        found = Calibration(*(np.array(values[name], float) for name in ("gammas", "expected", "true")))
+        rising = all(axis.ndim == 1 and len(axis) and np.all(np.diff(axis) > 0)
+                     for axis in (-found.gammas, found.expected))
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedError(f"{folder / FILE} does not hold a calibration: {error}") from None
-    if not rising or not alike or not all(sides[0]):
-        raise DamagedError(f"{folder / FILE} does not hold a calibration: for each of falling gammas, estimates must "
-                           "rise, with one mean each")
-    return Calibration(gammas, *sides)
+    if not rising or found.true.shape != (len(found.gammas), len(found.expected)) or np.isnan(found.true).any():
+        raise DamagedError(f"{folder / FILE} does not hold a calibration: for each of falling gammas there must be a "
+                           "mean for each of rising estimates")
+    return found

@@ -254,7 +254,7 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
     if regressor:
         comparable({"the run": run, "the regressor": regressor}, "cell", "cells [Mpc/h]")
     model, forest = baseline.chosen(hod, run.folder, sources), forest_of(run)
-    own, samples, notes = key_of(run), [], []
+    own, samples, notes = key_of(run), [], run.unmeasured()
     for source in sources:
         item, noted = collect(run, source, draws, options, regressor=regressor, model=model, forest=forest,
                               most=most, outside_domain=outside_domain)

@@ -25,7 +25,7 @@ class VariationalDiffusion(keras.Model):
 
     parameters: how many numbers describe a simulation. field, maximum: "log" or "count", and the most galaxies of a
     cell. seed: of times and noise in training. The others are those of `score_network`, `SCHEDULES` and `vdm`.
-    Its `calibration`, a `calibration.Calibration` or None, is what draws put its estimates right by.
+    Draws put its estimates right by its `calibration`, a `calibration.Calibration` or None.
     """
 
     def __init__(self, parameters=0, *, dimensions, field, maximum, scaling, standardise, schedule, gamma_min,

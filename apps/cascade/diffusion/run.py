@@ -1,5 +1,7 @@
 """A trained run of the diffusion model: galaxies drawn from the density of dark matter."""
 
+import logging
+
 import numpy as np
 
 from kerasgal.apps.cascade.diffusion.config import APP, DiffusionConfig
@@ -11,6 +13,8 @@ from kerasgal.tiling import slabs
 
 SAMPLERS = ("ancestral", "multistep", "deterministic")
 AXES = "xyz"
+
+log = logging.getLogger(__name__)
 
 
 class Draws(Prediction):
@@ -81,6 +85,15 @@ class Diffusion(DensityRun):
         model.calibration = calibration.read(folder)
         return model
 
+    def unmeasured(self):
+        """Notes, one where estimates are not put right, which is logged, too."""
+        if self.network.calibration is not None:
+            return []
+        note = f"{self.folder or 'this run'} has not measured what its estimates stand for: galaxies are drawn by them " \
+               "as they are"
+        log.info(note)
+        return [note]
+
     @classmethod
     def fit(cls, training, validation, config, folder, **options):
         from kerasgal.apps.cascade.diffusion.train import fit
@@ -148,6 +161,7 @@ class Diffusion(DensityRun):
         check_given(self.config.names, parameters or {})
         with self.asked(source, outside_domain, parameters, boxsize=boxsize, cosmology=cosmology,
                         redshift=redshift) as (simulation, notes):
+            notes += self.unmeasured()
             density, values = data.given(simulation, config, axes=(AXES.index(axis),), known=parameters, sparse=True)
             boxsize = simulation.boxsize
         maps, grid = np.moveaxis(density, -1, 0) if flat else None, density.shape[:config.dimensions]

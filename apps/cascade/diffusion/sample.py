@@ -26,6 +26,7 @@ class Finder:
     """The network as `tiling.predict_box` calls it: noisy fields of all draws and the density, side by side, to noise.
 
     Blocks are (tiles, x, y, draws + 1) or (tiles, x, y, z, draws + 1). whole: whether they are all of a periodic field.
+    Its gamma is a number, or (draws,).
     """
 
     def __init__(self, model, parameters, whole=False):
@@ -38,10 +39,10 @@ class Finder:
         draws = blocks.shape[-1] - 1
         z = np.moveaxis(blocks[..., :-1], -1, 1).reshape(-1, *blocks.shape[1:-1], 1)
         density = np.repeat(blocks[..., -1:], draws, axis=0)
+        gammas = np.tile(np.broadcast_to(np.float32(self.gamma), draws), len(blocks))
         found, together = [], max(1, TOGETHER // z[0].size)
         for first in range(0, len(z), together):
-            part = z[first:first + together]
-            gamma = np.full(len(part), self.gamma, np.float32)
+            part, gamma = z[first:first + together], gammas[first:first + together]
             rows = [np.tile(self.parameters, (len(part), 1))] if self.model.parameters else []
             output = self.network.predict_on_batch([part, density[first:first + together], gamma, *rows])
             found.append(np.asarray(vdm.noise_of(output, part, gamma, self.model.prediction)))
@@ -98,11 +99,7 @@ def draw(model, config, density, draws, *, steps, sampler="ancestral", seed=0, p
         return np.stack([stream.standard_normal(density.shape, np.float32) for stream in streams], axis=-1)
 
     def denoise(z, gamma):
-        found = find(z, gamma)
-        if model.calibration:
-            alpha, sigma = vdm.parts(gamma)
-            expected = model.field_of((z - sigma * found) / alpha)
-            found = (z - alpha * np.asarray(model.noised(model.calibration(expected, gamma)))) / sigma
+        found = np.asarray(put_right(model, find(z, gamma), z, gamma))
         if progress:
             progress(next(done), steps)
         return found
@@ -115,25 +112,33 @@ def draw(model, config, density, draws, *, steps, sampler="ancestral", seed=0, p
         inside = fine[several * step:several * (step + 1) + 1]
         return vdm.together(inside, [noise() for _ in inside[1:]]) if several > 1 else noise()
 
-    def uniform(step):
+    def chance():
         """The chances of one step; of `finest` ones those of the first that lies in it."""
-        drawn = [np.stack([stream.random(density.shape, np.float32) for stream in chances], axis=-1)
-                 for _ in range(several)]
-        return drawn[0]
+        return [np.stack([stream.random(density.shape, np.float32) for stream in chances], axis=-1)
+                for _ in range(several)][0]
 
     places, start = fine[::several], noise()
     if sampler == "deterministic":
         field = vdm.deterministic(denoise, places, start)
     else:
-        settle = counts.one_or_none(*np.asarray(model.noised(model.levels[:2])).tolist(), uniform)
+        settle = counts.one_or_none(*np.asarray(model.noised(model.levels[:2])).tolist(), chance)
         field = getattr(vdm, sampler)(denoise, places, start, of_step, settle)
     return np.moveaxis(counts.counts_of(model.field_of(np.asarray(field)), config.field, config.maximum), -1, 0)
+
+
+def put_right(model, found, z, gamma):
+    """The noise in z, where the network has `found` so much, by what its estimate of the field stands for."""
+    if model.calibration is None:
+        return found
+    alpha, sigma = vdm.parts(gamma)
+    expected = model.field_of((z - sigma * found) / alpha)
+    return (z - alpha * model.noised(model.calibration(expected, gamma))) / sigma
 
 
 def finding(model, config, density, parameters=(), layout=None):
     """The function from noisy fields, (n, n, draws) or (n, n, n, draws), and gamma to the noise that is found in them.
 
-    Arguments as in `draw`; layout: None for the whole field at once.
+    gamma is a number, or (draws,). Arguments as in `draw`; layout: None for the whole field at once.
     """
     finder = Finder(model, parameters, whole=layout is None)
 
@@ -150,7 +155,8 @@ def finding(model, config, density, parameters=(), layout=None):
 def calibrated(model, config, samples):
     """The `calibration.Calibration` of a `VariationalDiffusion` by lists of samples of `train.load`, or None."""
     def find(density, parameters):
-        return finding(model, config, density, parameters, tiles_for(model, config, density.shape, 1))
+        together = calibration.STEPS + 1 if config.dimensions == 2 else 1
+        return finding(model, config, density, parameters, tiles_for(model, config, density.shape, together))
 
     return calibration.measure(find, model, config, samples)
 
@@ -175,32 +181,6 @@ class NearestCount(keras.layers.Layer):
                 "levels": self.levels.tolist()}
 
 
-@keras.saving.register_keras_serializable("kerasgal")
-class Interpolation(keras.layers.Layer):
-    """Linear between rising x, as `calibration.Calibration` is: at the ends constant below, in proportion above."""
-
-    def __init__(self, x, y, **kwargs):
-        super().__init__(**{**kwargs, "dtype": "float32"})
-        self.x, self.y = (np.asarray(values, np.float32) for values in (x, y))
-
-    def call(self, field):
-        place = keras.ops.searchsorted(self.x, keras.ops.reshape(field, (-1,)))
-        place = keras.ops.reshape(place, keras.ops.shape(field))
-        slopes = np.concatenate([[0], np.diff(self.y) / np.diff(self.x), [self.y[-1] / self.x[-1]]])
-        starts = np.concatenate([self.x[:1], self.x])
-        values = np.concatenate([self.y[:1], self.y])
-        slope, start, value = (keras.ops.take(keras.ops.convert_to_tensor(one.astype("float32")), place) for one in
-                               (slopes, starts, values))
-        return value + slope * (field - start)
-
-    def compute_output_shape(self, shape):
-        return shape
-
-    def get_config(self):
-        return {**{key: value for key, value in super().get_config().items() if key != "dtype"},
-                "x": self.x.tolist(), "y": self.y.tolist()}
-
-
 def sampler_model(model, steps):
     """The deterministic sampler as one Keras model: [density, noise] or [density, noise, parameters] to galaxies."""
     network, inputs = model.network, {item.name: item for item in model.network.inputs}
@@ -210,12 +190,7 @@ def sampler_model(model, steps):
     def denoise(z, gamma):
         several = keras.ops.zeros_like(keras.ops.sum(density, axis=range(1, len(density.shape)))) + gamma
         found = vdm.noise_of(network([z, density, several, *parameters]), z, several, model.prediction)
-        if model.calibration:
-            alpha, sigma = vdm.parts(gamma)
-            expected = model.field_of((z - sigma * found) / alpha)
-            true = sum(weight * Interpolation(x, y)(expected) for x, y, weight in model.calibration.lines(gamma))
-            found = (z - alpha * model.noised(true)) / sigma
-        return found
+        return put_right(model, found, z, gamma)
 
     field = vdm.deterministic(denoise, gammas(model, steps), noise)
     return keras.Model([density, noise, *parameters], NearestCount(model.levels)(model.field_of(field)), name="sampler")

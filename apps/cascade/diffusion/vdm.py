@@ -108,9 +108,8 @@ def ancestral(denoise, gammas, z, noise, settle=None):
     """Draw a field from noise by ancestral sampling (Eq. 34): z_0 / alpha_0.
 
     denoise: function of z and gamma, a number; gammas: (steps + 1,) from gamma_1 down to gamma_0; z: standard normal;
-    noise: function of the step to standard normal numbers like z. settle: function of the step, the expected field,
-    the one that the step would lead towards, and the field expected before, None at first; it returns the one that the
-    step leads towards.
+    noise: function of the step to standard normal numbers like z. settle: function of the expected field, the one that
+    the step would lead towards, and the one expected before, None at first, to the one that it leads towards.
     """
     return _steps(denoise, gammas, z, noise, settle, second=False)
 
@@ -133,7 +132,7 @@ def _steps(denoise, gammas, z, noise, settle, second):
         width = (above - below) / 2  # of the step in ln(alpha / sigma)
         ahead = field + (field - before) * (width / last / 2) if second and step else field
         if settle:
-            ahead = settle(step, field, ahead, before)
+            ahead = settle(field, ahead, before)
         share = -math.expm1(below - above)
         z = (alpha_t / alpha_s) * (sigma_s / sigma_t)**2 * z + alpha_s * share * ahead \
             + sigma_s * math.sqrt(share) * noise(step)
