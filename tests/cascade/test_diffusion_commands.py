@@ -78,7 +78,10 @@ def test_evaluate_compares_with_regressor_and_halo_model(run, with_feedback, tra
     assert "on 2 fields of its training, 3 draws each: residual of P(k)" in said
     result = json.loads((folder / "metrics.json").read_text())
     assert result["maps"] == 2 and list(result["runs"]) == ["run"]
-    assert set(result["baselines"]) == {"regressor", "halo model", "boosted trees"}
+    assert set(result["baselines"]) == {"regressor", "halo model", "boosted trees", "another drawing"}
+    # The rule by which galaxies were painted makes as many of them again, to their scatter.
+    number = result["truth"]["galaxies"]
+    assert abs(result["baselines"]["another drawing"]["galaxies"] - number) < 5 * number**0.5
     entry = result["runs"]["run"]
     assert entry["training"]["simulations"] == [str(with_feedback[0])] and entry["training"]["maps"] == 2
     # Trees that see the same map expect as many galaxies as there are, to what so few maps to fit them to allow.

@@ -67,6 +67,7 @@ def evaluate(run, simulations, **options):
     Occupied cells, power spectra with their scatter from draw to draw, cross-correlation also with draws given another
     map's density, the truth's rank among the draws, what the parameters do, if there are any, and how draws of what RUN
     was trained on are, where that is still there. Trees are fitted to that, too, and see what the network sees.
+    Galaxies that `kerasgal simulate` painted are painted again, which says what is chance.
     """
     return run.evaluate(simulations, **options)
 

@@ -1,7 +1,8 @@
 """Draws of galaxies against those of simulations that the run never saw, trees, the regressor and the halo model.
 
 Trees see what the network sees, the same maps or boxes. The regressor's mean field is of the box, and the halo model
-stands in the true haloes. Catalogues are drawn from the first two with the scatter that was measured about them.
+stands in the true haloes. Catalogues are drawn from the first two with the scatter that was measured about them. Where
+we painted the galaxies ourselves they are painted again: what is nearer to the truth than that is so by chance.
 What is compared is named by a pair: ("truth", ""), ("runs", name) or ("baselines", name), as in `cascade.evaluate`.
 """
 
@@ -16,8 +17,8 @@ from kerasgal import run_folder, statistics
 from kerasgal.apps.cascade import baseline, hod, metrics, predict, scatter, trees
 from kerasgal.apps.cascade import data as densities
 from kerasgal.apps.cascade.diffusion import data, figures, sample
-from kerasgal.apps.cascade.diffusion.figures import HALO_MODEL, REGRESSOR, SHUFFLED, TREES, TRUTH
-from kerasgal.apps.cascade.evaluate import put
+from kerasgal.apps.cascade.diffusion.figures import FLOOR, HALO_MODEL, REGRESSOR, SHUFFLED, TREES, TRUTH
+from kerasgal.apps.cascade.evaluate import SEED, put
 from kerasgal.apps.cascade.run import Cascade
 from kerasgal.errors import DataError
 from kerasgal.grid import deposit_ngp
@@ -26,7 +27,7 @@ from kerasgal.run import Evaluation, comparable, display_name
 from kerasgal.simulation import opened
 
 BLOCK = 16  # cells per side of the blocks whose galaxies are ranked
-BASELINES = 4  # catalogues of the halo model, of the trees and of the regressor's mean field
+BASELINES = 4  # catalogues of the halo model, of the trees, of the regressor's mean field, and of those painted again
 SEEN = 4  # draws at most for each map that the run was trained on
 STUDY = {"ancestral": (100, 50, 25), "multistep": (50, 25, 20, 10), "deterministic": (50, 20, 10)}  # numbers of steps
 STUDY_DRAWS = 2  # for each map: they differ by the steps alone, not by their noise
@@ -49,12 +50,14 @@ def key_of(run):
     return "runs", next(iter(run_folder.named([run.folder]))) if run.folder is not None else "untrained"
 
 
-def collect(run, source, draws, options, *, regressor=None, model=None, forest=None, most=None, outside_domain=False):
+def collect(run, source, draws, options, *, regressor=None, model=None, forest=None, again=False, most=None,
+            outside_domain=False):
     """The `Sample` of one simulation, of maps the first `most` along the last axis, and notes.
 
-    options: of `sample.draw`; regressor: a `Cascade`, model: an `hod.HOD`, forest: `trees.Trees`, or None.
+    options: of `sample.draw`; regressor: a `Cascade`, model: an `hod.HOD`, forest: `trees.Trees`, or None; again:
+    whether galaxies are painted again.
     """
-    config, others = run.config, {}
+    config, others, seeds = run.config, {}, range(BASELINES)
     with opened(source, ()) as simulation:
         notes = run.check_domain(source, outside_domain=outside_domain)
         notes += densities.check_particles(simulation, config.cell, outside_domain)
@@ -66,8 +69,12 @@ def collect(run, source, draws, options, *, regressor=None, model=None, forest=N
             others[REGRESSOR] = from_mean(simulation, regressor, BASELINES)
         if model:
             halos = baseline.haloes(simulation)
-            others[HALO_MODEL] = [deposit_ngp(hod.populate(halos, model, boxsize, np.random.default_rng(seed)),
-                                              round(boxsize / config.cell), boxsize) for seed in range(BASELINES)]
+            others[HALO_MODEL] = [hod.populate(halos, model, boxsize, np.random.default_rng(seed)) for seed in seeds]
+        painting, unknown = baseline.painting(simulation) if again else (None, None)
+        if painting:
+            others[FLOOR] = [painting.draw(np.random.default_rng(SEED + seed))["position"] for seed in seeds]
+        elif again:
+            notes.append(f"another drawing is unknown: {unknown}")
 
     def separate(field):
         """A box, or the maps that lie side by side, as a list."""
@@ -77,9 +84,11 @@ def collect(run, source, draws, options, *, regressor=None, model=None, forest=N
     if forest:
         result.drawn[TREES] = [
             np.stack([scatter.draw(mean, np.random.default_rng([seed, number]), forest.scatter)
-                      for seed in range(BASELINES)])
+                      for seed in seeds])
             for number, mean in enumerate(forest.predict(field) for field in result.density)]
     for key, fields in others.items():
+        if key != REGRESSOR:
+            fields = [deposit_ngp(position, round(boxsize / config.cell), boxsize) for position in fields]
         projected = [separate(data.project(source, field, config, (2,))) for field in fields]
         result.drawn[key] = [np.stack(alike) for alike in zip(*projected)]
     result.drawn[key_of(run)] = drawn = []
@@ -257,7 +266,7 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
     own, samples, notes = key_of(run), [], run.unmeasured()
     for source in sources:
         item, noted = collect(run, source, draws, options, regressor=regressor, model=model, forest=forest,
-                              most=most, outside_domain=outside_domain)
+                              again=True, most=most, outside_domain=outside_domain)
         samples.append(item)
         notes += noted
         if (item.boxsize, item.truth[0].shape) != (samples[0].boxsize, samples[0].truth[0].shape):
@@ -393,14 +402,14 @@ def percent(value):
 
 def lines(result):
     """The comparison as lines of text."""
-    yield (f"{'':14s}{'galaxies':>10s}{'accuracy':>10s}{'recall':>9s}{'precision':>11s}{'residual of P(k)':>18s}"
+    yield (f"{'':16s}{'galaxies':>10s}{'accuracy':>10s}{'recall':>9s}{'precision':>11s}{'residual of P(k)':>18s}"
            f"{'largest':>9s}{'r(k) < 1 h/Mpc':>16s}")
     large = np.array(result["k"]) < 1
-    yield f"{'truth':14s}{result['truth']['galaxies']:>10.0f}"
+    yield f"{'truth':16s}{result['truth']['galaxies']:>10.0f}"
     for kind in ("baselines", "runs"):
         for name, entry in result[kind].items():
             found, r = entry["occupation"], np.mean(np.array(entry["correlation"], float)[large])
-            yield (f"{figures.label((kind, name)):14s}{entry['galaxies']:>10.0f}{found['accuracy']:>10.4f}"
+            yield (f"{figures.label((kind, name)):16s}{entry['galaxies']:>10.0f}{found['accuracy']:>10.4f}"
                    f"{found['recall']:>9.4f}{found['precision'] or 0:>11.4f}{percent(entry['power_residual']):>18s}"
                    f"{percent(entry['power_largest_residual']):>9s}{r:>16.3f}")
     entry = next(iter(result["runs"].values()))

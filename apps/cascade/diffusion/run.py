@@ -191,7 +191,7 @@ class Diffusion(DensityRun):
         """Hold draws against galaxies that the run never saw, against boosted trees and the halo model.
 
         Where the simulations of the training are still there, trees are fitted to them, and draws of some of their
-        maps are compared, too.
+        maps are compared, too. Galaxies that `kerasgal.simulate` painted are painted again, which says what is chance.
 
         Parameters
         ----------
