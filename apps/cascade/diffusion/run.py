@@ -89,7 +89,7 @@ class Diffusion(DensityRun):
         """Notes, one where estimates are not put right, which is logged, too."""
         if self.network.calibration is not None:
             return []
-        note = f"{self.folder or 'this run'} has not measured what its estimates stand for: draws take them as they are"
+        note = f"{self.folder or 'this run'} did not measure what its estimates stand for: it draws too few galaxies"
         log.info(note)
         return [note]
 

@@ -117,11 +117,12 @@ def draw(model, config, density, draws, *, steps, sampler="ancestral", seed=0, p
         return [np.stack([stream.random(density.shape, np.float32) for stream in chances], axis=-1)
                 for _ in range(several)][0]
 
-    places, start = fine[::several], noise()
+    places, start, settle = fine[::several], noise(), None
+    if model.calibration:  # by estimates that are not put right, empty cells would get galaxies
+        settle = counts.one_or_none(*np.asarray(model.noised(model.levels[:2])).tolist(), chance)
     if sampler == "deterministic":
         field = vdm.deterministic(denoise, places, start)
     else:
-        settle = counts.one_or_none(*np.asarray(model.noised(model.levels[:2])).tolist(), chance)
         field = getattr(vdm, sampler)(denoise, places, start, of_step, settle)
     return np.moveaxis(counts.counts_of(model.field_of(np.asarray(field)), config.field, config.maximum), -1, 0)
 
