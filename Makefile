@@ -84,7 +84,7 @@ demo-diffusion: $(VENV)/.installed
 	$(BIN)/kerasgal simulate $(DIFFUSION)/train.h5 --galaxies --particles 128 --boxsize 75 --steps 12 \
 	  --realisations 24 --seed 1
 	$(BIN)/kerasgal simulate $(DIFFUSION)/test.h5 --galaxies --particles 128 --boxsize 75 --steps 12 \
-	  --realisations 4 --seed 5001
+	  --realisations 4 --seed 6001
 	$(BIN)/kerasgal cascade diffusion train $(foreach i,$(shell seq 0 23),$(DIFFUSION)/train_$(i).h5) --preset demo \
 	  --run $(DIFFUSION)/run
 	$(BIN)/kerasgal cascade diffusion predict $(DIFFUSION)/run $(DIFFUSION)/test_0.h5 --draws 2 --sampler multistep \
@@ -96,6 +96,8 @@ demo-diffusion: $(VENV)/.installed
 longer-diffusion: demo-diffusion
 	$(BIN)/kerasgal cascade diffusion train $(foreach i,$(shell seq 0 23),$(DIFFUSION)/train_$(i).h5) --preset demo \
 	  --init $(DIFFUSION)/run --learning-rate 1e-3 --run $(DIFFUSION)/longer
+	$(BIN)/kerasgal cascade diffusion evaluate $(DIFFUSION)/longer $(foreach i,0 1 2 3,$(DIFFUSION)/test_$(i).h5) \
+	  --maps 3 --draws 8 --sampler multistep --steps 25 --output $(DIFFUSION)/longer_evaluation
 
 # Made-up galaxies and their archetypes to train on; others, in three degrees of realism and as archetypes, to test on.
 demo-morph: $(VENV)/.installed
