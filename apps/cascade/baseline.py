@@ -149,10 +149,10 @@ def made(samples, kind, sources):
 def chosen(given, folder, sources):
     """The halo model that a run is held against in the haloes of `sources`, or None, with a warning that says why.
 
-    given: an `hod.HOD`, the path of a file that `write` wrote, or None, which fits one to what the run in `folder` was
-    trained on.
+    given: an `hod.HOD` or an `Occupation`, the path of a file that `write` wrote, or None, which fits one to what the
+    run in `folder` was trained on.
     """
-    if isinstance(given, hod.HOD):
+    if isinstance(given, hod.HOD | Occupation):
         model = given
     else:
         model = read(given) if given is not None else fit_to_training(folder)
