@@ -13,7 +13,7 @@ from kerasgal.apps.morph import differences, figures
 from kerasgal.apps.morph.score import border_sky, galaxy_pixels, score, scores_of, sky_noise
 from kerasgal.apps.morph.sensitivity import line, sensitivity
 from kerasgal.errors import DataError, SettingError
-from kerasgal.plotting import track
+from kerasgal.plotting import progress, track
 from kerasgal.run import Evaluation
 
 DRAWS = 1000  # of the bootstrap
@@ -71,10 +71,11 @@ def evaluate(run, sets, notes=(), *, match=(), control=None):
     matched, places, more = match_sets(llr, columns, match)
     apart = differences.differences({name: values["llr"] for name, values in scored.items()})
     raw = scored[reference]["raw"][:SENSITIVE]
+    with progress("noise, point spread function and sky"):
+        moved = {"sky": sky_test(run, scored[reference]["images"][:DISTURBED]), "sensitivity": sensitivity(run, raw)}
     result = {"reference": reference, "sets": {name: compare(values, scored[reference])
                                                | {key: apart[name][key] for key in ("delta", "delta_error")
-                                                  if name != reference} for name, values in scored.items()},
-              "sky": sky_test(run, scored[reference]["images"][:DISTURBED]), "sensitivity": sensitivity(run, raw)}
+                                                  if name != reference} for name, values in scored.items()}, **moved}
     result["worst_cases"] = least_real(reference, scored[reference])
     if matched:
         result["matched"] = matched
