@@ -99,9 +99,10 @@ def of_images(domain):
                       f"{domain['zero_point'][0]:g}, PSF of {domain['psf_fwhm'][0]:g} arcsec"}
 
 
-LIMITS_3D = ("It answers for cells and redshifts like those of its training, and refuses others; of another cosmology or "
-             "halo finder it only warns. The boxes are small: haloes above 1e15 Msun/h were hardly seen. The cosmology is "
-             "that of Planck 2018 alone. COLA's smallest haloes are fewer than those of a converged simulation.")
+LIMITS_3D = ("It answers for cells and redshifts like those of its training, and refuses others; of another cosmology "
+             "or halo finder it only warns. The boxes are small: haloes above 1e15 Msun/h were hardly seen. The "
+             "cosmology is that of Planck 2018 alone. COLA's smallest haloes are fewer than those of a converged "
+             "simulation.")
 SHIPPED = [
     {"name": "protohalo-demo", "run": "demo/protohalo", "measure": protohalo, "tests": ("demo/test_{}.h5", 12),
      "summary": "haloes of 200 cells and more from the initial density, cells of 0.78 Mpc/h, z = 0",

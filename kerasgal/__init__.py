@@ -68,4 +68,3 @@ def __dir__():
     from kerasgal.registry import run_class_names
 
     return sorted({*_PLACES, *run_class_names(), "__version__", "apps"})
-
