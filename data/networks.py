@@ -44,8 +44,10 @@ BOXES = "COLA simulations of {particles}^3 particles in 50 Mpc/h (`kerasgal simu
 
 def protohalo(found):
     """Figures of an evaluation."""
-    row = found["adaptive"]
+    row, numbers = found["adaptive"], found["haloes_per_simulation"]
+    single = [100 * (one / true - 1) for one, true in zip(numbers["adaptive"], numbers["true"])]
     return {"loss": f"{found['loss']:.3f}", "haloes": f"{100 * (row['total'] - 1):+.1f}%",
+            "haloes in single boxes": f"{min(single):+.0f}% to {max(single):+.0f}%",
             "summed residual": f"{100 * row['summed_residual']:.1f}%", "Dice": f"{row['dice']:.3f}"}
 
 

@@ -89,7 +89,7 @@ def test_a_report_says_what_not_to_conclude_in_the_words_of_the_card_or_of_the_a
     network = kg.load("halomass-dipole")
     said = networks.card("halomass-dipole").partition("## What not to conclude")[2].strip()
     text = report.html(Evaluation({"loss": 0.5}, ["loss"], run=network), {})
-    assert f"<h2>What not to conclude</h2>\n<p>{said}</p>" in text
+    assert f"<h2>What not to conclude</h2>\n<p>{said}</p>" in html.unescape(text)
     copy = kg.load(shutil.copytree(network.folder, tmp_path / "mine"))
     mine = report.html(Evaluation({"loss": 0.5}, ["loss"], run=copy), {})
     assert "<p>Not what the density determines" in mine and "<code>ceiling</code>" in mine

@@ -182,7 +182,9 @@ def evaluate(run, sources, ceiling=(), outside_domain=False, client=None):
 
     result = {"simulations": [display_name(source) for source in sources], "minimum_cells": run.config.minimum,
               "loss": float(np.mean(losses)), "loss_per_simulation": losses, "mass_edges": edges.tolist(),
-              "haloes": {method: len(values) for method, values in mass.items()}}
+              "haloes": {method: len(values) for method, values in mass.items()},
+              "haloes_per_simulation": {method: [len(values) for values in each]
+                                        for method, each in mass_by_box.items()}}
     if ceiling:
         result["twin_loss"] = float(np.mean([box.twin_loss for box in boxes]))
     for method in methods:

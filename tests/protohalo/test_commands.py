@@ -97,6 +97,7 @@ def test_evaluation_writes_metrics_and_figures(run, boxes, tmp_path, invoke):
         count = simulation["halos/count"][...]
         edges = np.array(metrics["mass_edges"]) / simulation.particle_mass
     assert metrics["haloes"]["true"] == (count >= 20).sum()
+    assert metrics["haloes_per_simulation"] == {name: [number] for name, number in metrics["haloes"].items()}
     np.testing.assert_array_equal(metrics["adaptive"]["true"], np.histogram(count[count >= 20], edges * (1 - 1e-6))[0])
     assert 0 < metrics["loss"] < 1.2
     report = (tmp_path / "evaluation" / "report.html").read_text()
