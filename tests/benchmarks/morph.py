@@ -2,7 +2,8 @@
 
     python tests/benchmarks/morph.py [IMAGES]
 
-Scores so many images (2,000 if not given) with an untrained demo run: in batches, and one image per call.
+Scores so many images (2,000 if not given) with an untrained demo run: in batches, and one image per call. What of that
+is their preparation stands beside.
 """
 
 import itertools
@@ -26,6 +27,18 @@ def images(number):
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def preparing(number):
+    from kerasgal.apps.morph import prepare
+    from kerasgal.apps.morph.config import TrainConfig
+    from kerasgal.config import preset
+
+    config, given = preset(TrainConfig, "demo"), list(images(number))
+    start = time.process_time()
+    for image in given:
+        prepare.prepare(image, config)
+    print(f"preparing an image of 128^2 pixels: {1000 * (time.process_time() - start) / number:.2f} ms of CPU time")
 
 
 def scoring(number):
@@ -67,5 +80,6 @@ def sampling(number=8):
 
 
 if __name__ == "__main__":
+    preparing(1000)
     scoring(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
     sampling()

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from kerasgal import run_folder, statistics
-from kerasgal.apps.cascade import baseline, hod, metrics, predict, scatter, trees
+from kerasgal.apps.cascade import baseline, metrics, predict, scatter, trees
 from kerasgal.apps.cascade import data as densities
 from kerasgal.apps.cascade.diffusion import data, figures, sample
 from kerasgal.apps.cascade.diffusion.figures import HALO_MODEL, REGRESSOR, SHUFFLED, TREES, TRUTH
@@ -30,6 +30,7 @@ BASELINES = 4  # catalogues of the halo model, of the trees and of the regressor
 SEEN = 4  # draws at most for each map that the run was trained on
 STUDY = {"ancestral": (100, 50, 25), "multistep": (50, 25, 20, 10), "deterministic": (50, 20, 10)}  # numbers of steps
 STUDY_DRAWS = 2  # for each map: they differ by the steps alone, not by their noise
+WORST = 10  # maps or boxes that are named: those whose number of galaxies is farthest off
 STUDY_BINS = 8  # of the wavenumber: wide ones, so that what few draws say is not their scatter
 
 
@@ -65,9 +66,11 @@ def collect(run, source, draws, options, *, regressor=None, model=None, forest=N
             notes += regressor.check_domain(source, outside_domain=outside_domain)
             others[REGRESSOR] = from_mean(simulation, regressor, BASELINES)
         if model:
-            halos = baseline.haloes(simulation)
-            others[HALO_MODEL] = [deposit_ngp(hod.populate(halos, model, boxsize, np.random.default_rng(seed)),
-                                              round(boxsize / config.cell), boxsize) for seed in range(BASELINES)]
+            drawn = baseline.populated(model, baseline.described(simulation), boxsize, range(BASELINES))
+            if drawn is None:
+                raise DataError(f"{display_name(source)} lacks what the halo model asks of its haloes: give one of "
+                                "`kerasgal cascade hod`")
+            others[HALO_MODEL] = [deposit_ngp(position, round(boxsize / config.cell), boxsize) for position in drawn]
 
     def separate(field):
         """A box, or the maps that lie side by side, as a list."""
@@ -92,9 +95,10 @@ def collect(run, source, draws, options, *, regressor=None, model=None, forest=N
 
 def from_mean(simulation, regressor, number):
     """Catalogues drawn from the mean field that a `Cascade` predicts, with its scatter, (n, n, n) each."""
-    box = densities.density(simulation, regressor.config.cell, sparse=True)
+    field, parameters = densities.given(simulation, regressor.config, sparse=True)
     with progress("the regressor's mean field") as tick:
-        mean = predict.predict_field(regressor.network, box, regressor.config, progress=tick)[..., 1]
+        mean = predict.predict_field(regressor.network, field, regressor.config, parameters=parameters,
+                                     progress=tick)[..., 1]
     return [scatter.draw(mean, np.random.default_rng(seed), regressor.scatter) for seed in range(number)]
 
 
@@ -296,6 +300,7 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
         entry["response"] = response(run, samples[0], draws, options)
     if study:
         entry["study"] = steps_study(run, samples, options)
+    result["worst_cases"] = worst(samples, own, sources)
     if notes:
         result["notes"] = list(dict.fromkeys(notes))
 
@@ -310,6 +315,14 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
         return drawn
 
     return Evaluation(result, lines(result), functools.cache(draw), run)
+
+
+def worst(samples, run, sources):
+    """The maps, or boxes, whose number of galaxies is farthest off in the mean over draws, as metrics.json has them."""
+    rows = [{"simulation": display_name(source), "map": number, "galaxies": float(np.sum(drawn) / len(drawn)),
+             "true_galaxies": float(np.sum(true))} for source, item in zip(sources, samples)
+            for number, (true, drawn) in enumerate(zip(item.truth, item.drawn[run]))]
+    return sorted(rows, key=lambda row: -abs(row["galaxies"] - row["true_galaxies"]))[:WORST]
 
 
 def response(run, item, draws, options):

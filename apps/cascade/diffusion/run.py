@@ -6,7 +6,7 @@ from kerasgal.apps.cascade.diffusion.config import APP, DiffusionConfig
 from kerasgal.apps.cascade.run import DensityRun
 from kerasgal.conditioning import check_given
 from kerasgal.errors import SettingError
-from kerasgal.run import Prediction, as_list, display_name
+from kerasgal.run import Prediction, display_name, to_judge_on
 from kerasgal.tiling import slabs
 
 SAMPLERS = ("ancestral", "multistep", "deterministic")
@@ -65,6 +65,9 @@ class Diffusion(DensityRun):
     """
 
     app, Config = APP, DiffusionConfig
+    limits = ("Not an uncertainty, unless the ranks of the truth among the draws are even. Not single galaxies: a "
+              "draw is as they may stand, and no two draws agree. Of painted galaxies nothing follows for the real "
+              "connection of galaxies and matter.")
     label = "draws"
 
     @staticmethod
@@ -204,7 +207,7 @@ class Diffusion(DensityRun):
         from kerasgal.apps.cascade.diffusion.evaluate import evaluate
 
         check_sampling(draws, steps, sampler, fewest=2)
-        return evaluate(self, as_list(sources), regressor=regressor, hod=hod, draws=draws, most=maps, study=study,
+        return evaluate(self, to_judge_on(sources), regressor=regressor, hod=hod, draws=draws, most=maps, study=study,
                         options={"steps": steps, "sampler": sampler, "seed": seed, "tile": tile},
                         outside_domain=outside_domain)
 
