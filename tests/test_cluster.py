@@ -117,11 +117,14 @@ def test_evaluations_have_the_same_numbers(client, trained, boxes, invoke, tmp_p
 
 
 @pytest.mark.parametrize("app, data, options", [
-    ("halomass", "boxes", {"sample": 500}), pytest.param("cascade", "painted", {}, marks=pytest.mark.slow)])
+    ("halomass", "boxes", {"sample": 500}), pytest.param("cascade", "painted", {}, marks=pytest.mark.slow),
+    ("cascade diffusion", "painted", {"draws": 2, "steps": 2, "maps": 1}),
+    pytest.param("cascade diffusion", "painted", {"draws": 2, "steps": 1, "maps": 1, "regressor": "cascade"},
+                 marks=pytest.mark.slow)])
 def test_evaluations_in_pieces_that_are_sent_have_the_same_numbers(app, data, options, trained, request, tmp_path,
                                                                    monkeypatch):
     """All but the other process: what goes there and comes back is pickled."""
-    pickle = pytest.importorskip("cloudpickle")
+    pickle = pytest.importorskip("cloudpickle" if app == "halomass" else "pickle")  # whose pieces are closures
     import kerasgal as kg
 
     def sent(function, items, client=None):
@@ -132,17 +135,23 @@ def test_evaluations_in_pieces_that_are_sent_have_the_same_numbers(app, data, op
             else:
                 yield function(item)
 
-    run = kg.load(trained(app))
-    loaded = []
+    def load(places, token):
+        asked.append(places)
+        return tuple(run if folder == run.folder else cls.load(folder) for cls, folder in places)
+
+    run, asked = kg.load(trained(app)), []
+    if "regressor" in options:
+        options = {**options, "regressor": trained(options["regressor"])}
     monkeypatch.setattr(cluster, "each", sent)
-    monkeypatch.setattr(cluster, "_runs_of", lambda places, token: loaded.append(places) or (run,))
+    monkeypatch.setattr(cluster, "_runs_of", load)
     monkeypatch.setattr("kerasgal.apps.cascade.trees.TREES", 3)
     *_, box = map(str, request.getfixturevalue(data))
     boxes = [box, shutil.copy(box, tmp_path / "other.h5")]
     alone = run.evaluate(boxes, **options)
-    assert not loaded
+    assert not asked
     shared = run.evaluate(boxes, client="another process", **options)
-    assert set(loaded) == {((type(run), run.folder),)}
+    assert {places[0] for places in asked} == {(type(run), run.folder)}
+    assert {len(places) for places in asked} == {2 if "regressor" in options else 1}
     assert json.dumps(shared.metrics) == json.dumps(alone.metrics) and shared.lines == alone.lines
 
 
