@@ -74,7 +74,7 @@ def ours(name, config):
         target = (rng.uniform(size=(128, 128, 128, 2 if name == "r2unet" else 1)) < 0.1).astype(np.float32)
         stream = patches([(density, target)], [tiles(128, config.stride)], config.patch, config.batch, seed=0,
                          symmetries=config.symmetries)
-        return train.compiled(config, "regress" if name == "r2unet" else "classify"), stream
+        return train.compiled(config, "regress" if name == "r2unet" else "classify", None), stream
     from kerasgal import training
     from kerasgal.apps.morph.losses import LogisticMixture
     from kerasgal.apps.morph.model import initialise
@@ -101,7 +101,7 @@ def peer(name, config):
         network = networks.HalomassNet(config.patch, filters_of(config.filters, config.convolutions),
                                        (config.dense, config.dense // 2), 0.2, config.scale_rate)
         return network, lambda true, output: (networks.selection_likelihood(true, output)
-                                              + network.prior(config.alpha))
+                                              + network.prior(config.prior_strength, config.last_prior))
     if name == "inception":
         return networks.Inception(), lambda true, output: networks.weighted_cross_entropy(true, output, config.w1)
     if name == "r2unet":
