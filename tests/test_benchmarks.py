@@ -109,24 +109,6 @@ def test_the_peer_of_an_n_body_step_computes_the_same_forces():
                                atol=1e-4 * own.std())
 
 
-def test_peers_are_measured_one_by_one_and_say_whether_the_aim_holds(monkeypatch, capsys):
-    peers = benchmark("peers")
-    done = []
-    monkeypatch.setattr(peers, "compare", lambda name, *more: done.append(name))
-    monkeypatch.setattr(peers, "find_spec", lambda name: name)
-    monkeypatch.setattr(peers, "gravity_beside_arrays", lambda: done.append("gravity"))
-    peers.main(mock.Mock(only=["gravity", "r2unet"], agree=False, cores=[1]))
-    assert done == ["r2unet", "gravity"]
-    monkeypatch.setattr(peers, "find_spec", lambda name: None)
-    with pytest.raises(SystemExit, match="need PyTorch"):
-        peers.main(mock.Mock(only=["r2unet"], agree=False, cores=[1]))
-    peers.main(mock.Mock(only=["gravity"], agree=False, cores=[1]))
-    monkeypatch.setattr(peers, "timed", lambda way, times: {"cpu": way()})
-    peers.alternated("work", {"ours": lambda: 3, "one": lambda: 2, "other": lambda: 4}, 1)
-    assert capsys.readouterr().out.splitlines()[-1] == ("  work, CPU time, ours / one or other: 1.5, at most 1: "
-                                                        "does not hold")
-
-
 PRINTS = f"""
 import sys
 sys.path.append({str(FOLDER)!r})
@@ -163,3 +145,21 @@ def test_every_benchmark_of_the_one_command_is_there_with_its_options():
     for name, ((script, *options), _) in benchmark("bars").BENCHMARKS.items():
         text = (FOLDER / script).read_text()
         assert [option for option in options if option.startswith("--") and option not in text] == [], name
+
+
+def test_peers_are_measured_one_by_one_and_say_whether_the_aim_holds(monkeypatch, capsys):
+    peers = benchmark("peers")
+    done = []
+    monkeypatch.setattr(peers, "compare", lambda name, *more: done.append(name))
+    monkeypatch.setattr(peers, "find_spec", lambda name: name)
+    monkeypatch.setattr(peers, "gravity_beside_arrays", lambda: done.append("gravity"))
+    peers.main(mock.Mock(only=["gravity", "r2unet"], agree=False, cores=[1]))
+    assert done == ["r2unet", "gravity"]
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="need PyTorch"):
+        peers.main(mock.Mock(only=["r2unet"], agree=False, cores=[1]))
+    peers.main(mock.Mock(only=["gravity"], agree=False, cores=[1]))
+    monkeypatch.setattr(peers, "timed", lambda way, times: {"cpu": way()})
+    peers.alternated("work", {"ours": lambda: 3, "one": lambda: 2, "other": lambda: 4}, 1)
+    assert capsys.readouterr().out.splitlines()[-1] == ("  work, CPU time, ours / one or other: 1.5, at most 1: "
+                                                        "does not hold")

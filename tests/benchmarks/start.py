@@ -1,4 +1,4 @@
-"""How long commands take to write their first character on a terminal, and what the import of a network's costs.
+"""How long commands take to write their first character on a terminal, and what importing for a network costs.
 
     python tests/benchmarks/start.py [--rounds 5]
 
@@ -34,18 +34,20 @@ def commands(folder):
 
 
 def first_character(arguments):
-    """Seconds until a command writes something that can be seen on a terminal; it is then stopped."""
+    """Wall and CPU seconds until a command writes something on a terminal; it is then stopped."""
     ours, its = pty.openpty()
     begun = time.monotonic()
     process = subprocess.Popen([sys.executable, "-m", "kerasgal", *arguments], stdout=its, stderr=its, stdin=its)
     os.close(its)
     try:
         os.read(ours, 1)
-        return time.monotonic() - begun
+        wall = time.monotonic() - begun
     finally:
         process.kill()
-        process.wait()
+        _, _, used = os.wait4(process.pid, 0)
+        process.returncode = -9
         os.close(ours)
+    return wall, used.ru_utime + used.ru_stime
 
 
 def seconds_of_import(program):
@@ -63,7 +65,9 @@ def main(rounds):
         known = commands(folder)
         took = [[first_character(arguments) for arguments in known.values()] for _ in range(rounds)]
     for name, seconds in zip(known, zip(*took)):
-        verdict(f"first character of kerasgal {name}", statistics.median(seconds), SECONDS, "s")
+        wall, cpu = map(statistics.median, zip(*seconds))
+        print(f"kerasgal {name}: {cpu:.2f} CPU s until its first character", flush=True)
+        verdict(f"first character of kerasgal {name}", wall, SECONDS, "s")
     took = [[seconds_of_import(program) for program in IMPORTS.values()] for _ in range(rounds)]
     for name, seconds in zip(IMPORTS, zip(*took)):
         print(f"import for a network's command, {name}: {statistics.median(seconds):.1f} CPU s", flush=True)
