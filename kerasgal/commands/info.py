@@ -11,7 +11,7 @@ from kerasgal.errors import DamagedError, DataError, RunError
 OURS = (".h5", ".hdf5")
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, loads="kerasgal.simulation")
 @click.argument("paths", nargs=-1, required=True, metavar="FILE...", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, an object for each file.")
 def info(paths, as_json):

@@ -5,7 +5,7 @@ import click
 from kerasgal.commands.base import Command
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, loads="kerasgal.view")
 @click.argument("path", metavar="FILE", type=click.Path())
 @click.option("--with", "beside", type=click.Path(), metavar="FILE",
               help="A second file of the same box, such as its predicted haloes: it stands beside, and its haloes are "
@@ -32,7 +32,7 @@ def view(path, beside, output, port, no_browser, overwrite):
                   started=lambda server, address: click.echo(f"{address}  (Ctrl-C ends it)"))
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, loads="kerasgal.view")
 @click.argument("path", metavar="FILE", type=click.Path())
 @click.argument("name", metavar="NAME")
 @click.argument("output", metavar="OUTPUT", type=click.Path(dir_okay=False))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from kerasgal import run_folder, statistics
+from kerasgal import cluster, run_folder, statistics
 from kerasgal.apps.cascade import baseline, metrics, predict, scatter, trees
 from kerasgal.apps.cascade import data as densities
 from kerasgal.apps.cascade.diffusion import data, figures, sample
@@ -93,6 +93,17 @@ def collect(run, source, draws, options, *, regressor=None, model=None, forest=N
     return result, notes
 
 
+def collect_one(task):
+    """`collect` of one simulation, in whichever process.
+
+    task: (`cluster.Runs` of the run and, where there is one, the regressor; whether that takes part; what `collect`
+    takes beside these: source, draws, options, and the others by name)
+    """
+    given, regressed, source, draws, options, others = task
+    run, *regressor = given.get()
+    return collect(run, source, draws, options, regressor=regressor[0] if regressed else None, **others)
+
+
 def from_mean(simulation, regressor, number):
     """Catalogues drawn from the mean field that a `Cascade` predicts, with its scatter, (n, n, n) each."""
     field, parameters = densities.given(simulation, regressor.config, sparse=True)
@@ -125,10 +136,10 @@ def separated(source, config):
     return [(*pair, np.ones(pair[0].shape, bool)) for pair in fields]
 
 
-def on_training(run, number, most, draws, options):
+def on_training(run, number, most, draws, options, given, client=None):
     """How well draws do on data that the run was trained on, for as many simulations; None where these are gone.
 
-    Beside what is found on unseen ones it says what more volume could mend.
+    Beside what is found on unseen ones it says what more volume could mend. given: `cluster.Runs` of the run.
     """
     training = [path for path in (run_folder.recorded_data(run.folder)[0] if run.folder is not None else ())
                 if Path(path).is_file()]
@@ -136,7 +147,8 @@ def on_training(run, number, most, draws, options):
     if not chosen:
         return None
     own, draws = key_of(run), min(draws, SEEN)
-    samples = [collect(run, source, draws, options, most=most, outside_domain=True)[0] for source in chosen]
+    tasks = [(given, False, source, draws, options, {"most": most, "outside_domain": True}) for source in chosen]
+    samples = [item for item, _ in cluster.each(collect_one, tasks, client)]
     if len({(item.boxsize, item.truth[0].shape) for item in samples}) > 1:
         return None
     k, mean, _ = spectra(samples, own)
@@ -249,19 +261,22 @@ def numbers(values):
     return [float(value) if np.isfinite(value) else None for value in values]
 
 
-def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=None, study=False, outside_domain=False):
+def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=None, study=False, outside_domain=False,
+             client=None):
     """The `Evaluation` of draws for simulations; see `Diffusion.evaluate`. options: of `sample.draw`."""
+    cluster.check_paths(sources, client)
     if regressor is not None and not isinstance(regressor, Cascade):
         regressor = Cascade.load(regressor)
     for one in (run, regressor) if regressor else (run,):
         one.check_unseen(sources)
     if regressor:
         comparable({"the run": run, "the regressor": regressor}, "cell", "cells [Mpc/h]")
+    given = cluster.Runs([run, regressor] if regressor else [run], client)
     model, forest = baseline.chosen(hod, run.folder, sources), forest_of(run)
+    others = {"model": model, "forest": forest, "most": most, "outside_domain": outside_domain}
+    tasks = [(given, regressor is not None, source, draws, options, others) for source in sources]
     own, samples, notes = key_of(run), [], []
-    for source in sources:
-        item, noted = collect(run, source, draws, options, regressor=regressor, model=model, forest=forest,
-                              most=most, outside_domain=outside_domain)
+    for source, (item, noted) in zip(sources, cluster.each(collect_one, tasks, client)):
         samples.append(item)
         notes += noted
         if (item.boxsize, item.truth[0].shape) != (samples[0].boxsize, samples[0].truth[0].shape):
@@ -289,7 +304,7 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
               "ranks": {"observed": observed.tolist(), "expected": expected.tolist(), "blocks": len(places),
                         "p_value": p, "effect_of_columns": effect,
                         "p_value_of_independent_blocks": evenness(places, draws)[2]}}
-    seen = on_training(run, len(sources), most, draws, options)
+    seen = on_training(run, len(sources), most, draws, options, given, client)
     if seen:
         entry["training"] = seen
     if SHUFFLED in r:

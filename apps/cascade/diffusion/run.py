@@ -169,7 +169,7 @@ class Diffusion(DensityRun):
                             seed=seed)
 
     def evaluate(self, sources, *, regressor=None, hod=None, draws=16, maps=None, steps=25, sampler="multistep",
-                 seed=0, tile=None, study=False, outside_domain=False):
+                 seed=0, tile=None, study=False, outside_domain=False, client=None):
         """Hold draws against galaxies that the run never saw, against boosted trees and the halo model.
 
         Where the simulations of the training are still there, trees are fitted to them, and draws of some of their
@@ -193,6 +193,8 @@ class Diffusion(DensityRun):
             Also draw with all samplers in few and many steps, and compare.
         outside_domain : bool
             Go on where a simulation is not like those of the training, with a note.
+        client : distributed.Client, optional
+            Of Dask, see `kerasgal.cluster.connect`: its processes then take one simulation each, which must be a file.
 
         Returns
         -------
@@ -209,7 +211,7 @@ class Diffusion(DensityRun):
         check_sampling(draws, steps, sampler, fewest=2)
         return evaluate(self, to_judge_on(sources), regressor=regressor, hod=hod, draws=draws, most=maps, study=study,
                         options={"steps": steps, "sampler": sampler, "seed": seed, "tile": tile},
-                        outside_domain=outside_domain)
+                        outside_domain=outside_domain, client=client)
 
     def served(self, steps=20):
         from kerasgal.apps.cascade.diffusion.sample import sampler_model
