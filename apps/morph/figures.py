@@ -19,7 +19,7 @@ def ratios(llr, said=None):
     A few images have ratios far from all others: what is beyond the middle 95% stands in the bins at the ends. said:
     {name: what the legend says behind a name}.
     """
-    drawing, axis = figure(width=6)
+    drawing, axis = figure(width=6, height=4.2)
     low, high = np.percentile(np.concatenate(list(llr.values())), (1, 96))
     bins = np.linspace(low, high, 40)
     for number, (name, values) in enumerate(llr.items()):
@@ -29,7 +29,8 @@ def ratios(llr, said=None):
         axis.axvline(np.median(values), color=colour, linestyle=":", linewidth=1)
     axis.set(xlabel="log-likelihood ratio of an image [nats]; at both ends all beyond", ylabel="share of images [%]")
     axis.plot([], [], color="0.4", linestyle=":", linewidth=1, label="medians")
-    axis.legend(frameon=False)
+    drawing.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False,
+                   fontsize="small")
     return drawing
 
 

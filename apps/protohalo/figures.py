@@ -415,7 +415,8 @@ def mass_function(result):
 def found_by_mass(result):
     """Shares of the true haloes that are found and of the predicted ones that are real, one to one, by mass.
 
-    result: of `evaluate.evaluate`. Errors are binomial, of as many haloes as a bin has.
+    result: of `evaluate.evaluate`. Errors are binomial, with one halo more of either kind than a bin has (Laplace's rule
+    of succession): two of two found is no certainty.
     """
     drawing, (left, right) = figure(2, sharey=True, height=3.6)
     edges = np.array(result["mass_edges"])
@@ -425,8 +426,9 @@ def found_by_mass(result):
         for axis, share, number in ((left, "completeness_by_mass", "true"), (right, "purity_by_mass", "predicted")):
             share, number = np.array(row[share], float), np.array(row[number])
             some = number > 0
-            share, error = share[some], np.sqrt(share[some] * (1 - share[some]) / number[some])
-            axis.errorbar(centre[some], share, error, color=COLOURS[name], marker=".", capsize=1.5, elinewidth=0.6,
+            share, number = share[some], number[some]
+            likely = (share * number + 1) / (number + 2)
+            axis.errorbar(centre[some], share, np.sqrt(likely * (1 - likely) / number), color=COLOURS[name], marker=".", capsize=1.5, elinewidth=0.6,
                           linewidth=1.2, label=NAMES[name])
     left.set(ylabel="share", title="of the true haloes that are found", ylim=(0, 1.05))
     right.set(title="of the predicted haloes that are real")

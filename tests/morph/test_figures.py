@@ -8,20 +8,22 @@ from kerasgal.apps.morph import figures
 
 def test_the_distribution_of_ratios_is_in_per_cent_of_the_images():
     rng = np.random.default_rng(0)
-    axis, = figures.ratios({"observed": rng.normal(size=50), "mocks": rng.normal(1, 1, 2000)}).axes
+    drawing = figures.ratios({"observed": rng.normal(size=50), "mocks": rng.normal(1, 1, 2000)})
+    axis, = drawing.axes
     assert axis.get_ylabel() == "share of images [%]" and len(axis.get_yticks()) > 2
     for patch in axis.patches:
         heights = patch.get_xy()[1:-1:2, 1]
         assert heights.sum() == pytest.approx(100)  # what is far out stands in the bins at the ends
-    assert [text.get_text() for text in axis.get_legend().get_texts()][-1] == "medians"
+    assert [text.get_text() for text in drawing.legends[0].get_texts()][-1] == "medians"
 
 
 def test_one_image_far_from_all_others_does_not_press_them_into_a_bin():
     values = np.append(np.random.default_rng(0).normal(size=999), 1e4)
-    axis, = figures.ratios({"observed": values}, {"observed": ": median 0 $\\pm$ 1"}).axes
+    drawing = figures.ratios({"observed": values}, {"observed": ": median 0 $\\pm$ 1"})
+    axis, = drawing.axes
     heights = axis.patches[0].get_xy()[1:-1:2, 1]
     assert (heights > 0).sum() == 39 and heights.max() < 10 and heights.sum() == pytest.approx(100)
-    assert axis.get_legend().get_texts()[0].get_text() == "observed: median 0 $\\pm$ 1"
+    assert drawing.legends[0].get_texts()[0].get_text() == "observed: median 0 $\\pm$ 1"
 
 
 def test_maps_of_all_images_have_one_scale_and_colour_bars():

@@ -74,5 +74,6 @@ def test_shares_of_haloes_that_are_found_stand_at_their_mass_with_binomial_error
     np.testing.assert_allclose(found.lines[0].get_xydata(), [[10**13.5, 0.5], [10**14.5, 0.75]])
     np.testing.assert_allclose(real.lines[0].get_xydata(), [[10**13.5, 0.8], [10**15.5, 1]])
     bars = found.collections[0].get_segments()
-    np.testing.assert_allclose([np.ptp(bar[:, 1]) / 2 for bar in bars], [0.05, (0.75 * 0.25 / 16)**0.5])
+    # Laplace's rule of succession: 12 of 16 are as likely as 13 of 18
+    np.testing.assert_allclose([np.ptp(bar[:, 1]) / 2 for bar in bars], [0.05, (13 / 18 * 5 / 18 / 16)**0.5])
     assert found.get_xscale() == "log" and "Msun/h" in real.get_xlabel()
