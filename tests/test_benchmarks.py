@@ -1,6 +1,7 @@
 """That the benchmarks which are for other machines run at all, and count rightly."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from unittest import mock
@@ -163,3 +164,42 @@ def test_peers_are_measured_one_by_one_and_say_whether_the_aim_holds(monkeypatch
     peers.alternated("work", {"ours": lambda: 3, "one": lambda: 2, "other": lambda: 4}, 1)
     assert capsys.readouterr().out.splitlines()[-1] == ("  work, CPU time, ours / one or other: 1.5, at most 1: "
                                                         "does not hold")
+
+
+def test_what_was_asked_of_networks_is_printed_line_by_line_with_its_verdict(tmp_path, capsys):
+    """Numbers are made up, so that each line is known."""
+    results = benchmark("results")
+    good = {"loss": 0.5, "adaptive": {"dice": 0.79, "mean_absolute_residual": 0.1}, "twin_loss": 0.39,
+            "twin": {"dice": 0.87, "mean_absolute_residual": 0.05}}
+    assert [results.judged(*line)[1] for line in results.protohalo(good)] == [True, True, False]
+    assert [results.judged(*line)[1] for line in results.longer_protohalo(good)] == [False, False, False]
+    text, _ = results.judged(*results.protohalo(good)[1])
+    assert text.split() == "Dice of the cells 0.790 at least 0.780 holds twins 0.870".split()
+
+    def entry(squared_error, residual):
+        return {"squared_error": squared_error, "bispectra": {"paper": {"residual": residual, "residual_error": 0.1}}}
+
+    run = entry(30.0, 0.2) | {"calibration": [1.02, 0.96, 3.0], "power_residual_by_scale": {"as_it_is": {"all": 0.25}}}
+    made = {"runs": {"cascade": run}, "k": [1.0, 3.0, 5.0], "table": [
+        {"run": "cascade", "galaxies": 102.0, "true_galaxies": 100.0}, {"run": "other", "galaxies": 1.0},
+        {"run": "cascade", "galaxies": 95.0, "true_galaxies": 100.0}],
+        "baselines": {"boosted trees": entry(40.0, 0.3), "halo model": entry(None, 0.25), "told": entry(None, 0.1)},
+        "bounds": {"exact expectation": entry(20.0, 0.05), "another drawing": entry(None, 0.14)}}
+    lines = {line[0]: results.judged(*line) for line in results.cascade(made)}
+    assert {words: holds for words, (_, holds) in lines.items()} == {
+        "Eq. 2, over trees'": True, "number of galaxies, from one": True,  # 1.5% too few
+        "P_xy / P_xx up to 4 h/Mpc, from one, largest of a bin": False, "P(k) of the field as it is": True,
+        "bispectrum, beside trees'": True, "bispectrum, beside that of 'halo model'": True,
+        "bispectrum, beside that of 'told'": False, "bispectrum": True}
+    assert lines["Eq. 2, over trees'"][0].endswith("0.750  at most  1.000   holds          exact expectation 0.500")
+    assert results.judged(*results.longer_cascade(made)[0])[1]  # 0.75 of the trees', where 0.85 is asked
+    del made["baselines"]["boosted trees"]  # as of a network that comes without its training simulations
+    text, holds = results.judged(*results.cascade(made)[0])
+    assert "not measured" in text and not holds
+
+    (tmp_path / "metrics.json").write_text(json.dumps({"sets": {"smooth": {"area_under_curve": 0.86}}}))
+    with pytest.raises(SystemExit) as ended:
+        results.main([f"morph={tmp_path}"])
+    assert not ended.value.code and capsys.readouterr().out.split()[-1] == "holds"
+    with pytest.raises(SystemExit, match="unknown=|results.py protohalo="):
+        results.main([f"unknown={tmp_path}"])

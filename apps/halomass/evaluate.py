@@ -195,11 +195,12 @@ def compared(predictors, low, high, sources, *, sample, histories=None, twins=No
         drawn = {"violins": figures.violins(true, predicted, low, high, names),
                  "comparison": figures.comparison({key: residuals[key] for key in (*found, RANDOM)}, third, low, high,
                                                   labels, grey=RANDOM)}
+        if len(found) > 1:
+            drawn["divergences"] = figures.divergences(result["divergence_by_mass"], result["divergence_by_place"],
+                                                       divergence, low, high, next(iter(residuals)), list(residuals),
+                                                       names)
         if np.all(place >= 0):
             drawn["radii"] = figures.radii({key: residuals[key] for key in found}, third, place, low, high, names)
-            if len(found) > 1:
-                drawn["divergence_by_place"] = figures.divergence_by_place(
-                    result["divergence_by_place"], divergence, next(iter(residuals)), list(residuals), names)
         if networks:
             drawn["likelihood"] = figures.likelihood(target, {
                 names[key]: (network["y"], density_function(network["likelihood"], network["gamma"]))

@@ -87,9 +87,13 @@ def evaluate(run, sets, notes=(), *, match=(), control=None):
     planes = differences.planes(llr, columns, PLANES)
 
     def draw():
-        shown = {name: (values["images"][:SHOWN], values["real"][:SHOWN], values["archetype"][:SHOWN])
-                 for name, values in scored.items()}
-        drawn = {"llr": figures.ratios({name: values["llr"] for name, values in scored.items()}),
+        shown = {}
+        for name, values in scored.items():
+            images = values["images"][:SHOWN]
+            galaxy = [galaxy_pixels(figures.grey(image)) for image in images]
+            shown[name] = images, values["real"][:SHOWN], values["archetype"][:SHOWN], galaxy
+        drawn = {"llr": figures.ratios({name: values["llr"] for name, values in scored.items()},
+                                       {name: in_words(entry) for name, entry in result["sets"].items()}),
                  "sky": figures.skies(scored), "contributions": figures.contributions(shown)}
         for (horizontal, vertical), plane in planes.items():
             name = f"{vertical.removeprefix('log_')}_{horizontal}"
@@ -106,6 +110,15 @@ def least_real(name, values):
     """The images of a set with the lowest ratios, as metrics.json has them."""
     order = np.argsort(values["llr"], kind="stable")[:WORST]
     return [{"set": name, "id": values["id"][place], "llr": float(values["llr"][place])} for place in order]
+
+
+def in_words(entry):
+    """Median of a set and its Delta<LLR> with their errors, as a legend has them behind its name."""
+    llr = entry["llr"]
+    words = f": median {llr['median']:.0f} $\\pm$ {llr['median_error']:.0f}"
+    if "delta" in entry:
+        words += f", $\\Delta\\langle$LLR$\\rangle$ {entry['delta']:.0f} $\\pm$ {entry['delta_error']:.0f}"
+    return words
 
 
 def match_sets(llr, columns, match):

@@ -220,6 +220,7 @@ def evaluate(run, sources, ceiling=(), outside_domain=False, client=None):
                  "cell_masses": figures.cell_masses(cells, seen.get("cell_masses")),
                  "mass_function": figures.mass_function(result),
                  "cumulative_mass_function": figures.cumulative_mass_function(mass, len(sources)),
+                 "found_by_mass": figures.found_by_mass(result),
                  "clustering": figures.clustering(result["clustering"]) if "clustering" in result else None}
         return {name: figure for name, figure in drawn.items() if figure is not None}
 

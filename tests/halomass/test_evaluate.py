@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import harness
 import numpy as np
 import pytest
 from scipy import stats
@@ -55,10 +56,11 @@ def test_the_comparison_has_all_numbers_and_figures(evaluation, runs):
     for row in result["runs"].values():
         assert np.all(np.array(row["gamma"]) > 0)
         assert list(row["coverage"].values()) == sorted(row["coverage"].values())
+    assert [line.split("  ")[0] for line in harness.bars("halomass", result)] == ["r", "scatter, over trees'"]
     places = result["divergence_by_place"]
     assert list(places) == list(metrics.PLACES)
     assert places["inner"]["runs"]["raw"]["baselines"]["random"]["divergence"] > 0
-    for name in ("violins", "comparison", "radii", "divergence_by_place", "likelihood", "calibration", "training"):
+    for name in ("violins", "comparison", "radii", "divergences", "likelihood", "calibration", "training"):
         assert (folder / f"{name}.png").stat().st_size > 5000
 
 

@@ -117,6 +117,8 @@ def test_evaluation_writes_metrics_and_figures(run, boxes, tmp_path, invoke):
     missed = (count >= 20).sum() - metrics["adaptive"]["objects"]["pairs"]
     assert masses == sorted(masses, reverse=True) and len(masses) == min(missed, 10)
     assert 0 < metrics["adaptive"]["dice"] < 1
+    assert [line.split("  ")[0] for line in harness.bars("longer-protohalo", metrics)] == [
+        "loss", "Dice of the cells", "mean residual per bin of mass"]
     found = metrics["adaptive"]["objects"]
     assert 0 < found["pairs"] == round(found["completeness"] * (count >= 20).sum())
     assert len(metrics["adaptive"]["purity_by_mass"]) == len(edges) - 1
@@ -132,7 +134,7 @@ def test_evaluation_writes_metrics_and_figures(run, boxes, tmp_path, invoke):
     assert found["adaptive"]["large_scale_correlation"] < found["moved"]["large_scale_correlation"]
     assert found["moved"]["large_scale_correlation"] > 0.98
     for name in ("distance_maps", "halo_slices", "close_up", "trajectories", "cell_masses", "mass_function",
-                 "cumulative_mass_function", "clustering"):
+                 "cumulative_mass_function", "found_by_mass", "clustering"):
         assert (tmp_path / "evaluation" / f"{name}.png").stat().st_size > 5000
 
 
@@ -148,6 +150,7 @@ def test_a_twin_stands_beside_the_predictions(run, boxes, twin, tmp_path, invoke
     metrics = kg.load(run).evaluate(boxes[2], ceiling=twin)
     assert "a twin's map" in repr(metrics) and metrics["twin_loss"] < metrics["loss"]
     assert metrics["twin"]["dice"] > metrics["adaptive"]["dice"]  # 3.5 of at most 4.02 h/Mpc are shared
+    assert all("twins 0." in line for line in harness.bars("protohalo", metrics.metrics))
     found = metrics["clustering"]["haloes"]
     assert found["twin"]["large_scale_correlation"] > found["adaptive"]["large_scale_correlation"]
     with Simulation(twin) as other:
