@@ -14,7 +14,7 @@ CASCADE = $(DEMO)-cascade
 DIFFUSION = $(DEMO)-diffusion
 MORPH = $(DEMO)-morph
 
-.PHONY: demo demo-halomass ladder demo-cascade demo-diffusion longer-diffusion demo-morph models test test-all lint docs notebooks bench bench-peers clean
+.PHONY: demo demo-halomass ladder demo-cascade demo-diffusion longer-diffusion demo-morph models test test-all lint docs notebooks bench clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -139,22 +139,12 @@ notebooks: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[notebook]'
 	$(BIN)/python docs/notebooks.py docs/_build/notebooks $(NAMES)
 
+# Every bar of speed and size, and whether it holds: an hour and a half on two cores. NAMES="watershed nbody" takes these
+# alone. It installs Dask and PyTorch, from plain PyPI several GB; what cannot be installed is not measured.
 bench: $(VENV)/.installed
-	$(BIN)/python tests/benchmarks/pipeline.py
-	$(BIN)/python tests/benchmarks/memory.py
-	$(BIN)/python tests/benchmarks/nbody.py
-	$(BIN)/python tests/benchmarks/watershed.py
-	$(BIN)/python tests/benchmarks/halomass.py
-	$(BIN)/python tests/benchmarks/maps.py
-	$(BIN)/python tests/benchmarks/diffusion.py
-	$(BIN)/python tests/benchmarks/morph.py
-	$(BIN)/python tests/benchmarks/blocks.py
-	$(BIN)/python tests/benchmarks/disk.py
-
-# Beside PyTorch, which is installed: from plain PyPI that is several GB.
-bench-peers: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
-	$(BIN)/python tests/benchmarks/peers.py
+	-$(BIN)/python -m pip install --quiet --editable '.[dask]'
+	-$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python tests/benchmarks/bars.py $(NAMES)
 
 clean:
 	rm -rf $(VENV) $(DEMO) $(HALOMASS) $(LADDER) $(CASCADE) $(DIFFUSION) $(MORPH) docs/_build build dist *.egg-info

@@ -18,6 +18,7 @@ from kerasgal.files import replacing
 SHIPPED = Path(__file__).parent / "shipped"
 REGISTRY = "registry.json"
 CARD = "README.md"
+LIMITS = "## What not to conclude"  # the heading of a card's last section
 # Of a run folder, what only its training needs, and what figures of evaluations show of it beside
 LEFT_OUT = {run_folder.LAST, "log.txt", "loss.png", "training_figures.json"}
 
@@ -93,6 +94,14 @@ def card(name):
     >>> print(card("NAME"))                            # doctest: +SKIP
     """
     return (folder_of(known(name)) / CARD).read_text(encoding="utf-8")
+
+
+def limits_of(folder):
+    """What a network's card says that is not to be concluded of it: text with code in backticks.
+
+    folder: of a network with a name.
+    """
+    return (Path(folder) / CARD).read_text(encoding="utf-8").rpartition(LIMITS)[2].strip()
 
 
 def known(name):

@@ -5,7 +5,7 @@ it: the trained run, its networks in other processes and on other backends.
 """
 
 import dataclasses
-import importlib
+import importlib.util
 import os
 import pkgutil
 import subprocess
@@ -60,6 +60,15 @@ RECIPES = {
     "morph": Recipe({"crop": 64, "size": 8, "filters": 4, "mixtures": 2, "batch": 8, "epochs": 1, "steps_per_epoch": 1},
                     data="galaxies", variants=({"filters": 8, "size": 16},), alike=True, graphs=False),
 }
+
+
+def bars(app, result):
+    """What tests/benchmarks/results.py says of the metrics.json of an evaluation: a text for each of its lines."""
+    path = Path(__file__).parent / "benchmarks" / "results.py"
+    spec = importlib.util.spec_from_file_location("benchmark_results", path)
+    results = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(results)
+    return [results.judged(*line)[0] for line in results.JUDGES[app](result)]
 
 
 def apps():

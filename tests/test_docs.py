@@ -99,6 +99,30 @@ def test_a_command_in_running_text_exists(words, example):
     assert not unknown
 
 
+def scripts(text):
+    """The words of each `python tests/benchmarks/NAME.py ...` in the code or in the text of a page, from NAME.py on."""
+    joined = text.replace("\\\n", " ")
+    found = [line for line in blocks(joined) if "tests/benchmarks/" in line]
+    found += [mention for mention in re.findall(r"`([^`]*)`", re.sub(r"```.*?```", "", joined, flags=re.DOTALL))
+              if re.match(r"(\w+=\S+ )*python\s+tests/benchmarks/", mention)]
+    return [line.partition("tests/benchmarks/")[2].split() for line in found]
+
+
+@pytest.mark.parametrize("words", each(scripts))
+def test_a_script_that_a_page_names_exists_and_has_the_options(words):
+    script = (ROOT / "tests" / "benchmarks" / words[0]).read_text()
+    assert not [word for word in words if word.startswith("--") and f'"{word}"' not in script]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_what_a_page_makes_is_a_target(page):
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    text = page.read_text()
+    named = {line.split()[1] for line in blocks(text) if re.match(r"make [a-z]", line)}
+    named |= set(re.findall(r"`make\s([a-z-]+)[^`]*`", text))
+    assert named <= targets
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if "simulate" in page.read_text()],
                          ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_the_cheap_commands_of_a_page_run(page, invoke, tmp_path, monkeypatch):

@@ -52,6 +52,8 @@ def test_a_network_is_loaded_by_its_name_and_predicts_as_the_run(place, trained,
     shown = invoke("models")
     assert "tiny" in shown.stdout and "loss 0.9" in shown.stdout
     assert "For tests." in invoke("models", "tiny").stdout
+    assert json.loads(invoke("info", "tiny", "--json").stdout)["config levels"] == 1
+    assert "loss of tiny" in invoke("plot", "tiny", "loss", tmp_path / "loss.png", "--with", run).stdout
     monkeypatch.chdir(tmp_path)
     said = invoke("protohalo", "predict", "tiny", boxes[2], "--output", "haloes.h5")
     assert "haloes" in said.stdout

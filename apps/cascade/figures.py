@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kerasgal.apps.cascade import scatter
 from kerasgal.apps.cascade.metrics import DENSITY_EDGES
 from kerasgal.plotting import figure
 from kerasgal.statistics import jackknife
@@ -66,7 +67,8 @@ def prediction(probability, count, boxsize, layer):
 def slices(sample, run):
     """Slabs through density, true galaxies and those of a run, trees and the halo model, and a zoom on them (Fig. 1).
 
-    A mean field's panel has what is expected, on its own scale: a hundred cells share what the truth has in one.
+    A mean field's panel has what is expected, on its own scale: a hundred cells share what the truth has in one. Beside
+    that of the run stand galaxies that are drawn from it, as they scatter.
     """
     n = len(sample.density)
     thickness = max(1, n // 8)
@@ -80,6 +82,9 @@ def slices(sample, run):
             panels.append((f"galaxies: {label(key)}" if key == TRUTH else label(key),
                            sample.counts[key][0][layers].sum(axis=2), (0, 1 if mean_field else 3),
                            "expected galaxies" if mean_field else "galaxies"))
+        if key == run and sample.scatter.get(run) is not None:
+            drawn = scatter.draw(sample.counts[run][0], np.random.default_rng(0), sample.scatter[run])
+            panels.append((f"drawn from {label(run)}", drawn[layers].sum(axis=2), (0, 3), "galaxies"))
     # The densest cell's surroundings, an eighth of the box
     side = max(2, n // 8)
     x, y = (int(np.clip(place - side // 2, 0, n - side)) for place in

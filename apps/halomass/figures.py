@@ -111,27 +111,35 @@ def radii(residuals, third, place, low, high, names):
     return drawing
 
 
-def divergence_by_place(places, whole, first, keys, names):
-    """K-L divergence of the first prediction's residuals from those of the others, by place in the halo.
+def divergences(by_mass, by_place, whole, low, high, first, keys, names):
+    """K-L divergence of the first prediction's residuals from those of the others, by mass and by place in the halo.
 
-    places: {place: {group: {name: {group: {name: {"divergence", "error"}}}}}}, or None where there are too few
-    particles; whole: {key: {key: likewise}} of all particles; keys: of the predictions, the first among them; names:
+    by_mass: for each third of the range of log10 mass, low to high, {group: {name: {group: {name: {"divergence",
+    "error"}}}}}, or None where there are too few particles; by_place: likewise, {place: ...}, or None where it is
+    unknown; whole: {key: {key: likewise}} of all particles; keys: of the predictions, the first among them; names:
     {key: what it is called}.
     """
-    drawing, axis = figure(width=5.2, height=3.8)
-    columns = [*places, "all"]
+    edges = np.linspace(low, high, 4)
+    masses = [f"{edges[third]:.1f} to {edges[third + 1]:.1f}" for third in range(3)]
+    panels = [(TRUE, dict(zip(masses, by_mass)))]
+    if by_place is not None:
+        panels.append(("third of the halo's radius", by_place))
+    drawing, axes = figure(len(panels), width=4.6, height=3.8, sharey=True, squeeze=False)
     others = [key for key in keys if key != first]
-    for number, key in enumerate(others):
-        values = [None if places[place] is None else places[place][first[0]][first[1]][key[0]][key[1]]
-                  for place in places] + [whole[first][key]]
-        known = [column for column, value in enumerate(values) if value is not None]
-        shift = 0.08 * (number - (len(others) - 1) / 2)
-        axis.errorbar([column + shift for column in known], [values[column]["divergence"] for column in known],
-                      [values[column]["error"] for column in known], fmt="o", markersize=4, capsize=2,
-                      color=f"C{number}", label=names[key])
-    axis.set_xticks(range(len(columns)), columns)
-    axis.set(xlabel="third of the halo's radius", ylabel=f"K-L divergence of {names[first]} from it", yscale="log")
-    drawing.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    for axis, (words, parts) in zip(axes[0], panels):
+        columns = [*parts, "all"]
+        for number, key in enumerate(others):
+            values = [None if part is None else part[first[0]][first[1]][key[0]][key[1]] for part in parts.values()]
+            values.append(whole[first][key])
+            known = [column for column, value in enumerate(values) if value is not None]
+            shift = 0.08 * (number - (len(others) - 1) / 2)
+            axis.errorbar([column + shift for column in known], [values[column]["divergence"] for column in known],
+                          [values[column]["error"] for column in known], fmt="o", markersize=4, capsize=2,
+                          color=f"C{number}", label=names[key])
+        axis.set_xticks(range(len(columns)), columns)
+        axis.set(xlabel=words, yscale="log")
+    axes[0, 0].set_ylabel(f"K-L divergence of {names[first]} from it")
+    drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return drawing
 
 

@@ -13,19 +13,24 @@ def grey(image):
     return image if image.ndim == 2 else image.mean(axis=-1)
 
 
-def ratios(llr):
-    """Distributions of the likelihood ratio of each set, (n,) each, with their medians."""
-    drawing, axis = figure(width=6)
-    low, high = np.percentile(np.concatenate(list(llr.values())), (0.5, 99.5))
+def ratios(llr, said=None):
+    """Distributions of the likelihood ratio of each set, (n,) each, with their medians.
+
+    A few images have ratios far from all others: what is beyond the middle 95% stands in the bins at the ends. said:
+    {name: what the legend says behind a name}.
+    """
+    drawing, axis = figure(width=6, height=4.2)
+    low, high = np.percentile(np.concatenate(list(llr.values())), (1, 96))
     bins = np.linspace(low, high, 40)
     for number, (name, values) in enumerate(llr.items()):
         colour = f"C{number}"
-        axis.hist(values, bins, weights=np.full(len(values), 100 / len(values)), histtype="step", linewidth=1.6,
-                  color=colour, label=name)
+        axis.hist(np.clip(values, low, high), bins, weights=np.full(len(values), 100 / len(values)), histtype="step",
+                  linewidth=1.6, color=colour, label=name + (said or {}).get(name, ""))
         axis.axvline(np.median(values), color=colour, linestyle=":", linewidth=1)
-    axis.set(xlabel="log-likelihood ratio of an image [nats]", ylabel="share of images [%]")
+    axis.set(xlabel="log-likelihood ratio of an image [nats]; at both ends all beyond", ylabel="share of images [%]")
     axis.plot([], [], color="0.4", linestyle=":", linewidth=1, label="medians")
-    axis.legend(frameon=False)
+    drawing.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False,
+                   fontsize="small")
     return drawing
 
 
@@ -42,15 +47,16 @@ def skies(scored):
 
 
 def contributions(shown):
-    """Images beside what each pixel adds to ln p and to the ratio: {set: (images, real, archetype)}, (n, y, x) each.
+    """Images beside what each pixel adds to ln p and to the ratio, on which the galaxy's own pixels are outlined.
 
-    Of several bands images are (n, y, x, band); their mean is shown.
+    shown: {set: (images, real, archetype, galaxy)}, (n, y, x) each, the last boolean. Of several bands images are
+    (n, y, x, band); their mean is shown.
     """
     examples = max(len(images) for images, *_ in shown.values())
     drawing, axes = figure(3 * examples, len(shown), width=1.5, height=1.6, squeeze=False)
-    spread = np.percentile(np.abs(np.concatenate([real - archetype for _, real, archetype in shown.values()])), 99)
-    low, high = np.percentile(np.concatenate([real for _, real, _ in shown.values()]), (1, 99))
-    for row, (name, (images, real, archetype)) in zip(axes, shown.items()):
+    spread = np.percentile(np.abs(np.concatenate([real - archetype for _, real, archetype, _ in shown.values()])), 99)
+    low, high = np.percentile(np.concatenate([real for _, real, *_ in shown.values()]), (1, 99))
+    for row, (name, (images, real, archetype, galaxy)) in zip(axes, shown.items()):
         for number in range(examples):
             cells = row[3 * number:3 * number + 3]
             if number < len(images):
@@ -59,6 +65,8 @@ def contributions(shown):
                 cells[0].imshow(shown_image, origin="lower", cmap="gray", vmax=max(shown_image.max(), 1e-3))
                 maps = (cells[1].imshow(real[number], origin="lower", cmap="viridis", vmin=low, vmax=high),
                         cells[2].imshow(ratio, origin="lower", cmap="RdBu_r", vmin=-spread, vmax=spread))
+                if galaxy[number].any():
+                    cells[2].contour(galaxy[number], levels=[0.5], colors="k", linewidths=0.6)
                 for cell, words in zip(cells, ("image", "ln p", f"LLR {ratio.sum():.1f}")):
                     cell.set_title(words, fontsize=7)
             for cell in cells:

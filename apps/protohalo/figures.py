@@ -404,9 +404,37 @@ def mass_function(result):
                      label=NAMES[name])
             bottom.plot(centre, 100 * (predicted - true) / true, color=COLOURS[name], marker=".")
     bottom.axhline(0, color="k", linewidth=0.5)
+    boxes = f"{len(result['simulations'])} unseen boxes" if len(result["simulations"]) > 1 else "an unseen box"
     top.set(xscale="log", yscale="log", ylabel="haloes per bin",
-            title=f"{len(result['simulations'])} unseen boxes, haloes of at least {result['minimum_cells']} cells")
+            title=f"{boxes}, haloes of at least {result['minimum_cells']} cells")
     top.legend(frameon=False)
     bottom.set(xlabel="halo mass [Msun/h]", ylabel="residual [%]", ylim=(-100, 100))
     bottom.legend(frameon=False, loc="upper left")
+    return drawing
+
+
+def found_by_mass(result):
+    """Shares of the true haloes that are found and of the predicted ones that are real, one to one, by mass.
+
+    result: of `evaluate.evaluate`. Errors are binomial, with one halo more of either kind than a bin has (Laplace's rule
+    of succession): two of two found is no certainty.
+    """
+    drawing, (left, right) = figure(2, sharey=True, height=3.6)
+    edges = np.array(result["mass_edges"])
+    centre = np.sqrt(edges[1:] * edges[:-1])
+    for name in (name for name in DRAWN if name in result):
+        row = result[name]
+        for axis, share, number in ((left, "completeness_by_mass", "true"), (right, "purity_by_mass", "predicted")):
+            share, number = np.array(row[share], float), np.array(row[number])
+            some = number > 0
+            share, number = share[some], number[some]
+            likely = (share * number + 1) / (number + 2)
+            axis.errorbar(centre[some], share, np.sqrt(likely * (1 - likely) / number), color=COLOURS[name], marker=".", capsize=1.5, elinewidth=0.6,
+                          linewidth=1.2, label=NAMES[name])
+    left.set(ylabel="share", title="of the true haloes that are found", ylim=(0, 1.05))
+    right.set(title="of the predicted haloes that are real")
+    for axis in (left, right):
+        axis.set(xscale="log", xlabel="halo mass [Msun/h]")
+    drawing.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False,
+                   fontsize="small")
     return drawing

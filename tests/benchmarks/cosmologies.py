@@ -1,4 +1,4 @@
-"""One network of protohalo over cosmologies, against truth, one that is not told, and colossus.
+"""One network of protohalo or halomass over cosmologies, against truth, one that is not told, and colossus.
 
     python tests/benchmarks/cosmologies.py boxes FOLDER
     SETTINGS="--preset demo --patch 32 --margin 0 --batch 4 --minimum 32 --filters 8 --epochs 4"
@@ -7,10 +7,15 @@
     kerasgal protohalo train FOLDER/train_* $VALIDATION $SETTINGS --run FOLDER/without
     python tests/benchmarks/cosmologies.py measure FOLDER FOLDER/with FOLDER/without
 
+    SETTINGS="--preset demo --input multipoles --order 1 --patch 11 --shells 5 --low 13.1 --high 14.5"
+    kerasgal halomass train FOLDER/train_* $VALIDATION $SETTINGS --parameters Om0,sigma8 --run FOLDER/told
+    kerasgal halomass train FOLDER/train_* $VALIDATION $SETTINGS --run FOLDER/untold
+    python tests/benchmarks/cosmologies.py masses FOLDER FOLDER/told FOLDER/untold
+
 Boxes have 32^3 particles in 50 Mpc/h, so that two slow cores train in minutes. Those to train on, to validate on and to
 test on stand on Latin hypercubes in Om0 and sigma8, the last of a smaller range. Steps of Om0 and of sigma8 about the
 middle have the same phases each. Seeds stand in `design`. `measure` prints tables, and writes them as numbers and the
-derivatives as a figure into FOLDER.
+derivatives as a figure into FOLDER; `masses` prints how far off predicted masses are in each test cosmology.
 """
 
 import json
@@ -26,7 +31,7 @@ LOWEST, HIGHEST = np.array([0.2, 0.65]), np.array([0.4, 0.95])  # Om0, sigma8
 INNER = 0.85  # of that range is where the test cosmologies lie
 MIDDLE, STEPS = {"Om0": 0.3, "sigma8": 0.8}, {"Om0": 0.04, "sigma8": 0.06}
 TRAINING, HELD, TESTS, REALISATIONS, PHASES = 40, 4, 6, 4, 8
-PARTICLES = 32
+PARTICLES, SAMPLE = 32, 500  # along each axis; of which masses are predicted in a box
 BINS = 10.0 ** np.array([13.1, 13.4, 13.8, 14.4])  # Msun/h, for derivatives: 32 particles are 1.15e13 at Om0 = 0.34
 MODEL = "watson13"  # of friends-of-friends haloes
 
@@ -154,6 +159,36 @@ def expected(cosmology):
     return np.diff(np.interp(np.log(BINS), np.log(mass), total))
 
 
+def masses(folder, *folders):
+    """Print r, scatter and mean offset of the masses of particles that runs of halomass predict, by cosmology.
+
+    Errors of the offset are from box to box; of all, those of the differences between runs are of boxes in pairs.
+    """
+    runs = {Path(place).name: kg.load(place) for place in folders}
+    away, square = ({name: [] for name in runs} for _ in range(2))
+    print("| Om0, sigma8 | " + " | ".join(f"{name}: r, rms, offset [dex]" for name in runs) + " |")
+    for number, (Om0, sigma8) in enumerate(hypercube(TESTS, INNER, 2)):
+        texts = []
+        for name, run in runs.items():
+            found = [run.predict(folder / f"test_{number}_{again}.h5", sample=SAMPLE, outside_domain=True).table
+                     for again in range(REALISATIONS)]
+            pairs = [(np.array(one["log_mass_true"]), np.array(one["log_mass"])) for one in found]
+            offset = [float((said - true).mean()) for true, said in pairs]
+            away[name] += offset
+            square[name] += [float(((said - true)**2).mean()) for true, said in pairs]
+            true, said = (np.concatenate(parts) for parts in zip(*pairs))
+            error = np.std(offset, ddof=1) / len(offset)**0.5
+            texts.append(f"{np.corrcoef(true, said)[0, 1]:.3f}, {np.sqrt(((said - true)**2).mean()):.3f}, "
+                         f"{np.mean(offset):+.3f} ± {error:.3f}")
+        print(f"| {Om0:.4f}, {sigma8:.4f} | " + " | ".join(texts) + " |")
+    first = next(iter(runs))
+    for name in runs:
+        less = np.array(square[name]) - np.array(square[first])
+        error, offsets = less.std(ddof=1) / len(less)**0.5, np.mean(np.square(away[name]))**0.5
+        print(f"| {name} | rms {np.mean(square[name])**0.5:.3f}, mean square less that of {first}: {less.mean():+.4f} "
+              f"± {error:.4f}; rms of the offsets {offsets:.3f} |")
+
+
 # What is written --------------------------------------------------------------------------
 
 
@@ -202,4 +237,4 @@ def draw(found, path):
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.ERROR)
-    {"boxes": boxes, "measure": measure}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
+    {"boxes": boxes, "measure": measure, "masses": masses}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])

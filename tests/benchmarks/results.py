@@ -3,8 +3,10 @@
     python tests/benchmarks/results.py protohalo=demo/evaluation halomass=demo-halomass/evaluation \\
       cascade=demo-cascade/evaluation diffusion=demo-diffusion/evaluation morph=demo-morph/evaluation
 
-Folders are those that `kerasgal APP evaluate` writes; any number of them. The first run of each is judged. Exit code 1
-where something does not hold.
+Folders are those that `kerasgal APP evaluate` writes; any number of them. `longer-protohalo` and `longer-cascade` take
+the bars of trainings of hours. The first run of each is judged. Behind the verdict stands what is known of how well it
+can be done at all: by twins that share the large waves, by another drawing of the same galaxies, by the exact
+expectation of the rule that painted them. Exit code 1 where something does not hold.
 """
 
 import json
@@ -13,36 +15,78 @@ from pathlib import Path
 
 import numpy as np
 
+# A line is (words, found, bar), and may have a note and whether the bar is the least, not the most, that is asked for.
+AT_LEAST = True
+TREES = "boosted trees"
+
 
 def first(result):
     """The numbers of the run that was evaluated."""
     return next(iter(result["runs"].values()))
 
 
-def protohalo(result):
+def known(result, words, *places):
+    """Words and a number from a place in the result, or nothing where it was not measured."""
+    for place in places:
+        result = (result or {}).get(place)
+    return "" if result is None else f"{words} {result:.3f}"
+
+
+def protohalo(result, loss=0.52, dice=0.78):
     own = result["adaptive"]
-    return [("loss", result["loss"], 0.52), ("Dice, short of one", 1 - own["dice"], 1 - 0.78),
-            ("mean residual per bin of mass", own["mean_absolute_residual"], 0.08)]
+    return [("loss", result["loss"], loss, known(result, "twins", "twin_loss")),
+            ("Dice of the cells", own["dice"], dice, known(result, "twins", "twin", "dice"), AT_LEAST),
+            ("mean residual per bin of mass", own["mean_absolute_residual"], 0.08,
+             known(result, "twins", "twin", "mean_absolute_residual"))]
+
+
+def longer_protohalo(result):
+    return protohalo(result, loss=0.48, dice=0.80)
 
 
 def halomass(result):
-    own, trees = first(result), result["baselines"].get("boosted trees", {"rms_dex": np.inf})
-    return [("r, short of one", 1 - own["r"], 1 - 0.80), ("scatter, over trees'", own["rms_dex"], trees["rms_dex"])]
+    own, trees = first(result), result["baselines"].get(TREES, {"rms_dex": np.nan})
+    return [("r", own["r"], 0.80, known(result, "twins", "baselines", "twin", "r"), AT_LEAST),
+            ("scatter, over trees'", own["rms_dex"] / trees["rms_dex"], 1.0)]
 
 
-def cascade(result):
-    own, trees = first(result), result["baselines"]["boosted trees"]
+def cascade(result, squared_error=1.0):
+    own, trees = first(result), result["baselines"].get(TREES, {"squared_error": np.nan})
+    ceiling = result["bounds"].get("exact expectation")
     rows = [row for row in result["table"] if row["run"] == next(iter(result["runs"]))]
     galaxies = sum(row["galaxies"] for row in rows) / sum(row["true_galaxies"] for row in rows)
-    # Up to 4 h/Mpc, as the single bins between 1 and 4 scatter by more than what is asked
     k = np.array(result["k"])
-    calibration = np.array(own["calibration"], float)[(k > 1) & (k < 4)]
-    bispectrum, of_trees = (entry["bispectra"]["paper"]["residual"] for entry in (own, trees))
-    return [("Eq. 2, over trees'", own["squared_error"], trees["squared_error"]),
+    calibration = np.abs(np.array(own["calibration"], float)[k < 4] - 1)
+    best = f"exact expectation {ceiling['squared_error'] / trees['squared_error']:.3f}" if ceiling else ""
+    return [("Eq. 2, over trees'", own["squared_error"] / trees["squared_error"], squared_error, best),
             ("number of galaxies, from one", abs(galaxies - 1), 0.02),
-            ("P_xy / P_xx for 1 to 4 h/Mpc, from one", abs(np.nanmean(calibration) - 1), 0.03),
-            ("P(k) of the field as it is", own["power_residual_by_scale"]["as_it_is"]["all"], 0.30),
-            ("bispectrum, over trees'", bispectrum, of_trees), ("bispectrum", bispectrum, 0.30)]
+            ("P_xy / P_xx up to 4 h/Mpc, from one, largest of a bin", np.nanmax(calibration), 0.03,
+             f"mean {np.nanmean(calibration):.3f}"),
+            ("P(k) of the field as it is", own["power_residual_by_scale"]["as_it_is"]["all"], 0.30,
+             known(ceiling, "exact expectation", "power_residual_by_scale", "as_it_is", "all")),
+            *bispectrum(result)]
+
+
+def longer_cascade(result):
+    return cascade(result, squared_error=0.85)
+
+
+def bispectrum(result):
+    """The lines of the bispectrum at the paper's triangles, where the boxes are large enough for them."""
+    own = first(result).get("bispectra", {}).get("paper")
+    if own is None:
+        return []
+    nothing = {"residual": np.nan, "residual_error": np.nan}
+    others = {name: entry["bispectra"]["paper"] for name, entry in result["baselines"].items()}
+    bars = [("trees'", others.pop(TREES, nothing))]
+    # Of halo models the fitted one, which is the paper's, and the best, whatever it is told of the haloes.
+    best = min(others, key=lambda name: others[name]["residual"], default="halo model")
+    for name in dict.fromkeys(["halo model", best]):
+        bars.append((f"that of '{name}'", others.get(name, nothing)))
+    return [*((f"bispectrum, beside {words}", own["residual"], bar["residual"],
+               f"errors {own['residual_error']:.3f}, {bar['residual_error']:.3f}") for words, bar in bars),
+            ("bispectrum", own["residual"], 0.30,
+             known(result, "another drawing", "bounds", "another drawing", "bispectra", "paper", "residual"))]
 
 
 def diffusion(result):
@@ -65,26 +109,34 @@ def diffusion(result):
 
 
 def morph(result):
-    area = result["sets"]["smooth"]["area_under_curve"]
-    return [("area under the curve against smooth, short of one", 1 - area, 1 - 0.85)]
+    return [("area under the curve against smooth", result["sets"]["smooth"]["area_under_curve"], 0.85, "", AT_LEAST)]
 
 
-JUDGES = {judge.__name__: judge for judge in (protohalo, halomass, cascade, diffusion, morph)}
+JUDGES = {judge.__name__.replace("_", "-"): judge
+          for judge in (protohalo, longer_protohalo, halomass, cascade, longer_cascade, diffusion, morph)}
 
 
-def main():
-    pairs = [word.partition("=")[::2] for word in sys.argv[1:]]
+def judged(words, found, bar, note="", at_least=False):
+    """The text of a line, and whether its bar holds."""
+    holds = bool(found >= bar if at_least else found <= bar)
+    verdict = "holds" if holds else "does not hold" if np.isfinite([found, bar]).all() else "not measured"
+    text = f"{words:62s}{found:8.3f}  at {'least' if at_least else 'most':5s} {bar:<8.3f}{verdict:15s}{note}"
+    return text.rstrip(), holds
+
+
+def main(arguments):
+    pairs = [word.partition("=")[::2] for word in arguments]
     if not pairs or any(app not in JUDGES or not folder for app, folder in pairs):
         sys.exit(__doc__)
     missed = False
     for app, folder in pairs:
         result = json.loads((Path(folder) / "metrics.json").read_text())
-        for words, found, bar in JUDGES[app](result):
-            holds = found <= bar
+        for line in JUDGES[app](result):
+            text, holds = judged(*line)
             missed |= not holds
-            print(f"{app:10s}{words:55s}{found:8.3f}  at most {bar:<8.3f}{'holds' if holds else 'does not hold'}")
+            print(f"{app:18s}{text}")
     sys.exit(missed)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -83,6 +83,8 @@ def test_evaluate_compares_runs_of_any_name_and_the_halo_model(run, painted, tmp
     assert list(result["runs"]) == names and {"halo model", "boosted trees"} <= set(result["baselines"])
     assert set(result["bounds"]) == {"another drawing", "exact expectation"} and "exact expectation" in said
     assert result["baselines"]["halo model"]["parameters"]["alpha"] > 0
+    bars = harness.bars("cascade", result)
+    assert len(bars) >= 7 and not [line for line in bars if "nan" in line] and "exact expectation" in bars[0]
     for name in ("slices", "occupation", "power_spectrum", "counts", "bispectrum"):
         assert (tmp_path / "evaluation" / f"{name}.png").stat().st_size > 10_000
     rows = {row.pop("run"): row for row in result["table"]}
@@ -93,6 +95,15 @@ def test_evaluate_compares_runs_of_any_name_and_the_halo_model(run, painted, tmp
     for name in names:
         assert rows[name] == expected and result["runs"][name] == alone["runs"]["run"]
     assert result["truth"] == alone["truth"]
+    worst = alone["worst_cases"]
+    with Simulation(painted[2]) as simulation:
+        place, boxsize = simulation["galaxies/position"][...], simulation.boxsize
+    side = boxsize / 2  # of sub-cubes of 16 of 32 cells, all of which are named
+    assert len(worst) == 8 and worst[0]["simulation"] == str(painted[2])
+    for row in worst:
+        corner = np.array([row[axis] for axis in "xyz"])
+        assert row["true_galaxies"] == ((place >= corner) & (place < corner + side)).all(axis=1).sum()
+    assert sum(row["galaxies"] for row in worst) == pytest.approx(expected["galaxies"], rel=1e-5)
     fitted = json.loads((tmp_path / "hod.json").read_text())
     assert alone["baselines"]["halo model"]["parameters"] == fitted["hod"]
     done = invoke("cascade", "evaluate", run, painted[0], "--output", tmp_path / "no", check=False)

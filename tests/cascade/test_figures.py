@@ -7,6 +7,7 @@ import pytest
 
 from kerasgal.apps.cascade import figures
 from kerasgal.apps.cascade.diffusion import figures as diffusion
+from kerasgal.apps.cascade.scatter import POISSON
 
 RUN = ("runs", "mine")
 
@@ -20,6 +21,16 @@ def test_slabs_say_where_they_are():
     assert drawing._supxlabel.get_text().startswith("slab of z = 12 to 16 Mpc/h")
     bars = [axis.get_xlabel() for axis in drawing.axes[6:]]
     assert bars == ["log$_{10}$ density / mean", "galaxies", "expected galaxies"]
+
+
+def test_what_is_drawn_from_a_mean_field_stands_beside_it_in_whole_galaxies():
+    counts = {figures.TRUTH: [np.zeros((16, 16, 16))], RUN: [np.full((16, 16, 16), 0.25)]}
+    sample = SimpleNamespace(density=np.ones((16, 16, 16)), counts=counts, scatter={RUN: POISSON}, boxsize=32.0)
+    _, _, mean, drawn, *_ = figures.slices(sample, RUN).axes
+    assert drawn.get_title() == "drawn from run mine"
+    images = [np.asarray(axis.images[0].get_array()) for axis in (mean, drawn)]
+    assert np.all(images[0] == 0.5) and np.all(images[1] % 1 == 0)  # slabs of two cells
+    assert images[1].mean() == pytest.approx(0.5, abs=5 * (0.5 / 256)**0.5) and images[1].var() > 0.3
 
 
 @pytest.mark.parametrize("dimensions, words", [(2, ""), (3, "slab of z = 0 to 4 Mpc/h")])

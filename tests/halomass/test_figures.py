@@ -21,3 +21,23 @@ def test_epochs_are_whole():
     rows = [{"epoch": epoch, "loss": 1 / epoch, "gamma": 0.2} for epoch in (1, 2, 3)]
     for axis in figures.training({"run": rows}).axes:
         assert all(float(tick).is_integer() for tick in axis.get_xticks())
+
+
+def test_divergences_stand_at_their_mass_and_place_with_all_particles_beside():
+    keys = [("runs", "a"), ("runs", "b")]
+
+    def between(value):
+        return {"runs": {"a": {"runs": {"b": {"divergence": value, "error": value / 10}}}}}
+
+    whole = {keys[0]: {keys[1]: {"divergence": 0.09, "error": 0.01}}}
+    drawn = {"by_mass": [between(0.01), None, between(0.03)],
+             "by_place": {"inner": between(0.04), "mid": between(0.05), "outskirts": between(0.06)}}
+    given = whole, 12.0, 14.4, keys[0], keys, {key: key[1] for key in keys}
+    mass, place = figures.divergences(*drawn.values(), *given).axes
+    for axis, columns, values in ((mass, [0, 2, 3], [0.01, 0.03, 0.09]),
+                                  (place, [0, 1, 2, 3], [0.04, 0.05, 0.06, 0.09])):
+        np.testing.assert_allclose(axis.lines[0].get_xydata(), np.transpose([columns, values]))
+    said = [text.get_text() for text in mass.get_xticklabels()]
+    assert said == ["12.0 to 12.8", "12.8 to 13.6", "13.6 to 14.4", "all"]
+    assert mass.get_ylabel() == "K-L divergence of a from it" and "radius" in place.get_xlabel()
+    assert len(figures.divergences(drawn["by_mass"], None, *given).axes) == 1

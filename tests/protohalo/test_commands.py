@@ -97,11 +97,28 @@ def test_evaluation_writes_metrics_and_figures(run, boxes, tmp_path, invoke):
         count = simulation["halos/count"][...]
         edges = np.array(metrics["mass_edges"]) / simulation.particle_mass
     assert metrics["haloes"]["true"] == (count >= 20).sum()
+    assert metrics["haloes_per_simulation"] == {name: [number] for name, number in metrics["haloes"].items()}
     np.testing.assert_array_equal(metrics["adaptive"]["true"], np.histogram(count[count >= 20], edges * (1 - 1e-6))[0])
     assert 0 < metrics["loss"] < 1.2
     report = (tmp_path / "evaluation" / "report.html").read_text()
     assert "What the run is good for" in report and f"kerasgal protohalo predict {run} INPUT" in report
+    assert "Not the fate of a single halo" in report and "<code>ceiling</code>" in report
+    predicted = kg.load(run).predict(boxes[2]).halo_id
+    with Simulation(boxes[2]) as simulation:
+        true, mass = simulation["halo_id"][...], simulation["halos/mass"][...]
+    for row in metrics["worst_cases"]:
+        inside = predicted[true == row["halo"]]
+        parts = np.bincount(inside[inside >= 0], minlength=1)
+        assert row["largest_part_in_one_halo"] == pytest.approx(parts.max() / len(inside))
+        # Either it is broken, or what holds most of it is more than twice as large.
+        assert 2 * parts.max() <= len(inside) or (predicted == parts.argmax()).sum() >= 2 * parts.max()
+        assert row["mass"] == pytest.approx(mass[row["halo"]], rel=1e-4)
+    masses = [row["mass"] for row in metrics["worst_cases"]]
+    missed = (count >= 20).sum() - metrics["adaptive"]["objects"]["pairs"]
+    assert masses == sorted(masses, reverse=True) and len(masses) == min(missed, 10)
     assert 0 < metrics["adaptive"]["dice"] < 1
+    assert [line.split("  ")[0] for line in harness.bars("longer-protohalo", metrics)] == [
+        "loss", "Dice of the cells", "mean residual per bin of mass"]
     found = metrics["adaptive"]["objects"]
     assert 0 < found["pairs"] == round(found["completeness"] * (count >= 20).sum())
     assert len(metrics["adaptive"]["purity_by_mass"]) == len(edges) - 1
@@ -117,7 +134,7 @@ def test_evaluation_writes_metrics_and_figures(run, boxes, tmp_path, invoke):
     assert found["adaptive"]["large_scale_correlation"] < found["moved"]["large_scale_correlation"]
     assert found["moved"]["large_scale_correlation"] > 0.98
     for name in ("distance_maps", "halo_slices", "close_up", "trajectories", "cell_masses", "mass_function",
-                 "cumulative_mass_function", "clustering"):
+                 "cumulative_mass_function", "found_by_mass", "clustering"):
         assert (tmp_path / "evaluation" / f"{name}.png").stat().st_size > 5000
 
 
@@ -133,6 +150,7 @@ def test_a_twin_stands_beside_the_predictions(run, boxes, twin, tmp_path, invoke
     metrics = kg.load(run).evaluate(boxes[2], ceiling=twin)
     assert "a twin's map" in repr(metrics) and metrics["twin_loss"] < metrics["loss"]
     assert metrics["twin"]["dice"] > metrics["adaptive"]["dice"]  # 3.5 of at most 4.02 h/Mpc are shared
+    assert all("twins 0." in line for line in harness.bars("protohalo", metrics.metrics))
     found = metrics["clustering"]["haloes"]
     assert found["twin"]["large_scale_correlation"] > found["adaptive"]["large_scale_correlation"]
     with Simulation(twin) as other:

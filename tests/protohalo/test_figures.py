@@ -64,3 +64,16 @@ def test_maps_say_where_the_slice_is_and_what_colours_mean():
                "adaptive": np.full((12, 12, 12), -1)}
     assert "slice at z = 13 Mpc/h" in figures.halo_slices(halo_id, 24.0)._supxlabel.get_text()
     assert "borders of the true haloes" in figures.close_up(predicted, halo_id, 24.0)._supxlabel.get_text()
+
+
+def test_shares_of_haloes_that_are_found_stand_at_their_mass_with_binomial_errors():
+    result = {"mass_edges": [1e13, 1e14, 1e15, 1e16], "adaptive": {
+        "true": [100, 16, 0], "predicted": [50, 0, 4], "completeness_by_mass": [0.5, 0.75, None],
+        "purity_by_mass": [0.8, None, 1.0]}}
+    found, real = figures.found_by_mass(result).axes
+    np.testing.assert_allclose(found.lines[0].get_xydata(), [[10**13.5, 0.5], [10**14.5, 0.75]])
+    np.testing.assert_allclose(real.lines[0].get_xydata(), [[10**13.5, 0.8], [10**15.5, 1]])
+    bars = found.collections[0].get_segments()
+    # Laplace's rule of succession: 12 of 16 are as likely as 13 of 18
+    np.testing.assert_allclose([np.ptp(bar[:, 1]) / 2 for bar in bars], [0.05, (13 / 18 * 5 / 18 / 16)**0.5])
+    assert found.get_xscale() == "log" and "Msun/h" in real.get_xlabel()

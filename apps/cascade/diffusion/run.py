@@ -8,7 +8,7 @@ from kerasgal.apps.cascade.diffusion.config import APP, DiffusionConfig
 from kerasgal.apps.cascade.run import DensityRun
 from kerasgal.conditioning import check_given
 from kerasgal.errors import SettingError
-from kerasgal.run import Prediction, as_list, display_name
+from kerasgal.run import Prediction, display_name, to_judge_on
 from kerasgal.tiling import slabs
 
 SAMPLERS = ("ancestral", "multistep", "deterministic")
@@ -69,6 +69,9 @@ class Diffusion(DensityRun):
     """
 
     app, Config = APP, DiffusionConfig
+    limits = ("Not an uncertainty, unless the ranks of the truth among the draws are even. Not single galaxies: a "
+              "draw is as they may stand, and no two draws agree. Of painted galaxies nothing follows for the real "
+              "connection of galaxies and matter.")
     label = "draws"
 
     @staticmethod
@@ -187,7 +190,7 @@ class Diffusion(DensityRun):
                             seed=seed)
 
     def evaluate(self, sources, *, regressor=None, hod=None, draws=16, maps=None, steps=25, sampler="multistep",
-                 seed=0, tile=None, study=False, outside_domain=False):
+                 seed=0, tile=None, study=False, outside_domain=False, client=None):
         """Hold draws against galaxies that the run never saw, against boosted trees and the halo model.
 
         Where the simulations of the training are still there, trees are fitted to them, and draws of some of their
@@ -211,6 +214,8 @@ class Diffusion(DensityRun):
             Also draw with all samplers in few and many steps, and compare.
         outside_domain : bool
             Go on where a simulation is not like those of the training, with a note.
+        client : distributed.Client, optional
+            Of Dask, see `kerasgal.cluster.connect`: its processes then take one simulation each, which must be a file.
 
         Returns
         -------
@@ -225,9 +230,9 @@ class Diffusion(DensityRun):
         from kerasgal.apps.cascade.diffusion.evaluate import evaluate
 
         check_sampling(draws, steps, sampler, fewest=2)
-        return evaluate(self, as_list(sources), regressor=regressor, hod=hod, draws=draws, most=maps, study=study,
+        return evaluate(self, to_judge_on(sources), regressor=regressor, hod=hod, draws=draws, most=maps, study=study,
                         options={"steps": steps, "sampler": sampler, "seed": seed, "tile": tile},
-                        outside_domain=outside_domain)
+                        outside_domain=outside_domain, client=client)
 
     def served(self, steps=20):
         from kerasgal.apps.cascade.diffusion.sample import sampler_model

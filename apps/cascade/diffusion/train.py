@@ -14,6 +14,7 @@ from kerasgal.apps.cascade.diffusion.config import APP
 from kerasgal.apps.cascade.diffusion.counts import field_of
 from kerasgal.apps.cascade.diffusion.model import VariationalDiffusion
 from kerasgal.apps.cascade.model import SCALINGS
+from kerasgal.conditioning import named
 from kerasgal.errors import SettingError
 from kerasgal.pipeline import check_patch
 from kerasgal.plotting import track
@@ -112,4 +113,4 @@ def fit(sources, validation, config, folder, *, store, **options):
 def described(source, config):
     """What the domain knows of a simulation."""
     with opened(source, ()) as simulation:
-        return features(simulation, config.cell)
+        return features(simulation, config.cell) | named(simulation, config.names)
