@@ -19,7 +19,7 @@ def ratios(llr, said=None):
     A few images have ratios far from all others: what is beyond the middle 95% stands in the bins at the ends. said:
     {name: what the legend says behind a name}.
     """
-    drawing, axis = figure(width=6, height=4.2)
+    drawing, axis = figure(width=7, height=4.2)
     low, high = np.percentile(np.concatenate(list(llr.values())), (1, 96))
     bins = np.linspace(low, high, 40)
     for number, (name, values) in enumerate(llr.items()):

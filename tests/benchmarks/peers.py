@@ -46,7 +46,7 @@ def config_of(name):
     app, preset, settings = {
         "protohalo": ("protohalo", "demo", {}), "halomass": ("halomass", "demo", {}),
         "r2unet": ("cascade", "paper", {"batch": 4}), "inception": ("cascade", "paper", {}),
-        "pixelcnn": ("morph", "pixelcnn++", {"batch": 8}),
+        "pixelcnn": ("morph", "pixelcnn++", {"batch": 2}),
     }[name]
     return registry.run_class(app).configure(preset=preset, **settings)
 

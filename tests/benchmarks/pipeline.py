@@ -44,7 +44,7 @@ def against_copy(n=256, patch=75, batch=64, count=12):
     for symmetries in (None, "rotations"):
         stream = patches([(volume,)], [tiles(n, 3)], patch, batch, seed=0, symmetries=symmetries)
         ours, own_cpu = rate(iter(stream), count)
-        print(f"patches of {patch}^3, symmetries {symmetries}: {own_cpu / by_cpu:.2f} of a memory copy's rate per CPU s")
+        print(f"patches of {patch}^3, symmetries {symmetries}, per CPU s: {own_cpu / by_cpu:.2f} of a copy's rate")
         verdict(f"rate of patches of {patch}^3 from {n}^3, symmetries {symmetries}, of that of a memory copy",
                 ours / copy, RATE, least=True)
 
