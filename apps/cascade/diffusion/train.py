@@ -79,7 +79,7 @@ def load(source, config, store, stride=0):
 
 
 def fit(sources, validation, config, folder, *, store, **options):
-    """Train on simulations with galaxies into the run folder `folder`.
+    """Train on simulations with galaxies into the run folder `folder`, and measure what its estimates stand for.
 
     store: a `kerasgal.scratch.Store`, which keeps boxes; maps are few beside the boxes, and joined as one. options: of
     `kerasgal.training.train`.
@@ -97,14 +97,15 @@ def fit(sources, validation, config, folder, *, store, **options):
         check_ends(model, config, inside)
         return model
 
+    place = Path(folder) / calibration.FILE
+    place.unlink(missing_ok=True)  # of estimates that will be others
     model = training.train(
         build,
         lambda first: data.dataset(inside, config, config.stride, seed=config.seed, first=first),
         (lambda devices: data.dataset(outside, config, config.patch, full=devices > 1)) if outside else None,
         config, folder, app=APP, domain=domain.of([described(source, config) for source in sources]), **options)
     if model is not None:
-        found, place = sample.calibrated(model, config, [inside, outside]), Path(folder) / calibration.FILE
-        place.unlink(missing_ok=True)
+        found = sample.calibrated(model, config, [inside, outside])
         if found is not None:
             calibration.write(found, place.parent)
     return model
