@@ -673,6 +673,8 @@ def names_of(sources):
         in_memory = isinstance(source, Simulation) and source.in_memory
         if isinstance(source, np.ndarray):
             found.append("array")
+        elif not isinstance(path, str | os.PathLike):
+            raise SettingError(f"expected a path or a Simulation, received {source!r}", value=source)
         else:
             found.append(str(path) if in_memory else str(Path(path).resolve()))
     return found

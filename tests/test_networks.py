@@ -100,6 +100,14 @@ def test_an_unknown_name_lists_the_known_ones(place, trained):
         kg.load("tiyn")
     with pytest.raises(kg.MissingError, match="no network called tiyn"):
         networks.card("tiyn")
+    with pytest.raises(kg.SettingError, match="expected a run folder, or the name of a network, received 5"):
+        kg.load(5)
+
+
+def test_what_is_no_path_is_not_trained_on(tmp_path):
+    with pytest.raises(kg.SettingError, match="expected a path or a Simulation, received 5"):
+        kg.train("protohalo", [5], run=tmp_path / "run", preset="demo")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_goes_before_a_name(place, trained, tmp_path, monkeypatch):
