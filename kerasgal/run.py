@@ -412,6 +412,8 @@ class Run:
         if resume:
             if config is None and preset is None:
                 config = stored / run_folder.CONFIG
+                if not config.exists():
+                    raise RunError(f"resume=True: {folder} has no run to go on with")
             if not training:
                 training, validation = map(list, run_folder.recorded_data(stored))
         if validation and not training:

@@ -104,9 +104,11 @@ def test_an_unknown_name_lists_the_known_ones(place, trained):
         kg.load(5)
 
 
-def test_what_is_no_path_is_not_trained_on(tmp_path):
+def test_nothing_is_made_where_there_is_nothing_to_train_on_or_to_go_on_with(tmp_path):
     with pytest.raises(kg.SettingError, match="expected a path or a Simulation, received 5"):
         kg.train("protohalo", [5], run=tmp_path / "run", preset="demo")
+    with pytest.raises(kg.RunError, match="resume=True: .*run has no run to go on with"):
+        kg.train("protohalo", run=tmp_path / "run", resume=True)
     assert list(tmp_path.iterdir()) == []
 
 
