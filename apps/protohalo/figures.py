@@ -415,8 +415,8 @@ def mass_function(result):
 def found_by_mass(result):
     """Shares of the true haloes that are found and of the predicted ones that are real, one to one, by mass.
 
-    result: of `evaluate.evaluate`. Errors are binomial, with one halo more of either kind than a bin has (Laplace's rule
-    of succession): two of two found is no certainty.
+    result: of `evaluate.evaluate`. Errors are binomial, with one halo more of either kind than a bin has (Laplace's
+    rule of succession): two of two found is no certainty.
     """
     drawing, (left, right) = figure(2, sharey=True, height=3.6)
     edges = np.array(result["mass_edges"])
@@ -428,7 +428,8 @@ def found_by_mass(result):
             some = number > 0
             share, number = share[some], number[some]
             likely = (share * number + 1) / (number + 2)
-            axis.errorbar(centre[some], share, np.sqrt(likely * (1 - likely) / number), color=COLOURS[name], marker=".", capsize=1.5, elinewidth=0.6,
+            error = np.sqrt(likely * (1 - likely) / number)
+            axis.errorbar(centre[some], share, error, color=COLOURS[name], marker=".", capsize=1.5, elinewidth=0.6,
                           linewidth=1.2, label=NAMES[name])
     left.set(ylabel="share", title="of the true haloes that are found", ylim=(0, 1.05))
     right.set(title="of the predicted haloes that are real")
