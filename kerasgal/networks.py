@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kerasgal import registry as apps
 from kerasgal import run_folder
-from kerasgal.errors import DamagedError, DataError, MissingError
+from kerasgal.errors import DamagedError, DataError, MissingError, SettingError
 from kerasgal.files import replacing
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -129,6 +129,8 @@ def folder_of(run):
     ------
     MissingError
         If there is neither.
+    SettingError
+        For what is no path.
     DamagedError
         If a file of the network is not what was published.
 
@@ -138,6 +140,8 @@ def folder_of(run):
     >>> folder_of("a/run").name                        # doctest: +SKIP
     'run'
     """
+    if not isinstance(run, str | os.PathLike):
+        raise SettingError(f"expected a run folder, or the name of a network, received {run!r}", value=run)
     path = Path(run)
     if path.exists():
         return path

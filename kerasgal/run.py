@@ -412,6 +412,8 @@ class Run:
         if resume:
             if config is None and preset is None:
                 config = stored / run_folder.CONFIG
+                if not config.exists():
+                    raise RunError(f"resume=True: {folder} has no run to go on with")
             if not training:
                 training, validation = map(list, run_folder.recorded_data(stored))
         if validation and not training:
@@ -673,6 +675,8 @@ def names_of(sources):
         in_memory = isinstance(source, Simulation) and source.in_memory
         if isinstance(source, np.ndarray):
             found.append("array")
+        elif not isinstance(path, str | os.PathLike):
+            raise SettingError(f"expected a path or a Simulation, received {source!r}", value=source)
         else:
             found.append(str(path) if in_memory else str(Path(path).resolve()))
     return found

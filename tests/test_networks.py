@@ -100,6 +100,16 @@ def test_an_unknown_name_lists_the_known_ones(place, trained):
         kg.load("tiyn")
     with pytest.raises(kg.MissingError, match="no network called tiyn"):
         networks.card("tiyn")
+    with pytest.raises(kg.SettingError, match="expected a run folder, or the name of a network, received 5"):
+        kg.load(5)
+
+
+def test_nothing_is_made_where_there_is_nothing_to_train_on_or_to_go_on_with(tmp_path):
+    with pytest.raises(kg.SettingError, match="expected a path or a Simulation, received 5"):
+        kg.train("protohalo", [5], run=tmp_path / "run", preset="demo")
+    with pytest.raises(kg.RunError, match="resume=True: .*run has no run to go on with"):
+        kg.train("protohalo", run=tmp_path / "run", resume=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_goes_before_a_name(place, trained, tmp_path, monkeypatch):

@@ -429,8 +429,9 @@ def found_by_mass(result):
             some = number > 0
             share, number = share[some], number[some]
             likely = (share * number + 1) / (number + 2)
-            axis.errorbar(centre[some], share, np.sqrt(likely * (1 - likely) / number), color=COLOURS[name],
-                          label=NAMES[name], marker=".", capsize=1.5, elinewidth=0.6, linewidth=1.2)
+            error = np.sqrt(likely * (1 - likely) / number)
+            axis.errorbar(centre[some], share, error, color=COLOURS[name], marker=".", capsize=1.5, elinewidth=0.6,
+                          linewidth=1.2, label=NAMES[name])
     left.set(ylabel="share", title="of the true haloes that are found", ylim=(0, 1.05))
     right.set(title="of the predicted haloes that are real")
     for axis in (left, right):

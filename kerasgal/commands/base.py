@@ -124,6 +124,8 @@ class Command(click.Command):
             return super().invoke(context)
         except SettingError as error:
             raise click.UsageError(in_flags(str(error), self), context) from error
+        except BrokenPipeError:
+            raise  # whoever read this, such as `head`, has had enough: Click ends without a word
         except (DataError, OSError) as error:  # OSError: a full disk, a read-only folder
             raise click.ClickException(in_flags(str(error), self)) from error
         except MemoryError as error:
