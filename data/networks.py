@@ -141,12 +141,12 @@ SHIPPED = [
                   "kerasgal cascade diffusion evaluate diffusion-demo test_*.h5 --maps 3 --draws 8 --sampler multistep "
                   "--steps 25"],
      "limits": LIMITS_3D + " Its galaxies were painted on haloes by a rule that we chose: it has learnt that rule, and "
-                           "says nothing of real galaxies. It draws 7% too few of them, cells of three and more a quarter "
-                           "too rarely, and the ranks of the truth among its draws are not even: how its draws scatter "
-                           "is no measure of uncertainty. On four maps of other boxes, which were chosen, P(k) was 11% "
-                           "off. Boosted trees on the same maps have a residual of P(k) "
-                           "of 21% and r = 0.884; they are fitted to the simulations of the training, which do not "
-                           "come with it: the command on this card prints none."},
+                           "says nothing of real galaxies. It draws 7% too few of them, cells of three and more a "
+                           "quarter too rarely, and the ranks of the truth among its draws are not even: how its draws "
+                           "scatter is no measure of uncertainty. On four maps of other boxes, which were chosen, P(k) "
+                           "was 11% off. Boosted trees on the same maps have a residual of P(k) of 21% and r = 0.884; "
+                           "they are fitted to the simulations of the training, which do not come with it: the command "
+                           "on this card prints none."},
     {"name": "halomass-raw", "run": "demo-halomass/raw", "measure": halomass, "tests": ("demo-halomass/test_{}.h5", 4),
      "options": {"sample": 2000},
      "summary": "halo mass from the initial density in 21^3 cells of 0.78 Mpc/h around a particle, z = 0",

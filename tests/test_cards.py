@@ -1,8 +1,11 @@
 """Cards of the networks that come with the package: what must stand on one, that its commands are commands, and that
 what it says comes back."""
 
+import importlib
 import re
 import shlex
+import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -69,6 +72,13 @@ def test_a_card_is_measured_on_seeds_that_the_network_never_saw(name):
                  for seed in re.findall(r"seed (\d+)", told)}
     measured = {seed for words in commands(networks.card(name)) if "simulate" in words for seed in seeds_of(words)}
     assert seen and measured and not seen & measured
+
+
+def test_what_is_not_to_be_concluded_is_what_make_models_would_write(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "data")
+    monkeypatch.delitem(sys.modules, "networks", raising=False)
+    written = {entry["name"]: entry["limits"].strip() for entry in importlib.import_module("networks").SHIPPED}
+    assert written == {name: networks.limits_of(networks.folder_of(name)) for name in NAMES}
 
 
 def test_what_the_card_of_a_cheap_network_says_comes_back_within_the_errors_of_one_box():
