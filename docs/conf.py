@@ -2,6 +2,8 @@ import os
 import sys
 from pathlib import Path
 
+from jupyter_cache import get_cache
+from jupyter_cache.executors import load_executor
 from myst_nb.core import render
 
 from kerasgal import __version__
@@ -44,7 +46,7 @@ autodoc_member_order = "bysource"
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(Path(__file__).parent / "_build" / ".jupyter_cache")
 nb_execution_in_temp = True
-nb_execution_timeout = 300
+nb_execution_timeout = notebooks.SECONDS
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 nb_output_stderr = "remove"  # progress bars, and notices of TensorFlow; a cell that shows an error asks for it
@@ -81,6 +83,17 @@ def without_nameless_arguments(app, context, lines):
     lines[:] = kept
 
 
+def run_pages(app):
+    """Run the pages with code that the cache does not have, as many at once as there are cores; myst-nb, one by one.
+
+    What fails here fails again where its page is read, and says why.
+    """
+    cache = get_cache(app.config.nb_execution_cache_path)
+    for page in notebooks.PAGES:
+        cache.add_nb_to_project(str(page), read_data={"name": "myst_nb_md", "type": "plugin"})
+    load_executor("temp-parallel", cache).run_and_cache(timeout=app.config.nb_execution_timeout)
+
+
 def write_notebooks(app):
     """Write the pages with code as notebooks, for their links to lead to; what they give, the pages show."""
     notebooks.write(Path(app.srcdir) / "_build" / "downloads", outputs=False)
@@ -97,5 +110,6 @@ def link_notebook(app, docname, source):
 
 def setup(app):
     app.connect("sphinx-click-process-arguments", without_nameless_arguments)
+    app.connect("builder-inited", run_pages)
     app.connect("builder-inited", write_notebooks)
     app.connect("source-read", link_notebook)

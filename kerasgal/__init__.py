@@ -43,6 +43,10 @@ def __getattr__(name):
 
     if name in _PLACES:
         return getattr(importlib.import_module(_PLACES[name]), name)
+    if name == "__all__":  # with the runs of all apps, as `help` shows what is there alone
+        from kerasgal.registry import run_class_names
+
+        return [*_PLACES, *run_class_names()]
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name[:1].isupper():
@@ -64,6 +68,3 @@ def __dir__():
     from kerasgal.registry import run_class_names
 
     return sorted({*_PLACES, *run_class_names(), "__version__", "apps"})
-
-
-__all__ = list(_PLACES)

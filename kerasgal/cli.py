@@ -55,8 +55,9 @@ def unusable(name, why):
 def main():
     """Deep learning for cosmic structure and galaxies.
 
-    Start with `kerasgal simulate box.h5` (or `kerasgal convert` for your own simulation), then `kerasgal APP train
-    --preset demo`, `predict` and `evaluate`.
+    Start with a network that is trained already: `kerasgal simulate box.h5`, then `kerasgal protohalo predict
+    protohalo-demo box.h5`; `kerasgal models` lists the others. To train one: `kerasgal APP train --preset demo`, then
+    `predict` and `evaluate`. Your own simulation is read by `kerasgal convert`.
     """
 
 

@@ -97,6 +97,7 @@ RULES = {
     "unit": Rule("flux in {}"),
     "bands": Rule("the bands {}"),
     "psf_fwhm": Rule("a seeing of {} arcsec", relative=0.3),
+    "finder": Rule("haloes of the finder {}"),
     **{name: Rule(f"{name} = {{}}", relative=0.1) for name in COSMOLOGY},
 }
 

@@ -85,8 +85,8 @@ def datasets(file):
 class CheckedFile:
     """An HDF5 file opened for reading, as `file`, once `_check` has found it to be of the right kind.
 
-    Use as a context manager. Raises DataError if the file is missing, is not HDF5 or `_check` raises it; further
-    arguments are those of `_check`.
+    Use as a context manager, and as a mapping of names to datasets. Raises DataError if the file is missing, is not
+    HDF5 or `_check` raises it; further arguments are those of `_check`.
     """
 
     def __init__(self, path, *arguments):
@@ -113,3 +113,20 @@ class CheckedFile:
 
     def __contains__(self, name):
         return name in self.file
+
+    def keys(self):
+        """Names of all datasets, in alphabetical order."""
+        return sorted(datasets(self.file))
+
+    def __iter__(self):
+        return iter(self.keys())
+
+    def __getitem__(self, name):
+        """The HDF5 dataset `name`; raises KeyError, which says what there is, for anything else."""
+        found = self.file[name] if isinstance(name, str) and name in self.file else None
+        if not hasattr(found, "shape"):  # a group is none
+            raise KeyError(f"{self.path} has no dataset {name}; it holds {', '.join(self.keys())}")
+        return found
+
+    def _ipython_key_completions_(self):
+        return self.keys()

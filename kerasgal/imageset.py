@@ -42,7 +42,7 @@ ROOM = 2**22  # bytes that a file needs beside its arrays, amply
 class ImageSet(CheckedFile):
     """An image-set file opened for reading; arrays are HDF5 datasets, read only where they are sliced.
 
-    Use as a context manager; ``len`` is the number of images.
+    Use as a context manager; ``len`` is the number of images, and ``keys`` are names of datasets.
 
     Parameters
     ----------
@@ -84,8 +84,15 @@ class ImageSet(CheckedFile):
 
     def __getitem__(self, name):
         """The HDF5 dataset `name`, e.g. ``images["image"]``; names read as str."""
-        dataset = self.file[name]
+        dataset = super().__getitem__(name)
         return dataset.asstr() if dataset.dtype.kind in "OS" else dataset
+
+    def __repr__(self):
+        if not self.file:
+            return f"<ImageSet {self.path}, closed>"
+        bands = f" in the bands {', '.join(self.bands)}" if self.bands else ""
+        return (f"<ImageSet {self.path}: {len(self)} images of {self.shape[0]} x {self.shape[1]} pixels{bands}\n"
+                f" holding {', '.join(self.keys())}>")
 
     def __len__(self):
         return self.file["image"].shape[0]

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from kerasgal import registry as apps
 from kerasgal import run_folder
-from kerasgal.errors import DamagedError, DataError, MissingError
+from kerasgal.errors import DamagedError, DataError, MissingError, SettingError
 from kerasgal.files import replacing
 
 SHIPPED = Path(__file__).parent / "shipped"
 REGISTRY = "registry.json"
 CARD = "README.md"
+LIMITS = "## What not to conclude"  # the heading of a card's last section
 # Of a run folder, what only its training needs, and what figures of evaluations show of it beside
 LEFT_OUT = {run_folder.LAST, "log.txt", "loss.png", "training_figures.json"}
 
@@ -95,6 +96,14 @@ def card(name):
     return (folder_of(known(name)) / CARD).read_text(encoding="utf-8")
 
 
+def limits_of(folder):
+    """What a network's card says that is not to be concluded of it: text with code in backticks.
+
+    folder: of a network with a name.
+    """
+    return (Path(folder) / CARD).read_text(encoding="utf-8").rpartition(LIMITS)[2].strip()
+
+
 def known(name):
     """The name itself, if there is such a network; raises MissingError."""
     names = list(registry())
@@ -120,6 +129,8 @@ def folder_of(run):
     ------
     MissingError
         If there is neither.
+    SettingError
+        For what is no path.
     DamagedError
         If a file of the network is not what was published.
 
@@ -129,6 +140,8 @@ def folder_of(run):
     >>> folder_of("a/run").name                        # doctest: +SKIP
     'run'
     """
+    if not isinstance(run, str | os.PathLike):
+        raise SettingError(f"expected a run folder, or the name of a network, received {run!r}", value=run)
     path = Path(run)
     if path.exists():
         return path

@@ -1,7 +1,7 @@
 """Opening a file of ours, whatever it is: a Simulation file, an image set, or what a run predicted."""
 
 from kerasgal.errors import DataError
-from kerasgal.files import CheckedFile, datasets, open_hdf5
+from kerasgal.files import CheckedFile, open_hdf5
 from kerasgal.imageset import FORMAT as IMAGE_SET
 from kerasgal.imageset import ImageSet
 from kerasgal.simulation import FORMAT as SIMULATION
@@ -33,19 +33,9 @@ class PredictionFile(CheckedFile):
         return {name: str(value) if isinstance(value, bytes | str) else value
                 for name, value in self.file.attrs.items()}
 
-    def keys(self):
-        """Names of all datasets, in alphabetical order."""
-        return sorted(datasets(self.file))
-
-    def __getitem__(self, name):
-        if name not in self.file:
-            raise KeyError(f"{self.path} has no {name}; it holds {', '.join(self.keys())}")
-        return self.file[name]
-
-    def _ipython_key_completions_(self):
-        return self.keys()
-
     def __repr__(self):
+        if not self.file:
+            return f"<Prediction {self.path}, closed>"
         return f"<Prediction of {self.header['app']} {self.path}\n holding {', '.join(self.keys())}>"
 
 

@@ -147,3 +147,11 @@ def counted(description):
             bar.update(task, description=f"{description}: {done:,}, {rate:,.1f} a second")
 
         yield add
+
+
+def counting(items, description):
+    """Iterate over what has no known end under a count of how much is done, with its rate."""
+    with counted(description) as add:
+        for item in items:
+            yield item
+            add(1)

@@ -230,8 +230,44 @@ def html(evaluation, figures, *, command=None):
     versions |= {name: importlib.metadata.version(name) for name in LIBRARIES if name in sys.modules}
     return environment.get_template("report.html").render(
         lines=evaluation.lines, notes=notes, tables=tables(metrics), figures=pictures, versions=versions,
-        command=command, made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        command=command, limits=_with_code(limits(run)), made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         title=f"{run.app}: {_called(run)}" if run else "Evaluation", about=about(run) if run else {})
+
+
+def limits(run):
+    """What is not to be concluded of a run: what the card of a network says, or what holds of all runs of its app.
+
+    Parameters
+    ----------
+    run : Run or None
+        What was evaluated.
+
+    Returns
+    -------
+    str
+        Sentences, with code in backticks; empty where nothing is known.
+
+    Examples
+    --------
+    >>> import kerasgal as kg
+    >>> from kerasgal.report import limits
+    >>> limits(kg.Protohalo(kg.Protohalo.configure(preset="demo", levels=1)))[:30]
+    'Not the fate of a single halo:'
+    """
+    if run is None:
+        return ""
+    if run.folder is not None and networks.is_shipped(run.folder):
+        return networks.limits_of(run.folder)
+    return run.limits
+
+
+def _with_code(text):
+    """Text as HTML, what stands in backticks as code."""
+    from markupsafe import Markup
+
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>" if place % 2 else "{}").format(part)
+                           for place, part in enumerate(parts))
 
 
 def _wide(png):

@@ -135,6 +135,7 @@ class Run:
     checked = ("cellsize", "redshift_final")  # features of the domain that must be alike
     suffixes = (".h5", ".hdf5")  # of the files that predictions are saved as
     label = None  # in the names of these files, where it is not the app's last word
+    limits = ""  # what is not to be concluded of any run of the app, for reports: text with code in backticks
     stores = False  # whether `fit` takes a `store`, which holds volumes beyond memory: see `kerasgal.scratch`
     streams = False  # whether `predict` takes `output` and `overwrite`, and then writes a file as it goes
 
@@ -411,6 +412,8 @@ class Run:
         if resume:
             if config is None and preset is None:
                 config = stored / run_folder.CONFIG
+                if not config.exists():
+                    raise RunError(f"resume=True: {folder} has no run to go on with")
             if not training:
                 training, validation = map(list, run_folder.recorded_data(stored))
         if validation and not training:
@@ -584,7 +587,8 @@ class Run:
         """Compare a source with what the run was trained on.
 
         A run of an earlier version, which does not know its domain, says so once. The parameters that a network is
-        given must lie within those of the training; a cosmology that it is not given is only noted if it differs.
+        given must lie within those of the training; a cosmology that it is not given, and another halo finder, are only
+        noted.
 
         Parameters
         ----------
@@ -620,8 +624,8 @@ class Run:
             if within:
                 with opened(source, ()) as simulation:
                     features |= named(simulation, within)
-        return domains.check(self.domain, features, self.checked, what=display_name(source), minor=domains.COSMOLOGY,
-                             within=within, outside_domain=outside_domain)
+        return domains.check(self.domain, features, self.checked, what=display_name(source),
+                             minor=(*domains.COSMOLOGY, "finder"), within=within, outside_domain=outside_domain)
 
     def __repr__(self):
         parameters = sum(network.count_params() for network in self.networks.values())
@@ -655,6 +659,14 @@ def as_list(sources):
     return list(sources)
 
 
+def to_judge_on(sources):
+    """`as_list` of what a run is evaluated on; raises SettingError where that is nothing."""
+    sources = as_list(sources)
+    if not sources:
+        raise SettingError("there is nothing to evaluate on: the list is empty")
+    return sources
+
+
 def names_of(sources):
     """What sources are called in provenance: absolute paths, or what a simulation in memory says of itself."""
     found = []
@@ -663,6 +675,8 @@ def names_of(sources):
         in_memory = isinstance(source, Simulation) and source.in_memory
         if isinstance(source, np.ndarray):
             found.append("array")
+        elif not isinstance(path, str | os.PathLike):
+            raise SettingError(f"expected a path or a Simulation, received {source!r}", value=source)
         else:
             found.append(str(path) if in_memory else str(Path(path).resolve()))
     return found

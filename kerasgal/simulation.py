@@ -137,12 +137,6 @@ class Simulation(CheckedFile):
         return (f"<Simulation {self.path}: {grid}{self.boxsize:g} Mpc/h, redshift {self.redshift_initial:g} to "
                 f"{self.redshift_final:g}\n holding {', '.join(self.keys())}>")
 
-    def _ipython_key_completions_(self):
-        return self.keys()
-
-    def __iter__(self):
-        return iter(self.keys())
-
     def _check(self, require):
         attributes = self.file.attrs
         if attributes.get("format") != FORMAT:
@@ -168,16 +162,6 @@ class Simulation(CheckedFile):
         missing = [name for name in require if name not in self.file]
         if missing:
             raise DataError(f"{self.path} has no {', '.join(missing)}; it holds {', '.join(self.datasets())}")
-
-    def __getitem__(self, name):
-        """The HDF5 dataset `name`, e.g. ``simulation["initial/delta"]``."""
-        if name not in self.file:
-            raise KeyError(f"{self.path} has no {name}; it holds {', '.join(self.keys())}")
-        return self.file[name]
-
-    def keys(self):
-        """Names of all datasets, in alphabetical order."""
-        return sorted(datasets(self.file))
 
     def datasets(self):
         """Names of all datasets in the file, in its own order."""

@@ -55,6 +55,8 @@ def test_every_package_is_in_the_wheel():
     setup.read(ROOT / "setup.cfg")
     packages = {name.rsplit(".", 1)[0] if path.name != "__init__.py" else name for name, path in FILES.items()}
     assert set(setup["options"]["packages"].split()) == packages
+    patterns = setup["options.package_data"]["kerasgal"].split()
+    assert all(any((ROOT / "kerasgal").glob(pattern)) for pattern in patterns) and "py.typed" in patterns
 
 
 def test_the_files_are_found():

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+import harness
 import keras
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ FOLDER = Path(__file__).parent / "benchmarks"
 def benchmark(name):
     spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with mock.patch.object(sys, "path", [*sys.path, str(FOLDER)]):  # where they import each other
+        spec.loader.exec_module(module)
     return module
 
 
@@ -72,13 +74,28 @@ def test_operations_of_a_layer_are_those_of_its_definition(layer, size, multipli
     assert benchmark("gpu").operations_of(network, [np.zeros((2, *size), np.float32)]) == 2 * multiplications
 
 
+@pytest.mark.parametrize("name", ["protohalo", "halomass", "cascade classify", "cascade regress", "diffusion", "morph"])
+def test_the_gpu_benchmark_builds_every_network(name):
+    network, loss, shapes, _, _ = benchmark("gpu").made(name, "tiny")
+    assert len(network.inputs) == len(shapes) and keras.losses.get(loss)
+
+
+@pytest.mark.parametrize("name, app, settings", [
+    ("protohalo", "protohalo", {}), ("halomass", "halomass", {}),
+    ("r2unet", "cascade", {"classifier": "r2unet"}), ("inception", "cascade", {"classifier": "inception"}),
+    pytest.param("pixelcnn", "morph", {"likelihood": "logistic"}, marks=pytest.mark.slow)])
+def test_what_is_compared_with_pytorch_takes_its_batches(name, app, settings, eager):
+    model, stream = benchmark("peers").ours(name, harness.config_of(app, **settings))
+    assert np.isfinite(model.test_on_batch(*next(iter(stream)))).all()
+
+
 def test_the_comparison_with_pytorch_says_what_it_needs(monkeypatch):
     peers = benchmark("peers")
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
     monkeypatch.setattr(sys, "argv", ["peers.py"])
 
     class Chosen:
-        only, agree, cores = ["halomass"], False, [1]
+        only, agree, cores, busy = ["halomass"], False, [1], False
 
     with pytest.raises(SystemExit, match=r"pip install '\.\[bench\]'"):
         peers.main(Chosen)
@@ -91,6 +108,44 @@ def test_the_peer_of_an_n_body_step_computes_the_same_forces():
     own = gravity(position, 16, 10.0)
     np.testing.assert_allclose(benchmark("peers").plain_gravity(np, position, 16, 10.0), own, rtol=0,
                                atol=1e-4 * own.std())
+
+
+PRINTS = f"""
+import sys
+sys.path.append({str(FOLDER)!r})
+from bars import claim, verdict
+print("some rate: 3, which is no bar")
+verdict("time, ours / theirs", 0.504, 0.5)
+verdict("rate", 0.95, 0.95, "of a copy", least=True)
+claim("labels are the same", sys.argv[1:] == ["--fine"])
+"""
+
+
+def test_one_command_prints_all_bars_and_says_what_was_not_measured(monkeypatch, tmp_path, capfd):
+    bars = benchmark("bars")
+    (tmp_path / "prints.py").write_text(PRINTS)
+    (tmp_path / "fails.py").write_text("raise SystemExit(3)")
+    known = {"good": ([f"{tmp_path}/prints.py", "--fine"], ()), "bad": ([f"{tmp_path}/fails.py"], ()),
+             "without": (["none.py"], ("no_such_package", "json"))}
+    monkeypatch.setattr(bars, "BENCHMARKS", known)
+    assert bars.main(["good"])
+    assert not bars.main(list(known))
+    said = capfd.readouterr().out
+    assert said.count("some rate") == 2
+    assert said.splitlines()[-7:] == [
+        "All bars",
+        "good        time, ours / theirs: 0.504, at most 0.5: does not hold",
+        "good        rate: 0.95 of a copy, at least 0.95 of a copy: holds",
+        "good        labels are the same: holds",
+        "bad         ended with exit code 3: the rest was not measured",
+        "without     not measured: there is no no_such_package",
+        "2 hold, 1 do not, 2 not measured"]
+
+
+def test_every_benchmark_of_the_one_command_is_there_with_its_options():
+    for name, ((script, *options), _) in benchmark("bars").BENCHMARKS.items():
+        text = (FOLDER / script).read_text()
+        assert [option for option in options if option.startswith("--") and option not in text] == [], name
 
 
 def test_peers_are_measured_one_by_one_and_say_whether_the_aim_holds(monkeypatch, capsys):
@@ -107,7 +162,7 @@ def test_peers_are_measured_one_by_one_and_say_whether_the_aim_holds(monkeypatch
     peers.main(mock.Mock(only=["gravity"], agree=False, cores=[1]))
     monkeypatch.setattr(peers, "timed", lambda way, times: {"cpu": way()})
     peers.alternated("work", {"ours": lambda: 3, "one": lambda: 2, "other": lambda: 4}, 1)
-    assert capsys.readouterr().out.splitlines()[-1] == ("  work, CPU time, ours / one or other: 1.50, aim at most 1: "
+    assert capsys.readouterr().out.splitlines()[-1] == ("  work, CPU time, ours / one or other: 1.5, at most 1: "
                                                         "does not hold")
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -96,6 +97,15 @@ def test_a_simulation_is_hdf5_by_its_name_too(name, invoke, tmp_path):
 def test_the_list_of_commands_is_not_cut_off(kerasgal):
     shown = kerasgal("--help", COLUMNS="80").stdout
     assert "..." not in shown.split("Commands:")[1] and max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_reader_that_has_had_enough_is_no_error():
+    """As in `kerasgal models | head -1`."""
+    ours, its = os.pipe()
+    os.close(ours)
+    with os.fdopen(its, "wb") as closed:
+        done = subprocess.run([sys.executable, "-m", "kerasgal", "models"], stdout=closed, stderr=subprocess.PIPE)
+    assert done.returncode == 1 and not done.stderr
 
 
 def test_info_shows_several_files_of_any_make_and_says_what_is_wrong(boxes, invoke, tmp_path):

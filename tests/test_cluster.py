@@ -116,34 +116,68 @@ def test_evaluations_have_the_same_numbers(client, trained, boxes, invoke, tmp_p
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-@pytest.mark.parametrize("app, data, options", [
-    ("halomass", "boxes", {"sample": 500}), pytest.param("cascade", "painted", {}, marks=pytest.mark.slow)])
-def test_evaluations_in_pieces_that_are_sent_have_the_same_numbers(app, data, options, trained, request, tmp_path,
-                                                                   monkeypatch):
-    """All but the other process: what goes there and comes back is pickled."""
-    pickle = pytest.importorskip("cloudpickle")
+@pytest.fixture
+def shared_alike(trained, request, tmp_path, monkeypatch):
+    """A function that evaluates an app's trained run on two boxes, alone and in pieces, and asserts the same numbers.
+
+    All but the other process: what goes there and comes back is pickled.
+    """
     import kerasgal as kg
 
-    def sent(function, items, client=None):
-        for item in items:
-            if client:
-                there, given = pickle.loads(pickle.dumps((function, item)))
-                yield pickle.loads(pickle.dumps(there(given)))
-            else:
-                yield function(item)
+    def check(app, data, **options):
+        pickle = pytest.importorskip("cloudpickle" if app == "halomass" else "pickle")  # whose pieces are closures
 
-    run = kg.load(trained(app))
-    loaded = []
-    monkeypatch.setattr(cluster, "each", sent)
-    monkeypatch.setattr(cluster, "_runs_of", lambda places, token: loaded.append(places) or (run,))
-    monkeypatch.setattr("kerasgal.apps.cascade.trees.TREES", 3)
-    *_, box = map(str, request.getfixturevalue(data))
-    boxes = [box, shutil.copy(box, tmp_path / "other.h5")]
-    alone = run.evaluate(boxes, **options)
-    assert not loaded
-    shared = run.evaluate(boxes, client="another process", **options)
-    assert set(loaded) == {((type(run), run.folder),)}
-    assert json.dumps(shared.metrics) == json.dumps(alone.metrics) and shared.lines == alone.lines
+        def sent(function, items, client=None):
+            for item in items:
+                if client:
+                    there, given = pickle.loads(pickle.dumps((function, item)))
+                    yield pickle.loads(pickle.dumps(there(given)))
+                else:
+                    yield function(item)
+
+        def load(places, token):
+            asked.append(places)
+            return tuple(run if folder == run.folder else cls.load(folder) for cls, folder in places)
+
+        run, asked = kg.load(trained(app)), []
+        monkeypatch.setattr(cluster, "each", sent)
+        monkeypatch.setattr(cluster, "_runs_of", load)
+        monkeypatch.setattr("kerasgal.apps.cascade.trees.TREES", 3)
+        *_, box = map(str, request.getfixturevalue(data))
+        boxes = [box, shutil.copy(box, tmp_path / "other.h5")]
+        alone = run.evaluate(boxes, **options)
+        assert not asked
+        shared = run.evaluate(boxes, client="another process", **options)
+        assert {places[0] for places in asked} == {(type(run), run.folder)}
+        assert json.dumps(shared.metrics) == json.dumps(alone.metrics) and shared.lines == alone.lines
+
+    return check
+
+
+@pytest.mark.parametrize("app, data, options", [
+    ("halomass", "boxes", {"sample": 500}), pytest.param("cascade", "painted", {}, marks=pytest.mark.slow),
+    pytest.param("cascade diffusion", "painted", {"draws": 2, "steps": 2, "maps": 1}, marks=pytest.mark.slow)])
+def test_evaluations_in_pieces_that_are_sent_have_the_same_numbers(app, data, options, shared_alike):
+    shared_alike(app, data, **options)
+
+
+@pytest.mark.slow
+def test_a_regressor_goes_with_the_draws_that_it_is_compared_with(trained, shared_alike):
+    shared_alike("cascade diffusion", "painted", draws=2, steps=1, maps=1, regressor=trained("cascade"))
+
+
+def test_the_evaluation_of_draws_is_put_together_from_pieces(shared_alike, monkeypatch):
+    """Of made-up draws, which are quick; the network's are in another test."""
+    from kerasgal.apps.cascade.diffusion import evaluate
+
+    def drawn(model, config, density, draws, *, seed, **options):
+        rng = np.random.default_rng(seed)
+        return rng.poisson(0.1 * density, (draws, *density.shape)).astype(np.float32)
+
+    monkeypatch.setattr(evaluate.sample, "draw", drawn)
+    monkeypatch.setattr(evaluate, "forest_of", lambda run: None)
+    monkeypatch.setattr(evaluate.baseline, "chosen", lambda *given: None)
+    shared_alike("cascade diffusion", "painted", draws=3)
 
 
 def test_what_other_processes_cannot_read_is_refused(client, trained, boxes):

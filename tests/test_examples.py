@@ -3,6 +3,7 @@
 import doctest
 import inspect
 import logging
+import pydoc
 import re
 from pathlib import Path
 
@@ -54,6 +55,14 @@ def notebook(tmp_path, monkeypatch):
     logging.getLogger("kerasgal").addHandler(handler)
     yield
     logging.getLogger("kerasgal").removeHandler(handler)
+
+
+def test_help_and_a_star_show_the_front_door():
+    shown = pydoc.plain(pydoc.render_doc(kerasgal))
+    for name in ("load", "train", "simulate", "Simulation", "ImageSet", "DomainError", "Protohalo", "HaloMass",
+                 "Cascade", "Diffusion", "Morph"):
+        assert re.search(rf"^    (class )?{name}[ (]", shown, flags=re.MULTILINE), name
+    assert set(kerasgal.__all__) == set(dir(kerasgal)) - {"__version__", "apps"}
 
 
 def test_the_reference_lists_what_the_front_door_has():

@@ -230,6 +230,12 @@ def test_a_run_is_what_all_runs_are(app, trained):
 
 
 @pytest.mark.parametrize("app", APPS)
+def test_no_run_is_judged_on_nothing(app, trained):
+    with pytest.raises(kg.SettingError, match="expected sets of images" if app == "morph" else "there is nothing to"):
+        kg.load(trained(app)).evaluate([])
+
+
+@pytest.mark.parametrize("app", APPS)
 @pytest.mark.parametrize("preset", config.PRESETS)
 def test_every_configuration_is_read_as_it_was_written(app, preset, tmp_path):
     cls = registry.run_class(app)

@@ -54,6 +54,18 @@ def test_optional_parts_may_be_left_out(tmp_path):
         assert "mask" not in images and "sky" not in images
 
 
+def test_it_is_a_mapping_that_says_what_it_holds(tmp_path):
+    write(tmp_path / "set.h5", source="made up", bands="r", **some())
+    with ImageSet(tmp_path / "set.h5") as images:
+        assert list(images) == images.keys() == ["id", "image", "mask", "sky", "table/kind", "table/n", "table/ra"]
+        assert set(dict(images)) == set(images) and images["table/kind"][0] in ("spiral", "bulge")
+        for name in ("table", "flux", 3):  # a group is no dataset
+            with pytest.raises(KeyError, match=f"has no dataset {name}; it holds id, image, mask, sky, table/kind"):
+                images[name]
+        assert "5 images of 8 x 10 pixels in the bands r" in repr(images) and "table/n" in repr(images)
+    assert repr(images).endswith("closed>")
+
+
 def test_pieces_add_up_and_memory_does_not(tmp_path, monkeypatch):
     monkeypatch.setattr(imageset, "SLAB_PIXELS", 500)
     pieces = [some(count, seed=seed) for seed, count in enumerate((3, 1, 7))]

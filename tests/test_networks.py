@@ -52,6 +52,8 @@ def test_a_network_is_loaded_by_its_name_and_predicts_as_the_run(place, trained,
     shown = invoke("models")
     assert "tiny" in shown.stdout and "loss 0.9" in shown.stdout
     assert "For tests." in invoke("models", "tiny").stdout
+    assert json.loads(invoke("info", "tiny", "--json").stdout)["config levels"] == 1
+    assert "loss of tiny" in invoke("plot", "tiny", "loss", tmp_path / "loss.png", "--with", run).stdout
     monkeypatch.chdir(tmp_path)
     said = invoke("protohalo", "predict", "tiny", boxes[2], "--output", "haloes.h5")
     assert "haloes" in said.stdout
@@ -98,6 +100,16 @@ def test_an_unknown_name_lists_the_known_ones(place, trained):
         kg.load("tiyn")
     with pytest.raises(kg.MissingError, match="no network called tiyn"):
         networks.card("tiyn")
+    with pytest.raises(kg.SettingError, match="expected a run folder, or the name of a network, received 5"):
+        kg.load(5)
+
+
+def test_nothing_is_made_where_there_is_nothing_to_train_on_or_to_go_on_with(tmp_path):
+    with pytest.raises(kg.SettingError, match="expected a path or a Simulation, received 5"):
+        kg.train("protohalo", [5], run=tmp_path / "run", preset="demo")
+    with pytest.raises(kg.RunError, match="resume=True: .*run has no run to go on with"):
+        kg.train("protohalo", run=tmp_path / "run", resume=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_goes_before_a_name(place, trained, tmp_path, monkeypatch):

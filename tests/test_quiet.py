@@ -36,6 +36,12 @@ def test_a_terminal_is_told_at_once_that_tensorflow_is_loaded(tmp_path):
     assert first == "loading TensorFlow ..." and "no such run folder" in rest
 
 
+def test_a_terminal_is_told_at_once_that_a_command_is_loaded(tmp_path):
+    shown = on_a_terminal("info", str(tmp_path / "none.h5"))
+    first, rest = shown.split("\r\033[K")
+    assert first == "loading ..." and "none.h5" in rest
+
+
 def test_a_command_imports_of_tensorflow_what_it_needs_and_hides_nothing_afterwards():
     program = ("import sys\n"
                "from kerasgal.quiet import DISPENSABLE, import_tensorflow\n"

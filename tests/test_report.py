@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 import kerasgal as kg
-from kerasgal import report
+from kerasgal import networks, registry, report
 from kerasgal.errors import SettingError
 from kerasgal.plotting import figure
 from kerasgal.run import Evaluation
@@ -83,6 +83,18 @@ def test_a_network_is_called_by_its_name_and_a_run_by_its_folder(tmp_path):
         "kerasgal halomass export halomass-dipole --output FOLDER"]
     folder = shutil.copytree(network.folder, tmp_path / "mine")
     assert report.about(kg.load(folder))["next"][0] == f"kerasgal halomass predict {folder} INPUT"
+
+
+def test_a_report_says_what_not_to_conclude_in_the_words_of_the_card_or_of_the_app(tmp_path):
+    network = kg.load("halomass-dipole")
+    said = networks.card("halomass-dipole").partition("## What not to conclude")[2].strip()
+    text = report.html(Evaluation({"loss": 0.5}, ["loss"], run=network), {})
+    assert f"<h2>What not to conclude</h2>\n<p>{said}</p>" in html.unescape(text)
+    copy = kg.load(shutil.copytree(network.folder, tmp_path / "mine"))
+    mine = report.html(Evaluation({"loss": 0.5}, ["loss"], run=copy), {})
+    assert "<p>Not what the density determines" in mine and "<code>ceiling</code>" in mine
+    assert "What not to conclude" not in report.html(Evaluation({"loss": 0.5}, ["loss"]), {})
+    assert all(len(registry.run_class(app).limits) > 100 for app in registry.places())
 
 
 def test_the_page_has_every_table_and_figure_and_needs_nothing_else(folder):

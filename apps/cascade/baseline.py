@@ -22,6 +22,7 @@ from kerasgal.errors import DataError, MissingError, RunError, SettingError
 from kerasgal.files import refuse_existing, replacing
 from kerasgal.galaxies import GalaxyModel, centres, environment, environment_rank, prepare
 from kerasgal.grid import wrap
+from kerasgal.plotting import progress, track
 from kerasgal.run import display_name
 from kerasgal.simulation import check_suffix, opened
 
@@ -96,7 +97,7 @@ def samples_of(sources):
     The columns are `position`, and `halo` and `central` where the file has them.
     """
     samples = []
-    for source in sources:
+    for source in track(list(sources), "haloes and galaxies"):
         with opened(source, (*NEEDED, "galaxies/position")) as simulation:
             halos, boxsize = described(simulation), simulation.boxsize
             galaxies = {name.split("/")[1]: simulation[name][...] for name in COUNTED[len(NEEDED):]
@@ -137,7 +138,8 @@ def made(samples, kind, sources):
     """The halo model of a `kind`, one of FITS or of NAMES; sources: what the samples are of, for words."""
     if kind in ("power", "poisson"):
         positions = [(halos, galaxies["position"], boxsize) for halos, galaxies, boxsize in samples]
-        return hod.fit(positions, centrals=kind == "power")
+        with progress("fitting a halo model"):
+            return hod.fit(positions, centrals=kind == "power")
     for (_, galaxies, _), source in zip(samples, sources):
         if "halo" not in galaxies or "central" not in galaxies:
             raise DataError(f"{display_name(source)} does not say in which halo its galaxies are: an occupation needs "
@@ -149,10 +151,10 @@ def made(samples, kind, sources):
 def chosen(given, folder, sources):
     """The halo model that a run is held against in the haloes of `sources`, or None, with a warning that says why.
 
-    given: an `hod.HOD`, the path of a file that `write` wrote, or None, which fits one to what the run in `folder` was
-    trained on.
+    given: an `hod.HOD` or an `Occupation`, the path of a file that `write` wrote, or None, which fits one to what the
+    run in `folder` was trained on.
     """
-    if isinstance(given, hod.HOD):
+    if isinstance(given, hod.HOD | Occupation):
         model = given
     else:
         model = read(given) if given is not None else fit_to_training(folder)

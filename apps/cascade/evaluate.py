@@ -41,6 +41,7 @@ CUBES = 2  # per side of a box, by which bispectra get their errors
 MASKED_RADII = 2.0  # of the richest halo, around which cells are masked
 DRAWS = 4  # catalogues of a halo model or a mean field whose spectra are averaged
 LOSS_CELLS = 32**3  # of a sub-cube, over which Eq. 2 sums squared errors
+WORST = 10  # sub-cubes that are named: those whose number of galaxies is farthest off
 SEED = 7_000_000  # of other drawings of painted galaxies: none of a simulation's own
 
 
@@ -310,6 +311,19 @@ def occupation(sample, key, side):
             "mse_sub": metrics.squared_error_in_cubes(counts, sample.counts[TRUTH][0], side)}
 
 
+def worst(sample, key, side, source):
+    """The sub-cubes of `side` cells whose number of galaxies is farthest off, as metrics.json has them.
+
+    x, y and z are those of the lowest corner, Mpc/h, in what was evaluated.
+    """
+    own, true = (metrics.sums_in_cubes(sample.counts[name][0], side) for name in (key, TRUTH))
+    width = side * sample.boxsize / len(sample.density)
+    order = np.argsort(-np.abs(own - true), axis=None, kind="stable")[:WORST]
+    return [{"run": key[1], "simulation": display_name(source), **dict(zip("xyz", (width * np.array(place)).tolist())),
+             "galaxies": float(own[place]), "true_galaxies": float(true[place])}
+            for place in zip(*np.unravel_index(order, own.shape))]
+
+
 def one(curve):
     """The numbers of a curve of one threshold; None for what is undefined."""
     return {key: float(values[0]) if np.isfinite(values[0]) else None for key, values in curve.items()
@@ -317,7 +331,8 @@ def one(curve):
 
 
 def measure_one(task):
-    """Of one simulation its `Measured`, a row of the table for each run, notes, box size and cells, and the `Sample`.
+    """Of one simulation its `Measured`, a row of the table for each run, notes, box size and cells, the `worst`
+    sub-cubes of the first run, and the `Sample`.
 
     task: (names of the runs, `cluster.Runs` of these, `Bars`, source, config, tile, whether to go on outside of the
     domain, whether the `Sample` is wanted)
@@ -333,7 +348,8 @@ def measure_one(task):
         rows[key] = {"run": key[1], "simulation": display_name(source),
                      "true_galaxies": float(sample.counts[TRUTH][0].sum()), **occupation(sample, key, one.config.patch),
                      "power_residual": residual["without"], "power_residual_with_shot_noise": residual["noisy"]}
-    return measured, rows, notes, (round(sample.boxsize, 6), len(sample.density)), sample if wanted else None
+    bad = worst(sample, names[0], config.patch, source)
+    return measured, rows, notes, (round(sample.boxsize, 6), len(sample.density)), bad, sample if wanted else None
 
 
 def evaluate(run, sources, *, compare=(), hod=None, tile=None, outside_domain=False, client=None, bars=None):
@@ -354,9 +370,10 @@ def evaluate(run, sources, *, compare=(), hod=None, tile=None, outside_domain=Fa
     given = cluster.Runs(runs.values(), client)
     tasks = [(list(runs), given, bars, source, run.config, tile, outside_domain, number == 0)
              for number, source in enumerate(sources)]
-    rows, measured, first, grid = {key: [] for key in runs}, [], None, None
-    for source, (found, said, noted, size, sample) in zip(sources, cluster.each(measure_one, tasks, client)):
+    rows, measured, bad, first, grid = {key: [] for key in runs}, [], [], None, None
+    for source, (found, said, noted, size, far_off, sample) in zip(sources, cluster.each(measure_one, tasks, client)):
         notes += noted
+        bad += far_off
         first, grid = first or sample, grid or size
         if size != grid:
             raise DataError(f"{display_name(source)}: all simulations must have one box size and grid to be averaged")
@@ -368,6 +385,7 @@ def evaluate(run, sources, *, compare=(), hod=None, tile=None, outside_domain=Fa
     result = {"simulations": [display_name(source) for source in sources],
               "table": [{name: value for name, value in row.items() if not name.endswith("curve")}
                         for number in range(len(sources)) for row in (rows[key][number] for key in runs)],
+              "worst_cases": sorted(bad, key=lambda row: -abs(row["galaxies"] - row["true_galaxies"]))[:WORST],
               "k": whole.k.tolist(), "truth": {}, "runs": {}, "baselines": {}, "bounds": {}}
     for key in everywhere:
         put(result, key, entry_of(whole, key))

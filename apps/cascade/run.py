@@ -12,7 +12,7 @@ from kerasgal.apps.cascade.config import APP, POOLINGS, TrainConfig
 from kerasgal.conditioning import check_given, named
 from kerasgal.errors import RunError
 from kerasgal.networks import folder_of
-from kerasgal.run import Prediction, Run, as_list, display_name, names_of
+from kerasgal.run import Prediction, Run, as_list, display_name, names_of, to_judge_on
 from kerasgal.simulation import opened
 from kerasgal.tiling import slabs
 
@@ -120,6 +120,11 @@ class Cascade(DensityRun):
     """
 
     app, Config, phases = APP, TrainConfig, PHASES
+    limits = ("Not a catalogue: the field is an expectation, whose own spectrum falls short at small scales even "
+              "where it is perfect; `catalogue` draws from it. Not that a difference means anything that is smaller "
+              "than that of another drawing of the same galaxies, where that is known. Of painted galaxies nothing "
+              "follows for the real connection of galaxies and matter: the network has learnt the rule that painted "
+              "them. The bispectrum of a few boxes is that of their richest clusters.")
     alone = "one simulation: split by volume into training, validation and test cubes"
 
     @staticmethod
@@ -383,7 +388,7 @@ class Cascade(DensityRun):
         from kerasgal.apps.cascade.evaluate import evaluate
 
         others = [compare] if isinstance(compare, Run) else as_list(compare)
-        return evaluate(self, as_list(sources), compare=others, hod=hod, tile=tile, outside_domain=outside_domain,
+        return evaluate(self, to_judge_on(sources), compare=others, hod=hod, tile=tile, outside_domain=outside_domain,
                         client=client)
 
     def unseen(self, source, gridsize):

@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter, maximum_filter
 from kerasgal.apps.cascade import data
 from kerasgal.apps.cascade.scatter import Scatter, measure
 from kerasgal.errors import DataError
+from kerasgal.plotting import progress
 from kerasgal.trees import regressor
 
 SMOOTHINGS = (0.5, 1, 2, 4, 8)  # standard deviations, in cells, beside the density as it is
@@ -101,7 +102,8 @@ def fitted(model, inside, apart, seed=0):
     held_inputs, held_targets = samples(apart)
     if not held_targets.any():
         raise DataError("no galaxy to validate trees on")
-    model.fit(*samples(inside), X_val=held_inputs, y_val=held_targets)
+    with progress("fitting boosted trees"):
+        model.fit(*samples(inside), X_val=held_inputs, y_val=held_targets)
     return Trees(model, threshold, measure(model.predict(held_inputs), held_targets))
 
 

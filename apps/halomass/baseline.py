@@ -15,6 +15,7 @@ from kerasgal import run_folder, trees
 from kerasgal.apps.halomass import data, train
 from kerasgal.errors import RunError
 from kerasgal.grid import top_hats
+from kerasgal.plotting import progress, track
 from kerasgal.simulation import opened
 
 RADII = 50
@@ -60,7 +61,8 @@ def boosted(numbers, log_mass, held_out=None, seed=0):
     """Trees fitted to numbers, (m, k), and log10 masses, (m,); a pair `held_out` of both ends the boosting."""
     # Without other simulations there is nothing to stop on: particles of the same haloes would not tell.
     model = trees.regressor(TREES, stops=held_out is not None, seed=seed)
-    return model.fit(numbers, log_mass, **dict(zip(("X_val", "y_val"), held_out or ())))
+    with progress("fitting boosted trees"):
+        return model.fit(numbers, log_mass, **dict(zip(("X_val", "y_val"), held_out or ())))
 
 
 def fit(run):
@@ -81,7 +83,7 @@ def fit(run):
         samples = train.draw(paths, count, config, seed)
         # What trees read beside a run of multipoles is in the samples already.
         numbers = [sample.places if config.input == "multipoles" else read(path, sample.particles)
-                   for path, sample in zip(paths, samples)]
+                   for path, sample in track(list(zip(paths, samples)), "what trees read")]
         return np.concatenate(numbers), np.concatenate([sample.log_mass for sample in samples])
 
     held_out = numbers_and_masses(validation, config.validation_samples, config.seed + 1) if validation else None

@@ -15,12 +15,13 @@ from kerasgal.apps.halomass.distribution import predictive
 from kerasgal.apps.halomass.predict import predict_particles
 from kerasgal.errors import DataError
 from kerasgal.plotting import track
-from kerasgal.run import Evaluation, Run, as_list, comparable, display_name
+from kerasgal.run import Evaluation, Run, as_list, comparable, display_name, to_judge_on
 from kerasgal.simulation import opened
 from kerasgal.twins import paired, twin_masses
 
 RUNS, BASELINES = "runs", "baselines"
 TREES, TWIN, MEAN, RANDOM = ((BASELINES, name) for name in ("boosted trees", "twin", "mean", "random"))
+WORST = 10  # particles that are named: those of whose haloes the mass is farthest off
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def evaluate(run, sources, *, compare=(), network=True, baseline=False, ceiling=
 
     network: whether the run's own network takes part, or only the baseline that is fitted to its particles.
     """
-    sources, ceiling = as_list(sources), as_list(ceiling)
+    sources, ceiling = to_judge_on(sources), as_list(ceiling)
     cluster.check_paths([*sources, *ceiling], client)
     runs = named(run, compare)
     for setting, words in (("low", "least masses"), ("high", "greatest masses")):
@@ -92,8 +93,8 @@ def trees(fitted):
 def draw(simulation, number, count, low, high):
     """Particles of one simulation: flat indices (m,), and a dictionary of arrays (m,) that describe them.
 
-    log_mass: of the halo, log10 Msun/h; halo: a label that no other simulation's haloes have; place: third of the
-    halo's radius, -1 where the simulation has no final positions.
+    particle: the flat index again; log_mass: of the halo, log10 Msun/h; halo: a label that no other simulation's haloes
+    have; place: third of the halo's radius, -1 where the simulation has no final positions.
     """
     particles, log_mass = data.sample_particles(simulation, count, low, high, seed=number)
     halo = simulation["halo_id"][...].ravel()[particles]
@@ -103,7 +104,8 @@ def draw(simulation, number, count, low, high):
         place = metrics.radial_third(metrics.radius_fraction(
             simulation["final/position"][...][particles], haloes["position"][halo], haloes["radius"][halo],
             simulation.boxsize))
-    return particles, {"log_mass": log_mass, "halo": halo.astype(np.int64) + (number << 32), "place": place}
+    return particles, {"particle": particles, "log_mass": log_mass, "place": place,
+                       "halo": halo.astype(np.int64) + (number << 32)}
 
 
 def said_of(task):
@@ -178,6 +180,9 @@ def compared(predictors, low, high, sources, *, sample, histories=None, twins=No
               "divergence": grouped({key: grouped(others) for key, others in divergence.items()}),
               "divergence_by_mass": [divergences_of(residuals, halo, third == number) for number in range(3)],
               "divergence_by_place": by_place(residuals, halo, place)}
+    if found:
+        first, prediction = next(iter(found.items()))
+        result["worst_cases"] = worst(called(first), prediction["log_mass"], drawn, sources)
     if twins:
         result["twins"] = ceiling_of(true, drawn["twin"], {key: true + residual for key, residual in residuals.items()},
                                      halo, low, high)
@@ -206,6 +211,18 @@ def compared(predictors, low, high, sources, *, sample, histories=None, twins=No
         return drawn
 
     return Evaluation(result, lines(result, rows, divergence), functools.cache(draw_figures))
+
+
+def worst(name, predicted, drawn, sources):
+    """The particles whose predicted mass is farthest off, one of each halo, as metrics.json has them.
+
+    name: of the prediction; predicted: (m,) log10 mass; drawn: of `draw`, of all simulations.
+    """
+    order = np.argsort(-np.abs(predicted - drawn["log_mass"]), kind="stable")
+    _, first = np.unique(drawn["halo"][order], return_index=True)
+    return [{"prediction": name, "simulation": display_name(sources[drawn["halo"][place] >> 32]),
+             "particle": int(drawn["particle"][place]), "log_mass": float(predicted[place]),
+             "log_mass_true": float(drawn["log_mass"][place])} for place in order[np.sort(first)[:WORST]]]
 
 
 def twin_prediction(true, twin, low, high):

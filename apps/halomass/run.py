@@ -90,6 +90,11 @@ class HaloMass(Run):
     """
 
     app, Config, stores = APP, TrainConfig, True
+    limits = ("Not what the density determines: numbers say what this network reads of it, after this training, in "
+              "these cells and this range of masses; `ceiling` shows what there is to be read. Not that one input "
+              "says more than another where they differ by less than their errors, which are of haloes and not of "
+              "seeds. A mass is that of the halo if the particle ends in one of the range: whether it does is not "
+              "said.")
     suffixes = (".h5", ".ecsv", ".fits", ".csv", ".parquet")
     streams = True
 

@@ -9,6 +9,7 @@ import numpy as np
 from kerasgal.apps.morph import archetypes, fitting
 from kerasgal.errors import DataError, DomainError
 from kerasgal.imageset import ImageSet
+from kerasgal.plotting import counting
 from kerasgal.readers import images as readers
 from kerasgal.readers.flux import AGREEMENT, to_unit
 
@@ -81,7 +82,7 @@ def fitted(paths, psf, camera, *, sky=None, masks=None, extension=None, unit=Non
         If no image could be fitted.
     """
     rows, places, assumed, left = [], [], 0, []
-    for image in readers.stream(paths, masks, extension, unit, zero_point, flux_scale):
+    for image in counting(readers.stream(paths, masks, extension, unit, zero_point, flux_scale), "fitted"):
         try:
             image, known = _as_counts(image, camera, sky)
             found = fitting.fit_sersic(image.pixels, psf, camera, image.mask, image.sky, image.variance)

@@ -13,7 +13,7 @@ from kerasgal.apps.morph import differences, figures
 from kerasgal.apps.morph.score import border_sky, galaxy_pixels, score, scores_of, sky_noise
 from kerasgal.apps.morph.sensitivity import line, sensitivity
 from kerasgal.errors import DataError, SettingError
-from kerasgal.plotting import track
+from kerasgal.plotting import progress, track
 from kerasgal.run import Evaluation
 
 DRAWS = 1000  # of the bootstrap
@@ -22,6 +22,7 @@ DISTURBED = 128  # images to whose sky noise is added
 SENSITIVE = 64  # images that are seen with another point spread function, noise and sky
 CONTROLS = 200  # images of empty sky that are made, at most
 KEPT = 4  # sides of the cut: of larger images no more is kept for these two
+WORST = 10  # images that are named: the observed ones that look least real
 SKY_WIDTH = 2  # pixels of the border that the noise of the sky is measured in
 PLANES = (("log_mass", "log_radius"), ("n", "log_radius"), ("log_mass", "radius"), ("magnitude", "radius"),
           ("n", "radius"))  # of two with the same name of the figure, the first that the sets have
@@ -70,10 +71,12 @@ def evaluate(run, sets, notes=(), *, match=(), control=None):
     matched, places, more = match_sets(llr, columns, match)
     apart = differences.differences({name: values["llr"] for name, values in scored.items()})
     raw = scored[reference]["raw"][:SENSITIVE]
+    with progress("noise, point spread function and sky"):
+        moved = {"sky": sky_test(run, scored[reference]["images"][:DISTURBED]), "sensitivity": sensitivity(run, raw)}
     result = {"reference": reference, "sets": {name: compare(values, scored[reference])
                                                | {key: apart[name][key] for key in ("delta", "delta_error")
-                                                  if name != reference} for name, values in scored.items()},
-              "sky": sky_test(run, scored[reference]["images"][:DISTURBED]), "sensitivity": sensitivity(run, raw)}
+                                                  if name != reference} for name, values in scored.items()}, **moved}
+    result["worst_cases"] = least_real(reference, scored[reference])
     if matched:
         result["matched"] = matched
     bins = differences.by_bins(llr, columns, places)
@@ -101,6 +104,12 @@ def evaluate(run, sets, notes=(), *, match=(), control=None):
     found = Comparison(result, table(result), functools.cache(draw), run)
     found.planes = planes
     return found
+
+
+def least_real(name, values):
+    """The images of a set with the lowest ratios, as metrics.json has them."""
+    order = np.argsort(values["llr"], kind="stable")[:WORST]
+    return [{"set": name, "id": values["id"][place], "llr": float(values["llr"][place])} for place in order]
 
 
 def in_words(entry):
@@ -181,7 +190,7 @@ def collect(run, images, blank=False, keep=False):
     blank: whether they are meant to show nothing; keep: whether to keep the first `Image`s, as `raw`.
     """
     numbers = {name: [] for name in ("log_p_real", "log_p_archetype", "llr", "llr_galaxy", "sky_noise")}
-    columns, first, raw = [], {"images": [], "real": [], "archetype": []}, []
+    columns, names, first, raw = [], [], {"images": [], "real": [], "archetype": []}, []
     read = collections.deque()
 
     def noted(images):
@@ -195,6 +204,7 @@ def collect(run, images, blank=False, keep=False):
             if not row["error"]:
                 for name in ("log_p_real", "log_p_archetype", "llr", "llr_galaxy"):
                     numbers[name].append(row[name])
+                names.append(str(row["id"]))
                 columns.append(image.columns or {})
                 if keep and len(raw) < CONTROLS:
                     raw.append(_middle(image, KEPT * run.config.crop))
@@ -207,7 +217,7 @@ def collect(run, images, blank=False, keep=False):
                 first[name].append(values)
     return {**{name: np.array(values) for name, values in numbers.items()},
             **{name: np.concatenate(values) if values else np.empty((0, 1, 1)) for name, values in first.items()},
-            "raw": raw, "columns": numbers_of(columns)}
+            "raw": raw, "id": names, "columns": numbers_of(columns)}
 
 
 def _middle(image, side):

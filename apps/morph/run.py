@@ -74,6 +74,10 @@ class Morph(Run):
 
     app, Config, phases = APP, TrainConfig, (REAL, ARCHETYPE)
     checked = ("bands", "pixel_scale")  # flux is brought to the run's unit, or refused
+    limits = ("Not whether one galaxy is real: look at how far the ratios of single galaxies scatter. Not realism, "
+              "where sets have another PSF, pixels, noise or preparation than the training's, or other sizes and "
+              "masses than each other: then the ratio measures that. A wider PSF and more noise are tried here; "
+              "`match` compares galaxies that are alike.")
     suffixes = SUFFIXES
     label = "scores"
 

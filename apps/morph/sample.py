@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from kerasgal.apps.morph.losses import LEAST_DEVIATION, LEAST_LOG_SCALE, LOGISTIC, NORMAL
 from kerasgal.apps.morph.model import LEVELS
+from kerasgal.plotting import track
 
 
 def elu(x):
@@ -196,7 +197,7 @@ def sample(model, number, seed, shape=None, bits=0, likelihood=LOGISTIC):
     of_vertical, of_above, of_left = (Convolution(model.get_layer(f"input_{name}"), number, columns)
                                       for name in ("vertical", "above", "left"))
     end = Convolution(model.get_layer("parameters"), number, columns)
-    for row in range(rows):
+    for row in track(range(rows), "drawing"):
         whole = slice(0, columns)
         begin = above = np.zeros((number, columns, len(of_above.bias)), np.float32)
         if row > 0:

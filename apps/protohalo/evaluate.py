@@ -11,13 +11,14 @@ from kerasgal.apps.protohalo.train import SEEN
 from kerasgal.conditioning import parameter_names, parameters_of
 from kerasgal.cosmology import growth_factor
 from kerasgal.plotting import track
-from kerasgal.run import Evaluation, as_list, display_name
+from kerasgal.run import Evaluation, as_list, display_name, to_judge_on
 from kerasgal.simulation import opened
 from kerasgal.statistics import mass_bins
 from kerasgal.twins import paired, twin_labels
 
 METHODS = ("adaptive", "native", "excursion_set", "ellipsoidal")
 TWIN = "twin"
+WORST = 10  # haloes that are named: the most massive that were not found
 
 
 def predict_all_ways(run, simulation):
@@ -71,12 +72,27 @@ def clustered(simulation, halo_id, pairs, delta, motion, twin=None, twin_rows=0)
                               simulation.redshift_final, n)
 
 
+def not_found(source, halo_id, pairs, masses):
+    """The most massive true haloes of a simulation that the adaptive cut does not find, as metrics.json has them.
+
+    halo_id: {method: (n, n, n)}; pairs: of `metrics.match`; masses: of the true haloes in descending order, (haloes,).
+    """
+    rows = []
+    for halo in np.setdiff1d(np.arange(len(masses)), pairs[:, 0])[:WORST]:
+        labels = halo_id["adaptive"][halo_id["true"] == halo]
+        shared = np.bincount(labels[labels >= 0], minlength=1).max()
+        rows.append({"simulation": display_name(source), "halo": int(halo), "mass": float(masses[halo]),
+                     "largest_part_in_one_halo": float(shared / max(len(labels), 1))})
+    return rows
+
+
 @dataclass
 class Box:
     """What evaluation needs of one simulation: tables, and the volumes that are drawn of the first.
 
     masses: [Msun/h] of the true haloes of at least the minimum of cells, and by each method; (haloes,).
     cells, members, matchings: by method, of `metrics.cell_masses`, `metrics.membership` and `metrics.match`.
+    missed: of `not_found`.
     """
 
     notes: list
@@ -85,6 +101,7 @@ class Box:
     cells: dict
     members: dict
     matchings: dict
+    missed: list
     spectra: dict
     true_sizes: np.ndarray
     loss: float
@@ -132,7 +149,8 @@ def measure(task):
         members[method] = metrics.membership(halo_id["true"], halo_id[method])
         cells[method] = metrics.cell_masses(halo_id["true"], halo_id[method], masses["true"], masses[method])
     masses["true"] = masses["true"][large]
-    return Box(notes, cell_mass, masses, cells, members, matchings, spectra, true_size[large],
+    missed = not_found(source, halo_id, pairs, masses["true"])
+    return Box(notes, cell_mass, masses, cells, members, matchings, missed, spectra, true_size[large],
                metrics.normalised_l1(true, predicted), twin_loss, watershed.sample([found]),
                (delta, true, predicted, halo_id, boxsize) if is_drawn else None)
 
@@ -145,7 +163,7 @@ def evaluate(run, sources, ceiling=(), outside_domain=False, client=None):
     cells: all together, cell by cell, one to one where two share more than half of the cells of each, and by how they
     cluster where they end. client: of `kerasgal.cluster.connect`, whose processes then measure one simulation each.
     """
-    sources, ceiling = as_list(sources), as_list(ceiling)
+    sources, ceiling = to_judge_on(sources), as_list(ceiling)
     cluster.check_paths([*sources, *ceiling], client)
     run.check_unseen(sources)
     twins = paired(sources, ceiling) if ceiling else [(None, None)] * len(sources)
@@ -164,7 +182,9 @@ def evaluate(run, sources, ceiling=(), outside_domain=False, client=None):
 
     result = {"simulations": [display_name(source) for source in sources], "minimum_cells": run.config.minimum,
               "loss": float(np.mean(losses)), "loss_per_simulation": losses, "mass_edges": edges.tolist(),
-              "haloes": {method: len(values) for method, values in mass.items()}}
+              "haloes": {method: len(values) for method, values in mass.items()},
+              "haloes_per_simulation": {method: [len(values) for values in each]
+                                        for method, each in mass_by_box.items()}}
     if ceiling:
         result["twin_loss"] = float(np.mean([box.twin_loss for box in boxes]))
     for method in methods:
@@ -177,6 +197,9 @@ def evaluate(run, sources, ceiling=(), outside_domain=False, client=None):
                           "cell_mass_offset_dex": float(np.median(ratio)) if len(ratio) else None,
                           "cell_mass_scatter_dex": float(ratio.std()) if len(ratio) else None,
                           "objects": objects}
+    missed = sorted((row for box in boxes for row in box.missed), key=lambda row: -row["mass"])
+    if missed:
+        result["worst_cases"] = missed[:WORST]
     found = clustering.summed([box.spectra for box in boxes])
     if found:
         result["clustering"] = found

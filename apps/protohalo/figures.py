@@ -404,8 +404,9 @@ def mass_function(result):
                      label=NAMES[name])
             bottom.plot(centre, 100 * (predicted - true) / true, color=COLOURS[name], marker=".")
     bottom.axhline(0, color="k", linewidth=0.5)
+    boxes = f"{len(result['simulations'])} unseen boxes" if len(result["simulations"]) > 1 else "an unseen box"
     top.set(xscale="log", yscale="log", ylabel="haloes per bin",
-            title=f"{len(result['simulations'])} unseen boxes, haloes of at least {result['minimum_cells']} cells")
+            title=f"{boxes}, haloes of at least {result['minimum_cells']} cells")
     top.legend(frameon=False)
     bottom.set(xlabel="halo mass [Msun/h]", ylabel="residual [%]", ylim=(-100, 100))
     bottom.legend(frameon=False, loc="upper left")

@@ -122,6 +122,10 @@ class Protohalo(Run):
     """
 
     app, Config, stores = APP, TrainConfig, True
+    limits = ("Not the fate of a single halo: see how many are found one to one, and how far the masses of cells "
+              "scatter. Not that more cannot be known: `ceiling` shows what the large waves determine. Not two-"
+              "point statistics, before the bias of these haloes has been looked at. In the highest bins a box has "
+              "few haloes, and chance decides.")
     checked = ("cellsize", "redshift_final")  # the initial redshift is divided out with the deviation
 
     def __init__(self, config, networks=None, *, line=None, **options):

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import functools
+import importlib
 import logging
 import re
 import sys
@@ -95,12 +96,13 @@ class Command(click.Command):
     """A command whose data errors are one line, and whose options stand under headings in the help.
 
     An option belongs under the heading in its attribute `section`; those without one come last, under "Options".
-    Every command has --quiet and --verbose.
+    Every command has --quiet and --verbose. loads: the module that does its work, if importing that takes a second.
     """
 
-    def __init__(self, *arguments, **options):
+    def __init__(self, *arguments, loads=None, **options):
         super().__init__(*arguments, **options)
         self.params = [*self.params, *_volume()]
+        self.loads = loads
 
     def invoke(self, context):
         try:
@@ -113,12 +115,17 @@ class Command(click.Command):
     def invoke_in_one_line(self, context):
         """Invoke the command; what goes wrong with its data is a ClickException of one line."""
         try:
+            if self.loads:
+                with passing("loading ..."):
+                    importlib.import_module(self.loads)
             for name, (new, value) in context.meta.get(RENAMED, {}).items():
                 context.params[new] = value
                 click.echo(f"{name} is an old spelling: write {self.flag_of(new)}", err=True)
             return super().invoke(context)
         except SettingError as error:
             raise click.UsageError(in_flags(str(error), self), context) from error
+        except BrokenPipeError:
+            raise  # whoever read this, such as `head`, has had enough: Click ends without a word
         except (DataError, OSError) as error:  # OSError: a full disk, a read-only folder
             raise click.ClickException(in_flags(str(error), self)) from error
         except MemoryError as error:

@@ -6,7 +6,7 @@ from kerasgal.commands.base import DASK, Command, in_flags, section
 from kerasgal.errors import DataError
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, loads="kerasgal.readers.convert")
 @click.argument("output", type=click.Path())
 @section("What to read",
          click.option("--initial", type=click.Path(), metavar="FILE", help="Initial conditions."),

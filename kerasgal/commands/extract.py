@@ -5,7 +5,7 @@ import click
 from kerasgal.commands.base import Command
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, loads="kerasgal.extract")
 @click.argument("path", metavar="FILE", type=click.Path())
 @click.argument("name", metavar="NAME")
 @click.argument("output", type=click.Path(dir_okay=False))

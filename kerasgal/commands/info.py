@@ -11,11 +11,13 @@ from kerasgal.errors import DamagedError, DataError, RunError
 OURS = (".h5", ".hdf5")
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, loads="kerasgal.simulation")
 @click.argument("paths", nargs=-1, required=True, metavar="FILE...", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, an object for each file.")
 def info(paths, as_json):
     """Show what is in each FILE: a Simulation file, an image-set file, a prediction, a run folder, or a foreign file.
+
+    FILE may be the name of a network that `kerasgal models` lists, too.
 
     Of a snapshot, a catalogue or a field of another code it says what it holds, what it leaves unsaid, and the
     `convert` line to use. Exits with code 1 and names what is missing or inconsistent, if anything is.
@@ -52,8 +54,9 @@ def described(path):
     """What a file or folder is, as pairs of a name and a value, and what is wrong with it, a list of sentences."""
     from kerasgal import imageset, simulation
     from kerasgal.files import open_hdf5
+    from kerasgal.networks import folder_of, is_name
 
-    path = Path(path)
+    path = folder_of(path) if is_name(path) else Path(path)
     if path.is_dir() and ((path / "config.json").exists() or any(path.glob("*/config.json"))):
         return run(path), []
     if path.suffix in OURS and path.is_file():

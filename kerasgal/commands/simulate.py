@@ -15,7 +15,7 @@ def output_paths(output, realisations):
     return [output.with_name(f"{output.stem}_{number}{output.suffix}") for number in range(realisations)]
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, loads="kerasgal.simulations")
 @click.argument("output", type=click.Path(dir_okay=False))
 @section("Simulation",
          click.option("--particles", type=click.IntRange(8),

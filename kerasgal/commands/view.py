@@ -5,7 +5,7 @@ import click
 from kerasgal.commands.base import Command
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, loads="kerasgal.view")
 @click.argument("path", metavar="FILE", type=click.Path())
 @click.option("--with", "beside", type=click.Path(), metavar="FILE",
               help="A second file of the same box, such as its predicted haloes: it stands beside, and its haloes are "
@@ -32,7 +32,7 @@ def view(path, beside, output, port, no_browser, overwrite):
                   started=lambda server, address: click.echo(f"{address}  (Ctrl-C ends it)"))
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, loads="kerasgal.view")
 @click.argument("path", metavar="FILE", type=click.Path())
 @click.argument("name", metavar="NAME")
 @click.argument("output", metavar="OUTPUT", type=click.Path(dir_okay=False))
@@ -48,28 +48,29 @@ def plot(path, name, output, beside, axis, place, log, overwrite):
     """Draw one figure into OUTPUT (.png or .pdf): a slice of the field NAME of FILE, or of an image set the image NAME.
 
     `kerasgal info FILE` lists the fields. NAME may be `mass_function`, of the haloes of FILE, and with --with of others
-    beside them. FILE may be a run folder: NAME is then `loss`, and with --with the losses of several trainings are
-    compared.
+    beside them. FILE may be a run folder, or the name of a network: NAME is then `loss`, and with --with the losses of
+    several trainings are compared.
     """
     from pathlib import Path
 
     from kerasgal import view as looking
     from kerasgal.errors import SettingError
     from kerasgal.files import refuse_existing
+    from kerasgal.networks import folder_of, is_name
     from kerasgal.plotting import loss_curves, save
 
     if Path(output).suffix not in (".png", ".pdf"):
         raise SettingError(f"{output}: accepted suffixes are .png, .pdf", value=output, accepted=[".png", ".pdf"])
     refuse_existing(output, overwrite)
-    if Path(path).is_dir():
+    if is_name(path) or Path(path).is_dir():
         if name != "loss":
             raise SettingError(f"{name} of {path}: of a run folder `loss` can be drawn", value=name, accepted=["loss"])
-        save(loss_curves([path, *beside]), output)
+        save(loss_curves([folder_of(run) for run in (path, *beside)]), output)
     elif name == "mass_function":
         save(looking.mass_function_figure([path, *beside]), output)
     elif beside:
-        raise SettingError(f"--with {beside[0]}: losses of runs stand beside each other, and {path} is no run folder; or "
-                           f"mass functions, and {name} is none")
+        raise SettingError(f"--with {beside[0]}: losses of runs stand beside each other, and {path} is no run folder; "
+                           f"or mass functions, and {name} is none")
     else:
         save(looking.figure_of(path, name, axis=axis, place=place, log=log), output)
     click.echo(f"{output}: {name} of {path}")

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from bars import claim, verdict
 
 BOXSIZE, CELL_MASS = 100.0, 1e9
 
@@ -124,9 +125,7 @@ if __name__ == "__main__":
         print(f"{arguments.workers} workers of {arguments.memory}, blocks of {block}^3: {many['haloes']} haloes, "
               f"{many['cpu']:.1f} CPU s, {many['wall']:.1f} s; {many['peak']:.2f} GiB in the largest worker "
               f"({many['idle']:.2f} idle), {many['own']:.2f} in the one that joins, {many['scratch']:.2f} in scratch")
-        for what, holds in (("labels are those of one process", many["labels"]),
-                            ("the catalogue is, to the last bit", many["catalogue"]),
-                            ("no worker died", not many["died"]),
-                            (f"CPU time is {many['cpu'] / one['cpu']:.1f} times that of one process, at most 3",
-                             many["cpu"] < 3 * one["cpu"])):
-            print(f"  {what}: {'holds' if holds else 'DOES NOT HOLD'}")
+        claim("labels are those of one process", many["labels"])
+        claim("the catalogue is, to the last bit", many["catalogue"])
+        claim(f"no worker of {arguments.memory} died", not many["died"])
+        verdict("CPU time, blocks on workers / one process", many["cpu"] / one["cpu"], 3)

@@ -18,6 +18,7 @@ import sys
 import time
 
 import numpy as np
+from bars import verdict
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 MEMORY = {False: "10MB", True: "500MB"}  # that boxes may take
@@ -117,14 +118,13 @@ def main():
     few, most = found["memory"]
     batches, wall, cpu = found["rates"]
     print(f"{boxes} boxes of {n}^3 cells, {boxes * n**3 * 8 / 2**30:.2f} GiB, {MEMORY[arguments.full]} of it in memory")
-    print(f"memory of the process: {most:.2f} GiB, with two boxes {few:.2f}; "
-          f"{'holds' if most <= 3 else 'does not hold'}: at most 3")
+    print(f"memory of the process with two boxes: {few:.2f} GiB")
+    verdict("memory of the process with all boxes", most, 3, "GiB")
     print(f"a batch alone: {1000 * batches[0]:.1f} ms from memory, {1000 * batches[1]:.1f} from the file")
     for place, name in ((1, "from the file"), (2, "from the disk, the system's memory of it emptied")):
-        ratio = wall[0] / wall[place]
-        print(f"rate of steps {name}, to that from memory: {ratio:.3f} ({1000 * wall[place]:.0f} and "
-              f"{1000 * wall[0]:.0f} ms; CPU time {cpu[0] / cpu[place]:.3f}); "
-              f"{'holds' if ratio >= 0.95 else 'does not hold'}: at least 0.95")
+        print(f"a step {name}: {1000 * wall[place]:.0f} ms, from memory {1000 * wall[0]:.0f} ms; CPU time "
+              f"{cpu[0] / cpu[place]:.3f} of that")
+        verdict(f"rate of steps {name}, to that from memory", wall[0] / wall[place], 0.95, least=True)
 
 
 if __name__ == "__main__":

@@ -65,11 +65,11 @@ def made(name, preset):
         from kerasgal.apps.halomass.regularizers import convolution_prior, dense_prior
 
         config = settings(TrainConfig, preset, "halomass")
-        law = LIKELIHOODS[config.likelihood]
+        law, alpha = LIKELIHOODS[config.likelihood], config.prior_strength
         network = cnn(config.patch, 1, convolutions=config.convolutions, filters=config.filters,
                       dense=(config.dense, config.dense // 2), padding=config.padding, initial=law.initial,
-                      least=law.least, rate=config.scale_rate, convolution_prior=convolution_prior(config.alpha),
-                      dense_prior=dense_prior(config.alpha))
+                      least=law.least, rate=config.scale_rate, convolution_prior=convolution_prior(alpha),
+                      dense_prior=dense_prior(alpha), last_prior=dense_prior(alpha) if config.last_prior else None)
         return network, SelectionLikelihood(config.likelihood), [(config.patch,) * 3 + (1,)], (1,), config
     if name.startswith("cascade"):
         from kerasgal.apps.cascade import losses, model
@@ -87,8 +87,9 @@ def made(name, preset):
 
         config = settings(DiffusionConfig, preset, "diffusion")
         network = score_network(2, filters=config.filters, levels=config.levels, groups=config.norm_groups,
-                                dropout=config.dropout, attention=config.attention, fourier=config.fourier,
-                                scaling=config.scaling, gamma_min=config.gamma_min, gamma_max=config.gamma_max)
+                                epsilon=config.norm_epsilon, dropout=config.dropout, attention=config.attention,
+                                projections=config.projections, fourier=config.fourier, scaling=config.scaling,
+                                standardise=config.standardise, gamma_min=config.gamma_min, gamma_max=config.gamma_max)
         field = (config.patch,) * 2 + (1,)
         return network, "mse", [field, field, ()], field, config
     from kerasgal.apps.morph.config import TrainConfig

@@ -1,12 +1,13 @@
-"""Memory and time of whole boxes that are written as they are predicted, against the box and against the tile.
+"""Memory and time of whole boxes that are written as they are predicted: that grows with the tile, not with the box.
 
     python tests/benchmarks/maps.py [--small] [cascade] [halomass]
 
-Both networks of cascade, and halomass's map, from a density in a file to fields in a file. Peak memory of a fresh
-process less that of the same process before it predicts; CPU seconds. --small: networks of few filters, on slow
-machines (cascade with the R2U-Net in both phases).
+Both networks of cascade, and halomass's map, from a density in a file to fields in a file, of a box and of one with
+eight times the cells. Peak memory of a fresh process less that of the same process before it predicts; CPU seconds.
+--small: networks of few filters, on slow machines (cascade with the R2U-Net in both phases).
 """
 
+import json
 import os
 import resource
 import subprocess
@@ -15,10 +16,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from bars import verdict
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-CASES = {"cascade": ((128, 48), (256, 48), (128, 96), (256, 96)),
-         "halomass": ((128, 72), (256, 72), (128, 104), (256, 104))}
+BOXES, TILES = (128, 256), {"cascade": 48, "halomass": 104}  # cells a side
+GROWS = 1.25  # the bar: memory with the larger box over that with the smaller one
 SMALL = {"cascade": {"filters": 2, "recurrences": 0, "classifier": "r2unet"}, "halomass": {"filters": 1}}
 OWN = {"cascade": {}, "halomass": {"padding": "none"}}
 
@@ -62,25 +65,27 @@ def measure(app, tile, small, path, output):
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     predict(path, tile, f"{output}.h5")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with kg.Simulation(path) as simulation:
-        n = simulation.gridsize
-    print(f"{app}: {n}^3 cells in tiles of {tile}^3: {(peak - before) / 1024:.0f} MiB more; a field has "
-          f"{n**3 * 4 / 2**20:.0f} MiB; {time.process_time() - start:.0f} CPU s", flush=True)
+    print(json.dumps({"memory": (peak - before) / 1024, "cpu": time.process_time() - start}))
 
 
 def main():
-    small, chosen = "--small" in sys.argv, [app for app in CASES if app in sys.argv] or list(CASES)
+    small, chosen = "--small" in sys.argv, [app for app in TILES if app in sys.argv] or list(TILES)
     with tempfile.TemporaryDirectory() as folder:
-        boxes = {}
+        for n in BOXES:
+            make(f"{folder}/{n}.h5", n)
         for app in chosen:
-            for n, tile in CASES[app]:
-                if n not in boxes:
-                    boxes[n] = f"{folder}/{n}.h5"
-                    make(boxes[n], n)
-                subprocess.run([sys.executable, __file__, "--one", app, str(tile), str(int(small)), boxes[n],
-                                f"{folder}/{app}-{n}-{tile}"], check=True)
-                for path in Path(folder).glob(f"{app}-*"):
+            took = []
+            for n in BOXES:
+                command = ["--one", app, str(TILES[app]), str(int(small)), f"{folder}/{n}.h5", f"{folder}/{app}"]
+                done = subprocess.run([sys.executable, __file__, *command], stdout=subprocess.PIPE, text=True,
+                                      check=True)
+                took.append(json.loads(done.stdout.splitlines()[-1]))
+                print(f"{app}: {n}^3 cells in tiles of {TILES[app]}^3: {took[-1]['memory']:.0f} MiB more; a field has "
+                      f"{n**3 * 4 / 2**20:.0f} MiB; {took[-1]['cpu']:.0f} CPU s", flush=True)
+                for path in Path(folder).glob(f"{app}*"):
                     path.unlink()
+            verdict(f"{app}, memory of the same tiles in {BOXES[1]}^3 cells / in {BOXES[0]}^3",
+                    took[1]["memory"] / took[0]["memory"], GROWS)
 
 
 if __name__ == "__main__":

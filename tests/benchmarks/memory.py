@@ -14,6 +14,7 @@ import sys
 import time
 
 import numpy as np
+from bars import verdict
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -62,8 +63,7 @@ def main():
         found[name] = json.loads(done.stdout.splitlines()[-1])
         wall, user, system, faults = found[name]
         print(f"{name}: {wall:.2f} s a step; {user:.2f} CPU s, {system:.2f} in the system; {faults:,.0f} page faults")
-    ratio = found["kept"][0] / found["given"][0]
-    print(f"kept / given: {ratio:.2f} of the wall time; {'holds' if ratio <= 1 else 'does not hold'}: at most 1")
+    verdict("wall time of a step, freed memory kept / given back", found["kept"][0] / found["given"][0], 1)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     python tests/benchmarks/morph.py [IMAGES]
 
-Scores so many images (2,000 if not given) with an untrained demo run: in batches, and one image per call.
+Scores so many images (2,000 if not given) with an untrained demo run: in batches, and one image per call. What of that
+is their preparation stands beside.
 """
 
 import itertools
@@ -14,27 +15,41 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np  # noqa: E402
+from bars import verdict  # noqa: E402
 
 
 def images(number):
+    """Round galaxies in noise."""
     from kerasgal.readers.images import Image
 
     rng = np.random.default_rng(0)
+    y, x = np.mgrid[:128, :128] - 63.5
     for index in range(number):
-        yield Image(str(index), rng.normal(0, 5, (128, 128)).astype(np.float32))
+        galaxy = rng.uniform(200, 2000) * np.exp(-np.hypot(y, x) / rng.uniform(3, 8))
+        yield Image(str(index), (galaxy + rng.normal(0, 5, galaxy.shape)).astype(np.float32))
 
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def scoring(number):
-    from kerasgal.apps.morph import score
+def preparing(number):
+    from kerasgal.apps.morph import prepare
     from kerasgal.apps.morph.config import TrainConfig
     from kerasgal.config import preset
 
-    config = preset(TrainConfig, "demo")
-    run = score.Run(config, score.build(config), score.build(config))
+    config, given = preset(TrainConfig, "demo"), list(images(number))
+    start = time.process_time()
+    for image in given:
+        prepare.prepare(image, config)
+    print(f"preparing an image of 128^2 pixels: {1000 * (time.process_time() - start) / number:.2f} ms of CPU time")
+
+
+def scoring(number):
+    import kerasgal as kg
+    from kerasgal.apps.morph import score
+
+    run = kg.Morph(kg.Morph.configure(preset="demo"))
     rates = {}
     for batch, count in ((1, 100), (score.BATCH, number)):
         stream = score.score(run, images(count + 2 * batch), batch)
@@ -45,8 +60,10 @@ def scoring(number):
             if batch > 1 and done * batch >= 100 and "memory" not in rates:
                 rates["memory"] = peak()
         rates[batch] = count / (time.monotonic() - start)
-    print(f"in batches of {score.BATCH}: {rates[score.BATCH] / rates[1]:.1f} times the images per second of one per "
-          f"call; peak memory after 100 images {rates['memory']:.0f} MiB, after {number} {peak():.0f} MiB")
+    print(f"peak memory after 100 images {rates['memory']:.0f} MiB, after {number} {peak():.0f} MiB")
+    verdict(f"images per second in batches of {score.BATCH}, of that of one per call", rates[score.BATCH] / rates[1], 1,
+            least=True)
+    verdict(f"peak memory after {number} images / after 100", peak() / rates["memory"], 1.1)
 
 
 def sampling(number=8):
@@ -54,18 +71,20 @@ def sampling(number=8):
     from kerasgal.apps.morph.config import TrainConfig
     from kerasgal.config import preset
 
-    network = score.build(preset(TrainConfig, "demo"))
+    config = preset(TrainConfig, "demo")
+    network = score.build(config)
     start = time.monotonic()
-    sample.sample(network, number, seed=0)
+    sample.sample(network, number, seed=0, likelihood=config.likelihood)
     incremental = time.monotonic() - start
     network.predict_on_batch(np.zeros((number, 32, 32, 1), np.float32))
     start = time.monotonic()
     for _ in range(10):
         network.predict_on_batch(np.zeros((number, 32, 32, 1), np.float32))
     naive = (time.monotonic() - start) / 10 * 32 * 32
-    print(f"{number} images of 32^2 drawn: {naive / incremental:.0f} times faster than a pass of the network per pixel")
+    verdict(f"time of drawing {number} images of 32^2 / a pass of the network per pixel", incremental / naive, 1)
 
 
 if __name__ == "__main__":
+    preparing(1000)
     scoring(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
     sampling()

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from bars import verdict
 
 BOXSIZE, SEED = 50.0, 1
 SECONDS, GIBIBYTES = 12, 8  # the goals: CPU seconds of 128^3 particles, peak memory of 256^3
@@ -119,11 +120,6 @@ def run_here(name, particles, path):
                       "before": before / 2**20, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))
 
 
-def verdict(what, value, goal, unit):
-    print(f"{what}: {value:.2f} {unit}, goal at most {goal} {unit}: {'holds' if value <= goal else 'does not hold'}",
-          flush=True)
-
-
 def main(large):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "position.npy"
@@ -134,8 +130,9 @@ def main(large):
         for ours, other, what in (("cloud", "matrix", "a deposit and a reading on 256^3 cells, loop / sparse matrix"),
                                   ("friends", "pairs", "friends of friends, union as pairs are met / list of pairs")):
             own, library = measure(ours, 128, path), measure(other, 128, path)
-            print(f"{what}: {own['cpu'] / library['cpu']:.2f} in CPU time, "
-                  f"{(own['peak'] - own['before']) / (library['peak'] - library['before']):.2f} in added memory")
+            verdict(f"{what}, CPU time", own["cpu"] / library["cpu"], 1)
+            verdict(f"{what}, added memory",
+                    (own["peak"] - own["before"]) / (library["peak"] - library["before"]), 1)
             if own.get("haloes") != library.get("haloes"):
                 raise SystemExit("the two find different haloes")
         measure("simulate", 128, Path(folder) / "box.h5")

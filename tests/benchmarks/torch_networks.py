@@ -81,10 +81,10 @@ class HalomassNet(nn.Module):
     def parts(self):
         return [*self.convolutions, *self.dense]
 
-    def prior(self, alpha):
-        """Eq. 7 of Lucie-Smith et al. 2020."""
+    def prior(self, alpha, last):
+        """Eq. 7 of Lucie-Smith et al. 2020; last: of the last dense layer, too."""
         total = sum(part.weight.square().sum() for part in self.convolutions)
-        for part in self.dense:
+        for part in self.dense if last else self.dense[:-1]:
             total = total + part.weight.abs().sum() + part.weight.norm(dim=0).sum()
         return alpha * total
 

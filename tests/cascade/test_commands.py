@@ -95,6 +95,15 @@ def test_evaluate_compares_runs_of_any_name_and_the_halo_model(run, painted, tmp
     for name in names:
         assert rows[name] == expected and result["runs"][name] == alone["runs"]["run"]
     assert result["truth"] == alone["truth"]
+    worst = alone["worst_cases"]
+    with Simulation(painted[2]) as simulation:
+        place, boxsize = simulation["galaxies/position"][...], simulation.boxsize
+    side = boxsize / 2  # of sub-cubes of 16 of 32 cells, all of which are named
+    assert len(worst) == 8 and worst[0]["simulation"] == str(painted[2])
+    for row in worst:
+        corner = np.array([row[axis] for axis in "xyz"])
+        assert row["true_galaxies"] == ((place >= corner) & (place < corner + side)).all(axis=1).sum()
+    assert sum(row["galaxies"] for row in worst) == pytest.approx(expected["galaxies"], rel=1e-5)
     fitted = json.loads((tmp_path / "hod.json").read_text())
     assert alone["baselines"]["halo model"]["parameters"] == fitted["hod"]
     done = invoke("cascade", "evaluate", run, painted[0], "--output", tmp_path / "no", check=False)

@@ -10,13 +10,13 @@ import tensorflow as tf
 from scipy import stats
 from tensorflow_probability import distributions
 
-from kerasgal.apps.cascade.diffusion import counts, data, evaluate, model, sample, train, vdm
+from kerasgal.apps.cascade.diffusion import calibration, counts, data, evaluate, model, sample, train, vdm
 from kerasgal.apps.cascade.diffusion.config import DiffusionConfig
 from kerasgal.apps.cascade.diffusion.figures import HALO_MODEL, SHUFFLED, TRUTH
 from kerasgal.apps.cascade.diffusion.network import radius
 from kerasgal.apps.cascade.diffusion.schedule import LearnedSchedule, LinearSchedule
 from kerasgal.config import preset, read, replace
-from kerasgal.errors import DataError
+from kerasgal.errors import DamagedError, DataError
 
 N = 12
 LOW, HIGH = -6.0, 6.0
@@ -105,10 +105,10 @@ def test_the_bound_does_not_depend_on_the_schedule_between_its_ends():
         within(other, closed_form()[2])
 
 
-def drawn_by(sampler, denoise, gammas, z, rng):
+def drawn_by(sampler, denoise, gammas, z, rng, settle=None):
     if sampler == "deterministic":
         return vdm.deterministic(denoise, gammas, z)
-    return getattr(vdm, sampler)(denoise, gammas, z, lambda step: rng.standard_normal(z.shape, np.float32))
+    return getattr(vdm, sampler)(denoise, gammas, z, lambda step: rng.standard_normal(z.shape, np.float32), settle)
 
 
 @pytest.mark.parametrize("sampler, steps", [("ancestral", 300), ("multistep", 50), ("deterministic", 40)])
@@ -128,10 +128,10 @@ def test_draws_with_the_best_denoiser_have_the_fields_mean_and_spectrum(sampler,
         assert abs(ratio - 1) < 4 / np.sqrt(modes), (low, ratio)
 
 
-def rich(gamma_min, gamma_max, mean, spread, sampler, steps, cells=3000):
-    """Cells with 40 galaxies on average, Poisson numbers, drawn with the best denoiser there is, in closed form."""
-    number = np.arange(100)
-    levels, prior = (number - mean) / spread, stats.poisson(40).logpmf(number)
+def poisson_cells(rate, gamma_min, gamma_max, mean, spread, sampler, steps, cells=3000, settled=True):
+    """Cells with Poisson numbers of a known rate, drawn with the best denoiser there is, in closed form."""
+    number = np.arange(int(rate + 10 * np.sqrt(rate) + 10))
+    levels, prior = (number - mean) / spread, stats.poisson(rate).logpmf(number)
 
     def denoise(z, gamma):
         signal, noise = 1 / (1 + np.exp(gamma)), 1 / (1 + np.exp(-gamma))
@@ -142,18 +142,32 @@ def rich(gamma_min, gamma_max, mean, spread, sampler, steps, cells=3000):
 
     rng = np.random.default_rng(12)
     gammas = np.linspace(gamma_max, gamma_min, steps + 1).tolist()
-    field = drawn_by(sampler, denoise, gammas, rng.standard_normal(cells), rng)
+    settle = counts.one_or_none(*levels[:2], lambda: rng.random(cells)) if settled else None
+    field = drawn_by(sampler, denoise, gammas, rng.standard_normal(cells), rng, settle)
     return counts.counts_of(field * spread + mean, "count", 99)
 
 
 @pytest.mark.parametrize("sampler, steps", [("ancestral", 100), ("multistep", 25), ("deterministic", 25)])
 def test_a_cell_of_forty_galaxies_is_drawn_with_forty(sampler, steps):
     config = preset(DiffusionConfig, "demo")
-    drawn = rich(config.gamma_min, config.gamma_max, 0.06, 0.42, sampler, steps)
+    drawn = poisson_cells(40, config.gamma_min, config.gamma_max, 0.06, 0.42, sampler, steps)
     assert abs(drawn.mean() - 40) < 0.8 and abs(drawn.std() / np.sqrt(40) - 1) < 0.1
     # Noise that ends before the data do, as that of a preset of version 4, leaves the flow too poor.
     if sampler == "deterministic":
-        assert rich(-5.0, 8.0, 0.0, 1.0, sampler, steps).mean() < 37
+        assert poisson_cells(40, -5.0, 8.0, 0.0, 1.0, sampler, steps).mean() < 37
+
+
+@pytest.mark.parametrize("sampler, steps", [("ancestral", 50), ("multistep", 25)])
+@pytest.mark.parametrize("rate, cells", [(0.01, 40_000), (0.06, 30_000), (0.7, 5_000)])
+def test_rare_galaxies_are_drawn_as_often_as_they_are(sampler, steps, rate, cells):
+    config = preset(DiffusionConfig, "demo")
+    options = {"mean": 0.06, "spread": 0.42, "sampler": sampler, "steps": steps, "cells": cells}
+    ends = config.gamma_min, config.gamma_max
+    drawn = poisson_cells(rate, *ends, **options)
+    assert abs(drawn.mean() / rate - 1) < 0.02 + 4 / np.sqrt(rate * cells)
+    assert abs(drawn.var() / rate - 1) < 0.12 + 4 / np.sqrt(rate * cells)
+    if rate == 0.06:  # what a normal step about the mean makes of them
+        assert poisson_cells(rate, *ends, **options, settled=False).mean() < 0.9 * rate
 
 
 def test_noise_of_short_steps_makes_that_of_a_long_one():
@@ -479,6 +493,8 @@ def test_the_sampler_as_a_model_draws_what_the_sampler_draws():
     made, config = tiny(parameters="Om0", fourier=False)
     made.standardised.mean.assign(0.2)
     made.standardised.spread.assign(0.5)
+    made.calibration = calibration.Calibration(np.array([4.0, 0.0]), np.array([-0.2, 0.1, 1.0]),
+                                               np.array([[0.0, 0.2, 1.1], [0.1, 0.2, 0.8]]))
     density = np.random.default_rng(0).lognormal(size=(16, 16)).astype(np.float32)
     drawn = sample.draw(made, config, density, 1, steps=5, sampler="deterministic", seed=3, parameters=[0.3], tile=16,
                         context=0)  # without what lies beyond the faces, as the model has it
@@ -486,6 +502,59 @@ def test_the_sampler_as_a_model_draws_what_the_sampler_draws():
     given = [density[None, ..., None], noise[None, ..., None], np.array([[0.3]], np.float32)]
     found = sample.sampler_model(made, 5)(given)
     assert np.mean(np.asarray(found)[0, ..., 0] == drawn[0]) > 0.99  # a count may lie between two
+
+
+def test_a_calibration_is_linear_between_what_was_measured():
+    gammas, expected = np.array([4.0, 0.0]), np.array([-0.2, 0.2, 1.0])
+    true = np.array([[0.0, 0.1, 1.2], [0.1, 0.1, 1.0]])
+    found = calibration.Calibration(gammas, expected, true)
+    field = np.float32([-3, -0.2, 0.0, 0.6, 1.0, 10.0])
+    first, last = (np.append(np.interp(field[:-1], expected, row), row[-1] + 9) for row in true)
+    for gamma, mean in ((4.0, first), (9.0, first), (-1.0, last), (1.0, 0.25 * first + 0.75 * last)):
+        np.testing.assert_allclose(found(field, gamma), mean, rtol=1e-6, atol=1e-6)
+
+
+def test_a_calibration_finds_what_a_biased_estimate_stands_for(tmp_path):
+    """Half of the cells are known to hold 0.3 galaxies on average and are taken for 0.65, the others for -0.04."""
+    made, config = tiny(field="count")
+    rng = np.random.default_rng(0)
+    chance = np.where(np.arange(64) % 2, 0.3, 0.0)[:, None, None] * np.ones((64, 64, 4))
+    maps = (rng.random(chance.shape) < chance).astype(np.float32)
+    said = np.float32(np.where(chance > 0, 0.65, -0.04))
+
+    def find(density, parameters):
+        def denoise(z, gamma):
+            alpha, sigma = np.array([vdm.parts(value) for value in gamma]).T
+            return (z - alpha * np.asarray(made.noised(density))[..., None]) / sigma
+        return denoise
+
+    found = calibration.measure(find, made, config, [[(said, np.zeros(0), maps)], []])
+    assert len(found.gammas) == calibration.STEPS + 1 and found.gammas[-1] == pytest.approx(config.gamma_min)
+    for gamma in (config.gamma_max, 0.3, config.gamma_min):
+        np.testing.assert_allclose(found(np.float32([-0.04, 0.65]), gamma), [0, 0.3], atol=4 * 0.46 / np.sqrt(8192))
+        np.testing.assert_allclose(found(np.float32([1.5, 30]), gamma), [1.5, 30], rtol=1e-6)  # rich cells stay
+    calibration.write(found, tmp_path)
+    np.testing.assert_allclose(calibration.read(tmp_path).true, found.true, atol=1e-6)
+    assert calibration.read(tmp_path / "nowhere") is None
+    for broken in ("[]", "{}", json.dumps({"gammas": [1], "expected": [0, 1], "true": [[0]]}),
+                   json.dumps({"gammas": [1], "expected": [1, 0], "true": [[0, 1]]})):
+        (tmp_path / calibration.FILE).write_text(broken)
+        with pytest.raises(DamagedError, match="does not hold a calibration"):
+            calibration.read(tmp_path)
+    nothing = calibration.measure(find, made, config, [[], [(said[:2, :2, :1], np.zeros(0), maps[:2, :2, :1])]])
+    assert nothing is None
+
+
+def test_draws_are_put_right_by_the_calibration():
+    """A network that says nothing of galaxies draws as many as its calibration says that there are."""
+    made, config = tiny(field="count", gamma_max=14.0)
+    for variable in made.network.trainable_variables:
+        variable.assign(0 * variable)
+    density = np.ones((64, 64), np.float32)
+    for rate in (0.05, 0.4):
+        made.calibration = calibration.Calibration(np.array([14.0]), np.array([-9.0, 9.0]), np.array([[rate, rate]]))
+        drawn = sample.draw(made, config, density, 4, steps=10, sampler="multistep", seed=1)
+        assert abs(drawn.mean() / rate - 1) < 4 / np.sqrt(rate * drawn.size) + 0.02, rate
 
 
 def test_samplers_are_compared_on_all_maps_with_common_noise(monkeypatch):

@@ -23,7 +23,7 @@ def with_feedback(painted, tmp_path_factory):
     paths = [shutil.copy(path, folder) for path in painted]
     for number, path in enumerate(paths):
         with h5py.File(path, "a") as file:
-            file.create_group("parameters").attrs["A_SN1"] = 0.5 + number
+            file.create_group("parameters").attrs["A_SN1"] = (0.5, 1.5, 0.5)[number]
     return paths
 
 
@@ -64,22 +64,35 @@ def test_predict_writes_draws_of_every_map(run, with_feedback, tmp_path, invoke)
         expected = sample.draw(trained.network, trained.config, density[..., 1], 3, steps=4, seed=1,
                                parameters=parameters)
         np.testing.assert_array_equal(file["count"][1], expected)
-    invoke("cascade", "diffusion", "predict", run, with_feedback[2], "--draws", 1, "--steps", 2, "--sampler",
-           "deterministic", "--parameter", "A_SN1=3", "--output", output, "--overwrite")
+    once = ["cascade", "diffusion", "predict", run, with_feedback[2], "--draws", 1, "--steps", 2, "--sampler",
+            "deterministic", "--parameter", "A_SN1=3", "--output", output, "--overwrite"]
+    done = invoke(*once, check=False)
+    assert done.returncode == 1 and "A_SN1 = 3, and the run was trained on A_SN1 = 0.5" in done.stderr
+    invoke(*once, "--outside-domain")
+    with h5py.File(output) as file:
+        assert "outside the domain of the run" in file.attrs["notes"] and file["count"].shape == (4, 1, 32, 32)
     done = invoke("cascade", "diffusion", "predict", run, with_feedback[2], "--output", output, check=False)
     assert done.returncode == 1 and "exists already" in done.stderr
 
 
 def test_evaluate_compares_with_regressor_and_halo_model(run, with_feedback, trained, tmp_path, invoke):
     folder = tmp_path / "evaluation"
+    # Numbers counted in haloes are put into them, too, as those of a fit are.
+    invoke("cascade", "hod", with_feedback[0], "--fit", "occupation", "--output", tmp_path / "hod.json")
     said = invoke("cascade", "diffusion", "evaluate", run, with_feedback[2], "--regressor", trained("cascade"),
-                  "--draws", 3, "--steps", 3, "--maps", 2, "--output", folder).stdout
+                  "--hod", tmp_path / "hod.json", "--draws", 3, "--steps", 3, "--maps", 2, "--output", folder).stdout
     assert "halo model" in said and "ranks of the truth among 3 draws" in said
     assert "on 2 fields of its training, 3 draws each: residual of P(k)" in said
     result = json.loads((folder / "metrics.json").read_text())
     assert result["maps"] == 2 and list(result["runs"]) == ["run"]
-    assert set(result["baselines"]) == {"regressor", "halo model", "boosted trees"}
+    assert set(result["baselines"]) == {"regressor", "halo model", "boosted trees", "another drawing"}
+    # The rule by which galaxies were painted makes as many of them again, to their scatter.
+    number = result["truth"]["galaxies"]
+    assert abs(result["baselines"]["another drawing"]["galaxies"] - number) < 5 * number**0.5
+    assert len(result["worst_cases"]) == 2  # of all maps
+    assert sum(row["true_galaxies"] for row in result["worst_cases"]) == result["truth"]["galaxies"]
     entry = result["runs"]["run"]
+    assert sum(row["galaxies"] for row in result["worst_cases"]) == pytest.approx(entry["galaxies"])
     assert entry["training"]["simulations"] == [str(with_feedback[0])] and entry["training"]["maps"] == 2
     # Trees that see the same map expect as many galaxies as there are, to what so few maps to fit them to allow.
     assert 0.4 < result["baselines"]["boosted trees"]["galaxies"] / result["truth"]["galaxies"] < 1.6

@@ -103,6 +103,7 @@ def test_a_cascade_from_training_to_evaluation(cascade, painted, tmp_path):
 def test_a_diffusion_from_training_to_evaluation(diffusion, cascade, painted, tmp_path):
     run = kg.load(diffusion.folder)
     assert type(run) is kg.Diffusion and run.domain["density_of"] == ["dark matter"]
+    assert run.network.calibration.gammas[0] == run.config.gamma_max  # measured when the training ended
     options = {"draws": 2, "steps": 2, "sampler": "deterministic"}
     draws = run.predict(painted[2], **options)
     assert draws["count"].shape == (4, 2, 32, 32) and draws.header["axis"] == "z"
@@ -120,6 +121,10 @@ def test_a_diffusion_from_training_to_evaluation(diffusion, cascade, painted, tm
     judged = run.evaluate([painted[2]], regressor=cascade.folder, draws=2, steps=1, maps=1)
     assert "undefined" in repr(judged) or judged["runs"]["run"]["galaxies"] > 0  # this short a training draws few
     assert list(judged["runs"]) == ["run"] and set(judged.figures()) == {"draws", "power_spectrum", "ranks"}
+    shutil.copytree(diffusion.folder, tmp_path / "older")
+    (tmp_path / "older" / "calibration.json").unlink()
+    older = kg.load(tmp_path / "older").predict(painted[2], **options)
+    assert "did not measure what its estimates stand for" in repr(older)
     for wrong in ({"steps": 0}, {"draws": 1.5}, {"sampler": "quick"}, {"axis": "xy"}, {"parameters": {"Om0": 0.3}}):
         with pytest.raises(SettingError):
             run.predict(painted[2], **wrong)

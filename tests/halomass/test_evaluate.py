@@ -68,15 +68,21 @@ def test_the_numbers_are_those_of_the_predicted_table(evaluation, runs, boxes):
     """r, scatter and coverage of a run from its own predictions, by NumPy and scipy."""
     from kerasgal.apps.halomass.predict import predict_particles
 
-    result = json.loads((evaluation[0] / "metrics.json").read_text())["runs"]["raw"]
+    whole = json.loads((evaluation[0] / "metrics.json").read_text())
+    result = whole["runs"]["raw"]
     with Simulation(boxes[2]) as simulation:
         particles, described = evaluate.draw(simulation, 0, 1500, 11.8, 14.0)
+        halo = simulation["halo_id"][...].ravel()[particles]
     run = HaloMass.load(runs[0])
     found = predict_particles(run.network, run.config, boxes[2], particles)
     true = found["log_mass_true"]
     np.testing.assert_allclose(true, described["log_mass"])
     assert result["r"] == pytest.approx(np.corrcoef(true, found["log_mass"])[0, 1], abs=1e-5)
     assert result["rms_dex"] == pytest.approx(np.sqrt(np.mean((found["log_mass"] - true)**2)), rel=1e-5)
+    off, worst = np.abs(found["log_mass"] - true), whole["worst_cases"]
+    assert worst[0]["prediction"] == "raw" and worst[0]["particle"] == particles[off.argmax()]
+    each = sorted((off[halo == row].max() for row in np.unique(halo)), reverse=True)[:10]  # one of each halo
+    np.testing.assert_allclose([abs(row["log_mass"] - row["log_mass_true"]) for row in worst], each, atol=1e-5)
     law = stats.cauchy(np.clip(found["y"], -1, 1), result["gamma"])
     d = 2 * (true - 11.8) / 2.2 - 1
     probability = (law.cdf(d) - law.cdf(-1)) / (law.cdf(1) - law.cdf(-1))

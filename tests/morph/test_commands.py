@@ -171,6 +171,10 @@ def test_evaluate_compares_sets(run, galaxies, tmp_path, invoke):
     assert "median LLR" in said and "noise added to the sky" in said and "Delta<LLR>" in said
     assert "matched in n, log_mass, 2 bins of each" in said and "a PSF 5% wider by" in said
     result = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    scores = kg.load(run).predict(galaxies / "unseen_real.h5")
+    least = scores["id"][np.argsort(scores["llr"])[:10]]
+    assert [row["id"] for row in result["worst_cases"]] == list(least)
+    assert "Not whether one galaxy is real" in (tmp_path / "evaluation" / "report.html").read_text()
     assert result["reference"] == "observed" and 0 <= result["sets"]["smooth"]["area_under_curve"] <= 1
     assert len(harness.bars("morph", result)) == 1
     assert set(result["sets"]) == {"observed", "smooth", "sky"} and set(result["bins"]) == {"log_mass", "n"}

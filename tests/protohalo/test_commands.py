@@ -97,10 +97,25 @@ def test_evaluation_writes_metrics_and_figures(run, boxes, tmp_path, invoke):
         count = simulation["halos/count"][...]
         edges = np.array(metrics["mass_edges"]) / simulation.particle_mass
     assert metrics["haloes"]["true"] == (count >= 20).sum()
+    assert metrics["haloes_per_simulation"] == {name: [number] for name, number in metrics["haloes"].items()}
     np.testing.assert_array_equal(metrics["adaptive"]["true"], np.histogram(count[count >= 20], edges * (1 - 1e-6))[0])
     assert 0 < metrics["loss"] < 1.2
     report = (tmp_path / "evaluation" / "report.html").read_text()
     assert "What the run is good for" in report and f"kerasgal protohalo predict {run} INPUT" in report
+    assert "Not the fate of a single halo" in report and "<code>ceiling</code>" in report
+    predicted = kg.load(run).predict(boxes[2]).halo_id
+    with Simulation(boxes[2]) as simulation:
+        true, mass = simulation["halo_id"][...], simulation["halos/mass"][...]
+    for row in metrics["worst_cases"]:
+        inside = predicted[true == row["halo"]]
+        parts = np.bincount(inside[inside >= 0], minlength=1)
+        assert row["largest_part_in_one_halo"] == pytest.approx(parts.max() / len(inside))
+        # Either it is broken, or what holds most of it is more than twice as large.
+        assert 2 * parts.max() <= len(inside) or (predicted == parts.argmax()).sum() >= 2 * parts.max()
+        assert row["mass"] == pytest.approx(mass[row["halo"]], rel=1e-4)
+    masses = [row["mass"] for row in metrics["worst_cases"]]
+    missed = (count >= 20).sum() - metrics["adaptive"]["objects"]["pairs"]
+    assert masses == sorted(masses, reverse=True) and len(masses) == min(missed, 10)
     assert 0 < metrics["adaptive"]["dice"] < 1
     assert [line.split("  ")[0] for line in harness.bars("longer-protohalo", metrics)] == [
         "loss", "Dice of the cells", "mean residual per bin of mass"]

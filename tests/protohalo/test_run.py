@@ -129,6 +129,10 @@ def test_another_redshift_is_refused_and_another_cosmology_noted(run, boxes, tmp
         notes = run.predict(tmp_path / "other.h5").notes
     said = [record.message for record in caplog.records if record.name.startswith("kerasgal")]
     assert "has Om0 = 0.2, and the run was trained on Om0 = 0.3111" in notes[0] and said == notes
+    with h5py.File(tmp_path / "other.h5", "r+") as file:
+        file.attrs["finder"] = "rockstar"
+    assert "has haloes of the finder rockstar, and the run was trained on haloes of the finder fof" in \
+        run.check_domain(tmp_path / "other.h5")[1]
 
 
 def test_a_run_folder_of_version_1_loads_and_says_that_it_has_no_domain(run, boxes, tmp_path, caplog):

@@ -3,8 +3,9 @@
 import click
 
 from kerasgal.apps.cascade.diffusion.config import DiffusionConfig
+from kerasgal.cluster import connect
 from kerasgal.commands import App, old_command, old_option, standard_commands, together
-from kerasgal.commands.base import PARAMETER
+from kerasgal.commands.base import DASK, PARAMETER
 
 
 @click.group(cls=App)
@@ -61,14 +62,17 @@ def predict(run, source, **options):
 @click.option("--maps", type=click.IntRange(1), help="Maps of each simulation, along z.  [default: all]")
 @sampling_options(25, "multistep")
 @click.option("--study", is_flag=True, help="Also draw with all samplers in few and many steps, and compare.")
-def evaluate(run, simulations, **options):
+@DASK
+def evaluate(run, simulations, *, dask, **options):
     """Hold draws of the trained RUN against SIMULATIONS whose galaxies it never saw, against trees and the halo model.
 
     Occupied cells, power spectra with their scatter from draw to draw, cross-correlation also with draws given another
     map's density, the truth's rank among the draws, what the parameters do, if there are any, and how draws of what RUN
     was trained on are, where that is still there. Trees are fitted to that, too, and see what the network sees.
+    Galaxies that `kerasgal simulate` painted are painted again, which says what is chance.
     """
-    return run.evaluate(simulations, **options)
+    with connect(dask) as client:
+        return run.evaluate(simulations, client=client, **options)
 
 
 @click.option("--steps", type=click.IntRange(1), default=20, show_default=True,

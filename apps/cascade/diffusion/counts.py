@@ -21,3 +21,22 @@ def halfway(values):
 def counts_of(values, field, maximum):
     """The numbers of galaxies whose field is nearest to the given one, float32."""
     return np.searchsorted(halfway(levels(field, maximum)), values).astype(np.float32)
+
+
+def one_or_none(empty, one, chance):
+    """What `vdm.ancestral` and `multistep` take as `settle`: cells of less than a galaxy get one, or none.
+
+    empty, one: the field of no galaxy and of one; chance: function to numbers in [0, 1), like the field.
+
+    Given z_t a cell has a galaxy or not, with the expectation as the chance, and z_s is a mixture of two normal
+    distributions. In a short step a normal one about the mean is as good; in one that halves the noise it ends between
+    the two, where hardly any field lies, and what is rarer than evens is lost: of cells with 0.06 galaxies, with the
+    best denoiser, 12% in 25 multistep steps and 10% in 100 ancestral ones. So the galaxy is drawn.
+    """
+    def settle(field, ahead, before):
+        if before is not None:
+            ahead = np.where(before < one, field, ahead)  # a field that jumped points nowhere
+        drawn = np.where(chance() < (field - empty) / (one - empty), one, empty)
+        return np.where(field < one, drawn, ahead).astype(field.dtype)
+
+    return settle

@@ -1,7 +1,8 @@
 """Draws of galaxies against those of simulations that the run never saw, trees, the regressor and the halo model.
 
 Trees see what the network sees, the same maps or boxes. The regressor's mean field is of the box, and the halo model
-stands in the true haloes. Catalogues are drawn from the first two with the scatter that was measured about them.
+stands in the true haloes. Catalogues are drawn from the first two with the scatter that was measured about them. Where
+we painted the galaxies ourselves they are painted again: what is nearer to the truth than that is so by chance.
 What is compared is named by a pair: ("truth", ""), ("runs", name) or ("baselines", name), as in `cascade.evaluate`.
 """
 
@@ -12,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from kerasgal import run_folder, statistics
-from kerasgal.apps.cascade import baseline, hod, metrics, predict, scatter, trees
+from kerasgal import cluster, run_folder, statistics
+from kerasgal.apps.cascade import baseline, metrics, predict, scatter, trees
 from kerasgal.apps.cascade import data as densities
 from kerasgal.apps.cascade.diffusion import data, figures, sample
-from kerasgal.apps.cascade.diffusion.figures import HALO_MODEL, REGRESSOR, SHUFFLED, TREES, TRUTH
-from kerasgal.apps.cascade.evaluate import put
+from kerasgal.apps.cascade.diffusion.figures import FLOOR, HALO_MODEL, REGRESSOR, SHUFFLED, TREES, TRUTH
+from kerasgal.apps.cascade.evaluate import SEED, put
 from kerasgal.apps.cascade.run import Cascade
 from kerasgal.errors import DataError
 from kerasgal.grid import deposit_ngp
@@ -26,10 +27,11 @@ from kerasgal.run import Evaluation, comparable, display_name
 from kerasgal.simulation import opened
 
 BLOCK = 16  # cells per side of the blocks whose galaxies are ranked
-BASELINES = 4  # catalogues of the halo model, of the trees and of the regressor's mean field
+BASELINES = 4  # catalogues of the halo model, of the trees, of the regressor's mean field, and of those painted again
 SEEN = 4  # draws at most for each map that the run was trained on
 STUDY = {"ancestral": (100, 50, 25), "multistep": (50, 25, 20, 10), "deterministic": (50, 20, 10)}  # numbers of steps
 STUDY_DRAWS = 2  # for each map: they differ by the steps alone, not by their noise
+WORST = 10  # maps or boxes that are named: those whose number of galaxies is farthest off
 STUDY_BINS = 8  # of the wavenumber: wide ones, so that what few draws say is not their scatter
 
 
@@ -49,10 +51,12 @@ def key_of(run):
     return "runs", next(iter(run_folder.named([run.folder]))) if run.folder is not None else "untrained"
 
 
-def collect(run, source, draws, options, *, regressor=None, model=None, forest=None, most=None, outside_domain=False):
+def collect(run, source, draws, options, *, regressor=None, model=None, forest=None, again=False, most=None,
+            outside_domain=False):
     """The `Sample` of one simulation, of maps the first `most` along the last axis, and notes.
 
-    options: of `sample.draw`; regressor: a `Cascade`, model: an `hod.HOD`, forest: `trees.Trees`, or None.
+    options: of `sample.draw`; regressor: a `Cascade`, model: an `hod.HOD`, forest: `trees.Trees`, or None; again:
+    whether galaxies are painted again.
     """
     config, others = run.config, {}
     with opened(source, ()) as simulation:
@@ -65,9 +69,15 @@ def collect(run, source, draws, options, *, regressor=None, model=None, forest=N
             notes += regressor.check_domain(source, outside_domain=outside_domain)
             others[REGRESSOR] = from_mean(simulation, regressor, BASELINES)
         if model:
-            halos = baseline.haloes(simulation)
-            others[HALO_MODEL] = [deposit_ngp(hod.populate(halos, model, boxsize, np.random.default_rng(seed)),
-                                              round(boxsize / config.cell), boxsize) for seed in range(BASELINES)]
+            others[HALO_MODEL] = baseline.populated(model, baseline.described(simulation), boxsize, range(BASELINES))
+            if others[HALO_MODEL] is None:
+                raise DataError(f"{display_name(source)} lacks what the halo model asks of its haloes: give one of "
+                                "`kerasgal cascade hod`")
+        painting, unknown = baseline.painting(simulation) if again else (None, None)
+        if painting:
+            others[FLOOR] = [painting.draw(np.random.default_rng(SEED + seed))["position"] for seed in range(BASELINES)]
+        elif again:
+            notes.append(f"another drawing is unknown: {unknown}")
 
     def separate(field):
         """A box, or the maps that lie side by side, as a list."""
@@ -80,6 +90,8 @@ def collect(run, source, draws, options, *, regressor=None, model=None, forest=N
                       for seed in range(BASELINES)])
             for number, mean in enumerate(forest.predict(field) for field in result.density)]
     for key, fields in others.items():
+        if key != REGRESSOR:
+            fields = [deposit_ngp(position, round(boxsize / config.cell), boxsize) for position in fields]
         projected = [separate(data.project(source, field, config, (2,))) for field in fields]
         result.drawn[key] = [np.stack(alike) for alike in zip(*projected)]
     result.drawn[key_of(run)] = drawn = []
@@ -90,11 +102,23 @@ def collect(run, source, draws, options, *, regressor=None, model=None, forest=N
     return result, notes
 
 
+def collect_one(task):
+    """`collect` of one simulation, in whichever process.
+
+    task: (`cluster.Runs` of the run and, where there is one, the regressor; whether that takes part; what `collect`
+    takes beside these: source, draws, options, and the others by name)
+    """
+    given, regressed, source, draws, options, others = task
+    run, *regressor = given.get()
+    return collect(run, source, draws, options, regressor=regressor[0] if regressed else None, **others)
+
+
 def from_mean(simulation, regressor, number):
     """Catalogues drawn from the mean field that a `Cascade` predicts, with its scatter, (n, n, n) each."""
-    box = densities.density(simulation, regressor.config.cell, sparse=True)
+    field, parameters = densities.given(simulation, regressor.config, sparse=True)
     with progress("the regressor's mean field") as tick:
-        mean = predict.predict_field(regressor.network, box, regressor.config, progress=tick)[..., 1]
+        mean = predict.predict_field(regressor.network, field, regressor.config, parameters=parameters,
+                                     progress=tick)[..., 1]
     return [scatter.draw(mean, np.random.default_rng(seed), regressor.scatter) for seed in range(number)]
 
 
@@ -121,10 +145,10 @@ def separated(source, config):
     return [(*pair, np.ones(pair[0].shape, bool)) for pair in fields]
 
 
-def on_training(run, number, most, draws, options):
+def on_training(run, number, most, draws, options, given, client=None):
     """How well draws do on data that the run was trained on, for as many simulations; None where these are gone.
 
-    Beside what is found on unseen ones it says what more volume could mend.
+    Beside what is found on unseen ones it says what more volume could mend. given: `cluster.Runs` of the run.
     """
     training = [path for path in (run_folder.recorded_data(run.folder)[0] if run.folder is not None else ())
                 if Path(path).is_file()]
@@ -132,7 +156,8 @@ def on_training(run, number, most, draws, options):
     if not chosen:
         return None
     own, draws = key_of(run), min(draws, SEEN)
-    samples = [collect(run, source, draws, options, most=most, outside_domain=True)[0] for source in chosen]
+    tasks = [(given, False, source, draws, options, {"most": most, "outside_domain": True}) for source in chosen]
+    samples = [item for item, _ in cluster.each(collect_one, tasks, client)]
     if len({(item.boxsize, item.truth[0].shape) for item in samples}) > 1:
         return None
     k, mean, _ = spectra(samples, own)
@@ -245,19 +270,22 @@ def numbers(values):
     return [float(value) if np.isfinite(value) else None for value in values]
 
 
-def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=None, study=False, outside_domain=False):
+def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=None, study=False, outside_domain=False,
+             client=None):
     """The `Evaluation` of draws for simulations; see `Diffusion.evaluate`. options: of `sample.draw`."""
+    cluster.check_paths(sources, client)
     if regressor is not None and not isinstance(regressor, Cascade):
         regressor = Cascade.load(regressor)
     for one in (run, regressor) if regressor else (run,):
         one.check_unseen(sources)
     if regressor:
         comparable({"the run": run, "the regressor": regressor}, "cell", "cells [Mpc/h]")
+    given = cluster.Runs([run, regressor] if regressor else [run], client)
     model, forest = baseline.chosen(hod, run.folder, sources), forest_of(run)
-    own, samples, notes = key_of(run), [], []
-    for source in sources:
-        item, noted = collect(run, source, draws, options, regressor=regressor, model=model, forest=forest,
-                              most=most, outside_domain=outside_domain)
+    others = {"model": model, "forest": forest, "again": True, "most": most, "outside_domain": outside_domain}
+    tasks = [(given, regressor is not None, source, draws, options, others) for source in sources]
+    own, samples, notes = key_of(run), [], run.unmeasured()
+    for source, (item, noted) in zip(sources, cluster.each(collect_one, tasks, client)):
         samples.append(item)
         notes += noted
         if (item.boxsize, item.truth[0].shape) != (samples[0].boxsize, samples[0].truth[0].shape):
@@ -285,7 +313,7 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
               "ranks": {"observed": observed.tolist(), "expected": expected.tolist(), "blocks": len(places),
                         "p_value": p, "effect_of_columns": effect,
                         "p_value_of_independent_blocks": evenness(places, draws)[2]}}
-    seen = on_training(run, len(sources), most, draws, options)
+    seen = on_training(run, len(sources), most, draws, options, given, client)
     if seen:
         entry["training"] = seen
     if SHUFFLED in r:
@@ -296,6 +324,7 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
         entry["response"] = response(run, samples[0], draws, options)
     if study:
         entry["study"] = steps_study(run, samples, options)
+    result["worst_cases"] = worst(samples, own, sources)
     if notes:
         result["notes"] = list(dict.fromkeys(notes))
 
@@ -310,6 +339,14 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
         return drawn
 
     return Evaluation(result, lines(result), functools.cache(draw), run)
+
+
+def worst(samples, run, sources):
+    """The maps, or boxes, whose number of galaxies is farthest off in the mean over draws, as metrics.json has them."""
+    rows = [{"simulation": display_name(source), "map": number, "galaxies": float(np.sum(drawn) / len(drawn)),
+             "true_galaxies": float(np.sum(true))} for source, item in zip(sources, samples)
+            for number, (true, drawn) in enumerate(zip(item.truth, item.drawn[run]))]
+    return sorted(rows, key=lambda row: -abs(row["galaxies"] - row["true_galaxies"]))[:WORST]
 
 
 def response(run, item, draws, options):
@@ -393,14 +430,14 @@ def percent(value):
 
 def lines(result):
     """The comparison as lines of text."""
-    yield (f"{'':14s}{'galaxies':>10s}{'accuracy':>10s}{'recall':>9s}{'precision':>11s}{'residual of P(k)':>18s}"
+    yield (f"{'':16s}{'galaxies':>10s}{'accuracy':>10s}{'recall':>9s}{'precision':>11s}{'residual of P(k)':>18s}"
            f"{'largest':>9s}{'r(k) < 1 h/Mpc':>16s}")
     large = np.array(result["k"]) < 1
-    yield f"{'truth':14s}{result['truth']['galaxies']:>10.0f}"
+    yield f"{'truth':16s}{result['truth']['galaxies']:>10.0f}"
     for kind in ("baselines", "runs"):
         for name, entry in result[kind].items():
             found, r = entry["occupation"], np.mean(np.array(entry["correlation"], float)[large])
-            yield (f"{figures.label((kind, name)):14s}{entry['galaxies']:>10.0f}{found['accuracy']:>10.4f}"
+            yield (f"{figures.label((kind, name)):16s}{entry['galaxies']:>10.0f}{found['accuracy']:>10.4f}"
                    f"{found['recall']:>9.4f}{found['precision'] or 0:>11.4f}{percent(entry['power_residual']):>18s}"
                    f"{percent(entry['power_largest_residual']):>9s}{r:>16.3f}")
     entry = next(iter(result["runs"].values()))

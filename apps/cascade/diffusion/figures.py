@@ -6,9 +6,9 @@ from kerasgal.plotting import figure
 
 TRUTH = ("truth", "")  # (kind, name): the run's is ("runs", its name), whatever that is
 REGRESSOR, HALO_MODEL = ("baselines", "regressor"), ("baselines", "halo model")
-TREES = ("baselines", "boosted trees")
+TREES, FLOOR = ("baselines", "boosted trees"), ("baselines", "another drawing")
 SHUFFLED = ("baselines", "another map's density")
-COLOUR = {TRUTH: "0.2", REGRESSOR: "C2", HALO_MODEL: "C1", TREES: "C4", SHUFFLED: "0.7"}
+COLOUR = {TRUTH: "0.2", REGRESSOR: "C2", HALO_MODEL: "C1", TREES: "C4", FLOOR: "C5", SHUFFLED: "0.7"}
 
 
 def label(key):

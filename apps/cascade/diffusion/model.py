@@ -25,6 +25,7 @@ class VariationalDiffusion(keras.Model):
 
     parameters: how many numbers describe a simulation. field, maximum: "log" or "count", and the most galaxies of a
     cell. seed: of times and noise in training. The others are those of `score_network`, `SCHEDULES` and `vdm`.
+    Draws put its estimates right by its `calibration`, a `calibration.Calibration` or None.
     """
 
     def __init__(self, parameters=0, *, dimensions, field, maximum, scaling, standardise, schedule, gamma_min,
@@ -48,6 +49,7 @@ class VariationalDiffusion(keras.Model):
         self.schedule = SCHEDULES[schedule](gamma_min, gamma_max)
         self.schedule.build((None,))
         self.levels = counts.levels(field, maximum)
+        self.calibration = None
         self.seeds = keras.random.SeedGenerator(seed)
         self.parts = [keras.metrics.Mean(name=name) for name in ("loss", *PARTS)]
         self.built = True

@@ -124,7 +124,7 @@ def score_network(dimensions, parameters=0, *, filters, levels, groups, epsilon,
         attention = layers.MultiHeadAttention(1, channels)
         y = Flat()([attention(y, y), x])
         if projections == 1:
-            attention.output_dense.kernel.assign(ops.zeros_like(attention.output_dense.kernel))
+            attention.output_dense.kernel.assign(ops.zeros(attention.output_dense.kernel.shape))
         else:
             y = Conv(channels, 1, kernel_initializer=zeros)(y)
         return layers.Add()([x, y])

@@ -1,16 +1,20 @@
 """A trained run of the diffusion model: galaxies drawn from the density of dark matter."""
 
+import logging
+
 import numpy as np
 
 from kerasgal.apps.cascade.diffusion.config import APP, DiffusionConfig
 from kerasgal.apps.cascade.run import DensityRun
 from kerasgal.conditioning import check_given
 from kerasgal.errors import SettingError
-from kerasgal.run import Prediction, as_list, display_name
+from kerasgal.run import Prediction, display_name, to_judge_on
 from kerasgal.tiling import slabs
 
 SAMPLERS = ("ancestral", "multistep", "deterministic")
 AXES = "xyz"
+
+log = logging.getLogger(__name__)
 
 
 class Draws(Prediction):
@@ -65,6 +69,9 @@ class Diffusion(DensityRun):
     """
 
     app, Config = APP, DiffusionConfig
+    limits = ("Not an uncertainty, unless the ranks of the truth among the draws are even. Not single galaxies: a "
+              "draw is as they may stand, and no two draws agree. Of painted galaxies nothing follows for the real "
+              "connection of galaxies and matter.")
     label = "draws"
 
     @staticmethod
@@ -72,6 +79,22 @@ class Diffusion(DensityRun):
         from kerasgal.apps.cascade.diffusion.model import VariationalDiffusion
 
         return VariationalDiffusion.of(config)
+
+    @classmethod
+    def restored(cls, config, phase, folder):
+        from kerasgal.apps.cascade.diffusion import calibration
+
+        model = super().restored(config, phase, folder)
+        model.calibration = calibration.read(folder)
+        return model
+
+    def unmeasured(self):
+        """Notes, one where estimates are not put right, which is logged, too."""
+        if self.network.calibration is not None:
+            return []
+        note = f"{self.folder or 'this run'} did not measure what its estimates stand for: it draws too few galaxies"
+        log.info(note)
+        return [note]
 
     @classmethod
     def fit(cls, training, validation, config, folder, **options):
@@ -140,6 +163,7 @@ class Diffusion(DensityRun):
         check_given(self.config.names, parameters or {})
         with self.asked(source, outside_domain, parameters, boxsize=boxsize, cosmology=cosmology,
                         redshift=redshift) as (simulation, notes):
+            notes += self.unmeasured()
             density, values = data.given(simulation, config, axes=(AXES.index(axis),), known=parameters, sparse=True)
             boxsize = simulation.boxsize
         maps, grid = np.moveaxis(density, -1, 0) if flat else None, density.shape[:config.dimensions]
@@ -166,11 +190,11 @@ class Diffusion(DensityRun):
                             seed=seed)
 
     def evaluate(self, sources, *, regressor=None, hod=None, draws=16, maps=None, steps=25, sampler="multistep",
-                 seed=0, tile=None, study=False, outside_domain=False):
+                 seed=0, tile=None, study=False, outside_domain=False, client=None):
         """Hold draws against galaxies that the run never saw, against boosted trees and the halo model.
 
         Where the simulations of the training are still there, trees are fitted to them, and draws of some of their
-        maps are compared, too.
+        maps are compared, too. Galaxies that `kerasgal.simulate` painted are painted again, which says what is chance.
 
         Parameters
         ----------
@@ -190,6 +214,8 @@ class Diffusion(DensityRun):
             Also draw with all samplers in few and many steps, and compare.
         outside_domain : bool
             Go on where a simulation is not like those of the training, with a note.
+        client : distributed.Client, optional
+            Of Dask, see `kerasgal.cluster.connect`: its processes then take one simulation each, which must be a file.
 
         Returns
         -------
@@ -204,9 +230,9 @@ class Diffusion(DensityRun):
         from kerasgal.apps.cascade.diffusion.evaluate import evaluate
 
         check_sampling(draws, steps, sampler, fewest=2)
-        return evaluate(self, as_list(sources), regressor=regressor, hod=hod, draws=draws, most=maps, study=study,
+        return evaluate(self, to_judge_on(sources), regressor=regressor, hod=hod, draws=draws, most=maps, study=study,
                         options={"steps": steps, "sampler": sampler, "seed": seed, "tile": tile},
-                        outside_domain=outside_domain)
+                        outside_domain=outside_domain, client=client)
 
     def served(self, steps=20):
         from kerasgal.apps.cascade.diffusion.sample import sampler_model

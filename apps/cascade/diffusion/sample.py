@@ -5,7 +5,7 @@ import logging
 import keras
 import numpy as np
 
-from kerasgal.apps.cascade.diffusion import counts, vdm
+from kerasgal.apps.cascade.diffusion import calibration, counts, vdm
 from kerasgal.apps.cascade.diffusion.network import radius
 from kerasgal.tiling import choose_tiles, predict_at_once, predict_box
 
@@ -26,6 +26,7 @@ class Finder:
     """The network as `tiling.predict_box` calls it: noisy fields of all draws and the density, side by side, to noise.
 
     Blocks are (tiles, x, y, draws + 1) or (tiles, x, y, z, draws + 1). whole: whether they are all of a periodic field.
+    Its gamma is a number, or (draws,).
     """
 
     def __init__(self, model, parameters, whole=False):
@@ -38,10 +39,10 @@ class Finder:
         draws = blocks.shape[-1] - 1
         z = np.moveaxis(blocks[..., :-1], -1, 1).reshape(-1, *blocks.shape[1:-1], 1)
         density = np.repeat(blocks[..., -1:], draws, axis=0)
+        gammas = np.tile(np.broadcast_to(np.float32(self.gamma), draws), len(blocks))
         found, together = [], max(1, TOGETHER // z[0].size)
         for first in range(0, len(z), together):
-            part = z[first:first + together]
-            gamma = np.full(len(part), self.gamma, np.float32)
+            part, gamma = z[first:first + together], gammas[first:first + together]
             rows = [np.tile(self.parameters, (len(part), 1))] if self.model.parameters else []
             output = self.network.predict_on_batch([part, density[first:first + together], gamma, *rows])
             found.append(np.asarray(vdm.noise_of(output, part, gamma, self.model.prediction)))
@@ -89,20 +90,16 @@ def draw(model, config, density, draws, *, steps, sampler="ancestral", seed=0, p
     """
     if layout is CHOOSE:
         layout = tiles_for(model, config, density.shape, draws, tile, context)
-    finder = Finder(model, parameters, whole=layout is None)
-    streams = [np.random.default_rng([seed, first + number]) for number in range(draws)]
+    find = finding(model, config, density, parameters, layout)
+    streams, chances = ([np.random.default_rng([seed, first + number, *more]) for number in range(draws)]
+                        for more in ((), (1,)))
     done = iter(range(1, steps + 1))
 
     def noise():
         return np.stack([stream.standard_normal(density.shape, np.float32) for stream in streams], axis=-1)
 
     def denoise(z, gamma):
-        finder.gamma = gamma
-        field = np.concatenate([z, density[..., None]], axis=-1, dtype=np.float32)
-        if layout is None:
-            found = predict_at_once(finder, field)
-        else:
-            found = predict_box(finder, field, tile=layout[0], context=layout[1], multiple=2**config.levels)
+        found = np.asarray(put_right(model, find(z, gamma), z, gamma))
         if progress:
             progress(next(done), steps)
         return found
@@ -115,10 +112,54 @@ def draw(model, config, density, draws, *, steps, sampler="ancestral", seed=0, p
         inside = fine[several * step:several * (step + 1) + 1]
         return vdm.together(inside, [noise() for _ in inside[1:]]) if several > 1 else noise()
 
-    places, start = fine[::several], noise()
-    field = vdm.deterministic(denoise, places, start) if sampler == "deterministic" else \
-        getattr(vdm, sampler)(denoise, places, start, of_step)
+    def chance():
+        """The chances of one step; of `finest` ones those of the first that lies in it."""
+        return [np.stack([stream.random(density.shape, np.float32) for stream in chances], axis=-1)
+                for _ in range(several)][0]
+
+    places, start, settle = fine[::several], noise(), None
+    if model.calibration:  # by estimates that are not put right, empty cells would get galaxies
+        settle = counts.one_or_none(*np.asarray(model.noised(model.levels[:2])).tolist(), chance)
+    if sampler == "deterministic":
+        field = vdm.deterministic(denoise, places, start)
+    else:
+        field = getattr(vdm, sampler)(denoise, places, start, of_step, settle)
     return np.moveaxis(counts.counts_of(model.field_of(np.asarray(field)), config.field, config.maximum), -1, 0)
+
+
+def put_right(model, found, z, gamma):
+    """The noise in z, where the network has `found` so much, by what its estimate of the field stands for."""
+    if model.calibration is None:
+        return found
+    alpha, sigma = vdm.parts(gamma)
+    expected = model.field_of((z - sigma * found) / alpha)
+    return (z - alpha * model.noised(model.calibration(expected, gamma))) / sigma
+
+
+def finding(model, config, density, parameters=(), layout=None):
+    """The function from noisy fields, (n, n, draws) or (n, n, n, draws), and gamma to the noise that is found in them.
+
+    gamma is a number, or (draws,). Arguments as in `draw`; layout: None for the whole field at once.
+    """
+    finder = Finder(model, parameters, whole=layout is None)
+
+    def find(z, gamma):
+        finder.gamma = gamma
+        field = np.concatenate([z, density[..., None]], axis=-1, dtype=np.float32)
+        if layout is None:
+            return predict_at_once(finder, field)
+        return predict_box(finder, field, tile=layout[0], context=layout[1], multiple=2**config.levels)
+
+    return find
+
+
+def calibrated(model, config, samples):
+    """The `calibration.Calibration` of a `VariationalDiffusion` by lists of samples of `train.load`, or None."""
+    def find(density, parameters):
+        together = calibration.STEPS + 1 if config.dimensions == 2 else 1
+        return finding(model, config, density, parameters, tiles_for(model, config, density.shape, together))
+
+    return calibration.measure(find, model, config, samples)
 
 
 @keras.saving.register_keras_serializable("kerasgal")
@@ -148,8 +189,9 @@ def sampler_model(model, steps):
     noise = keras.Input(density.shape[1:], name="noise")
 
     def denoise(z, gamma):
-        gamma = keras.ops.zeros_like(keras.ops.sum(density, axis=range(1, len(density.shape)))) + gamma
-        return vdm.noise_of(network([z, density, gamma, *parameters]), z, gamma, model.prediction)
+        several = keras.ops.zeros_like(keras.ops.sum(density, axis=range(1, len(density.shape)))) + gamma
+        found = vdm.noise_of(network([z, density, several, *parameters]), z, several, model.prediction)
+        return put_right(model, found, z, gamma)
 
     field = vdm.deterministic(denoise, gammas(model, steps), noise)
     return keras.Model([density, noise, *parameters], NearestCount(model.levels)(model.field_of(field)), name="sampler")

@@ -2,17 +2,19 @@
 
 import logging
 import math
+from pathlib import Path
 
 import keras
 import numpy as np
 
 from kerasgal import domain, training
 from kerasgal.apps.cascade.data import features
-from kerasgal.apps.cascade.diffusion import data
+from kerasgal.apps.cascade.diffusion import calibration, data, sample
 from kerasgal.apps.cascade.diffusion.config import APP
 from kerasgal.apps.cascade.diffusion.counts import field_of
 from kerasgal.apps.cascade.diffusion.model import VariationalDiffusion
 from kerasgal.apps.cascade.model import SCALINGS
+from kerasgal.conditioning import named
 from kerasgal.errors import SettingError
 from kerasgal.pipeline import check_patch
 from kerasgal.plotting import track
@@ -95,14 +97,20 @@ def fit(sources, validation, config, folder, *, store, **options):
         check_ends(model, config, inside)
         return model
 
-    return training.train(
+    model = training.train(
         build,
         lambda first: data.dataset(inside, config, config.stride, seed=config.seed, first=first),
         (lambda devices: data.dataset(outside, config, config.patch, full=devices > 1)) if outside else None,
         config, folder, app=APP, domain=domain.of([described(source, config) for source in sources]), **options)
+    if model is not None:
+        found, place = sample.calibrated(model, config, [inside, outside]), Path(folder) / calibration.FILE
+        place.unlink(missing_ok=True)
+        if found is not None:
+            calibration.write(found, place.parent)
+    return model
 
 
 def described(source, config):
     """What the domain knows of a simulation."""
     with opened(source, ()) as simulation:
-        return features(simulation, config.cell)
+        return features(simulation, config.cell) | named(simulation, config.names)

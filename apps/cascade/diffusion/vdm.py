@@ -99,41 +99,45 @@ def bound(x, denoise, schedule, times, noise, noise_0, levels=None):
             diffusion_loss(noise, predicted, slope))
 
 
-def _parts(gamma):
+def parts(gamma):
     """alpha and sigma as plain numbers, which leave an array's or a tensor's type as it is."""
     return (1 + math.exp(gamma))**-0.5, (1 + math.exp(-gamma))**-0.5
 
 
-def ancestral(denoise, gammas, z, noise):
+def ancestral(denoise, gammas, z, noise, settle=None):
     """Draw a field from noise by ancestral sampling (Eq. 34): z_0 / alpha_0.
 
     denoise: function of z and gamma, a number; gammas: (steps + 1,) from gamma_1 down to gamma_0; z: standard normal;
-    noise: function of the step to standard normal numbers like z.
+    noise: function of the step to standard normal numbers like z. settle: function of the expected field, the one that
+    the step would lead towards, and the one expected before, None at first, to the one that it leads towards.
     """
-    for step, (above, below) in enumerate(zip(gammas[:-1], gammas[1:])):
-        (alpha_t, sigma_t), (alpha_s, sigma_s) = _parts(above), _parts(below)
-        share = -math.expm1(below - above)
-        z = (alpha_s / alpha_t) * (z - share * sigma_t * denoise(z, above)) + sigma_s * math.sqrt(share) * noise(step)
-    return z / _parts(gammas[-1])[0]
+    return _steps(denoise, gammas, z, noise, settle, second=False)
 
 
-def multistep(denoise, gammas, z, noise):
+def multistep(denoise, gammas, z, noise, settle=None):
     """Draw a field from noise as `ancestral` does, in fewer steps: z_0 / alpha_0.
 
     By the second-order multistep solver SDE-DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095, App. B): a step of
     `ancestral` towards the field that this and the last one point to. Arguments as in `ancestral`.
     """
+    return _steps(denoise, gammas, z, noise, settle, second=True)
+
+
+def _steps(denoise, gammas, z, noise, settle, second):
+    """`ancestral` and `multistep`: z_s is normal about a mean of z_t and of the field that the step leads towards."""
     before = last = None
     for step, (above, below) in enumerate(zip(gammas[:-1], gammas[1:])):
-        (alpha_t, sigma_t), (alpha_s, sigma_s) = _parts(above), _parts(below)
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = parts(above), parts(below)
         field = (z - sigma_t * denoise(z, above)) / alpha_t
         width = (above - below) / 2  # of the step in ln(alpha / sigma)
-        ahead = field if before is None else field + (field - before) * (width / last / 2)
+        ahead = field + (field - before) * (width / last / 2) if second and step else field
+        if settle:
+            ahead = settle(field, ahead, before)
         share = -math.expm1(below - above)
         z = (alpha_t / alpha_s) * (sigma_s / sigma_t)**2 * z + alpha_s * share * ahead \
             + sigma_s * math.sqrt(share) * noise(step)
         before, last = field, width
-    return z / _parts(gammas[-1])[0]
+    return z / parts(gammas[-1])[0]
 
 
 def together(gammas, noise):
@@ -154,10 +158,10 @@ def deterministic(denoise, gammas, z):
     """
     before = last = None
     for above, below in zip(gammas[:-1], gammas[1:]):
-        (alpha_t, sigma_t), (alpha_s, sigma_s) = _parts(above), _parts(below)
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = parts(above), parts(below)
         field = (z - sigma_t * denoise(z, above)) / alpha_t
         width = (above - below) / 2  # of the step in ln(alpha / sigma)
         ahead = field if before is None else field + (field - before) * (width / last / 2)
         z = (sigma_s / sigma_t) * z - alpha_s * math.expm1(-width) * ahead
         before, last = field, width
-    return z / _parts(gammas[-1])[0]
+    return z / parts(gammas[-1])[0]
