@@ -71,9 +71,12 @@ def rulers(boxes):
     keys = list(boxes[0][0].numbers)
     whole, found = evaluate.averaged([one for one, _ in boxes], keys), {}
     for key in keys:
+        entry = evaluate.entry_of(whole, key)
+        if "assembly_bias" in entry:
+            found[key, "P over shuffled, k<1"] = entry["assembly_bias"]["power_over_shuffled_by_scale"]["large"]
         if key == TRUTH:
             continue
-        entry, number = evaluate.entry_of(whole, key), whole.numbers[key]["density"]
+        number = whole.numbers[key]["density"]
         noisy = np.array(whole.curves["noisy"][key]) / whole.curves["noisy"][TRUTH]
         found |= {(key, "galaxies over true ones"): number[1].sum() / number[2].sum(),
                   (key, "P over the truth's, k<1"): np.nanmean(noisy[whole.k < 1]),
@@ -85,8 +88,6 @@ def rulers(boxes):
                   (key, "Eq. 2"): entry.get("squared_error"),
                   (key, "P_xy/P_xx off one, k<1"): entry.get("calibration_error", {}).get("large"),
                   (key, "P_xy/P_xx off one, k>1"): entry.get("calibration_error", {}).get("small")}
-        if "assembly_bias" in entry:
-            found[key, "P over shuffled, k<1"] = entry["assembly_bias"]["power_over_shuffled_by_scale"]["large"]
         if key[0] == "runs":
             rows = [row[key] for _, row in boxes]
             for what in ("recall", "precision"):
