@@ -196,8 +196,10 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*.npz")):
 """
 
 
-@pytest.mark.parametrize("apps", [[app for app in APPS if app != "morph"],
-                                  pytest.param(["morph"], marks=pytest.mark.slow)], ids=["all but morph", "morph"])
+@pytest.mark.parametrize("apps", [
+    ["protohalo", "halomass"],
+    pytest.param([app for app in APPS if app not in ("protohalo", "halomass")], marks=pytest.mark.slow)],
+    ids=["two apps", "the rest"])
 def test_every_saved_model_serves_without_keras_or_our_code(trained, tmp_path, apps):
     for app in apps:
         run = kg.load(trained(app))

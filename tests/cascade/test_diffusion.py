@@ -392,7 +392,8 @@ def test_patches_of_maps_come_in_eight_symmetries_with_their_parameters():
     np.testing.assert_allclose(field[1, ..., 0], np.log2(1 + samples[0][2][:8, :8, 1]))
 
 
-@pytest.mark.parametrize("dimensions, changed", [(2, {}), (3, {}), (2, {"prediction": "noise"})])
+@pytest.mark.parametrize("dimensions, changed", [
+    (2, {}), *(pytest.param(*case, marks=pytest.mark.slow) for case in [(3, {}), (2, {"prediction": "noise"})])])
 def test_tiles_leave_no_seams_where_the_border_is_wide_enough(dimensions, changed):
     made, config = tiny(dimensions=dimensions, **changed)
     side, steps = {2: (24, 3), 3: (16, 1)}[dimensions]  # in 3D the first step has all that tiles can do wrong

@@ -31,7 +31,7 @@ def runs(boxes, tmp_path_factory, invoke, eagerly):
 @pytest.fixture(scope="module")
 def evaluation(runs, boxes, tmp_path_factory, invoke):
     folder = tmp_path_factory.mktemp("evaluations") / "evaluation"
-    said = invoke("halomass", "evaluate", runs[0], boxes[2], "--compare", runs[1], "--sample", 1500, "--baseline",
+    said = invoke("halomass", "evaluate", runs[0], boxes[2], "--compare", runs[1], "--sample", 800, "--baseline",
                   "--output", folder).stdout
     return folder, said
 
@@ -41,7 +41,7 @@ def test_the_comparison_has_all_numbers_and_figures(evaluation, runs):
     result = json.loads((folder / "metrics.json").read_text())
     groups = {"runs": ["raw", "averaged"], "baselines": ["boosted trees", "mean", "random"]}
     names = [(group, name) for group, members in groups.items() for name in members]
-    assert {group: list(result[group]) for group in groups} == groups and result["particles"] == 1500
+    assert {group: list(result[group]) for group in groups} == groups and result["particles"] == 800
     assert all(name in said for _, name in names) and str(folder / "metrics.json") in said
     for group, name in names:
         row = result[group][name]
@@ -49,8 +49,8 @@ def test_the_comparison_has_all_numbers_and_figures(evaluation, runs):
                   for other, value in members.items()}
         assert set(others) == set(names) - {(group, name)}
         assert all(value["divergence"] > -1e-6 and value["error"] >= 0 for value in others.values())
-        assert sum(bin["particles"] for bin in row["residuals_by_mass"]) == 1500
-        assert sum(bin["particles"] for bins in row["residuals_by_mass_and_place"].values() for bin in bins) == 1500
+        assert sum(bin["particles"] for bin in row["residuals_by_mass"]) == 800
+        assert sum(bin["particles"] for bins in row["residuals_by_mass_and_place"].values() for bin in bins) == 800
     assert result["baselines"]["mean"]["r"] is None
     assert abs(result["baselines"]["random"]["r"]) < 0.1
     for row in result["runs"].values():
@@ -71,7 +71,7 @@ def test_the_numbers_are_those_of_the_predicted_table(evaluation, runs, boxes):
     whole = json.loads((evaluation[0] / "metrics.json").read_text())
     result = whole["runs"]["raw"]
     with Simulation(boxes[2]) as simulation:
-        particles, described = evaluate.draw(simulation, 0, 1500, 11.8, 14.0)
+        particles, described = evaluate.draw(simulation, 0, 800, 11.8, 14.0)
         halo = simulation["halo_id"][...].ravel()[particles]
     run = HaloMass.load(runs[0])
     found = predict_particles(run.network, run.config, boxes[2], particles)
@@ -117,7 +117,7 @@ def test_a_run_may_be_called_what_a_baseline_is(evaluation, runs, boxes, invoke,
     """The numbers of a run are its own under any name, in the file, the lines and the figures."""
     expected = json.loads((evaluation[0] / "metrics.json").read_text())
     one, other = (shutil.copytree(run, tmp_path / name) for run, name in zip(runs, ("mean", "boosted trees")))
-    found = HaloMass.load(one).evaluate(boxes[2], compare=other, baseline=True, sample=1500)
+    found = HaloMass.load(one).evaluate(boxes[2], compare=other, baseline=True, sample=800)
     assert found["baselines"] == expected["baselines"]
     said = "\n".join(found.lines)
     for name, known in (("mean", "raw"), ("boosted trees", "averaged")):
@@ -151,10 +151,10 @@ def twin(boxes, once, invoke):
 
 def test_a_twin_stands_beside_the_predictions(boxes, twin):
     """The numbers by NumPy, from the twin's own haloes of the same particles."""
-    found = evaluate.compared({(evaluate.RUNS, "truth"): truth}, 11.8, 14.0, [boxes[2]], sample=1500,
+    found = evaluate.compared({(evaluate.RUNS, "truth"): truth}, 11.8, 14.0, [boxes[2]], sample=800,
                               twins=[(twin, 3.3)])
     with Simulation(boxes[2]) as box, Simulation(twin) as other:
-        particles, drawn = evaluate.draw(box, 0, 1500, 11.8, 14.0)
+        particles, drawn = evaluate.draw(box, 0, 800, 11.8, 14.0)
         halo, mass = other["halo_id"][...].ravel()[particles], np.log10(other["halos/mass"][...].astype(float))
     true, inside = drawn["log_mass"], halo >= 0
     there = np.where(inside, mass[halo], np.nan)
