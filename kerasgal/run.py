@@ -23,6 +23,7 @@ from kerasgal.simulation import Simulation, check_suffix, from_array, opened
 from kerasgal.tables import quantities, write_table
 
 CHUNK = 32  # cells per side of the chunks of fields that are written as they come
+WORST = 10  # cases at most that an evaluation names as `worst_cases`
 
 log = logging.getLogger(__name__)
 _said = set()  # folders of earlier versions that were said to be so

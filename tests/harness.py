@@ -11,6 +11,7 @@ import pkgutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 import kerasgal.apps
 from kerasgal import registry
 
+BENCHMARKS = Path(__file__).parent / "benchmarks"
 SIDE = 16  # cells of the inputs where a network leaves them free
 
 
@@ -62,12 +64,18 @@ RECIPES = {
 }
 
 
+def benchmark(name):
+    """The script NAME.py of tests/benchmarks, as a module."""
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    with mock.patch.object(sys, "path", [*sys.path, str(BENCHMARKS)]):  # where they import each other
+        spec.loader.exec_module(module)
+    return module
+
+
 def bars(app, result):
     """What tests/benchmarks/results.py says of the metrics.json of an evaluation: a text for each of its lines."""
-    path = Path(__file__).parent / "benchmarks" / "results.py"
-    spec = importlib.util.spec_from_file_location("benchmark_results", path)
-    results = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(results)
+    results = benchmark("results")
     return [results.judged(*line)[0] for line in results.JUDGES[app](result)]
 
 

@@ -1,26 +1,14 @@
 """That the benchmarks which are for other machines run at all, and count rightly."""
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 from unittest import mock
 
 import harness
 import keras
 import numpy as np
 import pytest
-from harness import in_another_process
-
-FOLDER = Path(__file__).parent / "benchmarks"
-
-
-def benchmark(name):
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    with mock.patch.object(sys, "path", [*sys.path, str(FOLDER)]):  # where they import each other
-        spec.loader.exec_module(module)
-    return module
+from harness import BENCHMARKS, benchmark, in_another_process
 
 
 WITHOUT = """
@@ -51,7 +39,7 @@ assert row["training"] > 0 and row["prediction"] > 0 and row["device"].startswit
 
 @pytest.mark.slow
 def test_the_gpu_benchmark_runs_on_jax_without_tensorflow_and_all_else():
-    in_another_process(WITHOUT, FOLDER, backend="jax")
+    in_another_process(WITHOUT, BENCHMARKS, backend="jax")
 
 
 def test_operations_are_counted_as_the_papers_network_has_them():
@@ -112,7 +100,7 @@ def test_the_peer_of_an_n_body_step_computes_the_same_forces():
 
 PRINTS = f"""
 import sys
-sys.path.append({str(FOLDER)!r})
+sys.path.append({str(BENCHMARKS)!r})
 from bars import claim, verdict
 print("some rate: 3, which is no bar")
 verdict("time, ours / theirs", 0.504, 0.5)
@@ -144,7 +132,7 @@ def test_one_command_prints_all_bars_and_says_what_was_not_measured(monkeypatch,
 
 def test_every_benchmark_of_the_one_command_is_there_with_its_options():
     for name, ((script, *options), _) in benchmark("bars").BENCHMARKS.items():
-        text = (FOLDER / script).read_text()
+        text = (BENCHMARKS / script).read_text()
         assert [option for option in options if option.startswith("--") and option not in text] == [], name
 
 

@@ -29,7 +29,7 @@ from kerasgal.conditioning import parameters_of
 from kerasgal.errors import DataError, RunError
 from kerasgal.grid import deposit_ngp
 from kerasgal.plotting import progress
-from kerasgal.run import Evaluation, comparable, display_name
+from kerasgal.run import WORST, Evaluation, comparable, display_name
 from kerasgal.simulation import opened
 
 RECALLS = (0.9, 0.95, 0.99)  # at which phase 1 is held against a threshold on the density
@@ -41,7 +41,6 @@ CUBES = 2  # per side of a box, by which bispectra get their errors
 MASKED_RADII = 2.0  # of the richest halo, around which cells are masked
 DRAWS = 4  # catalogues of a halo model or a mean field whose spectra are averaged
 LOSS_CELLS = 32**3  # of a sub-cube, over which Eq. 2 sums squared errors
-WORST = 10  # sub-cubes that are named: those whose number of galaxies is farthest off
 SEED = 7_000_000  # of other drawings of painted galaxies: none of a simulation's own
 
 
@@ -311,6 +310,11 @@ def occupation(sample, key, side):
             "mse_sub": metrics.squared_error_in_cubes(counts, sample.counts[TRUTH][0], side)}
 
 
+def farthest_off(rows):
+    """Of the rows of `worst_cases` those whose number of galaxies is farthest off."""
+    return sorted(rows, key=lambda row: -abs(row["galaxies"] - row["true_galaxies"]))[:WORST]
+
+
 def worst(sample, key, side, source):
     """The sub-cubes of `side` cells whose number of galaxies is farthest off, as metrics.json has them.
 
@@ -385,7 +389,7 @@ def evaluate(run, sources, *, compare=(), hod=None, tile=None, outside_domain=Fa
     result = {"simulations": [display_name(source) for source in sources],
               "table": [{name: value for name, value in row.items() if not name.endswith("curve")}
                         for number in range(len(sources)) for row in (rows[key][number] for key in runs)],
-              "worst_cases": sorted(bad, key=lambda row: -abs(row["galaxies"] - row["true_galaxies"]))[:WORST],
+              "worst_cases": farthest_off(bad),
               "k": whole.k.tolist(), "truth": {}, "runs": {}, "baselines": {}, "bounds": {}}
     for key in everywhere:
         put(result, key, entry_of(whole, key))

@@ -15,13 +15,12 @@ from kerasgal.apps.halomass.distribution import predictive
 from kerasgal.apps.halomass.predict import predict_particles
 from kerasgal.errors import DataError
 from kerasgal.plotting import track
-from kerasgal.run import Evaluation, Run, as_list, comparable, display_name, to_judge_on
+from kerasgal.run import WORST, Evaluation, Run, as_list, comparable, display_name, to_judge_on
 from kerasgal.simulation import opened
 from kerasgal.twins import paired, twin_masses
 
 RUNS, BASELINES = "runs", "baselines"
 TREES, TWIN, MEAN, RANDOM = ((BASELINES, name) for name in ("boosted trees", "twin", "mean", "random"))
-WORST = 10  # particles that are named: those of whose haloes the mass is farthest off
 
 log = logging.getLogger(__name__)
 

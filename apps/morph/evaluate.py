@@ -14,7 +14,7 @@ from kerasgal.apps.morph.score import border_sky, galaxy_pixels, score, scores_o
 from kerasgal.apps.morph.sensitivity import line, sensitivity
 from kerasgal.errors import DataError, SettingError
 from kerasgal.plotting import progress, track
-from kerasgal.run import Evaluation
+from kerasgal.run import WORST, Evaluation
 
 DRAWS = 1000  # of the bootstrap
 SHOWN = 4  # images of each set beside their contributions
@@ -22,7 +22,6 @@ DISTURBED = 128  # images to whose sky noise is added
 SENSITIVE = 64  # images that are seen with another point spread function, noise and sky
 CONTROLS = 200  # images of empty sky that are made, at most
 KEPT = 4  # sides of the cut: of larger images no more is kept for these two
-WORST = 10  # images that are named: the observed ones that look least real
 SKY_WIDTH = 2  # pixels of the border that the noise of the sky is measured in
 PLANES = (("log_mass", "log_radius"), ("n", "log_radius"), ("log_mass", "radius"), ("magnitude", "radius"),
           ("n", "radius"))  # of two with the same name of the figure, the first that the sets have

@@ -11,14 +11,13 @@ from kerasgal.apps.protohalo.train import SEEN
 from kerasgal.conditioning import parameter_names, parameters_of
 from kerasgal.cosmology import growth_factor
 from kerasgal.plotting import track
-from kerasgal.run import Evaluation, as_list, display_name, to_judge_on
+from kerasgal.run import WORST, Evaluation, as_list, display_name, to_judge_on
 from kerasgal.simulation import opened
 from kerasgal.statistics import mass_bins
 from kerasgal.twins import paired, twin_labels
 
 METHODS = ("adaptive", "native", "excursion_set", "ellipsoidal")
 TWIN = "twin"
-WORST = 10  # haloes that are named: the most massive that were not found
 
 
 def predict_all_ways(run, simulation):

@@ -18,7 +18,7 @@ from kerasgal.apps.cascade import baseline, metrics, predict, scatter, trees
 from kerasgal.apps.cascade import data as densities
 from kerasgal.apps.cascade.diffusion import data, figures, sample
 from kerasgal.apps.cascade.diffusion.figures import FLOOR, HALO_MODEL, REGRESSOR, SHUFFLED, TREES, TRUTH
-from kerasgal.apps.cascade.evaluate import SEED, put
+from kerasgal.apps.cascade.evaluate import SEED, farthest_off, put
 from kerasgal.apps.cascade.run import Cascade
 from kerasgal.errors import DataError
 from kerasgal.grid import deposit_ngp
@@ -31,7 +31,6 @@ BASELINES = 4  # catalogues of the halo model, of the trees, of the regressor's 
 SEEN = 4  # draws at most for each map that the run was trained on
 STUDY = {"ancestral": (100, 50, 25), "multistep": (50, 25, 20, 10), "deterministic": (50, 20, 10)}  # numbers of steps
 STUDY_DRAWS = 2  # for each map: they differ by the steps alone, not by their noise
-WORST = 10  # maps or boxes that are named: those whose number of galaxies is farthest off
 STUDY_BINS = 8  # of the wavenumber: wide ones, so that what few draws say is not their scatter
 
 
@@ -59,6 +58,11 @@ def collect(run, source, draws, options, *, regressor=None, model=None, forest=N
     whether galaxies are painted again.
     """
     config, others = run.config, {}
+
+    def deposited(position):
+        """Galaxies per cell of the box."""
+        return deposit_ngp(position, round(boxsize / config.cell), boxsize)
+
     with opened(source, ()) as simulation:
         notes = run.check_domain(source, outside_domain=outside_domain)
         notes += densities.check_particles(simulation, config.cell, outside_domain)
@@ -69,13 +73,15 @@ def collect(run, source, draws, options, *, regressor=None, model=None, forest=N
             notes += regressor.check_domain(source, outside_domain=outside_domain)
             others[REGRESSOR] = from_mean(simulation, regressor, BASELINES)
         if model:
-            others[HALO_MODEL] = baseline.populated(model, baseline.described(simulation), boxsize, range(BASELINES))
-            if others[HALO_MODEL] is None:
+            drawn = baseline.populated(model, baseline.described(simulation), boxsize, range(BASELINES))
+            if drawn is None:
                 raise DataError(f"{display_name(source)} lacks what the halo model asks of its haloes: give one of "
                                 "`kerasgal cascade hod`")
+            others[HALO_MODEL] = [deposited(position) for position in drawn]
         painting, unknown = baseline.painting(simulation) if again else (None, None)
         if painting:
-            others[FLOOR] = [painting.draw(np.random.default_rng(SEED + seed))["position"] for seed in range(BASELINES)]
+            others[FLOOR] = [deposited(painting.draw(np.random.default_rng(SEED + seed))["position"])
+                             for seed in range(BASELINES)]
         elif again:
             notes.append(f"another drawing is unknown: {unknown}")
 
@@ -90,8 +96,6 @@ def collect(run, source, draws, options, *, regressor=None, model=None, forest=N
                       for seed in range(BASELINES)])
             for number, mean in enumerate(forest.predict(field) for field in result.density)]
     for key, fields in others.items():
-        if key != REGRESSOR:
-            fields = [deposit_ngp(position, round(boxsize / config.cell), boxsize) for position in fields]
         projected = [separate(data.project(source, field, config, (2,))) for field in fields]
         result.drawn[key] = [np.stack(alike) for alike in zip(*projected)]
     result.drawn[key_of(run)] = drawn = []
@@ -346,7 +350,7 @@ def worst(samples, run, sources):
     rows = [{"simulation": display_name(source), "map": number, "galaxies": float(np.sum(drawn) / len(drawn)),
              "true_galaxies": float(np.sum(true))} for source, item in zip(sources, samples)
             for number, (true, drawn) in enumerate(zip(item.truth, item.drawn[run]))]
-    return sorted(rows, key=lambda row: -abs(row["galaxies"] - row["true_galaxies"]))[:WORST]
+    return farthest_off(rows)
 
 
 def response(run, item, draws, options):
