@@ -88,6 +88,8 @@ def run_pages(app):
 
     What fails here fails again where its page is read, and says why.
     """
+    if app.config.nb_execution_mode != "cache":  # as where a build is asked not to run them
+        return
     cache = get_cache(app.config.nb_execution_cache_path)
     for page in notebooks.PAGES:
         cache.add_nb_to_project(str(page), read_data={"name": "myst_nb_md", "type": "plugin"})
