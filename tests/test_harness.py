@@ -38,6 +38,8 @@ import csv, json, pathlib, sys
 import numpy as np
 import harness, keras
 harness.register()
+# What is loaded replaces what layers begin with, whose random numbers JAX would compile for each shape.
+keras.initializers.VarianceScaling.__call__ = lambda self, shape, dtype=None: np.zeros(shape, np.float32)
 for path in sorted(pathlib.Path(sys.argv[1]).glob(sys.argv[2])):
     network = keras.models.load_model(path, compile=False)
     with np.load(path.with_suffix(".npz")) as stored:

@@ -766,7 +766,7 @@ def outcome(output, **arguments):
         return "refused"
 
 
-def spoil_bytes(path, use, least=0, examples=80):
+def spoil_bytes(path, use, least=0, examples=40):
     """Cut a file short or flip some of its bits in many ways, and `use` it each time; returns the outcomes."""
     content, outcomes = path.read_bytes(), set()
     places = strategies.integers(0, min(len(content), 400) - 1) | strategies.integers(0, len(content) - 1)
@@ -828,7 +828,7 @@ def test_a_block_of_mp_gadget_in_several_files(tmp_path):
 @pytest.mark.parametrize("place", ["Header/attr-v2", "1/Position/header", "1/Position/000000"])
 def test_damaged_folders_of_mp_gadget(tmp_path, place):
     folder = mp_gadget(tmp_path / "PART_000")
-    outcomes = spoil_bytes(folder / place, lambda: outcome(tmp_path / "run.h5", final=folder, grid=4), examples=60)
+    outcomes = spoil_bytes(folder / place, lambda: outcome(tmp_path / "run.h5", final=folder, grid=4), examples=30)
     assert "refused" in outcomes
 
 

@@ -702,7 +702,7 @@ def test_any_header_gives_an_image_or_one_line(tmp_path):
     plane = strategies.tuples(kinds, shapes, cards, strategies.integers(0, 3))
     pixels = galaxy(20, 30)
 
-    @hypothesis.settings(max_examples=150, deadline=None, derandomize=True, database=None)
+    @hypothesis.settings(max_examples=75, deadline=None, derandomize=True, database=None)
     @hypothesis.given(strategies.lists(plane, min_size=1, max_size=4),
                       strategies.lists(strategies.tuples(strategies.integers(0, 12000), strategies.integers(0, 255)),
                                        max_size=2))

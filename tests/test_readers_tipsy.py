@@ -205,7 +205,7 @@ def test_damaged_files(tmp_path, kind, way):
     content, outcomes = path.read_bytes(), set()
 
     # The same examples in every run: what fails is to be found again.
-    @settings(max_examples=100, deadline=timedelta(seconds=10), derandomize=True,
+    @settings(max_examples=50, deadline=timedelta(seconds=10), derandomize=True,
               database=None)
     @hypothesis.given(DAMAGE)
     def check(damage):

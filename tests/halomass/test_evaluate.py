@@ -15,7 +15,7 @@ from kerasgal.simulation import Simulation
 
 TINY = ["--preset", "demo", "--low", "11.8", "--high", "14", "--patch", "9", "--shells", "3", "--convolutions", "2",
         "--filters", "4", "--dense", "8", "--samples", "400", "--validation-samples", "100", "--epochs", "2",
-        "--steps-per-epoch", "5"]
+        "--steps-per-epoch", "2"]
 
 
 @pytest.fixture(scope="module")

@@ -597,7 +597,7 @@ def test_any_table_gives_parameters_or_one_line(tmp_path, psf):
     unit = strategies.sampled_from([None, None, "count", "nanomaggies", "arcsec", "deg", "pix", "furlong", "mag"])
     gap = strategies.booleans()
 
-    @hypothesis.settings(max_examples=60, deadline=None, derandomize=True, database=None)
+    @hypothesis.settings(max_examples=30, deadline=None, derandomize=True, database=None)
     @hypothesis.given(strategies.dictionaries(strategies.sampled_from(names), strategies.tuples(column, unit, gap),
                                               min_size=1, max_size=3), strategies.sampled_from(["fits", "ecsv", "csv"]))
     def check(changed, suffix):
