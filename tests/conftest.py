@@ -253,16 +253,6 @@ def restored_once():
 
 
 @pytest.fixture(scope="session")
-def few_cells():
-    """A diffusion model's estimates are put right by some maps, not by all, which takes as long as its training."""
-    from kerasgal.apps.cascade.diffusion import calibration
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calibration, "CELLS", 2**13)
-        yield
-
-
-@pytest.fixture(scope="session")
 def trained(request, once):
     """A function from an app to the run folder of its recipe in harness.py, trained once by its command.
 
@@ -272,8 +262,6 @@ def trained(request, once):
 
     def find(app):
         data = request.getfixturevalue(harness.RECIPES[app].data)
-        if app == "cascade diffusion":
-            request.getfixturevalue("few_cells")
 
         def fill(folder):
             command = [*app.split(), "train", *harness.arguments(app, data), "--run", folder / "run"]

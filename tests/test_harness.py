@@ -199,9 +199,8 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*.npz")):
 
 
 @pytest.mark.parametrize("apps", [
-    ["protohalo", "halomass"],
-    pytest.param([app for app in APPS if app not in ("protohalo", "halomass")], marks=pytest.mark.slow)],
-    ids=["two apps", "the rest"])
+    ["halomass"], pytest.param([app for app in APPS if app != "halomass"], marks=pytest.mark.slow)],
+    ids=["one app", "the rest"])
 def test_every_saved_model_serves_without_keras_or_our_code(trained, tmp_path, apps):
     for app in apps:
         run = kg.load(trained(app))

@@ -28,7 +28,7 @@ def with_feedback(painted, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(with_feedback, tmp_path_factory, invoke, eagerly, few_cells):
+def run(with_feedback, tmp_path_factory, invoke, eagerly):
     folder = tmp_path_factory.mktemp("runs") / "run"
     with eagerly(True):
         said = invoke("cascade", "diffusion", "train", with_feedback[0], with_feedback[1], *TINY, "--parameters",

@@ -130,6 +130,7 @@ def test_a_diffusion_from_training_to_evaluation(diffusion, cascade, painted, tm
             run.predict(painted[2], **wrong)
 
 
+@pytest.mark.slow
 def test_phase_1_alone_is_a_run_that_cannot_predict_yet(painted, tmp_path):
     first = kg.train("cascade", painted[:2], run=tmp_path / "run", phase="classify", **TINY)
     assert first.phases == ("classify",) and {row["phase"] for row in first.history} == {"classify"}

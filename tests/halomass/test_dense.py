@@ -39,7 +39,8 @@ def test_the_papers_sizes():
     assert count == [2_108_258, 2_108_258]
 
 
-@pytest.mark.parametrize("n, patch, convolutions, channels", [(24, 7, 3, 1), (32, 9, 4, 2), (27, 5, 3, 1)])
+@pytest.mark.parametrize("n, patch, convolutions, channels", [
+    (24, 7, 3, 1), pytest.param(32, 9, 4, 2, marks=pytest.mark.slow), (27, 5, 3, 2)])
 def test_the_map_is_the_cubes(n, patch, convolutions, channels, monkeypatch):
     model = network(patch, convolutions, channels)
     field = np.random.default_rng(n).normal(size=(n, n, n, channels)).astype("f4")
@@ -93,6 +94,7 @@ def test_a_compressed_network_draws_the_map_too():
                                atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_demo_sized_network_on_64_cells():
     keras.utils.set_random_seed(0)
     model = cnn(unpadded_side(21, 4), convolutions=4, filters=8, dense=(64, 32), padding="none")

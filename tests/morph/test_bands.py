@@ -167,6 +167,7 @@ def test_the_likelihood_of_several_bands_is_that_of_tensorflow_probability(chann
             distribution(wrong, channels=channels, **options)
 
 
+@pytest.mark.slow
 def test_a_run_of_two_bands_scores_what_tensorflow_probability_says(run, folder, tmp_path, invoke):
     """The set has r first, the run g: bands go by their names."""
     assert run.config.bands == "g,r" and run.domain["bands"] == ["g,r"]
@@ -195,17 +196,29 @@ def test_a_run_of_two_bands_scores_what_tensorflow_probability_says(run, folder,
     assert described["preparation"]["bands"] == "g,r" and run.sample(2).shape == (2, 8, 8, 2)
 
 
-def test_other_bands_are_refused_in_one_line_that_names_both(run, trained, galaxies, folder, tmp_path, invoke):
+def refused(invoke, run, images, output):
+    """The one line with which images of other bands are not scored."""
+    done = invoke("morph", "score", run, images, "--output", output, check=False)
+    line, = done.stderr.strip().splitlines()
+    assert done.returncode == 1 and not output.exists()
+    return line
+
+
+@pytest.mark.slow
+def test_other_bands_are_refused_in_one_line_that_names_both(run, galaxies, folder, tmp_path, invoke):
     shutil.copy(folder / "both.h5", tmp_path / "other.h5")
     with h5py.File(tmp_path / "other.h5", "r+") as file:
         file.attrs["bands"] = "g,i"
-    cases = ((run.folder, tmp_path / "other.h5", "the bands g,i, and the run was trained on the bands g,r"),
-             (run.folder, galaxies / "real.h5", "one band, and the networks take the bands g, r"),
-             (trained("morph"), folder / "both.h5", "the bands r, g, and the networks take one band"))
-    for place, images, message in cases:
-        done = invoke("morph", "score", place, images, "--output", tmp_path / "scores.csv", check=False)
-        line, = done.stderr.strip().splitlines()
-        assert done.returncode == 1 and message in line and not (tmp_path / "scores.csv").exists()
+    for images, message in ((tmp_path / "other.h5", "the bands g,i, and the run was trained on the bands g,r"),
+                            (galaxies / "real.h5", "one band, and the networks take the bands g, r")):
+        assert message in refused(invoke, run.folder, images, tmp_path / "scores.csv")
+    with pytest.raises(kg.DataError, match=r"\(n, y, x, 2\) or \(y, x, 2\)"):
+        run.predict(np.zeros((3, 64, 64)))
+
+
+def test_networks_of_one_band_and_settings_of_others_refuse(trained, galaxies, folder, tmp_path, invoke):
+    said = refused(invoke, trained("morph"), folder / "both.h5", tmp_path / "scores.csv")
+    assert "the bands r, g, and the networks take one band" in said
     for images, settings, message in ((folder / "both.h5", {}, "take one band"),
                                       (folder / "both.h5", {"bands": "g,i"}, "bands=g,i are to be seen"),
                                       (galaxies / "real.h5", {"bands": "g,i"}, "has one band, and the networks take")):
@@ -213,8 +226,6 @@ def test_other_bands_are_refused_in_one_line_that_names_both(run, trained, galax
             kg.Morph.train(images, run=tmp_path / "run", preset="demo", **settings)
     with pytest.raises(kg.SettingError, match="each once, with commas between"):
         TrainConfig(bands="g,g")
-    with pytest.raises(kg.DataError, match=r"\(n, y, x, 2\) or \(y, x, 2\)"):
-        run.predict(np.zeros((3, 64, 64)))
 
 
 def test_a_set_of_several_bands_is_an_error_where_one_is_taken(folder, tmp_path, invoke):

@@ -145,7 +145,7 @@ def test_the_network_is_its_definition(shape, blocks, mixtures, parameters):
 
 
 @pytest.mark.parametrize("shape, likelihood", [((8, 8, 1), "logistic"), ((7, 7, 1), "normal"),
-                                               ((9, 6, 2), "logistic")])
+                                               pytest.param((9, 6, 2), "logistic", marks=pytest.mark.slow)])
 def test_a_pixel_depends_on_those_before_it_alone(shape, likelihood):
     """On all of them, row by row, and on no channel of its own: these are left to the likelihood."""
     keras.utils.set_random_seed(3)
