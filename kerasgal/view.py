@@ -19,7 +19,9 @@ LARGEST = 160  # cells a side of a box that a page holds whole: 16 MB a field
 SHEET = 24  # images of a sheet
 POINTS = ("halos", "galaxies")
 TALLEST = 480  # pixels of a picture
-FRAME = 400  # pixels of the box in it, without its axes and the colour bar
+FRAME = 400  # pixels of the box in it, without its axes and the colour bar,
+BESIDE = 130  # which take so many
+WRAPPED = {"flex-wrap": "wrap"}  # below each other on a narrow screen
 
 
 def fields(file):
@@ -284,14 +286,16 @@ def page(path, output, beside=None, overwrite=False):
     >>> page("box.h5", "box.html", beside="haloes.h5")          # doctest: +SKIP
     """
     need_bokeh()
+    from bokeh.document import Document
     from bokeh.embed import file_html
     from bokeh.resources import INLINE
 
     from kerasgal.files import replacing
 
     with replacing(output, overwrite) as temporary:
-        layout = _document(path, beside, live=False)
-        temporary.write_text(file_html(layout, INLINE, title=f"kerasgal view {path}"), encoding="utf-8")
+        document = Document()
+        _fill(document, _layout(path, beside, live=False))
+        temporary.write_text(file_html(document, INLINE, title=f"kerasgal view {path}"), encoding="utf-8")
 
 
 def serve(path, beside=None, port=0, browser=True, started=None):
@@ -316,8 +320,8 @@ def serve(path, beside=None, port=0, browser=True, started=None):
     need_bokeh()
     from bokeh.server.server import Server
 
-    _document(path, beside, live=True)  # what is wrong with the files is said here, not in a browser
-    server = Server({"/": lambda document: document.add_root(_document(path, beside, live=True))}, port=port,
+    _layout(path, beside, live=True)  # what is wrong with the files is said here, not in a browser
+    server = Server({"/": lambda document: _fill(document, _layout(path, beside, live=True))}, port=port,
                     address="127.0.0.1")
     server.start()
     address = f"http://127.0.0.1:{server.port}/"
@@ -333,7 +337,21 @@ def serve(path, beside=None, port=0, browser=True, started=None):
         server.stop()
 
 
-def _document(path, beside, live):
+def _fill(document, layout):
+    """Put a layout into a Bokeh document, whose pictures shrink to a narrow screen once they are there."""
+    from bokeh.models import CustomJS, Plot
+
+    document.add_root(layout)
+    shrink = CustomJS(args={"pictures": list(layout.select({"type": Plot})), "beside": BESIDE}, code="""
+        const room = document.documentElement.clientWidth - 2 * 12;
+        for (const one of pictures) {
+          if (one.frame_width > room - beside) one.frame_width = one.frame_height = room - beside;
+          if (one.width > room) one.width = room;
+        }""")
+    document.js_on_event("document_ready", shrink)
+
+
+def _layout(path, beside, live):
     """The Bokeh layout of a file; `live`: with callbacks in Python, which a server runs, else with all data in it."""
     file = opening.open(path)
     if isinstance(file, ImageSet):
@@ -372,10 +390,9 @@ def _box(file, others, live):
                           code="for (const one of circles) one.visible = cb_obj.active.includes(0)")
         shown.js_on_change("active", toggle)
     curves = [made for made in (_mass_functions([file, *others]), _spectra([file, *others])) if made]
-    wrapped = {"flex-wrap": "wrap"}  # below each other on a narrow screen
-    return column(row(slider, axis, scale, shown, styles=wrapped),
-                  row(*(column(view.choice, view.picture) for view in views), styles=wrapped),
-                  said, row(*curves, styles=wrapped))
+    return column(row(slider, axis, scale, shown, styles=WRAPPED),
+                  row(*(column(view.choice, view.picture) for view in views), styles=WRAPPED),
+                  said, row(*curves, styles=WRAPPED))
 
 
 class _View:
@@ -666,7 +683,7 @@ def _sheet(images, scores, live):
 
     Beside each stands what its pixels add to the ratio, where `scores` is a file of such maps.
     """
-    from bokeh.layouts import column, gridplot
+    from bokeh.layouts import column, row
     from bokeh.models import Div, Slider
 
     identity = [str(value) for value in images["id"][...].astype(str)]
@@ -681,10 +698,10 @@ def _sheet(images, scores, live):
 
     def show(page):
         for place, (picture, drawn, mapped) in enumerate(pictures):
-            row = page * SHEET + place
-            picture.visible = row < len(order)
-            if row < len(order):
-                which = int(order[row])
+            number = page * SHEET + place
+            picture.visible = number < len(order)
+            if picture.visible:
+                which = int(order[number])
                 image = images.grey(which).astype(np.float32)
                 drawn.data_source.data = {"image": [np.arcsinh(image / max(float(np.nanstd(image)), 1e-30))]}
                 if mapped:
@@ -701,9 +718,7 @@ def _sheet(images, scores, live):
     if maps is not None:
         said += (" Beside each what its pixels, as the networks saw them, add to the ratio: red for, blue against "
                  f"being real, full at {spread:.2g} nats a pixel.")
-    across = 6 if maps is None else 3
-    grid = gridplot([[picture for picture, *_ in pictures[start:start + across]]
-                     for start in range(0, len(pictures), across)], toolbar_location=None)
+    grid = row(*(picture for picture, *_ in pictures), styles=WRAPPED)
     if not live or pages == 1:
         return column(Div(text=said), grid)
     slider = Slider(start=0, end=pages - 1, step=1, value=0, title="sheet")

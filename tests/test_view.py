@@ -43,6 +43,18 @@ def test_a_page_needs_nothing_else(boxes, invoke, tmp_path):
     assert refused.returncode == 1 and "12.5 Mpc/h" in refused.stderr and not (tmp_path / "no.html").exists()
 
 
+def test_all_pictures_of_a_page_shrink_to_a_narrow_screen(boxes):
+    pytest.importorskip("bokeh")
+    from bokeh.document import Document
+    from bokeh.models import CustomJS, Plot
+
+    document = Document()
+    view._fill(document, view._layout(boxes[0], boxes[1], live=False))
+    shrink, = document.callbacks.js_event_callbacks["document_ready"]
+    assert isinstance(shrink, CustomJS) and len(shrink.args["pictures"]) == 4  # two boxes, masses, spectra
+    assert set(shrink.args["pictures"]) == set(document.roots[0].select({"type": Plot}))
+
+
 def test_slices_are_served_as_they_are_asked_for(boxes):
     pytest.importorskip("bokeh")
     from bokeh.client import pull_session
@@ -84,10 +96,10 @@ def test_a_sheet_goes_by_the_likelihood_ratio(tmp_path, invoke):
                    unit="nanomaggies")
     ratio = [3.0, -1.0, 9.0, 0.5, 2.0]
     Table({"id": names, "llr": ratio}).write(tmp_path / "scores.ecsv")
-    sheet = view._document(tmp_path / "set.h5", tmp_path / "scores.ecsv", live=True)
+    sheet = view._layout(tmp_path / "set.h5", tmp_path / "scores.ecsv", live=True)
     titles = [title.text for title in sheet.select({"type": Title}) if title.text]
     assert sorted(titles) == sorted(f"{name} {value:.1f} nats" for name, value in zip(names, ratio))
-    drawn = [picture.title.text for picture, *_ in sheet.children[1].children]
+    drawn = [picture.title.text for picture in sheet.children[1].children]
     assert drawn == [f"{names[i]} {ratio[i]:.1f} nats" for i in np.argsort(ratio)]
     Table({"id": names[1:], "llr": ratio[1:]}).write(tmp_path / "few.ecsv")
     refused = invoke("view", tmp_path / "set.h5", "--with", tmp_path / "few.ecsv", "--output", tmp_path / "no.html",
@@ -102,12 +114,12 @@ def test_a_sheet_has_the_maps_of_a_scoring_beside_its_images(trained, galaxies, 
 
     images, maps = galaxies / "unseen_real.h5", tmp_path / "maps.h5"
     invoke("morph", "score", trained("morph"), images, "--output", tmp_path / "scores.csv", "--maps", maps)
-    sheet = view._document(images, maps, live=False)
+    sheet = view._layout(images, maps, live=False)
     with h5py.File(maps) as file:
         ratio = file["log_p_real"][...].astype(float) - file["log_p_archetype"][...]
         names = file["id"].asstr()[...]
     first = int(np.argsort(ratio.sum(axis=(1, 2)))[0])
-    picture = sheet.children[1].children[0][0]
+    picture = sheet.children[1].children[0]
     assert picture.title.text == f"{names[first]} {ratio[first].sum():.1f} nats"
     drawn = [one.data_source.data["image"][0] for one in picture.renderers if isinstance(one.glyph, Image)]
     np.testing.assert_allclose(drawn[1], ratio[first], atol=1e-4)
