@@ -221,6 +221,37 @@ def test_scores_are_the_same_bytes_and_are_gone_on_with(client, trained, galaxie
     assert filecmp.cmp(tmp_path / "parts.csv", tmp_path / "one" / "scores.csv", shallow=False)
 
 
+def test_sets_are_compared_by_scores_of_workers(trained, galaxies, monkeypatch):
+    """All but the other process: batches and what is made of them are pickled."""
+    import pickle
+
+    import kerasgal as kg
+    from kerasgal.apps.morph import score
+
+    def sent(function, items, client):
+        for item in items:
+            there, given = pickle.loads(pickle.dumps((function, item)))
+            yield pickle.loads(pickle.dumps(there(given)))
+
+    monkeypatch.setattr(score, "BATCH", 8)
+    monkeypatch.setattr(score, "each", sent)
+    run = kg.load(trained("morph"))
+    sets = {"observed": galaxies / "unseen_real.h5", "smooth": galaxies / "unseen_archetypes.h5"}
+    alone, shared = (run.evaluate(sets, control="sky", client=client) for client in (None, "another process"))
+    assert json.dumps(shared.metrics) == json.dumps(alone.metrics) and shared.lines == alone.lines
+
+
+def test_sets_are_compared_on_the_command_line(client, trained, galaxies, invoke, tmp_path, monkeypatch):
+    from kerasgal.apps.morph import score
+
+    monkeypatch.setattr(score, "BATCH", 8)
+    words = ["morph", "evaluate", trained("morph"), f"observed={galaxies / 'unseen_real.h5'}",
+             f"smooth={galaxies / 'unseen_archetypes.h5'}"]
+    for place, more in (("one", ()), ("two", ("--dask", client.scheduler.address))):
+        invoke(*words, "--output", tmp_path / place, *more)
+    assert filecmp.cmp(tmp_path / "one" / "metrics.json", tmp_path / "two" / "metrics.json", shallow=False)
+
+
 def test_protohaloes_by_blocks_are_those_of_the_whole_box(client, tmp_path):
     zarr = pytest.importorskip("zarr")
     from scipy import ndimage

@@ -156,14 +156,15 @@ def scored(name, **about):
 @section("Output",
          click.option("--output", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
                       help="Folder for the report, its numbers and figures.  [default: evaluation/ in RUN]"),
-         FIGURES, OUTSIDE, OVERWRITE)
-def evaluate(run, given, old_run, old_sets, output, overwrite, figures, **options):
+         DASK, FIGURES, OUTSIDE, OVERWRITE)
+def evaluate(run, given, old_run, old_sets, output, dask, overwrite, figures, **options):
     """Compare sets of images by their likelihood ratios: Delta<LLR>, medians, separation, planes, maps.
 
     Each set has a name; the first is of observations, with which the others are compared. Several paths of one name are
     one set. Delta<LLR> is the mean ratio of a set less that of the first: the closer to 0, the better the agreement.
     """
     from kerasgal.apps.morph.run import Morph
+    from kerasgal.cluster import connect
     from kerasgal.files import refuse_existing
     from kerasgal.readers.images import find
 
@@ -182,7 +183,10 @@ def evaluate(run, given, old_run, old_sets, output, overwrite, figures, **option
     refuse_existing(folder / "metrics.json", overwrite)
     for paths in sets.values():
         find(paths, options["masks"])  # a missing one is said before hours of scoring
-    write_evaluation(Morph.load(run).evaluate(sets, **options), folder, overwrite, figures)
+    trained = Morph.load(run)
+    with connect(dask) as client:
+        found = trained.evaluate(sets, client=client, **options)
+    write_evaluation(found, folder, overwrite, figures)
 
 
 @click.command(cls=NetworkCommand)

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 
 from kerasgal.apps.morph import differences, figures
-from kerasgal.apps.morph.score import border_sky, galaxy_pixels, score, scores_of, sky_noise
+from kerasgal.apps.morph.score import border_sky, galaxy_pixels, score_on, scores_of, sky_noise
 from kerasgal.apps.morph.sensitivity import line, sensitivity
 from kerasgal.errors import DataError, SettingError
 from kerasgal.plotting import progress, track
@@ -40,12 +40,13 @@ class Comparison(Evaluation):
     """
 
 
-def evaluate(run, sets, notes=(), *, match=(), control=None):
+def evaluate(run, sets, notes=(), *, match=(), control=None, client=None):
     """Score sets of images and compare them: a `Comparison`.
 
     run: a `Morph`; sets: {name: function that returns a stream of `Image`s}, the first of observations, with which the
     others are compared; notes: on them, which are kept with the numbers; match: columns in which sets are matched;
-    control: name of the set of empty sky, made of the borders of the first set's images unless it is one of `sets`.
+    control: name of the set of empty sky, made of the borders of the first set's images unless it is one of `sets`;
+    client: of Dask, whose workers score.
     Raises DataError for a set without an image that can be scored, SettingError for columns that are not there.
     """
     scored, reference = {}, next(iter(sets))
@@ -61,7 +62,7 @@ def evaluate(run, sets, notes=(), *, match=(), control=None):
     made = {} if control is None or control in sets else {
         control: lambda: empty_sky(scored[reference]["raw"], run.config)}
     for name in track([*sets, *made], "scoring"):
-        scored[name] = collect(run, (sets | made)[name](), blank=name == control, keep=name == reference)
+        scored[name] = collect(run, (sets | made)[name](), blank=name == control, keep=name == reference, client=client)
         if not len(scored[name]["llr"]):
             raise DataError(f"no image of {name} can be scored")
     galaxies = {name: values for name, values in scored.items() if name != control}
@@ -183,10 +184,11 @@ def empty_sky(images, config):
         yield dataclasses.replace(image, pixels=sky, mask=None, variance=None, sky=0.0, columns={})
 
 
-def collect(run, images, blank=False, keep=False):
+def collect(run, images, blank=False, keep=False, client=None):
     """What is known of the images of one set that can be scored: numbers, (n,) each, and the first images and maps.
 
-    blank: whether they are meant to show nothing; keep: whether to keep the first `Image`s, as `raw`.
+    blank: whether they are meant to show nothing; keep: whether to keep the first `Image`s, as `raw`; client: of Dask,
+    whose workers score.
     """
     numbers = {name: [] for name in ("log_p_real", "log_p_archetype", "llr", "llr_galaxy", "sky_noise")}
     columns, names, first, raw = [], [], {"images": [], "real": [], "archetype": []}, []
@@ -197,7 +199,7 @@ def collect(run, images, blank=False, keep=False):
             read.append(image)
             yield image
 
-    for rows, batch in score(run, noted(images), begun=blank):
+    for rows, batch in score_on(client, run, noted(images), maps=True, begun=blank):
         for row in rows:
             image = read.popleft()
             if not row["error"]:

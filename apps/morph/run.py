@@ -273,7 +273,7 @@ class Morph(Run):
         return tables.write(self, stream, Path(path), maps=maps, resume=resume, overwrite=overwrite, client=client,
                             **header)
 
-    def evaluate(self, sets, *, match=(), control=None, outside_domain=False, **options):
+    def evaluate(self, sets, *, match=(), control=None, outside_domain=False, client=None, **options):
         """Compare sets of images by their likelihood ratios: means and Delta<LLR>, medians, separation, planes, maps.
 
         Delta<LLR> is the mean ratio of a set less that of the first, in nats: the closer to 0, the better they agree.
@@ -291,6 +291,8 @@ class Morph(Run):
             of the borders of the first set's images.
         outside_domain : bool
             Go on where images are not like those of the training, with a note.
+        client : distributed.Client, optional
+            Whose workers score the images, which are read here; see `kerasgal.cluster.connect`. The same numbers.
         **options
             masks, extension, unit, zero_point and flux_scale of `predict`.
 
@@ -319,7 +321,7 @@ class Morph(Run):
             stream, found = self.stream(images, outside_domain=outside_domain, **options)
             notes += found
             streams[name] = lambda stream=stream: stream
-        return evaluate(self, streams, notes, match=match, control=control)
+        return evaluate(self, streams, notes, match=match, control=control, client=client)
 
     def rank(self, images, against, *, outside_domain=False, **options):
         """Rank images by how real they look: their likelihood ratios among those of observed galaxies.

@@ -223,15 +223,19 @@ def score(run, images, batch=None, begun=False):
         yield rows, ([row["id"] for row in kept], seen, tuple(values[:count] for values in maps))
 
 
-def score_on(client, run, images, maps=False):
+def score_on(client, run, images, maps=False, begun=False):
     """As `score`, with all batches but the first on the workers of a client of Dask; the same, in the same order.
 
-    Images are read here. maps: whether (ids, images, maps) are wanted; else None comes in their place.
+    Images are read here. maps: whether (ids, images, maps) are wanted; else None comes in their place. Without a client
+    it is `score`.
     """
+    if client is None:
+        yield from score(run, images, begun=begun)
+        return
     if run.folder is None:
         raise RunError("other processes cannot load a run that was never saved: give one of a folder, or client=None")
     images = iter(images)
-    for rows, made in score(run, images):
+    for rows, made in score(run, images, begun=begun):
         yield rows, made
         if made:  # whether they are galaxies at all has been seen
             break

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 
 from kerasgal.apps.morph.config import APP
-from kerasgal.apps.morph.score import COLUMNS, NUMBERS, score, score_on
+from kerasgal.apps.morph.score import COLUMNS, NUMBERS, score_on
 from kerasgal.readers.images import PLACE
 from kerasgal.errors import DataError
 from kerasgal.files import replacing
@@ -27,7 +27,7 @@ def write(run, images, path, *, maps=None, resume=False, overwrite=False, client
     progress = path.with_name(f".{path.name}.partial")
     done = {row["id"] for row in read(progress)} if resume and progress.exists() else set()
     images = (image for image in images if image.id not in done)
-    scored = score(run, images) if client is None else score_on(client, run, images, maps=bool(maps))
+    scored = score_on(client, run, images, maps=bool(maps))
     begun = list(itertools.islice(scored, 1))  # raises an error before there is a file
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
