@@ -112,7 +112,10 @@ SHIPPED = [
      "trained": BOXES.format(particles=64, seeds="1 to 24; 25 to validate"), "words": "seeds 1001 to 1012",
      "commands": ["kerasgal simulate test.h5 --realisations 12 --seed 1001",
                   "kerasgal protohalo evaluate protohalo-demo test_*.h5"],
-     "limits": LIMITS_3D + " Single haloes are uncertain: one in two is found with more than half of its cells."},
+     "limits": LIMITS_3D + " Single haloes are uncertain: one in two is found with more than half of its cells. So is "
+                           "the number in one box, of some 80: in 36 others (`kerasgal simulate single.h5 "
+                           "--realisations 36 --seed 2001`) it was 3% too low with a scatter of 10% from box to box, "
+                           "from 28% too low to 22% too high; in all of them together 4% too low."},
     {"name": "cascade-demo", "run": "demo-cascade/cascade", "measure": cascade,
      "tests": ("demo-cascade/test_{}.h5", 4),
      "summary": "mean number of galaxies from dark matter, painted galaxies, cells of 0.39 Mpc/h, z = 0",
