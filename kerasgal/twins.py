@@ -227,10 +227,14 @@ def twin_labels(simulation, twin, minimum, wavenumber=None):
         wavenumber = check_twin(simulation, twin)
     n = simulation.gridsize
     fine = twin["halo_id"][...]
-    count = twin["halos/count"][...]
-    large = count * (n / len(fine))**3 >= minimum
+    large = large_haloes(simulation, twin, minimum)
     number = np.append(np.where(large, np.cumsum(large) - 1, -1), -1)  # the last one stands for id -1
     return majority(number[fine], blocks(simulation, n, twin)), twin["halos/mass"][...][large], wavenumber
+
+
+def large_haloes(simulation, twin, minimum):
+    """Which haloes of a twin have the matter of at least `minimum` cells of a simulation's grid: boolean, (haloes,)."""
+    return twin["halos/count"][...] * (simulation.gridsize / twin["halo_id"].shape[0])**3 >= minimum
 
 
 def blocks(simulation, side, twin):

@@ -7,7 +7,7 @@ network.
 
 import numpy as np
 
-from kerasgal.apps.protohalo import final
+from kerasgal.apps.protohalo import data, final
 from kerasgal.grid import density_contrast
 from kerasgal.statistics import jackknife, power_spectrum, redshift_space_multipoles
 
@@ -17,13 +17,16 @@ MULTIPOLES = {"monopole": 0, "quadrupole": 2}
 
 
 def true_haloes(simulation, rows):
-    """Final positions and velocities of the first `rows` haloes of a Simulation; no velocities where it has none."""
-    position = simulation["halos/position"][:rows].astype(np.float64)
+    """Final positions and velocities of haloes of a Simulation, whose rows in its catalogue are given.
+
+    No velocities where it has none.
+    """
+    position = simulation["halos/position"][...][rows].astype(np.float64)
     if "final/velocity" not in simulation:
         return position, None
     halo_id = simulation["halo_id"][...]
     velocity = simulation["final/velocity"][...].reshape(*halo_id.shape, 3)
-    return position, final.mean_of_haloes(velocity, np.where(halo_id < rows, halo_id, -1), rows)
+    return position, final.mean_of_haloes(velocity, data.renumbered(halo_id, rows), len(rows))
 
 
 def matter(simulation, gridsize):

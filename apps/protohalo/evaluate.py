@@ -14,7 +14,7 @@ from kerasgal.plotting import track
 from kerasgal.run import WORST, Evaluation, as_list, display_name, to_judge_on
 from kerasgal.simulation import opened
 from kerasgal.statistics import mass_bins
-from kerasgal.twins import paired, twin_labels
+from kerasgal.twins import large_haloes, paired, twin_labels
 
 METHODS = ("adaptive", "native", "excursion_set", "ellipsoidal")
 TWIN = "twin"
@@ -43,15 +43,16 @@ def of_training(run):
     return run_folder.read_json(path) if path is not None and path.exists() else {}
 
 
-def clustered(simulation, halo_id, pairs, delta, motion, twin=None, twin_rows=0):
+def clustered(simulation, rows, halo_id, pairs, delta, motion, twin=None, twin_rows=()):
     """The `clustering.spectra` of true haloes and of those of all label volumes, where they end.
 
-    halo_id: {method: (n, n, n)}; pairs: of the adaptive cut's `metrics.match`; motion: of `final.motion`; twin: the
-    open Simulation whose haloes, the first `twin_rows`, stand where it has them. Those of the adaptive cut and the true
+    rows: of the true haloes in the simulation's catalogue; halo_id: {method: (n, n, n)}; pairs: of the adaptive cut's
+    `metrics.match`; motion: of `final.motion`; twin: the open Simulation whose haloes stand where it has them;
+    twin_rows: as `rows`, of its catalogue. Those of the adaptive cut and the true
     ones are there in two parts, too: which are matched one to one, and which are not.
     """
     n, boxsize = len(delta), simulation.boxsize
-    true = clustering.true_haloes(simulation, halo_id["true"].max() + 1)
+    true = clustering.true_haloes(simulation, rows)
     haloes = {"true": true}
     for method, labels in ((clustering.MOVED, halo_id["true"]), *halo_id.items()):
         if method == TWIN:
@@ -71,18 +72,20 @@ def clustered(simulation, halo_id, pairs, delta, motion, twin=None, twin_rows=0)
                               simulation.redshift_final, n)
 
 
-def not_found(source, halo_id, pairs, masses):
+def not_found(source, rows, halo_id, pairs, masses):
     """The most massive true haloes of a simulation that the adaptive cut does not find, as metrics.json has them.
 
-    halo_id: {method: (n, n, n)}; pairs: of `metrics.match`; masses: of the true haloes in descending order, (haloes,).
+    rows: of the true haloes in the simulation's catalogue; halo_id: {method: (n, n, n)}; pairs: of `metrics.match`;
+    masses: of the true haloes, (haloes,).
     """
-    rows = []
-    for halo in np.setdiff1d(np.arange(len(masses)), pairs[:, 0])[:WORST]:
+    found = []
+    missed = np.setdiff1d(np.arange(len(masses)), pairs[:, 0])
+    for halo in missed[np.argsort(-masses[missed], kind="stable")][:WORST]:
         labels = halo_id["adaptive"][halo_id["true"] == halo]
         shared = np.bincount(labels[labels >= 0], minlength=1).max()
-        rows.append({"simulation": display_name(source), "halo": int(halo), "mass": float(masses[halo]),
-                     "largest_part_in_one_halo": float(shared / max(len(labels), 1))})
-    return rows
+        found.append({"simulation": display_name(source), "halo": int(rows[halo]), "mass": float(masses[halo]),
+                      "largest_part_in_one_halo": float(shared / max(len(labels), 1))})
+    return found
 
 
 @dataclass
@@ -122,13 +125,15 @@ def measure(task):
         notes = run.check_domain(source, outside_domain=outside_domain)
         delta, true, predicted, halo_id, found = predict_all_ways(run, simulation)
         true_size = data.true_cells(simulation)
+        # Catalogues are in descending order of mass, which need not be that of the cells: small haloes stand between.
+        rows = np.flatnonzero(true_size >= minimum)
+        true_size, halo_id["true"] = true_size[rows], data.renumbered(halo_id["true"], rows)
         boxsize, cell_mass = simulation.boxsize, simulation.cell_mass
         # A halo's mass is that of its particles; its cells are as many unless particles share cells.
         masses = {"true": true_size * cell_mass}
         for method in METHODS:
             masses[method] = np.bincount(halo_id[method][halo_id[method] >= 0]) * cell_mass
-        large = true_size >= minimum
-        matchings = {method: metrics.match(halo_id["true"], halo_id[method], large.sum(), len(masses[method]))
+        matchings = {method: metrics.match(halo_id["true"], halo_id[method], len(rows), len(masses[method]))
                      for method in METHODS}
         pairs = matchings["adaptive"].pairs
         motion = final.motion(delta, boxsize, simulation.cosmology, simulation.redshift_initial,
@@ -137,19 +142,19 @@ def measure(task):
             with opened(twin, require=("initial/delta", "halo_id", "halos/count", "halos/mass",
                                        "halos/position")) as other:
                 halo_id[TWIN], masses[TWIN], _ = twin_labels(simulation, other, minimum, wavenumber)
-                spectra = clustered(simulation, halo_id, pairs, delta, motion, other, len(masses[TWIN]))
-            matchings[TWIN] = metrics.match(halo_id["true"], halo_id[TWIN], large.sum(), len(masses[TWIN]))
+                spectra = clustered(simulation, rows, halo_id, pairs, delta, motion, other,
+                                    np.flatnonzero(large_haloes(simulation, other, minimum)))
+            matchings[TWIN] = metrics.match(halo_id["true"], halo_id[TWIN], len(rows), len(masses[TWIN]))
             twin_loss = metrics.normalised_l1(true, data.distance_map(halo_id[TWIN]))
         else:
-            spectra = clustered(simulation, halo_id, pairs, delta, motion)
+            spectra = clustered(simulation, rows, halo_id, pairs, delta, motion)
     del motion
     cells, members = {}, {}
     for method in matchings:
         members[method] = metrics.membership(halo_id["true"], halo_id[method])
         cells[method] = metrics.cell_masses(halo_id["true"], halo_id[method], masses["true"], masses[method])
-    masses["true"] = masses["true"][large]
-    missed = not_found(source, halo_id, pairs, masses["true"])
-    return Box(notes, cell_mass, masses, cells, members, matchings, missed, spectra, true_size[large],
+    missed = not_found(source, rows, halo_id, pairs, masses["true"])
+    return Box(notes, cell_mass, masses, cells, members, matchings, missed, spectra, true_size,
                metrics.normalised_l1(true, predicted), twin_loss, watershed.sample([found]),
                (delta, true, predicted, halo_id, boxsize) if is_drawn else None)
 

@@ -1,5 +1,6 @@
 """protohalo from Python, as a notebook has it, and the refusals that hold there and on the command line."""
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -58,6 +59,28 @@ def test_a_simulation_in_memory_is_trained_on_and_then_no_test(tmp_path):
     with pytest.raises(kg.UnseenError, match="seed 1.* was used in the training"):
         run.evaluate(made[0])
     assert run.evaluate(made[1])["haloes"]["true"] > 0
+
+
+def test_a_massive_halo_of_few_cells_does_not_move_the_others_in_the_tables(trained, boxes, tmp_path):
+    """As in catalogues whose mass is not that of the counted particles: rows go by mass, what is judged by cells."""
+    run = kg.load(trained("protohalo"))
+    run.config = dataclasses.replace(run.config, minimum=60)
+    other = shutil.copy(boxes[2], tmp_path / "other.h5")
+    with h5py.File(other, "r+") as file:
+        few = np.flatnonzero(file["halos/count"][...] < run.config.minimum)[0]
+        order = np.r_[few, np.delete(np.arange(len(file["halos/count"])), few)]
+        for values in file["halos"].values():
+            values[...] = values[...][order]
+        file["halos/mass"][0] = 2 * file["halos/mass"][1]
+        halo_id = file["halo_id"][...]
+        file["halo_id"][...] = np.append(np.argsort(order), -1)[halo_id]
+    expected, found = (run.evaluate(path).metrics for path in (boxes[2], other))
+    assert few > 3 and expected["adaptive"]["objects"]["pairs"] > 0 and expected["worst_cases"]
+    for row in (*expected["worst_cases"], *found["worst_cases"]):
+        row.pop("simulation")
+    assert [row.pop("halo") - 1 for row in found["worst_cases"]] == [row.pop("halo") for row in expected["worst_cases"]]
+    expected["simulations"] = found["simulations"]
+    assert json.dumps(found) == json.dumps(expected)
 
 
 def test_a_run_with_channels_trains_predicts_and_exports(boxes, tmp_path, eager):
