@@ -661,10 +661,16 @@ def as_list(sources):
 
 
 def to_judge_on(sources):
-    """`as_list` of what a run is evaluated on; raises SettingError where that is nothing."""
+    """`as_list` of what a run is evaluated on; raises SettingError where that is nothing, or one is there twice."""
     sources = as_list(sources)
     if not sources:
         raise SettingError("there is nothing to evaluate on: the list is empty")
+    # An array has no name, and what is in memory may share one with another
+    known = [id(source) if isinstance(source, np.ndarray) or getattr(source, "in_memory", False) else name
+             for source, name in zip(sources, names_of(sources))]
+    for number, name in enumerate(known):
+        if name in known[:number]:
+            raise SettingError(f"{display_name(sources[number])} is given twice: it would count as two simulations")
     return sources
 
 
@@ -878,16 +884,16 @@ class Evaluation(Mapping):
                                accepted=plotting.FORMATS)
         folder = Path(folder)
         refuse_existing(folder / "metrics.json", overwrite)
+        drawn, pictures = self.figures(), {}  # before there is a file: an error in drawing leaves none
         folder.mkdir(parents=True, exist_ok=True)
-        run_folder.write_json(self.metrics, folder / "metrics.json")
-        (folder / "metrics.csv").write_text(report.as_csv(self.metrics))
-        pictures = {}
-        for name, figure in self.figures().items():
+        for name, figure in drawn.items():
             path = folder / f"{name}.{figures}"
             plotting.save(figure, path)
             pictures[name] = path.read_bytes() if figures == "png" else plotting.png(figure)
         page = report.html(self, pictures, command=command)
         (folder / "report.html").write_text(page, encoding="utf-8")
+        (folder / "metrics.csv").write_text(report.as_csv(self.metrics))
+        run_folder.write_json(self.metrics, folder / "metrics.json")  # the last: with it a folder is whole
 
 
 def comparable(runs, name, words):

@@ -405,11 +405,13 @@ class _View:
 
         self.file, self.boxsize, self.live, self.names = file, boxsize, live, fields(file)
         first = check_field(file, None)
-        self.cells = file[first].shape[0]
-        if not live and self.cells > LARGEST:
-            raise DataError(f"{file.path} has {self.cells} cells a side; a page holds at most {LARGEST}: leave "
+        self.sizes = {name: file[name].shape[0] for name in self.names}  # fields of one file may be on several grids
+        self.cells = self.sizes[first]
+        largest = max(self.sizes.values())
+        if not live and largest > LARGEST:
+            raise DataError(f"{file.path} has {largest} cells a side; a page holds at most {LARGEST}: leave "
                             "`output` out, and slices are served, or cut a part out with `kerasgal extract`",
-                            value=self.cells)
+                            value=largest)
         self.choice = Select(title=str(file.path), value=first, options=self.names)
         self.mapper = LinearColorMapper(palette=Cividis256, nan_color="#00000000")
         self.source = ColumnDataSource({"image": [np.zeros((2, 2), np.float32)]})
@@ -455,8 +457,8 @@ class _View:
         """Let the controls change what is shown."""
         if self.live:
             def change(attribute, old, new):
-                axis = controls["axis"].active
-                place = min(int(controls["slider"].value / self.boxsize * self.cells), self.cells - 1)
+                axis, cells = controls["axis"].active, self.sizes[self.choice.value]
+                place = min(int(controls["slider"].value / self.boxsize * cells), cells - 1)
                 self.show(self.choice.value, axis, place, bool(controls["scale"].active))
                 if catalogue:
                     catalogue.select(axis, controls["slider"].value)
@@ -472,7 +474,7 @@ class _View:
         volumes = {name: ColumnDataSource({"values": np.ascontiguousarray(self.file[name][...]).ravel().astype(
             np.float32)}) for name in self.names}
         labels = [name for name in self.names if self.file[name].dtype.kind in "iu"]
-        args = {**controls, "choice": self.choice, "volumes": volumes, "labels": labels, "n": self.cells,
+        args = {**controls, "choice": self.choice, "volumes": volumes, "labels": labels, "sizes": self.sizes,
                 "boxsize": self.boxsize, "source": self.source, "mapper": self.mapper, "picture": self.picture,
                 "xaxis": self.picture.xaxis[0], "yaxis": self.picture.yaxis[0], "discrete": list(Category20_20),
                 "smooth": list(Cividis256), "all": catalogue.all if catalogue else None,
@@ -486,7 +488,7 @@ class _View:
 # What `show` and `select` do, for a page without a server
 _CHANGE = """
 const name = choice.value, values = volumes[name].data.values, log = scale.active === 1, label = labels.includes(name);
-const at = axis.active, place = Math.min(Math.floor(slider.value / boxsize * n), n - 1);
+const n = sizes[name], at = axis.active, place = Math.min(Math.floor(slider.value / boxsize * n), n - 1);
 const image = new Float32Array(n * n), stride = [n * n, n, 1], others = [0, 1, 2].filter(i => i !== at);
 const delta = name.endsWith("delta"), known = [];
 for (let up = 0; up < n; up++) for (let across = 0; across < n; across++) {

@@ -238,6 +238,13 @@ def test_no_run_is_judged_on_nothing(app, trained):
         kg.load(trained(app)).evaluate([])
 
 
+@pytest.mark.parametrize("app", [app for app in APPS if app != "morph"])
+def test_no_simulation_counts_twice(app, trained, request):
+    box = request.getfixturevalue(harness.RECIPES[app].data)[2]
+    with pytest.raises(kg.SettingError, match="box_2.h5 is given twice"):
+        kg.load(trained(app)).evaluate([box, str(box)])
+
+
 @pytest.mark.parametrize("app", APPS)
 @pytest.mark.parametrize("preset", config.PRESETS)
 def test_every_configuration_is_read_as_it_was_written(app, preset, tmp_path):

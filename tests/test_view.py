@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -53,6 +54,32 @@ def test_all_pictures_of_a_page_shrink_to_a_narrow_screen(boxes):
     shrink, = document.callbacks.js_event_callbacks["document_ready"]
     assert isinstance(shrink, CustomJS) and len(shrink.args["pictures"]) == 4  # two boxes, masses, spectra
     assert set(shrink.args["pictures"]) == set(document.roots[0].select({"type": Plot}))
+
+
+def test_fields_on_other_grids_are_cut_by_their_own_cells(boxes, tmp_path, monkeypatch):
+    pytest.importorskip("bokeh")
+    from bokeh.models import Select
+
+    finer = tmp_path / "finer.h5"
+    shutil.copy(boxes[0], finer)
+    with h5py.File(finer, "r+") as file:
+        labels = file["halo_id"][...].repeat(2, 0).repeat(2, 1).repeat(2, 2)
+        del file["halo_id"]
+        file["halo_id"] = labels
+    with kg.open(finer) as file:
+        one = view._View(file, 25.0, live=True)
+        one.choice.value = "initial/delta"
+        controls = {name: SimpleNamespace(value=12.5, active=2 if name == "axis" else 0,
+                                          on_change=lambda *given: None) for name in ("slider", "axis", "scale")}
+        one.connect(controls, None)
+        one.choice.value = "halo_id"
+        np.testing.assert_array_equal(one.source.data["image"][0], view.scaled(view.cut(labels, 2, 32), "halo_id", False))
+    made = view._layout(finer, None, live=False)
+    callback = made.select_one({"type": Select}).js_property_callbacks["change:value"][0]
+    assert callback.args["sizes"]["halo_id"] == 64 and callback.args["sizes"]["initial/delta"] == 32
+    monkeypatch.setattr(view, "LARGEST", 60)
+    with pytest.raises(kg.DataError, match="has 64 cells a side; a page holds at most 60"):
+        view._layout(finer, None, live=False)
 
 
 def test_slices_are_served_as_they_are_asked_for(boxes):

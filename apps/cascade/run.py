@@ -10,7 +10,7 @@ import numpy as np
 from kerasgal import quiet, run_folder
 from kerasgal.apps.cascade.config import APP, POOLINGS, TrainConfig
 from kerasgal.conditioning import check_given, named
-from kerasgal.errors import RunError
+from kerasgal.errors import RunError, SettingError
 from kerasgal.networks import folder_of
 from kerasgal.run import Prediction, Run, as_list, display_name, names_of, to_judge_on
 from kerasgal.simulation import opened
@@ -317,10 +317,15 @@ class Cascade(DensityRun):
             If the simulation is not like those of the training, or its particles are sparser than the cells.
         DataError
             If there is no final density, its box does not divide into cells of the run, or a parameter is not known.
+        SettingError
+            For both `round` and `catalogue`.
         """
         from kerasgal.apps.cascade import data, motion, predict
         from kerasgal.plotting import progress
 
+        if round and catalogue:
+            raise SettingError("`round` and `catalogue` contradict each other: galaxies are drawn from the expected "
+                               "numbers, not from rounded ones")
         check_given(self.config.names, parameters or {})
         with self.asked(source, outside_domain, parameters, boxsize=boxsize, cosmology=cosmology,
                         redshift=redshift) as (simulation, notes):

@@ -27,7 +27,7 @@ from kerasgal.config import replace
 from kerasgal.errors import SettingError, UnseenError
 from kerasgal.files import refuse_existing
 from kerasgal.plotting import track
-from kerasgal.run import Evaluation, as_list, comparable, display_name, names_of
+from kerasgal.run import Evaluation, as_list, comparable, display_name, names_of, to_judge_on
 from kerasgal.simulation import opened
 from kerasgal.tables import quantities, write_table
 from kerasgal.training import train as train_network
@@ -142,6 +142,7 @@ def ladder(training, validation, test, *, config=None, preset=None, seeds=5, net
         if not sources:
             raise SettingError(f"`{name}` is missing: the ladder needs simulations to train on, to validate on and to "
                                "test on")
+    test = to_judge_on(test)
     known = domain.of([data.features(source, config) for source in training])
     check_alike(config, training, validation, test, given, known)
     drawn = [draw(training, config.samples, config, max(seeds, networks), 0),

@@ -140,7 +140,8 @@ def matched(llr, columns, names):
             entry["imbalance"] = {
                 name: float((np.average(_known(columns[label][name]), weights=weight[label])
                              - np.average(_known(columns[first][name]), weights=weight[first]))
-                            / max(np.nanstd(columns[first][name]), 1e-300)) for name in names}
+                            / max(np.std(columns[first][name], where=np.isfinite(columns[first][name])), 1e-300))
+                for name in names}
     return {"columns": list(names), "bins": bins, "sets": found}, places
 
 

@@ -271,7 +271,7 @@ class Morph(Run):
         stream, notes = self.stream(images, outside_domain=outside_domain, **options)
         header = {"source": display_name(name_of(images)), **({"notes": "; ".join(notes)} if notes else {})}
         return tables.write(self, stream, Path(path), maps=maps, resume=resume, overwrite=overwrite, client=client,
-                            **header)
+                            read_with=options, **header)
 
     def evaluate(self, sets, *, match=(), control=None, outside_domain=False, client=None, **options):
         """Compare sets of images by their likelihood ratios: means and Delta<LLR>, medians, separation, planes, maps.

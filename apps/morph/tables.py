@@ -2,14 +2,16 @@
 
 import contextlib
 import csv
+import hashlib
 import itertools
+import json
 
 import numpy as np
 
 from kerasgal.apps.morph.config import APP
 from kerasgal.apps.morph.score import COLUMNS, NUMBERS, score_on
 from kerasgal.readers.images import PLACE
-from kerasgal.errors import DataError
+from kerasgal.errors import DataError, SettingError
 from kerasgal.files import replacing
 from kerasgal.plotting import counted
 from kerasgal.tables import quantities, write_table
@@ -17,15 +19,24 @@ from kerasgal.tables import quantities, write_table
 UNITS = {"ra": "deg", "dec": "deg"}
 
 
-def write(run, images, path, *, maps=None, resume=False, overwrite=False, client=None, **header):
+def write(run, images, path, *, maps=None, resume=False, overwrite=False, client=None, read_with=None, **header):
     """Score a stream of images into the table `path`; returns the numbers of images and of those that failed.
 
     Rows are appended to a CSV file beside it, which becomes the table when all are done; with `resume` what stands
     there is not scored again. maps: path of an HDF5 file for prepared images and maps. client: of Dask, whose workers
-    score. header: what the table's says beside the app and the run.
+    score. read_with: how the images were read, a dictionary. header: what the table's says beside the app and the run.
+    Raises DataError where what stands there is of another run, or of images read in another way.
     """
-    progress = path.with_name(f".{path.name}.partial")
-    done = {row["id"] for row in read(progress)} if resume and progress.exists() else set()
+    if resume and maps:
+        raise SettingError("`resume` goes on with a table, `maps` are written from the beginning: give one of them")
+    progress, done = path.with_name(f".{path.name}.partial"), set()
+    made_by = "# " + json.dumps({"networks": fingerprint(run), **(read_with or {})}, default=str)
+    if resume and progress.exists():
+        done = {row["id"] for row in read(whole_lines(progress))}
+        with open(progress, encoding="utf-8") as file:
+            if file.readline().rstrip("\n") != made_by:
+                raise DataError(f"{progress} was begun by other networks, or with other options for reading images: "
+                                "without resume=True it begins anew")
     images = (image for image in images if image.id not in done)
     scored = score_on(client, run, images, maps=bool(maps))
     begun = list(itertools.islice(scored, 1))  # raises an error before there is a file
@@ -37,6 +48,7 @@ def write(run, images, path, *, maps=None, resume=False, overwrite=False, client
             names = _names(progress) if done else COLUMNS
             table = csv.DictWriter(file, names, extrasaction="ignore")
             if not done:
+                file.write(f"{made_by}\n")
                 table.writeheader()
             for rows, batch in itertools.chain(begun, scored):
                 table.writerows(rows)
@@ -52,19 +64,41 @@ def write(run, images, path, *, maps=None, resume=False, overwrite=False, client
     return number, failed
 
 
+def fingerprint(run):
+    """What tells the networks of a run from all others: the SHA-256 of their weights."""
+    digest = hashlib.sha256()
+    for network in (run.real, run.archetype):
+        for values in network.get_weights():
+            digest.update(np.ascontiguousarray(values))
+    return digest.hexdigest()
+
+
+def whole_lines(path):
+    """Take a last line that was cut off away from a file of text; returns its path."""
+    text = path.read_bytes()
+    if not text.endswith(b"\n"):
+        path.write_bytes(text[:text.rfind(b"\n") + 1])
+    return path
+
+
+def without_comments(file):
+    """The lines of a table in CSV behind those that begin with #."""
+    return itertools.dropwhile(lambda line: line.startswith("#"), file)
+
+
 def _names(path):
-    """Names of the columns of a table in CSV without comments."""
+    """Names of the columns of a table in CSV."""
     with open(path, newline="") as file:
-        return next(csv.reader(file))
+        return next(csv.reader(without_comments(file)))
 
 
 def read(path):
-    """Rows of a table of scores in CSV, as dictionaries of text; a last line that was cut off is left out.
+    """Rows of a table of scores in CSV, as dictionaries of text; a line that was cut off is left out.
 
     ra, dec and object need not be in it. Raises DataError if it has other columns than such tables have.
     """
     with open(path, newline="") as file:
-        table = csv.DictReader(itertools.dropwhile(lambda line: line.startswith("#"), file), restval=None)
+        table = csv.DictReader(without_comments(file), restval=None)
         missing = set(COLUMNS) - set(table.fieldnames or COLUMNS)
         if not missing <= set(PLACE) or set(table.fieldnames or ()) - set(COLUMNS):
             raise DataError(f"{path} has the columns {', '.join(table.fieldnames)}; a table of scores has "

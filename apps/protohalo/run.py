@@ -241,8 +241,10 @@ class Protohalo(Run):
 
     def times(self, simulation):
         """Cosmology, and redshifts of an initial density and of the run's haloes; None if not all are known."""
-        final = self.domain.get("redshift_final") if self.domain else None
-        redshifts = simulation.redshift_initial, sum(final) / 2 if final else simulation.redshift_final
+        final, own = self.domain.get("redshift_final") if self.domain else None, simulation.redshift_final
+        if final:  # the simulation's own, as far as the run was trained on it
+            own = np.clip(own, *final) if np.isfinite(own) else sum(final) / 2
+        redshifts = simulation.redshift_initial, float(own)
         if "cosmology" not in simulation or not np.isfinite(redshifts).all():
             return None
         return simulation.cosmology, *redshifts

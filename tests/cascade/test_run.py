@@ -80,6 +80,8 @@ def test_a_cascade_from_training_to_evaluation(cascade, painted, tmp_path):
     np.testing.assert_allclose(given["count"], galaxies["count"], atol=1e-5)
     assert any("cosmology of the training" in note for note in given.notes)
     np.testing.assert_array_equal(run.predict(painted[2], round=True)["count"], np.rint(galaxies["count"]))
+    with pytest.raises(kg.SettingError, match="contradict each other"):
+        run.predict(painted[2], round=True, catalogue=True)
     galaxies.save(tmp_path / "out.h5")
     galaxies.save(tmp_path / "out.ecsv")
     with h5py.File(tmp_path / "out.h5") as file:

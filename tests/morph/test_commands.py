@@ -141,10 +141,15 @@ def test_an_interrupted_table_is_gone_on_with(run, galaxies, scored, tmp_path, i
                   check=False)
     assert done.returncode == 130 and "go on with --resume" in done.stderr
     assert not (tmp_path / "parts.csv").exists() and len(rows_of(tmp_path / ".parts.csv.partial")) > 0
+    partial = tmp_path / ".parts.csv.partial"
+    with open(partial, "a") as file:
+        file.write(rows_of(partial)[0]["id"][:1])  # of a line that was cut off, as by a full disk
+    resumed = [run, galaxies / "real.h5", "--output", tmp_path / "parts.csv", "--resume"]
+    other = invoke("morph", "score", *resumed, "--unit", "nanomaggies", check=False)
+    assert other.returncode == 1 and "was begun by other networks, or with other options" in other.stderr
     again = []
     monkeypatch.setattr(score, "score_batch", lambda *arguments: again.append(1) or inner(*arguments))
-    invoke("morph", "score", "--run", run, "--images", galaxies / "real.h5", "--output", tmp_path / "parts.csv",
-           "--resume")
+    invoke("morph", "score", *resumed)
     assert not (tmp_path / ".parts.csv.partial").exists()
     assert len(rows_of(tmp_path / "parts.csv")) == 40 and 0 < len(again) < 3
     for one, other in zip(rows_of(tmp_path / "parts.csv"), rows_of(scored / "scores.csv")):

@@ -107,6 +107,15 @@ def test_a_perfect_simulation_of_other_masses_is_told_from_observations_unless_m
     assert 0.7 < found["share"] <= 1 and max(map(abs, found["imbalance"].values())) < 0.1
 
 
+def test_a_galaxy_without_stars_being_made_hides_no_imbalance(suites):
+    llr, columns = ({name: values[name] for name in ("observed", "perfect")} for values in suites)
+    columns = {name: dict(values) for name, values in columns.items()}
+    plain = differences.matched(llr, columns, ["log_mass"])[0]["sets"]["perfect"]["imbalance"]["log_mass"]
+    columns["observed"]["log_mass"] = np.where(np.arange(1200) == 0, -np.inf, columns["observed"]["log_mass"])
+    found = differences.matched(llr, columns, ["log_mass"])[0]["sets"]["perfect"]["imbalance"]["log_mass"]
+    assert np.isfinite(found) and found == pytest.approx(plain, abs=0.02)
+
+
 def test_lower_resolution_is_worse_and_small_concentrated_galaxies_fare_worst(suites):
     """Zanisi et al.'s summary, on sets for which it is true."""
     llr, columns = suites

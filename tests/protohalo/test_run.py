@@ -139,6 +139,14 @@ def test_a_box_of_other_cells_is_refused_and_nothing_is_written(run, tmp_path, i
         assert "cells of 1.562 Mpc/h" in file.attrs["notes"]
 
 
+def test_haloes_end_at_the_redshift_of_their_box_as_far_as_it_was_trained_on(trained, boxes):
+    run = kg.load(trained("protohalo"))
+    with Simulation(boxes[2]) as box:
+        for trained_on, expected in (((0.0, 0.0), 0.0), ((0.0, 1.0), 0.0), ((0.5, 1.0), 0.5)):
+            run.domain["redshift_final"] = list(trained_on)
+            assert run.times(box)[2] == expected
+
+
 def test_another_redshift_is_refused_and_another_cosmology_noted(run, boxes, tmp_path, caplog):
     for name, change in (("early", {"redshift_final": 1.0}), ("other", {})):
         with Simulation(boxes[2]) as box:
