@@ -73,7 +73,8 @@ def test_fields_on_other_grids_are_cut_by_their_own_cells(boxes, tmp_path, monke
                                           on_change=lambda *given: None) for name in ("slider", "axis", "scale")}
         one.connect(controls, None)
         one.choice.value = "halo_id"
-        np.testing.assert_array_equal(one.source.data["image"][0], view.scaled(view.cut(labels, 2, 32), "halo_id", False))
+        expected = view.scaled(view.cut(labels, 2, 32), "halo_id", False)
+        np.testing.assert_array_equal(one.source.data["image"][0], expected)
     made = view._layout(finer, None, live=False)
     callback = made.select_one({"type": Select}).js_property_callbacks["change:value"][0]
     assert callback.args["sizes"]["halo_id"] == 64 and callback.args["sizes"]["initial/delta"] == 32
