@@ -10,11 +10,14 @@ HALOMASS_TRAIN = $(foreach i,0 1 2 3 4 5 6 7 8 9 10 11,$(HALOMASS)/train_$(i).h5
 HALOMASS_VALIDATION = $(foreach i,0 1,--validation $(HALOMASS)/validation_$(i).h5)
 HALOMASS_TEST = $(foreach i,0 1 2 3,$(HALOMASS)/test_$(i).h5)
 LADDER = $(DEMO)-ladder
+LONGER = $(DEMO)-longer
+LONGER_TRAIN = $(foreach i,$(shell seq 0 60),$(LONGER)/train_$(i).h5)
+LONGER_TEST = $(foreach i,$(shell seq 0 11),$(LONGER)/test_$(i).h5)
 CASCADE = $(DEMO)-cascade
 DIFFUSION = $(DEMO)-diffusion
 MORPH = $(DEMO)-morph
 
-.PHONY: demo demo-halomass ladder demo-cascade demo-diffusion longer-diffusion demo-morph models test test-all lint docs notebooks bench clean
+.PHONY: demo longer-protohalo demo-halomass ladder demo-cascade demo-diffusion longer-diffusion demo-morph models test test-all lint docs notebooks bench clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +34,16 @@ demo: $(VENV)/.installed
 	$(BIN)/kerasgal protohalo train $(TRAIN) --preset demo --run $(DEMO)/protohalo
 	$(BIN)/kerasgal protohalo predict $(DEMO)/protohalo $(DEMO)/test_0.h5 --output $(DEMO)/test_0_protohalo.h5
 	$(BIN)/kerasgal protohalo evaluate $(DEMO)/protohalo $(TEST) --output $(DEMO)/evaluation
+
+# The network of `demo` that sees all channels, trained five times as long on 60 simulations: two hours on two cores.
+longer-protohalo: $(VENV)/.installed
+	rm -rf $(LONGER)
+	mkdir -p $(LONGER)
+	$(BIN)/kerasgal simulate $(LONGER)/train.h5 --realisations 61 --seed 1
+	$(BIN)/kerasgal simulate $(LONGER)/test.h5 --realisations 12 --seed 5001
+	$(BIN)/kerasgal protohalo train $(LONGER_TRAIN) --preset demo --channels density,potential,displacement,tide \
+	  --epochs 40 --steps-per-epoch 100 --run $(LONGER)/protohalo
+	$(BIN)/kerasgal protohalo evaluate $(LONGER)/protohalo $(LONGER_TEST) --output $(LONGER)/evaluation
 
 # Twelve simulations to train on, two to validate on and four to test on; the same network on three inputs, and trees.
 demo-halomass: $(VENV)/.installed
@@ -116,7 +129,7 @@ demo-morph: $(VENV)/.installed
 	  --output $(MORPH)/evaluation
 
 # The networks that come with kerasgal, from the demos' runs.
-models: demo demo-halomass demo-cascade longer-diffusion demo-morph
+models: demo longer-protohalo demo-halomass demo-cascade longer-diffusion demo-morph
 	$(BIN)/python data/networks.py .
 
 # All but the slowest, each of which tests at length what another one tests in short.
@@ -147,4 +160,4 @@ bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/bars.py $(NAMES)
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(HALOMASS) $(LADDER) $(CASCADE) $(DIFFUSION) $(MORPH) docs/_build build dist *.egg-info
+	rm -rf $(VENV) $(DEMO) $(LONGER) $(HALOMASS) $(LADDER) $(CASCADE) $(DIFFUSION) $(MORPH) docs/_build build dist *.egg-info
