@@ -221,6 +221,7 @@ def test_scores_are_the_same_bytes_and_are_gone_on_with(client, trained, galaxie
     assert filecmp.cmp(tmp_path / "parts.csv", tmp_path / "one" / "scores.csv", shallow=False)
 
 
+@pytest.mark.slow
 def test_sets_are_compared_by_scores_of_workers(trained, galaxies, monkeypatch):
     """All but the other process: batches and what is made of them are pickled."""
     import pickle

@@ -269,6 +269,7 @@ def test_draws_are_written_one_after_another(diffusion, painted, tmp_path):
     np.testing.assert_array_equal(written.table["galaxies"], kept["count"].sum(axis=(2, 3)).ravel())
 
 
+@pytest.mark.slow
 def test_a_gridded_density_stands_for_the_particles(cascade, painted, tmp_path, monkeypatch):
     place = changed(painted[2], tmp_path / "field.h5")
     with h5py.File(place, "r+") as file:

@@ -220,6 +220,7 @@ def test_mistakes_are_one_line_and_leave_nothing(evaluation, runs, boxes, invoke
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_old_grammar_works_and_says_the_new_one(runs, boxes, invoke, tmp_path):
     done = invoke("halomass", "evaluate", *runs, "--simulation", boxes[2], "--sample", 300, "--output",
                   tmp_path / "old")
