@@ -175,6 +175,8 @@ def test_the_command_line_gives_parameters(runs, universes, tmp_path, invoke):
                                                           parameters={"Om0": 0.26, "sigma8": 0.75}), atol=1e-6)
         assert file.attrs["parameters"] == "Om0 = 0.26, sigma8 = 0.75"
     for words, code, message in ((["--parameter", "Om0"], 2, "accepted is NAME=VALUE"),
+                                 (["--parameter", "Om0=0,26"], 2, "Om0 has 2 numbers"),
+                                 (["--parameter", "Om0=0.26", "--parameter", "Om0=0.27"], 2, "Om0 is given twice"),
                                  (["--parameter", "sigma8=1"], 1, "sigma8 = 0.7 to 0.9; give --outside-domain")):
         done = invoke(*command, "--overwrite", *words, check=False)
         assert done.returncode == code and message in done.stderr

@@ -253,6 +253,8 @@ def named_numbers(context, parameter, texts):
     found = {}
     for text in texts:
         name, _, numbers = text.partition("=")
+        if name in found:
+            raise click.BadParameter(f"{name} is given twice: {text!r}")
         try:
             found[name] = [float(number) for number in numbers.split(",")]
         except ValueError:
@@ -262,7 +264,11 @@ def named_numbers(context, parameter, texts):
 
 def named_number(context, parameter, texts):
     """A Click callback: {name: number} of texts like "Om0=0.3"."""
-    return {name: number for name, (number, *_) in named_numbers(context, parameter, texts).items()}
+    found = named_numbers(context, parameter, texts)
+    for name, numbers in found.items():
+        if len(numbers) > 1:  # a decimal comma, it may be
+            raise click.BadParameter(f"{name} has {len(numbers)} numbers: accepted is one, with a decimal point")
+    return {name: number for name, (number,) in found.items()}
 
 
 PARAMETER = click.option("--parameter", "parameters", multiple=True, metavar="NAME=VALUE", callback=named_number,
