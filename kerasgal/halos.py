@@ -196,3 +196,30 @@ def catalogue(halo_id, position, boxsize, particle_mass):
         "radius": radius,
         "count": count,
     }
+
+
+def renumbered(halo_id, rows):
+    """Labels of some of the haloes of a catalogue, counted without the others.
+
+    Parameters
+    ----------
+    halo_id : array of int
+        Rows of the catalogue, -1 for no halo; of any shape.
+    rows : array of int
+        Those that are kept, each once.
+
+    Returns
+    -------
+    array of int32
+        Places in `rows`; -1 for no halo, and for one that is not kept.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kerasgal.halos import renumbered
+    >>> renumbered(np.array([0, 1, 3, -1]), np.array([1, 3])).tolist()
+    [-1, 0, 1, -1]
+    """
+    place = np.full(max(halo_id.max(initial=-1), rows.max(initial=-1)) + 2, -1, np.int32)  # the last is of label -1
+    place[rows] = np.arange(len(rows))
+    return place[halo_id]

@@ -856,8 +856,12 @@ class Evaluation(Mapping):
         """All figures, {name: Matplotlib figure}."""
         return self._draw()
 
+    def _tables(self):
+        """Tables that stand beside the numbers: {name of the file: astropy table}."""
+        return {}
+
     def save(self, folder, overwrite=False, command=None, figures="png"):
-        """Write report.html, metrics.json, metrics.csv and every figure into a folder.
+        """Write report.html, metrics.json, metrics.csv, every figure and tables, where there are some, into a folder.
 
         Parameters
         ----------
@@ -893,6 +897,8 @@ class Evaluation(Mapping):
         page = report.html(self, pictures, command=command)
         (folder / "report.html").write_text(page, encoding="utf-8")
         (folder / "metrics.csv").write_text(report.as_csv(self.metrics))
+        for name, table in self._tables().items():
+            write_table(folder / name, table, overwrite=True)
         run_folder.write_json(self.metrics, folder / "metrics.json")  # the last: with it a folder is whole
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.fft
 
 from kerasgal.errors import DataError, SettingError
+from kerasgal.halos import renumbered
 from kerasgal.simulation import opened
 
 ALIKE = 0.999  # correlation from which on waves are called shared; of those that are, rounding leaves 1e-6
@@ -226,10 +227,9 @@ def twin_labels(simulation, twin, minimum, wavenumber=None):
     if wavenumber is None:
         wavenumber = check_twin(simulation, twin)
     n = simulation.gridsize
-    fine = twin["halo_id"][...]
-    large = large_haloes(simulation, twin, minimum)
-    number = np.append(np.where(large, np.cumsum(large) - 1, -1), -1)  # the last one stands for id -1
-    return majority(number[fine], blocks(simulation, n, twin)), twin["halos/mass"][...][large], wavenumber
+    rows = np.flatnonzero(large_haloes(simulation, twin, minimum))
+    halo_id = majority(renumbered(twin["halo_id"][...], rows), blocks(simulation, n, twin))
+    return halo_id, twin["halos/mass"][...][rows], wavenumber
 
 
 def large_haloes(simulation, twin, minimum):

@@ -116,6 +116,13 @@ def test_evaluations_have_the_same_numbers(client, trained, boxes, invoke, tmp_p
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
+def pickled(pickle, function, items):
+    """What `cluster.each` yields; what would go to another process and come back is pickled, by a module."""
+    for item in items:
+        there, given = pickle.loads(pickle.dumps((function, item)))
+        yield pickle.loads(pickle.dumps(there(given)))
+
+
 @pytest.fixture
 def shared_alike(trained, request, tmp_path, monkeypatch):
     """A function that evaluates an app's trained run on two boxes, alone and in pieces, and asserts the same numbers.
@@ -128,12 +135,7 @@ def shared_alike(trained, request, tmp_path, monkeypatch):
         pickle = pytest.importorskip("cloudpickle" if app == "halomass" else "pickle")  # whose pieces are closures
 
         def sent(function, items, client=None):
-            for item in items:
-                if client:
-                    there, given = pickle.loads(pickle.dumps((function, item)))
-                    yield pickle.loads(pickle.dumps(there(given)))
-                else:
-                    yield function(item)
+            return pickled(pickle, function, items) if client else map(function, items)
 
         def load(places, token):
             asked.append(places)
@@ -229,13 +231,8 @@ def test_sets_are_compared_by_scores_of_workers(trained, galaxies, monkeypatch):
     import kerasgal as kg
     from kerasgal.apps.morph import score
 
-    def sent(function, items, client):
-        for item in items:
-            there, given = pickle.loads(pickle.dumps((function, item)))
-            yield pickle.loads(pickle.dumps(there(given)))
-
     monkeypatch.setattr(score, "BATCH", 8)
-    monkeypatch.setattr(score, "each", sent)
+    monkeypatch.setattr(score, "each", lambda function, items, client: pickled(pickle, function, items))
     run = kg.load(trained("morph"))
     sets = {"observed": galaxies / "unseen_real.h5", "smooth": galaxies / "unseen_archetypes.h5"}
     alone, shared = (run.evaluate(sets, control="sky", client=client) for client in (None, "another process"))

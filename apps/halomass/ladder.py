@@ -29,7 +29,7 @@ from kerasgal.files import refuse_existing
 from kerasgal.plotting import track
 from kerasgal.run import Evaluation, as_list, comparable, display_name, names_of, to_judge_on
 from kerasgal.simulation import opened
-from kerasgal.tables import quantities, write_table
+from kerasgal.tables import quantities
 from kerasgal.training import train as train_network
 
 TABLE = "ladder.ecsv"
@@ -65,6 +65,9 @@ class Ladder(Evaluation):
         header = {name: value for name, value in self.metrics.items() if name != "rungs"}
         return quantities({name: [row[name] for row in rows] for name in rows[0]}, UNITS, header)
 
+    def _tables(self):
+        return {TABLE: self.table}
+
     def save(self, folder, overwrite=False):
         """Write metrics.json, the figure and the table, ladder.ecsv, into a folder.
 
@@ -82,7 +85,6 @@ class Ladder(Evaluation):
         """
         refuse_existing(Path(folder) / TABLE, overwrite)
         super().save(folder, overwrite)
-        write_table(Path(folder) / TABLE, self.table, overwrite=overwrite)
 
 
 def ladder(training, validation, test, *, config=None, preset=None, seeds=5, networks=3, raw=(), sample=2000, runs=None,

@@ -1,7 +1,6 @@
 """Which of some images look most like observations: their likelihood ratios among those of observed galaxies."""
 
 import functools
-from pathlib import Path
 
 import numpy as np
 from scipy import stats
@@ -11,7 +10,7 @@ from kerasgal.apps.morph.score import FLAGS, score
 from kerasgal.apps.morph.tables import UNITS, columns_of
 from kerasgal.errors import DataError
 from kerasgal.run import Evaluation
-from kerasgal.tables import quantities, write_table
+from kerasgal.tables import quantities
 
 DRAWS = 1000  # of the bootstrap
 SHOWN = 12  # images of each end on the sheet
@@ -35,10 +34,8 @@ class Ranking(Evaluation):
         """The ranks as an astropy table with units."""
         return quantities(self.columns, UNITS, {"app": "morph"})
 
-    def save(self, folder, overwrite=False, **options):
-        """Write ranks.ecsv, and the files of `Evaluation.save`: report.html, metrics.json, metrics.csv, figures."""
-        super().save(folder, overwrite, **options)
-        write_table(Path(folder) / "ranks.ecsv", self.table, overwrite=True)
+    def _tables(self):
+        return {"ranks.ecsv": self.table}
 
 
 def rank(run, images, observed, notes=()):

@@ -7,8 +7,9 @@ network.
 
 import numpy as np
 
-from kerasgal.apps.protohalo import data, final
+from kerasgal.apps.protohalo import final
 from kerasgal.grid import density_contrast
+from kerasgal.halos import renumbered
 from kerasgal.statistics import jackknife, power_spectrum, redshift_space_multipoles
 
 LARGE = 0.5  # h/Mpc: shells of modes up to here are large scales, on which bias is quoted
@@ -26,7 +27,7 @@ def true_haloes(simulation, rows):
         return position, None
     halo_id = simulation["halo_id"][...]
     velocity = simulation["final/velocity"][...].reshape(*halo_id.shape, 3)
-    return position, final.mean_of_haloes(velocity, data.renumbered(halo_id, rows), len(rows))
+    return position, final.mean_of_haloes(velocity, renumbered(halo_id, rows), len(rows))
 
 
 def matter(simulation, gridsize):

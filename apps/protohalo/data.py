@@ -72,13 +72,6 @@ def required_halo_id(simulation, minimum):
     return halo_id
 
 
-def renumbered(halo_id, rows):
-    """Labels that are rows of a catalogue as places in `rows`, some of these, without the others: -1 is for none."""
-    place = np.full(max(halo_id.max(initial=-1), rows.max(initial=-1)) + 2, -1, np.int32)  # the last is of label -1
-    place[rows] = np.arange(len(rows))
-    return place[halo_id]
-
-
 def true_cells(simulation):
     """Size of every halo in cells of the density grid, (h,): its particles over particles per cell."""
     particles_per_cell = (simulation["halo_id"].shape[0] / simulation.gridsize) ** 3

@@ -10,6 +10,7 @@ from kerasgal.apps.protohalo import clustering, data, excursion, figures, final,
 from kerasgal.apps.protohalo.train import SEEN
 from kerasgal.conditioning import parameter_names, parameters_of
 from kerasgal.cosmology import growth_factor
+from kerasgal.halos import renumbered
 from kerasgal.plotting import track
 from kerasgal.run import WORST, Evaluation, as_list, display_name, to_judge_on
 from kerasgal.simulation import opened
@@ -48,8 +49,8 @@ def clustered(simulation, rows, halo_id, pairs, delta, motion, twin=None, twin_r
 
     rows: of the true haloes in the simulation's catalogue; halo_id: {method: (n, n, n)}; pairs: of the adaptive cut's
     `metrics.match`; motion: of `final.motion`; twin: the open Simulation whose haloes stand where it has them;
-    twin_rows: as `rows`, of its catalogue. Those of the adaptive cut and the true
-    ones are there in two parts, too: which are matched one to one, and which are not.
+    twin_rows: as `rows`, of its catalogue. Those of the adaptive cut and the true ones are there in two parts, too:
+    which are matched one to one, and which are not.
     """
     n, boxsize = len(delta), simulation.boxsize
     true = clustering.true_haloes(simulation, rows)
@@ -127,7 +128,7 @@ def measure(task):
         true_size = data.true_cells(simulation)
         # Catalogues are in descending order of mass, which need not be that of the cells: small haloes stand between.
         rows = np.flatnonzero(true_size >= minimum)
-        true_size, halo_id["true"] = true_size[rows], data.renumbered(halo_id["true"], rows)
+        true_size, halo_id["true"] = true_size[rows], renumbered(halo_id["true"], rows)
         boxsize, cell_mass = simulation.boxsize, simulation.cell_mass
         # A halo's mass is that of its particles; its cells are as many unless particles share cells.
         masses = {"true": true_size * cell_mass}
