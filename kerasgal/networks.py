@@ -260,11 +260,15 @@ def pack(run, name, *, summary, figures, card, licence="MIT", place=None, half=T
 
 def _without_paths(provenance):
     """Provenance as it is published: data by what their files say of themselves, and a command with bare names."""
-    data = {kind: [run_folder.told_of(path) or Path(path).name for path in paths]
-            for kind, paths in provenance.get("data", {}).items()}
+    def told(paths):
+        return [run_folder.told_of(path) or Path(path).name for path in paths]
+
+    data = {kind: told(paths) for kind, paths in provenance.get("data", {}).items()}
     sessions = [{**session, "command": " ".join(Path(word).name for word in session.get("command", "").split())}
                 for session in provenance.get("sessions", ())]
-    return {**provenance, "data": data, "sessions": sessions}
+    before = {run_folder.FROM: Path(provenance[run_folder.FROM]).name,
+              run_folder.BEFORE: told(provenance.get(run_folder.BEFORE, ()))} if run_folder.FROM in provenance else {}
+    return {**provenance, **before, "data": data, "sessions": sessions}
 
 
 def _halve(path, target):

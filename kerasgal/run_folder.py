@@ -37,6 +37,7 @@ from kerasgal.files import check_room, replacing
 CONFIG, DOMAIN, PROVENANCE, HISTORY = "config.json", "domain.json", "provenance.json", "history.csv"
 BEST, LAST, LOG = "best.weights.h5", "last.weights.h5", "log.txt"
 TOLD = "of the source: "  # begins how data of networks with a name are recorded
+FROM, BEFORE = "weights_from", "seen_before"  # in provenance, of a run that began from the weights of another
 OPTIMIZER = "optimizer"  # the group of a weights file that prediction has no use for
 
 
@@ -173,6 +174,34 @@ def recorded_data(folder):
     return tuple(seen.get("training", ())), tuple(seen.get("validation", ()))
 
 
+def seen_by(folder):
+    """All data that a run has seen: its own, and those of the runs whose weights it began from; a tuple as above."""
+    training, validation = recorded_data(folder)
+    return (*training, *validation, *read_json(Path(folder) / PROVENANCE).get(BEFORE, ()))
+
+
+def origin(folder, init, resume):
+    """Where the weights of a training come from, as provenance keeps it; empty where they are drawn.
+
+    init: run folder whose weights were asked for, or None; resume: whether the run in `folder` goes on, which then says
+    so itself. Raises RunError if that contradicts `init`.
+    """
+    recorded = read_json(Path(folder) / PROVENANCE) if resume else {}
+    if not recorded:
+        return {FROM: str(Path(init).resolve()), BEFORE: sorted({*seen_by(init)})} if init else {}
+    began = recorded.get(FROM)
+    if init and (began is None or Path(began).resolve() != Path(init).resolve()):
+        raise RunError(f"resume=True: {folder} began from {f'the weights of {began}' if began else 'random weights'}, "
+                       f"not from those of {init}")
+    return {name: recorded[name] for name in (FROM, BEFORE) if name in recorded}
+
+
+def origin_of_phases(folder):
+    """The run folder of several networks whose weights one of these, in `folder`, began from; or None."""
+    began = read_json(Path(folder) / PROVENANCE).get(FROM)
+    return Path(began).parent if began else None
+
+
 def data_to_read(folder):
     """Paths of the training and of the validation data of a run, to fit to them what it is held against.
 
@@ -197,6 +226,8 @@ def told_of(name):
     """
     import h5py
 
+    if str(name).startswith(TOLD):
+        return str(name)
     path = Path(name)
     if not path.is_file():
         return None if path.is_absolute() else TOLD + str(name)  # in memory it is called by what it says
@@ -221,16 +252,15 @@ def check_unseen(folder, paths):
     Raises
     ------
     UnseenError
-        If there is one among them.
+        If there is one among them; also one that the run saw whose weights it began from.
 
     Examples
     --------
     >>> from kerasgal.run_folder import check_unseen
     >>> check_unseen("RUN", ["box_5.h5"])               # doctest: +SKIP
     """
-    training, validation = recorded_data(folder)
     # A simulation in memory is recorded by what it says of itself, which is no path.
-    seen = {*training, *validation}
+    seen = {*seen_by(folder)}
     again = [str(path) for path in paths if {str(path), str(Path(path).resolve())} & seen]
     again += told_again(folder, paths)
     if again:
@@ -239,7 +269,7 @@ def check_unseen(folder, paths):
 
 def told_again(folder, paths):
     """Those of `paths` that a network with a name was trained on: its record has no paths, but what files say."""
-    told = {entry for data in recorded_data(folder) for entry in data if entry.startswith(TOLD)}
+    told = {entry for entry in seen_by(folder) if entry.startswith(TOLD)}
     return [str(path) for path in paths if told and told_of(path) in told]
 
 
@@ -451,7 +481,7 @@ def logging_into(folder):
 class Provenance:
     """provenance.json: what one needs to know to make a run again, with one entry per session that trained it."""
 
-    def __init__(self, folder, config, data, model, init=None):
+    def __init__(self, folder, config, data, model, origin):
         libraries = ("tensorflow", "keras", "numpy", "numba", "scipy", "scikit-image", "edt", "h5py")
         self.path = Path(folder) / PROVENANCE
         before = read_json(self.path)
@@ -465,9 +495,7 @@ class Provenance:
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
             "precision": config.precision,
         }
-        start = str(init) if init else before.get("weights_from")
-        self.content = {"data": data, "parameters": model.count_params(), "wall_seconds": None,
-                        **({"weights_from": start} if start else {}),
+        self.content = {"data": data, "parameters": model.count_params(), "wall_seconds": None, **origin,
                         "sessions": [*before.get("sessions", []), session]}
         self.write()
 

@@ -220,11 +220,12 @@ def train(build, dataset, validation, config, folder, *, app, data, domain=None,
     run_folder.check_folder(folder, app, resume, overwrite)
     if resume:
         run_folder.check_resumed(folder, config, app, data)
+    origin = run_folder.origin(folder, init, resume)
     with workers.watched(config, folder) as watch:
         with strategy.scope() if strategy else contextlib.nullcontext():
             model = build()
-            if init and not resume:
-                run_folder.load_weights(model, init)
+            if origin and not (resume and (folder / run_folder.LAST).exists()):
+                run_folder.load_weights(model, origin[run_folder.FROM])
             # Else Keras makes the optimizer's variables while it traces the first step, and then traces it again.
             model.optimizer.build(model.trainable_variables)
         state = State(model, config, folder, chief, monitor="val_loss" if validation else "loss")
@@ -235,7 +236,7 @@ def train(build, dataset, validation, config, folder, *, app, data, domain=None,
                          done=state.epoch)
         if chief:
             run_folder.open_folder(folder, config, app, resume, domain)
-            provenance = run_folder.Provenance(folder, config, data, model, init)
+            provenance = run_folder.Provenance(folder, config, data, model, origin)
         if not state.finished:
             if chief:
                 run_folder.check_epoch_fits(model, folder, state.epoch)

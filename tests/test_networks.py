@@ -82,6 +82,12 @@ def test_what_was_trained_on_in_memory_is_published_by_its_words(place, tmp_path
     assert found["data"] == {"training": [f"of the source: {words}"], "validation": ["gone.h5"]}
 
 
+def test_what_weights_saw_before_is_published_by_its_words_too():
+    seen = ["of the source: some words", "/gone.h5"]
+    found = networks._without_paths({"weights_from": "/a/run", "seen_before": seen})
+    assert found["weights_from"] == "run" and found["seen_before"] == ["of the source: some words", "gone.h5"]
+
+
 def test_a_changed_byte_is_refused(place, trained, invoke, boxes):
     folder = packed(trained("protohalo"))
     weights = folder / "best.weights.h5"

@@ -19,7 +19,7 @@ import pytest
 import tensorflow as tf
 
 from kerasgal import run_folder, training, workers  # noqa: F401 (programs below take it from here)
-from kerasgal.errors import DataError
+from kerasgal.errors import DataError, RunError, UnseenError
 from kerasgal.training import TrainingConfig, TrainingInterrupted, train
 
 TINY = ["--preset", "demo", "--minimum", "20", "--patch", "16", "--stride", "4", "--margin", "2", "--levels", "1",
@@ -131,7 +131,7 @@ def test_nan_in_validation_stops_too(tmp_path):
         run(tmp_path / "run", validation=lambda devices: validation().map(lambda x, y: (x, y * math.nan)))
 
 
-def test_a_run_killed_in_its_first_epoch_starts_again(tmp_path):
+def killed_in_the_first_epoch(folder, **options):
     def dying(first):
         return stream(first).map(lambda x, y: (x, tf.ensure_shape(tf.py_function(die, [y], tf.float32), y.shape)))
 
@@ -139,11 +139,47 @@ def test_a_run_killed_in_its_first_epoch_starts_again(tmp_path):
         raise ValueError("killed")
 
     with pytest.raises(tf.errors.OpError, match="killed"):
-        run(tmp_path / "run", stream=dying)
-    assert not (tmp_path / "run" / "last.weights.h5").exists()
+        run(folder, stream=dying, **options)
+    assert not (folder / "last.weights.h5").exists()
+
+
+def test_a_run_killed_in_its_first_epoch_starts_again(tmp_path):
+    killed_in_the_first_epoch(tmp_path / "run")
     run(tmp_path / "run", resume=True)
     run(tmp_path / "whole")
     assert_same_weights(tmp_path / "run", tmp_path / "whole")
+
+
+def test_resuming_begins_from_the_weights_that_the_run_was_to_begin_from(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+
+    def frozen():
+        model = build()
+        model.compile(keras.optimizers.SGD(0.0), "mse")
+        return model
+
+    run(first, epochs=1)
+    killed_in_the_first_epoch(second, init=first, epochs=1, build=frozen)
+    model = run(second, epochs=1, resume=True, build=frozen)
+    for one, other in zip(model.get_weights(), run_folder.load_weights(build(), first).get_weights()):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(RunError, match="began from the weights of .*first, not from those of .*other"):
+        run(second, epochs=2, resume=True, init=tmp_path / "other")
+    with pytest.raises(RunError, match="first began from random weights, not from those of .*second"):
+        run(first, epochs=2, resume=True, init=second)
+
+
+def test_data_that_the_weights_saw_with_which_a_run_began_are_seen(tmp_path):
+    folders = [tmp_path / name for name in ("first", "second", "third")]
+    for number, folder in enumerate(folders):
+        data = {"training": [f"/training_{number}"], "validation": [f"/validation_{number}"]}
+        run(folder, epochs=1, steps=1, init=folders[number - 1] if number else None, data=data)
+    for kind in ("training", "validation"):
+        for number in range(3):
+            with pytest.raises(UnseenError, match=f"{kind}_{number} was used in the training of .*third"):
+                run_folder.check_unseen(folders[2], [f"/{kind}_{number}"])
+        run_folder.check_unseen(folders[0], [f"/{kind}_1"])
+    assert run_folder.recorded_data(folders[2]) == (("/training_2",), ("/validation_2",))
 
 
 def test_mixed_precision_is_refused_on_a_cpu(tmp_path):

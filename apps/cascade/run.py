@@ -401,8 +401,8 @@ class Cascade(DensityRun):
         from kerasgal.apps.cascade import data
 
         name, = names_of([source])
-        split = ((name,), ())  # trained on this one alone, a part of which was left to test on
-        if self.folder is not None and all(run_folder.recorded_data(self.folder / phase) == split
+        # Trained on this one alone, a part of which was left to test on
+        if self.folder is not None and all(run_folder.seen_by(self.folder / phase) == (name,)
                                            for phase in self.phases):
             return (slice(data.test_corner(gridsize, self.config.patch), None),) * 3
         self.check_unseen([source])

@@ -193,6 +193,8 @@ def fit_phases(cls, boxes, config, folder, phase, *, store, moving=None, resume=
     """Train one phase or both on `Boxes` of training and of validation; see `fit`. moving: of `motion_of`."""
     train, held_out = boxes
     network = None
+    if init and phase == "both":
+        cls.check_phase(init, REGRESS)  # rather than once phase 1 is trained
     if phase != REGRESS:
         if overwrite:
             shutil.rmtree(folder / REGRESS, ignore_errors=True)  # it would belong to another phase 1
@@ -211,11 +213,13 @@ def fit_phases(cls, boxes, config, folder, phase, *, store, moving=None, resume=
                 raise RunError(f"{folder}: phase 1 was trained with {name}={other!r}; phase 2 needs the same, received "
                                f"{name}={own!r}")
         classifier = first.networks[CLASSIFY]
+        going_on = resume and (folder / REGRESS / run_folder.CONFIG).exists()
+        if resume and not going_on:  # interrupted before phase 2 was begun, which begins as phase 1 did
+            init = init or run_folder.origin_of_phases(folder / CLASSIFY)
         with store.passing():
             masked = [masked_counts(classifier, boxes, config, store) for boxes in (train, held_out)]
             seen = surrounded(boxes, config, store) if config.surroundings else boxes
-            network = train_phase(REGRESS, *seen, masked, config, folder, overwrite=overwrite,
-                                  resume=resume and (folder / REGRESS / run_folder.CONFIG).exists(),
+            network = train_phase(REGRESS, *seen, masked, config, folder, overwrite=overwrite, resume=going_on,
                                   init=init and init / REGRESS, **options)
         if network is not None:
             measure_scatter(cls.load(folder), held_out)

@@ -194,8 +194,9 @@ class Morph(Run):
         with run_folder.locked(folder):
             for phase, paths in jobs.items():
                 place = folder / phase
-                # Interrupted before the second network was begun: that sees images as the first does.
+                # Interrupted before the second network was begun: that sees images, and begins, as the first does.
                 like = place if phase in begun or not begun else folder / begun[0]
+                start = run_folder.origin_of_phases(like) if resume and not init and phase not in begun else init
                 given = like / run_folder.CONFIG if resume and config is None and preset is None else config
                 chosen = cls.configure(given, preset, **settings)
                 run_folder.check_folder(place, APP, resume, overwrite)
@@ -203,7 +204,7 @@ class Morph(Run):
                 data = {"training": [str(Path(path).resolve()) for path in paths], "validation": []}
                 train_network(readers.stream(paths, bands=chosen.names, **options), chosen, place, data=data,
                               resume=resume and phase in begun, overwrite=overwrite, tensorboard=tensorboard,
-                              init=folder_of(init) / phase if init else None)
+                              init=folder_of(start) / phase if start else None)
         if all((folder / phase / run_folder.BEST).exists() for phase in cls.phases):
             return cls.load(folder)
         log.info(f"{folder}: the other network is still to be trained, with on={ARCHETYPE if on == REAL else REAL}")
@@ -372,7 +373,7 @@ class Morph(Run):
             return
         asked = files_of(source for given in sources for source in as_list(getattr(given, "path", given)))
         for phase in self.phases:
-            again = asked & files_of(run_folder.recorded_data(self.folder / phase)[0])
+            again = asked & files_of(run_folder.seen_by(self.folder / phase))
             if phase == REAL:  # archetypes do not say which they are
                 again |= set(run_folder.told_again(self.folder / phase, asked))
             if again:

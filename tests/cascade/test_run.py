@@ -16,6 +16,7 @@ from kerasgal.apps.cascade import data, predict, scatter
 from kerasgal.apps.cascade.scatter import Scatter
 from kerasgal.errors import DataError, DomainError, RunError, SettingError, UnseenError
 from kerasgal.grid import density_contrast
+from kerasgal.scratch import Store
 from kerasgal.tables import unit
 
 pytestmark = pytest.mark.usefixtures("eager", "restored_once")
@@ -155,6 +156,20 @@ def test_training_starts_from_the_weights_of_another_run(cascade, painted, tmp_p
     for phase in ("classify", "regress"):
         for new, old in zip(run.networks[phase].trainable_weights, cascade.networks[phase].trainable_weights):
             np.testing.assert_allclose(new, old, atol=1e-6)
+
+
+def test_a_phase_2_that_is_resumed_before_it_was_begun_begins_as_phase_1_did(cascade, tmp_path, monkeypatch):
+    from kerasgal.apps.cascade import train
+
+    folder, begun = tmp_path / "run", {}
+    shutil.copytree(cascade.folder / "classify", folder / "classify")
+    place = folder / "classify" / "provenance.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"weights_from": str(cascade.folder / "classify")}))
+    monkeypatch.setattr(train, "train_phase", lambda phase, *given, init, **options: begun.update({phase: init}))
+    nothing = train.Boxes([], [], [])
+    train.fit_phases(kg.Cascade, (nothing, nothing), cascade.config, folder, "both", store=Store(None, folder),
+                     resume=True)
+    assert begun == {"classify": None, "regress": cascade.folder / "regress"}  # phase 1 knows where it began
 
 
 @pytest.mark.parametrize("kind", ["cascade", "diffusion"])

@@ -41,6 +41,27 @@ def test_images_that_were_trained_on_are_no_test(run, galaxies, tmp_path):
         run.evaluate({"observed": galaxies / "unseen_real.h5", "again": str(galaxies / "real*.h5")})
 
 
+def test_a_second_network_that_is_resumed_before_it_was_begun_begins_as_the_first(run, galaxies, tmp_path, monkeypatch):
+    from kerasgal.apps.morph import train
+
+    folder, begun = tmp_path / "run", {}
+    shutil.copytree(run.folder / "real", folder / "real")
+    place = folder / "real" / "provenance.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"weights_from": str(run.folder / "real")}))
+    monkeypatch.setattr(train, "train_network", lambda stream, config, place, *, init, **options:
+                        begun.update({place.name: init}))
+    kg.Morph.train(run=folder, archetypes=galaxies / "archetypes.h5", resume=True)
+    assert begun == {"real": None, "archetype": run.folder / "archetype"}
+
+
+def test_images_that_the_weights_saw_with_which_a_run_began_are_no_test(run, galaxies, tmp_path):
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    place = folder / "archetype" / "provenance.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"seen_before": [str(galaxies / "unseen_real.h5")]}))
+    with pytest.raises(kg.UnseenError, match="unseen_real.h5 was used in the training"):
+        kg.load(folder).check_unseen([galaxies / "unseen_real.h5"])
+
+
 def test_a_network_with_a_name_knows_the_images_that_it_was_trained_on(galaxies, tmp_path):
     network = kg.load("morph-demo")
     network.check_unseen([galaxies / "real.h5", galaxies / "archetypes.h5"])  # of another seed
