@@ -45,6 +45,8 @@ from kerasgal.files import CheckedFile, check_room, datasets, replacing
 FORMAT = "kerasgal simulation"
 VERSION = 1
 HALO_COLUMNS = ("mass", "position", "radius", "count")
+CONTRASTS = ("initial/delta", "final/delta")
+POSITIONS = ("final/position", "halos/position", "halos/initial_position", "galaxies/position")
 HDF5_OVERHEAD = 2**16  # bytes of a file beside its arrays, amply
 SUFFIXES = (".h5", ".hdf5")
 HEADER = ("boxsize", "redshift_initial", "redshift_final", "particle_mass")
@@ -249,12 +251,10 @@ class Simulation(CheckedFile):
         Raises
         ------
         DataError
-            If it is not finite.
+            If it is not finite, or no contrast.
         """
         delta = self.file["initial/delta"][...].astype(np.float32, copy=False)
-        bad = np.count_nonzero(~np.isfinite(delta))
-        if bad:
-            raise DataError(f"{self.path}: initial/delta has {bad} values that are NaN or infinite")
+        check_mean(delta, f"{self.path}: initial/delta")
         return delta
 
     def halos(self):
@@ -292,9 +292,21 @@ class Simulation(CheckedFile):
                 bad = sum(np.count_nonzero(~np.isfinite(dataset[slab])) for slab in _slabs(dataset.shape))
                 if bad:
                     found.append(f"{name} has {bad} values that are NaN or infinite")
+                elif name in CONTRASTS:
+                    found += _faults(check_mean, dataset, name)
+                elif name in POSITIONS and shapes[name][0]:
+                    found += _faults(self._check_inside, dataset, name)
         if "halo_id" in shapes or "halos/mass" in shapes:
             found += self._halo_problems(shapes)
         return found + self._galaxy_problems(shapes)
+
+    def _check_inside(self, dataset, name):
+        """Raise DataError if positions are more than a box outside it."""
+        extremes = [(slab.min(), slab.max()) for slab in (dataset[s] for s in _slabs(dataset.shape))]
+        lowest, highest, boxsize = min(low for low, _ in extremes), max(high for _, high in extremes), self.boxsize
+        if lowest < -boxsize or highest > 2 * boxsize:
+            raise DataError(f"{name} runs from {lowest:g} to {highest:g}, and the box has {boxsize:g} Mpc/h: is it in "
+                            "another unit?")
 
     def _halo_problems(self, shapes):
         found = [f"halos/{name} is missing" for name in HALO_COLUMNS if f"halos/{name}" not in shapes]
@@ -357,6 +369,15 @@ def _slabs(shape, cells=2**24):
     """Slices along the first axis that hold about `cells` numbers each."""
     thickness = max(1, cells // max(1, int(np.prod(shape[1:]))))
     return [slice(start, start + thickness) for start in range(0, max(shape[0], 1), thickness)]
+
+
+def _faults(check, dataset, name):
+    """What a function finds wrong with a dataset, as a list of none or one sentence."""
+    try:
+        check(dataset, name)
+    except DataError as error:
+        return [str(error)]
+    return []
 
 
 def _text(value):
@@ -569,11 +590,25 @@ def check_contrast(delta, name):
     if delta.dtype.kind not in "iuf":
         raise DataError(f"{name} is of type {delta.dtype}: expected are numbers", value=delta.dtype)
     delta = delta.astype(np.float32, copy=False)
-    bad = np.count_nonzero(~np.isfinite(delta))
+    check_mean(delta, name)
+    return delta
+
+
+def check_mean(delta, name):
+    """Raise DataError for a field that is not finite, or whose mean is not that of a density contrast.
+
+    delta: an array, or a dataset, (n, n, n), which is read slab by slab; name: for errors.
+    """
+    bad, total, squares = 0, 0.0, 0.0
+    for slab in _slabs(delta.shape):
+        values = np.asarray(delta[slab], np.float32)
+        bad += np.count_nonzero(~np.isfinite(values))
+        total += values.sum(dtype=float)
+        squares += np.square(values).sum(dtype=float)
     if bad:
         raise DataError(f"{name} has {bad} values that are NaN or infinite")
-    mean, deviation = float(delta.mean(dtype=float)), float(delta.std(dtype=float))
+    mean = total / np.prod(delta.shape)
+    deviation = np.sqrt(max(0.0, squares / np.prod(delta.shape) - mean**2))
     if abs(mean) > 0.05 * deviation + 1e-6:
         raise DataError(f"{name} has the mean {mean:.3g}: expected is a density contrast, rho / mean(rho) - 1, whose "
                         "mean is zero", value=mean, accepted=0.0)
-    return delta

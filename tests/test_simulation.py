@@ -14,7 +14,8 @@ def small(n=4):
     rng = np.random.default_rng(0)
     halo_id = np.full((n, n, n), -1, np.int32)
     halo_id[0], halo_id[1, :2] = 0, 1
-    return {"initial/delta": rng.normal(size=(n, n, n)), "halo_id": halo_id,
+    delta = rng.normal(size=(n, n, n))
+    return {"initial/delta": delta - delta.mean(), "halo_id": halo_id,
             "halos/mass": np.array([16e10, 8e10]), "halos/position": np.zeros((2, 3)),
             "halos/radius": np.ones(2), "halos/count": np.array([16, 8])}
 
@@ -49,6 +50,12 @@ def test_particles_finer_than_the_grid_share_a_cells_mass(tmp_path):
     ({"halo_id": np.zeros((4, 4, 5), np.int32)}, "halo_id has shape (4, 4, 5); it must be a cube"),
     ({"halo_id": np.full((4, 4, 4), 2, np.int32)}, "halo_id runs from 2 to 2; accepted are -1 (none) to 1"),
     ({"initial/delta": np.full((4, 4, 4), np.nan)}, "initial/delta has 64 values that are NaN or infinite"),
+    ({"initial/delta": 1 + small()["initial/delta"]}, "initial/delta has the mean 1: expected is a density contrast"),
+    ({"final/delta": np.ones((4, 4, 4))}, "final/delta has the mean 1: expected is a density contrast"),
+    ({"final/position": np.full((64, 3), 5000.0)},
+     "final/position runs from 5000 to 5000, and the box has 10 Mpc/h: is it in another unit?"),
+    ({"halos/position": np.full((2, 3), -10.1)}, "halos/position runs from -10.1 to -10.1"),
+    ({"galaxies/position": np.full((2, 3), 20.1)}, "galaxies/position runs from 20.1 to 20.1"),
     ({"initial/displacement": np.zeros((4, 4, 4))}, "initial/displacement has shape (4, 4, 4)"),
     ({"halos/mass": np.array([8e10, 16e10])}, "halos/mass is not in descending order"),
     ({"halos/position": np.zeros((3, 3))}, "halos/position has shape (3, 3); expected (2, 3)"),

@@ -8,7 +8,7 @@ from kerasgal.conditioning import parameters_of
 from kerasgal.domain import of_box
 from kerasgal.errors import DataError, DomainError
 from kerasgal.grid import density_contrast, deposit_ngp, mean_velocity
-from kerasgal.simulation import opened
+from kerasgal.simulation import check_mean, opened
 from kerasgal.tiling import Derived, slabs
 
 log = logging.getLogger(__name__)
@@ -100,9 +100,11 @@ def density_field(simulation, cell, *, deposit="cic", sparse=False):
                         f"{cell:g} Mpc/h make {gridsize} a side: {way_out}, or a file with particles")
     else:
         raise DataError(f"{simulation.path} has no final density: it needs final/position or final/delta")
-    bad = sum(np.count_nonzero(~(1 + slab > -1e-3) | ~np.isfinite(slab)) for slab in slabs(delta))
+    if is_gridded(simulation, gridsize):
+        check_mean(delta, f"{simulation.path}: final/delta")
+    bad = sum(np.count_nonzero(~(1 + slab > -1e-3)) for slab in slabs(delta))
     if bad:
-        raise DataError(f"{simulation.path}: the final density has {bad} values that are negative, NaN or infinite")
+        raise DataError(f"{simulation.path}: the final density has {bad} values that are negative")
     return Derived(delta, lambda contrast: np.maximum(1 + contrast, 0))
 
 

@@ -13,8 +13,8 @@ from kerasgal.channels import initial_channels
 from kerasgal.conditioning import named, parameter_names, parameters_of
 from kerasgal.domain import of_box
 from kerasgal.errors import DataError
-from kerasgal.simulation import opened
-from kerasgal.tiling import Derived, deviation, slabs
+from kerasgal.simulation import check_mean, opened
+from kerasgal.tiling import Derived, deviation
 
 INPUT_WORDS = {
     "raw": "initial density contrast in a cube centred on a particle's Lagrangian cell",
@@ -112,14 +112,12 @@ def input_words(config):
 def sliced_field(simulation, config):
     """`field` as something that can be sliced, of which the density alone is read from the file only then.
 
-    Raises DataError for a density that is not finite.
+    Raises DataError for a density that is not finite, or no contrast.
     """
     if config.names != DENSITY:
         return field(simulation, config)
     delta = simulation["initial/delta"]
-    bad = sum(np.count_nonzero(~np.isfinite(slab)) for slab in slabs(delta))
-    if bad:
-        raise DataError(f"{simulation.path}: initial/delta has {bad} values that are NaN or infinite")
+    check_mean(delta, f"{simulation.path}: initial/delta")
     return Derived(delta)
 
 

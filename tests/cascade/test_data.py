@@ -36,7 +36,8 @@ def write(path, **datasets):
 
 def test_gridded_fields_are_taken_as_they_are_and_positions_are_counted_by_cell(tmp_path):
     rng = np.random.default_rng(0)
-    delta, count = rng.uniform(-1, 3, (8, 8, 8)), rng.poisson(0.1, (8, 8, 8))
+    density, count = rng.uniform(0, 4, (8, 8, 8)), rng.poisson(0.1, (8, 8, 8))
+    delta = density / density.mean() - 1
     with Simulation(write(tmp_path / "a.h5", final_delta=delta, galaxies_count=count), require=()) as simulation:
         np.testing.assert_allclose(data.density(simulation, 1.0), 1 + delta, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(data.galaxy_counts(simulation, 1.01), count)
@@ -58,7 +59,9 @@ def test_gridded_fields_are_taken_as_they_are_and_positions_are_counted_by_cell(
     ("values that are negative", 1.0, {"final_delta": np.zeros((8,) * 3), "galaxies_count": np.full((8,) * 3, -1)}),
     ("not a single galaxy", 1.0, {"final_delta": np.zeros((8,) * 3), "galaxies_count": np.zeros((8,) * 3)}),
     ("has no galaxies", 1.0, {"final_delta": np.zeros((8,) * 3)}),
-    ("negative, NaN or infinite", 1.0, {"final_delta": np.full((8,) * 3, np.nan), "galaxies_count": np.ones((8,) * 3)}),
+    ("512 values that are NaN or infinite", 1.0, {"final_delta": np.full((8,) * 3, np.nan)}),
+    ("final/delta has the mean 1: expected is a density contrast", 1.0, {"final_delta": np.ones((8,) * 3)}),
+    ("256 values that are negative", 1.0, {"final_delta": np.tile([-2.0, 2.0], (8, 8, 4))}),
     ("cells of 0.5 Mpc/h make 16 a side", 0.5, {"final_delta": np.zeros((8,) * 3)}),
     ("does not divide into cells of 3 Mpc/h", 3.0, {"final_delta": np.zeros((8,) * 3)}),
     ("has no final density", 1.0, {"galaxies_count": np.ones((8,) * 3)}),

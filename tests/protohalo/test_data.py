@@ -91,3 +91,8 @@ def test_input_has_unit_variance_and_bad_files_are_named(boxes, tmp_path):
         file["initial/delta"][0, 0, 0] = np.nan
     with pytest.raises(DataError, match="initial/delta has 1 values that are NaN"):
         data.load(broken, 20)
+    with h5py.File(broken, "a") as file:
+        file["initial/delta"][0, 0, 0] = 0
+        file["initial/delta"][...] += 1
+    with pytest.raises(DataError, match="nan.h5: initial/delta has the mean 1: expected is a density contrast"):
+        data.load(broken, 20)
