@@ -45,12 +45,15 @@ log = logging.getLogger(__name__)
 def haloes(simulation):
     """The halo catalogue of a Simulation, with positions at the densest points where its particles are there.
 
-    There are the galaxies, too: the catalogue's centres of mass would put the halo model's beside them.
+    There are the galaxies, too: the catalogue's centres of mass would put the halo model's beside them. It has no
+    "count" where that of a halo is 0: the catalogue was of masses alone.
     """
     halos = simulation.halos()
     if "halo_id" in simulation and "final/position" in simulation and len(halos["mass"]):
         halos["position"] = wrap(centres(halos, simulation["halo_id"][...].ravel(), simulation["final/position"][...],
                                          simulation.boxsize), simulation.boxsize)
+    if np.any(halos["count"] < 1):
+        del halos["count"]
     return halos
 
 
@@ -67,7 +70,7 @@ def described(simulation):
     halos["concentration"], _ = concentration(halos["mass"], "200m", redshift, model="duffy08", range_return=True)
     if "cosmology" in simulation.file:
         halos["critical"] = critical_radius(halos, simulation.cosmology, redshift)
-    if "final/position" in simulation:
+    if "final/position" in simulation and "count" in halos:
         around = environment(halos, halos["position"], simulation["final/position"][...], simulation.boxsize,
                              GalaxyModel.environment_radius)
         halos["rank"] = environment_rank(halos["mass"], around)
@@ -137,6 +140,8 @@ def checked_fit(kind):
 def made(samples, kind, sources):
     """The halo model of a `kind`, one of FITS or of NAMES; sources: what the samples are of, for words."""
     if kind in ("power", "poisson"):
+        for (halos, *_), source in zip(samples, sources):
+            check_counted(halos, source)
         positions = [(halos, galaxies["position"], boxsize) for halos, galaxies, boxsize in samples]
         with progress("fitting a halo model"):
             return hod.fit(positions, centrals=kind == "power")
@@ -146,6 +151,13 @@ def made(samples, kind, sources):
                             "galaxies/halo and galaxies/central")
     profile = {"occupation": "nfw", "environment": "nfw"}.get(kind, kind)
     return occupation.measure(samples, ENVIRONMENTS if kind == "environment" else 1, profile)
+
+
+def check_counted(halos, source):
+    """Raise DataError if nobody knows of how many particles the haloes of a simulation are."""
+    if "count" not in halos:
+        raise DataError(f"{display_name(source)} does not say how many particles its haloes have (halos/count has 0): "
+                        "a fitted halo model takes its lowest mass by particles; an occupation does not")
 
 
 def chosen(given, folder, sources):
@@ -292,8 +304,10 @@ def populate(model, source, output, seed=0, overwrite=False):
     import h5py
 
     with opened(source, NEEDED) as simulation:
-        boxsize = simulation.boxsize
-        position = hod.populate(described(simulation), model, boxsize, np.random.default_rng(seed))
+        boxsize, halos = simulation.boxsize, described(simulation)
+        if isinstance(model, hod.HOD):
+            check_counted(halos, source)
+        position = hod.populate(halos, model, boxsize, np.random.default_rng(seed))
     with replacing(output, overwrite) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update(app=APP, boxsize=boxsize, source=display_name(source), model=words(model))
         if isinstance(model, hod.HOD):

@@ -408,9 +408,13 @@ def read_distribution(path):
 
     try:
         table = ascii.read(str(path), guess=True)
+        for name in table.colnames:
+            _check_column(table[name], f"{path}: {name}")
         value, probability = (np.asarray(table[name], np.float64) for name in table.colnames)
     except FileNotFoundError:
         raise DataError(f"no such file: {path}") from None
+    except DataError:  # which is a ValueError
+        raise
     except (ValueError, ascii.InconsistentTableError) as error:
         reason = next(iter(str(error).splitlines()), "")
         raise DataError(f"{path} must have two columns of numbers, value and cumulative probability: "

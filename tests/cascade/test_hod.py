@@ -12,6 +12,7 @@ from kerasgal.apps.cascade import baseline, hod
 from kerasgal.apps.cascade.hod import HOD
 from kerasgal.errors import DataError, ExistsError
 from kerasgal.grid import deposit_ngp
+from kerasgal.simulation import Simulation
 from kerasgal.statistics import power_spectrum
 
 BOXSIZE = 60.0
@@ -162,6 +163,27 @@ def test_the_halo_model_is_compared_where_every_simulation_has_haloes(painted, t
     assert baseline.comparable(None, [bare]) is None and not caplog.messages
     assert baseline.comparable(model, [painted[0], bare]) is None
     assert f"{bare} has no halos/mass, halos/position, halos/radius" in caplog.text
+
+
+def test_haloes_of_which_nobody_knows_how_many_particles_they_have_take_no_fitted_model(painted, tmp_path, caplog):
+    masses, model = tmp_path / "masses.h5", HOD(11.5, 12.8, 1.0)
+    shutil.copy(painted[1], masses)
+    with h5py.File(masses, "r+") as file:
+        file["halos/count"][3] = 0
+    with Simulation(masses) as simulation:
+        halos, boxsize = baseline.described(simulation), simulation.boxsize
+    assert "count" not in halos and "rank" not in halos and "concentration" in halos
+    assert baseline.populated(model, halos, boxsize, range(2)) is None
+    for call in (lambda: baseline.fit([painted[0], masses]),
+                 lambda: baseline.populate(model, masses, tmp_path / "no.h5")):
+        with pytest.raises(DataError, match="masses.h5 does not say how many particles its haloes have"):
+            call()
+    assert not (tmp_path / "no.h5").exists()
+    counted = baseline.fit([masses], "occupation")
+    assert baseline.populate(counted, masses, tmp_path / "galaxies.h5") > 0
+    found = baseline.halo_models([masses], [painted[0]], None)
+    assert set(found) == {baseline.NAMES[kind] for kind in ("nfw", "measured", "critical")}
+    assert "no halo model and no halo model, Poisson to compare with: " in caplog.text
 
 
 def test_a_fitted_halo_model_survives_its_file(tmp_path):

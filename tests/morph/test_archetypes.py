@@ -278,6 +278,8 @@ def test_distributions_take_the_place_of_the_default(shared_data):
 @pytest.mark.parametrize("text, message", [
     ("n,cdf\n1,0\n2\n", "two columns of numbers"),
     ("n,cdf\n1,0\ntwo,1\n", "two columns of numbers"),
+    ("n,cdf\n1,0\n2,\n3,1\n", "n.txt: cdf has no value in row 2"),
+    ("n,cdf\n,0\n2,1\n", "n.txt: n has no value in row 1"),
     ("n,cdf\n1,0\n1,1\n", "values must ascend"),
     ("n,cdf\n1,0\n2,0.9\n", "from 0 to 1; it goes from 0 to 0.9"),
 ])
