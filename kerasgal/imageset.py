@@ -321,6 +321,8 @@ class Writer:
             if values.shape != wanted.get(name, shape[:1]):
                 raise DataError(f"{self.path}: {name} has shape {values.shape}, image {shape}; expected are (m, y, x) "
                                 "for image and mask, (m,) for all others, and of several bands (m, band) for sky")
+        if not len(columns["image"]):
+            return
         self._check_fit(columns)
         check_room(self.path, sum(values.nbytes for values in columns.values()) + ROOM)
         for name, values in columns.items():

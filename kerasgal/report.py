@@ -5,13 +5,16 @@ import csv
 import importlib.metadata
 import io
 import math
+import re
 import struct
 import sys
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from html import unescape
 
 from kerasgal import __version__, networks
 
+REPORT = "report.html"
 LONGEST = 200  # rows of a table; what is longer stands in metrics.json alone
 UNITS = {"cellsize": "Mpc/h", "boxsize": "Mpc/h", "spacing": "Mpc/h", "minimum": "particles", "pixel_scale": "arcsec",
          "psf_fwhm": "arcsec", "zero_point": "mag"}  # of what runs know of their training
@@ -232,6 +235,15 @@ def html(evaluation, figures, *, command=None):
         lines=evaluation.lines, notes=notes, tables=tables(metrics), figures=pictures, versions=versions,
         command=command, limits=_with_code(limits(run)), made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         title=f"{run.app}: {_called(run)}" if run else "Evaluation", about=about(run) if run else {})
+
+
+def figures_in(folder):
+    """Files in which an evaluation that is in a folder has its figures, in any format; they need not be there."""
+    from kerasgal.plotting import FORMATS
+
+    page = folder / REPORT
+    names = re.findall('<img alt="([^"]*)"', page.read_text(encoding="utf-8")) if page.exists() else []
+    return [folder / f"{unescape(name).replace(' ', '_')}.{kind}" for name in names for kind in FORMATS]
 
 
 def limits(run):

@@ -868,7 +868,7 @@ class Evaluation(Mapping):
         folder : str or Path
             Made if it is not there.
         overwrite : bool
-            Replace what is in it.
+            Replace the evaluation in it; figures of that one which this one has not go.
         command : str, optional
             The command that evaluated, for the report.
         figures : {"png", "pdf", "svg"}
@@ -890,12 +890,14 @@ class Evaluation(Mapping):
         refuse_existing(folder / "metrics.json", overwrite)
         drawn, pictures = self.figures(), {}  # before there is a file: an error in drawing leaves none
         folder.mkdir(parents=True, exist_ok=True)
+        for path in report.figures_in(folder):
+            path.unlink(missing_ok=True)
         for name, figure in drawn.items():
             path = folder / f"{name}.{figures}"
             plotting.save(figure, path)
             pictures[name] = path.read_bytes() if figures == "png" else plotting.png(figure)
         page = report.html(self, pictures, command=command)
-        (folder / "report.html").write_text(page, encoding="utf-8")
+        (folder / report.REPORT).write_text(page, encoding="utf-8")
         (folder / "metrics.csv").write_text(report.as_csv(self.metrics))
         for name, table in self._tables().items():
             write_table(folder / name, table, overwrite=True)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kerasgal import imageset
+from kerasgal.commands import info
 from kerasgal.errors import DataError
 from kerasgal.imageset import ImageSet, write, writing
 
@@ -14,7 +15,7 @@ from kerasgal.imageset import ImageSet, write, writing
 def some(count=5, side=8, seed=0):
     rng = np.random.default_rng(seed)
     image = rng.normal(1000, 5, (count, side, side + 2))
-    image[0, 2, 3] = np.nan
+    image[:1, 2, 3] = np.nan
     return {"id": [f"galaxy {seed}-{number}" for number in range(count)], "image": image, "mask": image > 1005,
             "sky": rng.normal(1000, 1, count),
             "table": {"n": rng.uniform(0.5, 6, count), "ra": 180 + 1e-9 * rng.random(count),
@@ -68,7 +69,7 @@ def test_it_is_a_mapping_that_says_what_it_holds(tmp_path):
 
 def test_pieces_add_up_and_memory_does_not(tmp_path, monkeypatch):
     monkeypatch.setattr(imageset, "SLAB_PIXELS", 500)
-    pieces = [some(count, seed=seed) for seed, count in enumerate((3, 1, 7))]
+    pieces = [some(count, seed=seed) for seed, count in enumerate((0, 3, 1, 0, 7))]
     with writing(tmp_path / "set.h5", "pieces") as writer:
         for piece in pieces:
             writer.append(**piece)
@@ -216,3 +217,17 @@ def test_problems_of_files_from_elsewhere_are_named(tmp_path):
                          "image is of type int64; expected floats", "mask is of type float64; expected bool"]
         with pytest.raises(DataError, match="set.h5: id has shape"):
             images.validate()
+
+
+def test_columns_without_numbers_or_images_are_shown(tmp_path):
+    path = tmp_path / "set.h5"
+    write(path, **some(3) | {"table": {"n": np.array([np.nan, 2, 5]), "z": np.full(3, np.nan)}}, source="")
+    rows, problems = info.images(path)
+    assert dict(rows)["n"] == "2 to 5" and dict(rows)["z"] == "no number" and not problems
+    with h5py.File(path, "r+") as file:  # as from elsewhere: a file without images is not written here
+        for name in ("id", "image", "mask", "sky", "table/n", "table/z"):
+            values = file[name][:0]
+            del file[name]
+            file[name] = values
+    rows, problems = info.images(path)
+    assert dict(rows)["n"] == "no number" and "no pixels" in problems[0]

@@ -120,6 +120,19 @@ def test_figures_are_files_of_the_format_that_was_asked_for(figures, start, tmp_
     assert page.images[0].startswith("data:image/png;base64,")
 
 
+def test_figures_of_the_evaluation_that_is_replaced_go_and_nothing_else_does(tmp_path):
+    def others():
+        return {"power_&_phase": figure()[0]}
+
+    Evaluation(METRICS, ["loss 0.571"], lambda: drawn() | others()).save(tmp_path)
+    (tmp_path / "mine.png").write_bytes(b"")
+    Evaluation(METRICS, ["loss 0.571"], drawn).save(tmp_path, overwrite=True)
+    assert {path.name for path in tmp_path.glob("*.png")} == {"mass_function.png", "mine.png"}
+    Evaluation(METRICS, ["loss 0.571"], drawn).save(tmp_path, overwrite=True, figures="svg")
+    assert {path.name for path in tmp_path.glob("*.png")} == {"mine.png"}
+    assert (tmp_path / "mass_function.svg").exists()
+
+
 def test_another_format_is_refused_and_nothing_is_written(tmp_path):
     with pytest.raises(SettingError, match="figures='gif' is no format of figures"):
         Evaluation(METRICS, ["loss 0.571"], drawn).save(tmp_path / "e", figures="gif")

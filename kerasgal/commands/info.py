@@ -100,10 +100,18 @@ def images(path):
     with ImageSet(path) as opened:
         rows = [(name, value) for name, value in opened.file.attrs.items() if name not in ("format", "version")]
         rows.append(("images", f"{len(opened)} of {opened.shape[0]} x {opened.shape[1]} pixels"))
-        for name, values in opened.table().items():
-            span = f"{values.min():.4g} to {values.max():.4g}" if values.dtype.kind in "iuf" else values.dtype
-            rows.append((name, span))
+        rows += [(name, span(values)) for name, values in opened.table().items()]
         return rows, named(path, opened.problems())
+
+
+def span(values):
+    """From where to where the numbers of a column go; the type of what are none."""
+    import numpy as np
+
+    if values.dtype.kind not in "iuf":
+        return values.dtype
+    known = values[np.isfinite(values)]
+    return f"{known.min():.4g} to {known.max():.4g}" if len(known) else "no number"
 
 
 def prediction(path):
