@@ -10,7 +10,7 @@ from scipy.integrate import solve_ivp
 from kerasgal import nbody
 from kerasgal.cosmology import PLANCK_2018, Cosmology, growth_factor, linear_power, mean_density
 from kerasgal.errors import SettingError
-from kerasgal.grid import density_contrast, lattice
+from kerasgal.grid import density_contrast, interpolate_cic, lattice
 from kerasgal.halos import friends_of_friends
 from kerasgal.statistics import mass_function, power_spectrum
 
@@ -163,6 +163,24 @@ def test_transforms_in_place_are_scipys(n):
     back = nbody._real(modes, real.shape)
     assert back.dtype == np.float32
     np.testing.assert_allclose(back, real, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind, n", [("f4", 16), ("f8", 16), ("f4", 4)])
+def test_forces_are_those_of_arrays(kind, n):
+    """Of particles all over the box and outside it, on a mesh so coarse that all faces count."""
+    position = np.random.default_rng(0).uniform(-BOXSIZE, 2 * BOXSIZE, (500, 3)).astype(kind)
+    k = 2 * np.pi * np.fft.fftfreq(n, BOXSIZE / n)
+    kx, ky, kz = np.meshgrid(k, k, k, indexing="ij")
+    squared = kx**2 + ky**2 + kz**2
+    squared[0, 0, 0] = np.inf
+    window = np.prod(np.sinc(np.array([kx, ky, kz]) * BOXSIZE / n / (2 * np.pi)), axis=0)**2
+    phi = np.fft.ifftn(-np.fft.fftn(density_contrast(position, n, BOXSIZE)) / squared / window).real
+    slopes = [(8 * (np.roll(phi, -1, axis) - np.roll(phi, 1, axis)) - np.roll(phi, -2, axis) + np.roll(phi, 2, axis))
+              / (12 * BOXSIZE / n) for axis in range(3)]
+    force = nbody.gravity(position, n, BOXSIZE)
+    expected = -interpolate_cic(np.stack(slopes, axis=-1), position, BOXSIZE)
+    assert force.dtype == kind and force.shape == (500, 3)
+    np.testing.assert_allclose(force, expected, atol=1e-4 * expected.std())
 
 
 def test_forces_on_a_mesh_are_the_gradient_of_a_plane_wave():

@@ -4,10 +4,10 @@
 
 Each line is a process of its own. First 128^3 particles in 50 Mpc/h: the simulation with its haloes, then cloud-in-cell
 by sparse matrices (`kerasgal.grid.cic_matrix`) and friends of friends by a list of all pairs (SciPy's
-cKDTree.query_pairs and connected_components) beside ours on the particles of that simulation. `--large` simulates 256^3
-particles as well. What is printed says of each goal whether it holds. On a machine that others use CPU seconds are up
-to twice those on an idle one: the ratios say more. Compiling, in the first call of all, is measured by itself and not
-counted in the other lines.
+cKDTree.query_pairs and connected_components) beside ours on the particles of that simulation, and the forces of its
+steps by NumPy's arrays. `--large` simulates 256^3 particles as well. What is printed says of each goal whether it
+holds. CPU seconds differ twofold between machines, and between idle and busy ones: the ratios say more. Compiling, in
+the first call of all, is measured by itself and not counted in the other lines.
 """
 
 import argparse
@@ -22,9 +22,12 @@ from pathlib import Path
 
 import numpy as np
 from bars import verdict
+from peers import plain_gravity
 
 BOXSIZE, SEED = 50.0, 1
 SECONDS, GIBIBYTES = 12, 8  # the goals: CPU seconds of 128^3 particles, peak memory of 256^3
+SHARE = 0.44  # the same goal on any machine: it was set where arrays and a list of pairs took 27 s
+STEPS = 20  # of `run`
 
 
 def simulate(particles, path):
@@ -37,7 +40,7 @@ def run(particles, path):
     """The N-body simulation, then its haloes, without a file."""
     from kerasgal import halos, nbody
 
-    simulation = nbody.simulate(particles, BOXSIZE, seed=SEED)
+    simulation = nbody.simulate(particles, BOXSIZE, seed=SEED, steps=STEPS)
     start = time.process_time()
     halo_id = halos.friends_of_friends(simulation.position, BOXSIZE)
     found = halos.catalogue(halo_id, simulation.position, BOXSIZE, 1.0)
@@ -64,6 +67,11 @@ def pairs(particles, path):
     found = tree.query_pairs(0.2 * BOXSIZE / len(position)**(1 / 3), output_type="ndarray")
     links = scipy.sparse.coo_array((np.ones(len(found), bool), found.T), shape=(len(position),) * 2)
     return {"haloes": int(number_by_size(connected_components(links, directed=False)[1], 20).max()) + 1}
+
+
+def arrays(particles, path):
+    """The forces of one step by NumPy's arrays."""
+    plain_gravity(np, np.load(path), 2 * particles, BOXSIZE)
 
 
 def cloud(particles, path):
@@ -127,14 +135,18 @@ def main(large):
         measure("first", 8, path)
         whole = measure("run", 128, path)
         verdict("128^3 particles, N-body and haloes", whole["cpu"], SECONDS, "CPU s")
+        library = {}
         for ours, other, what in (("cloud", "matrix", "a deposit and a reading on 256^3 cells, loop / sparse matrix"),
                                   ("friends", "pairs", "friends of friends, union as pairs are met / list of pairs")):
-            own, library = measure(ours, 128, path), measure(other, 128, path)
-            verdict(f"{what}, CPU time", own["cpu"] / library["cpu"], 1)
-            verdict(f"{what}, added memory",
-                    (own["peak"] - own["before"]) / (library["peak"] - library["before"]), 1)
-            if own.get("haloes") != library.get("haloes"):
+            own, its = measure(ours, 128, path), measure(other, 128, path)
+            verdict(f"{what}, CPU time", own["cpu"] / its["cpu"], 1)
+            verdict(f"{what}, added memory", (own["peak"] - own["before"]) / (its["peak"] - its["before"]), 1)
+            if own.get("haloes") != its.get("haloes"):
                 raise SystemExit("the two find different haloes")
+            library[other] = its["cpu"]
+        plain = STEPS * measure("arrays", 128, path)["cpu"] + library["pairs"]
+        verdict("128^3 particles, N-body and haloes / the forces by arrays and haloes by a list of pairs, CPU time",
+                whole["cpu"] / plain, SHARE)
         measure("simulate", 128, Path(folder) / "box.h5")
         if large:
             whole = measure("simulate", 256, Path(folder) / "large.h5")

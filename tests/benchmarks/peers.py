@@ -170,6 +170,8 @@ def work(name, kind, cores, keep):
     """What a process does: two steps, then as many as each line of its input says."""
     cores = int(cores)
     pin(cores)
+    if kind != "ours":
+        import torch._dynamo  # noqa: F401: Triton, which comes with it, ends in a segmentation fault after TensorFlow
     from kerasgal.quiet import import_tensorflow, keep_memory
 
     if kind == "ours" or keep:
