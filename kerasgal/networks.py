@@ -263,7 +263,8 @@ def _without_paths(provenance):
     def told(paths):
         return [run_folder.told_of(path) or Path(path).name for path in paths]
 
-    data = {kind: told(paths) for kind, paths in provenance.get("data", {}).items()}
+    data = {kind: told(paths) if isinstance(paths, list) else paths
+            for kind, paths in provenance.get("data", {}).items()}
     sessions = [{**session, "command": " ".join(Path(word).name for word in session.get("command", "").split())}
                 for session in provenance.get("sessions", ())]
     before = {run_folder.FROM: Path(provenance[run_folder.FROM]).name,

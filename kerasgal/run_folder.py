@@ -174,6 +174,11 @@ def recorded_data(folder):
     return tuple(seen.get("training", ())), tuple(seen.get("validation", ()))
 
 
+def read_with(folder):
+    """How the images that a run was trained on were read, as its provenance has it: options of their reader."""
+    return read_json(Path(folder) / PROVENANCE).get("data", {}).get("read_with", {})
+
+
 def seen_by(folder):
     """All data that a run has seen: its own, and those of the runs whose weights it began from; a tuple as above."""
     training, validation = recorded_data(folder)

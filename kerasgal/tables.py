@@ -123,10 +123,11 @@ def write_table(path, table, header=None, overwrite=False):
     if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise MissingError(f"{path} needs pyarrow: pip install 'kerasgal[parquet]'; accepted without it are "
                            f"{', '.join(SUFFIXES[:-1])}")
+    meta = {**getattr(table, "meta", {}), **(header or {})}
     if not isinstance(table, QTable):
-        table = QTable(dict(table), meta=dict(header or {}))
+        table = QTable(dict(table))
     table = QTable(scalars({name: table[name] for name in table.colnames}, vectors=path.suffix not in FLAT),
-                   meta={"kerasgal": __version__, **{key: _plain(value) for key, value in table.meta.items()}})
+                   meta={"kerasgal": __version__, **{key: _plain(value) for key, value in meta.items()}})
     with replacing(path, overwrite) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Keyword name .* a HIERARCH card will be created")
         if path.suffix == ".csv":

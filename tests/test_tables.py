@@ -27,6 +27,13 @@ def table():
     return quantities(columns, {"position": "Mpc/h", "mass": "Msun/h", "velocity": "km/s"}, HEADER)
 
 
+@pytest.mark.parametrize("kind", [Table, QTable])
+def test_the_header_is_that_of_the_table_and_what_is_given(kind, tmp_path):
+    write_table(tmp_path / "a.ecsv", kind({"mass": [1.0]}, meta={"run": "deep", "box": 1}), {"box": 2})
+    meta = Table.read(tmp_path / "a.ecsv").meta
+    assert meta["run"] == "deep" and meta["box"] == 2
+
+
 @pytest.mark.parametrize("suffix", ["ecsv", "fits", "csv", "hdf5", "h5"])
 def test_astropy_reads_back_numbers_and_header(table, tmp_path, suffix):
     write_table(tmp_path / f"t.{suffix}", table)

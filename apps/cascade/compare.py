@@ -14,7 +14,7 @@ from kerasgal import run_folder
 from kerasgal.apps.cascade import data, evaluate
 from kerasgal.apps.cascade.run import CLASSIFY, REGRESS, Cascade
 from kerasgal.errors import DomainError, SettingError
-from kerasgal.run import Evaluation, as_list
+from kerasgal.run import Evaluation, as_list, to_judge_on
 from kerasgal.simulation import opened
 from kerasgal.tables import write_table
 
@@ -73,6 +73,7 @@ def compare(runs, suites, *, tile=None, outside_domain=False, client=None):
     runs = [runs] if isinstance(runs, Cascade) else as_list(runs)
     suites = {name: as_list(sources) for name, sources in suites.items()}
     check(runs, suites)
+    suites = {name: to_judge_on(sources) for name, sources in suites.items()}
     named = evaluate.named_runs(Cascade.load(runs[0]) if not isinstance(runs[0], Cascade) else runs[0], runs[1:])
     outside = {(key, suite): is_outside(run, sources, outside_domain)
                for key, run in named.items() for suite, sources in suites.items()}
@@ -106,7 +107,7 @@ def is_outside(run, sources, outside_domain):
         try:
             run.check_domain(source)
             with opened(source, ()) as simulation:
-                data.check_particles(simulation, run.config.cell)
+                data.check_particles(simulation, run.config.cell, velocity=run.velocity)
         except DomainError:
             if not outside_domain:
                 raise

@@ -198,9 +198,13 @@ def fit_phases(cls, boxes, config, folder, phase, *, store, moving=None, resume=
     if phase != REGRESS:
         if overwrite:
             shutil.rmtree(folder / REGRESS, ignore_errors=True)  # it would belong to another phase 1
+        before = best_of(folder)
         log.info("phase 1: which cells hold galaxies")
         network = train_phase(CLASSIFY, train, held_out, (train.counts, held_out.counts), config, folder,
                               resume=resume, overwrite=overwrite, init=init and init / CLASSIFY, **options)
+        if (folder / REGRESS).exists() and best_of(folder) != before:
+            log.warning("phase 1 calls other cells occupied than before: phase 2, trained on those, begins anew")
+            shutil.rmtree(folder / REGRESS, ignore_errors=True)
     if phase != CLASSIFY:
         log.info("phase 2: how many galaxies there are")
         first = cls.first(folder)
@@ -225,6 +229,12 @@ def fit_phases(cls, boxes, config, folder, phase, *, store, moving=None, resume=
             measure_scatter(cls.load(folder), held_out)
             motion.write(moving, folder / REGRESS)
     return network
+
+
+def best_of(folder):
+    """The epoch whose weights phase 1 of a run folder has, or None."""
+    history = run_folder.read_history(folder / CLASSIFY)
+    return run_folder.best_epoch(history)[0]["epoch"] if history else None
 
 
 def measure_scatter(run, boxes):
@@ -267,7 +277,8 @@ def fit_sweep(cls, boxes, config, folder, values, *, store, resume=False, **opti
         for w2 in values.get("w2", [config.w2]):
             place = folder / "sweep" / f"w1={w1:g},w2={w2:g}"
             weights = configuration.replace(config, {"w1": float(w1), "w2": float(w2)})
-            if shared and not (place / CLASSIFY).exists():
+            if shared:
+                shutil.rmtree(place / CLASSIFY, ignore_errors=True)  # of an earlier sweep
                 shutil.copytree(shared / CLASSIFY, place / CLASSIFY)
             log.info(f"w1 = {w1:g}, w2 = {w2:g}")
             network = fit_phases(cls, boxes, weights, place, REGRESS if shared else "both", store=store, **options)

@@ -11,7 +11,7 @@ from kerasgal.errors import DataError, DomainError
 from kerasgal.imageset import ImageSet
 from kerasgal.plotting import counting
 from kerasgal.readers import images as readers
-from kerasgal.readers.flux import AGREEMENT, to_unit
+from kerasgal.readers.flux import AGREEMENT, own_zero_point, to_unit
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +29,23 @@ def parameters_of(path, camera):
     """
     if str(path).endswith((".h5", ".hdf5")):
         with ImageSet(path) as images:
-            table = images.table()
+            table = _table_of(images, camera)
             found = archetypes.sersic_parameters({"id": images["id"][...], **table}, camera, str(path))
             return found | {name: table[name] for name in KNOWN if name in table}
     return archetypes.read_parameters(path, camera)
+
+
+def _table_of(images, camera):
+    """The columns of an image set, with fluxes in the counts of a camera where the set says what they are in."""
+    table, about = images.table(), images.about()
+    own = about["zero_point"]
+    if own is None:
+        own = own_zero_point(about["unit"], about["pixel_scale"])
+    if own in (None, camera.zero_point):
+        return table
+    counts = 10**(0.4 * (camera.zero_point - own))
+    return {name: counts * values if name.split("_")[0] == "flux" and values.dtype.kind in "iuf" else values
+            for name, values in table.items()}
 
 
 def parameters_of_bands(path, camera, bands=()):
@@ -43,7 +56,7 @@ def parameters_of_bands(path, camera, bands=()):
     is_set, known = str(path).endswith((".h5", ".hdf5")), {}
     if is_set:
         with ImageSet(path) as images:
-            table = {"id": images["id"][...], **images.table()}
+            table = {"id": images["id"][...], **_table_of(images, camera)}
             bands = bands or (images.bands if len(images.bands) > 1 else ())
             known = {name: table[name] for name in KNOWN if name in table}
     else:

@@ -187,6 +187,9 @@ def evaluate(run, given, old_run, old_sets, output, dask, overwrite, figures, **
     with connect(dask) as client:
         found = trained.evaluate(sets, client=client, **options)
     write_evaluation(found, folder, overwrite, figures)
+    failed = sum(entry["not_scored"] for entry in found["sets"].values())
+    if failed:
+        raise DataError(f"{failed} images could not be scored and are left out: see the notes")
 
 
 @click.command(cls=NetworkCommand)

@@ -49,7 +49,7 @@ def evaluate(run, sets, notes=(), *, match=(), control=None, client=None):
     client: of Dask, whose workers score.
     Raises DataError for a set without an image that can be scored, SettingError for columns that are not there.
     """
-    scored, reference = {}, next(iter(sets))
+    scored, lost, reference = {}, [], next(iter(sets))
     if match:  # columns that are not there are said before hours of scoring
         stream = iter(sets[reference]())
         first = list(itertools.islice(stream, 1))
@@ -63,8 +63,13 @@ def evaluate(run, sets, notes=(), *, match=(), control=None, client=None):
         control: lambda: empty_sky(scored[reference]["raw"], run.config)}
     for name in track([*sets, *made], "scoring"):
         scored[name] = collect(run, (sets | made)[name](), blank=name == control, keep=name == reference, client=client)
-        if not len(scored[name]["llr"]):
-            raise DataError(f"no image of {name} can be scored")
+        failed, number = scored[name]["failed"], len(scored[name]["llr"])
+        if not number:
+            raise DataError(f"no image of {name} can be scored" + (f": {failed[0]}" if failed else ""))
+        if failed:
+            lost.append(f"{len(failed)} of {number + len(failed)} images of {name} could not be scored and are left "
+                        f"out: {failed[0]}")
+            log.warning(lost[-1])
     galaxies = {name: values for name, values in scored.items() if name != control}
     llr = {name: values["llr"] for name, values in galaxies.items()}
     columns = {name: differences.with_derived(values["columns"]) for name, values in galaxies.items()}
@@ -82,8 +87,8 @@ def evaluate(run, sets, notes=(), *, match=(), control=None, client=None):
     bins = differences.by_bins(llr, columns, places)
     if bins:
         result["bins"] = bins
-    if notes or more:
-        result["notes"] = [*notes, *more]
+    if notes or lost or more:
+        result["notes"] = [*notes, *lost, *more]
     planes = differences.planes(llr, columns, PLANES)
 
     def draw():
@@ -190,6 +195,7 @@ def collect(run, images, blank=False, keep=False, client=None):
     blank: whether they are meant to show nothing; keep: whether to keep the first `Image`s, as `raw`; client: of Dask,
     whose workers score.
     """
+    failed = []
     numbers = {name: [] for name in ("log_p_real", "log_p_archetype", "llr", "llr_galaxy", "sky_noise")}
     columns, names, first, raw = [], [], {"images": [], "real": [], "archetype": []}, []
     read = collections.deque()
@@ -202,7 +208,9 @@ def collect(run, images, blank=False, keep=False, client=None):
     for rows, batch in score_on(client, run, noted(images), maps=True, begun=blank):
         for row in rows:
             image = read.popleft()
-            if not row["error"]:
+            if row["error"]:
+                failed.append(f"{row['id']}: {row['error']}")
+            else:
                 for name in ("log_p_real", "log_p_archetype", "llr", "llr_galaxy"):
                     numbers[name].append(row[name])
                 names.append(str(row["id"]))
@@ -218,7 +226,7 @@ def collect(run, images, blank=False, keep=False, client=None):
                 first[name].append(values)
     return {**{name: np.array(values) for name, values in numbers.items()},
             **{name: np.concatenate(values) if values else np.empty((0, 1, 1)) for name, values in first.items()},
-            "raw": raw, "id": names, "columns": numbers_of(columns)}
+            "raw": raw, "id": names, "columns": numbers_of(columns), "failed": failed}
 
 
 def _middle(image, side):
@@ -238,7 +246,7 @@ def compare(values, reference):
     """
     rng = np.random.default_rng(0)
     llr = values["llr"]
-    entry = {"images": len(llr)}
+    entry = {"images": len(llr), "not_scored": len(values["failed"])}
     for name in ("llr", "llr_galaxy", "log_p_real", "log_p_archetype"):
         drawn = rng.choice(values[name], (DRAWS, len(llr)))
         entry[name] = {"median": float(np.median(values[name])), "median_error": float(np.median(drawn, axis=1).std()),

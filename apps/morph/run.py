@@ -1,6 +1,7 @@
 """A trained run of morph: how real a galaxy looks (Zanisi et al. 2020)."""
 
 import itertools
+import json
 import logging
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from kerasgal.tables import SUFFIXES
 
 REAL, ARCHETYPE = "real", "archetype"
 PREPARATION = ("bands", "sky", "softening", "crop", "size", "rebin", "bits")
+SEEN = "unit", "zero_point"  # what both must have seen images in
 COMMON = (*PREPARATION, "likelihood")  # what both networks must have in common
 PEEK = 64  # images that are held against the domain before the first one is scored
 
@@ -126,8 +128,11 @@ class Morph(Run):
             raise RunError(f"{run}: the two networks were trained with another {', '.join(differ)}; their likelihoods "
                            "cannot be compared")
         made.config = other
-        # What both networks know, where they do not contradict each other
-        made.domain = run_folder.read_json(made.folder / REAL / run_folder.DOMAIN)
+        made.domain, known = (run_folder.read_json(made.folder / phase / run_folder.DOMAIN) for phase in cls.phases)
+        for name in SEEN:
+            if name in made.domain and name in known and made.domain[name] != known[name]:
+                raise RunError(f"{run}: the two networks were trained on images of another {name}, "
+                               f"{made.domain[name][0]} and {known[name][0]}; their likelihoods cannot be compared")
         return made
 
     @classmethod
@@ -189,11 +194,18 @@ class Morph(Run):
         if resume and not training:
             jobs = {phase: list(run_folder.recorded_data(folder / phase)[0]) for phase in begun} | (
                 {ARCHETYPE: archetypes} if archetypes else {})
-        options = {"masks": masks, "extension": extension, "unit": unit, "zero_point": zero_point,
-                   "flux_scale": flux_scale}
+        asked = {"masks": masks, "extension": extension, "unit": unit, "zero_point": zero_point,
+                 "flux_scale": flux_scale}
+        asked = json.loads(json.dumps({name: value for name, value in asked.items() if value is not None}))
+        left = [*jobs]
         with run_folder.locked(folder):
             for phase, paths in jobs.items():
                 place = folder / phase
+                other, = (name for name in cls.phases if name != phase)
+                going_on = resume and phase in begun
+                # Images are seen in the unit of the run that goes on, or of the other network where that stays.
+                whose = place if going_on else folder / other
+                known = run_folder.read_json(whose / run_folder.DOMAIN) if going_on or other not in left else {}
                 # Interrupted before the second network was begun: that sees images, and begins, as the first does.
                 like = place if phase in begun or not begun else folder / begun[0]
                 start = run_folder.origin_of_phases(like) if resume and not init and phase not in begun else init
@@ -201,9 +213,12 @@ class Morph(Run):
                 chosen = cls.configure(given, preset, **settings)
                 run_folder.check_folder(place, APP, resume, overwrite)
                 log.info(f"network of {phase} images")
-                data = {"training": [str(Path(path).resolve()) for path in paths], "validation": []}
-                train_network(readers.stream(paths, bands=chosen.names, **options), chosen, place, data=data,
-                              resume=resume and phase in begun, overwrite=overwrite, tensorboard=tensorboard,
+                options = asked or (run_folder.read_with(place) if resume else {})
+                data = {"training": [str(Path(path).resolve()) for path in paths], "validation": [],
+                        **({"read_with": options} if options else {})}
+                left.remove(phase)
+                train_network(readers.stream(paths, bands=chosen.names, **options), chosen, place, known, data=data,
+                              resume=going_on, overwrite=overwrite, tensorboard=tensorboard,
                               init=folder_of(start) / phase if start else None)
         if all((folder / phase / run_folder.BEST).exists() for phase in cls.phases):
             return cls.load(folder)
@@ -391,17 +406,21 @@ class Morph(Run):
         found = iter(stream_of(images, pixel_scale=pixel_scale, bands=self.config.names, **options))
         first = list(itertools.islice(found, PEEK))
         notes = []
+
+        def look(image):
+            if not image.error and not notes:
+                notes.extend(self.check_domain(image.id, features(image), outside_domain=outside_domain))
+
         for image in first:
             if not image.error and not notes:
-                notes = self.check_domain(image.id, features(image), outside_domain=outside_domain)
+                look(image)
                 check_bands(image, self.config)
 
         def checked():
             yield from first
             for image in found:
                 try:
-                    if not image.error and not notes:
-                        self.check_domain(image.id, features(image), outside_domain=outside_domain)
+                    look(image)
                     yield image
                 except DomainError as error:
                     yield type(image)(image.id, None, error=str(error), columns=image.columns, facts=image.facts)

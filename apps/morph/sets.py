@@ -61,6 +61,9 @@ def make_archetypes(output, *, table=None, fit=(), number=None, distributions=No
     camera = archetypes.Camera(**{name: value for name, value in changed.items() if value is not None})
     point = archetypes.read_psf(psf, camera) if psf else archetypes.moffat_psf(fwhm, camera)
     reading = {"masks": masks, "extension": extension, "unit": unit, "flux_scale": flux_scale}
+    unused = [name for name, value in reading.items() if value is not None]
+    if unused and not fit and not skies:
+        raise SettingError(f"`{unused[0]}` says how the images of `fit` and `skies` are read: there are none")
     rng = np.random.default_rng(seed)
     in_bands = catalogues.parameters_of_bands(table, camera, names) if table else {}
     if len(in_bands) > 1:

@@ -38,7 +38,7 @@ def write(run, images, path, *, maps=None, resume=False, overwrite=False, client
                 raise DataError(f"{progress} was begun by other networks, or with other options for reading images: "
                                 "without resume=True it begins anew")
     images = (image for image in images if image.id not in done)
-    scored = score_on(client, run, images, maps=bool(maps))
+    scored = score_on(client, run, images, maps=bool(maps), begun=bool(done))
     begun = list(itertools.islice(scored, 1))  # raises an error before there is a file
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

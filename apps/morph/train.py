@@ -29,18 +29,24 @@ def features(image):
             "psf_fwhm": image.psf_fwhm, "bands": ",".join(image.bands) or None}
 
 
-def load(images, config):
+def load(images, config, known=None):
     """All images of a stream, without sky and bad pixels, in the unit of the first one that says its own.
 
+    known: the domain of the network that is there already, in whose unit they are to be.
     Returns a list of (y, x) arrays of counts, or (y, x, band), and their `features`. Says which cannot be read or
-    prepared; raises DataError where too few are left, and DomainError for one with other bands than those of `config`.
+    prepared; raises DataError where too few are left, and DomainError for one with other bands than those of `config`,
+    or other pixels than the images of the other network.
     """
-    cleaned, described, unit, zero_point = [], [], None, None
+    cleaned, described = [], []
+    unit, zero_point = ((known or {}).get(name, [None])[0] for name in ("unit", "zero_point"))
     for image in images:
         if unit is None:
             unit, zero_point = image.unit, image.zero_point
         if not image.error:
             refuse_bands(image, config)
+            other = domain.differences(known or {}, features(image), ["pixel_scale"])
+            if other:
+                raise DomainError(f"{image.id} has {other[0]}")
         try:
             image = to_unit(image, unit, zero_point)
             cleaned.append(prepare.clean(image, config))
@@ -86,9 +92,12 @@ def refuse_negative(stamps, config):
                            value=config.bits, accepted=0)
 
 
-def train_network(images, config, folder, **options):
-    """Train one network on a stream of images into the run folder `folder`; every tenth image validates."""
-    cleaned, described = load(images, config)
+def train_network(images, config, folder, known=None, **options):
+    """Train one network on a stream of images into the run folder `folder`; every tenth image validates.
+
+    known: see `load`.
+    """
+    cleaned, described = load(images, config, known)
     held_out = np.stack([prepare.stamp(image, config) for image in cleaned[::HELD_OUT]])
     refuse_negative(held_out, config)
     inside = [image for number, image in enumerate(cleaned) if number % HELD_OUT]

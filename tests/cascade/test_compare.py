@@ -89,6 +89,8 @@ def test_a_comparison_from_python_takes_runs_and_refuses_what_it_does_not_know(f
             compare.compare(runs, suites)
     with pytest.raises(SettingError, match="suites='a/b': a suite's name"):
         compare.compare(run, {"a/b": painted[2]})
+    with pytest.raises(SettingError, match="is given twice"):
+        compare.compare(run, {"a": [painted[2], painted[2]]})
     assert compare.training_minutes(kg.Cascade(run.config, {}), "classify") is None
     assert compare.mean([None, 1.0, 3.0]) == 2 and compare.mean([None]) is None
 

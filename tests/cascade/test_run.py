@@ -11,7 +11,7 @@ import pytest
 from astropy.table import Table
 
 import kerasgal as kg
-from kerasgal import tiling
+from kerasgal import run_folder, tiling
 from kerasgal.apps.cascade import data, predict, scatter
 from kerasgal.apps.cascade.scatter import Scatter
 from kerasgal.errors import DataError, DomainError, RunError, SettingError, UnseenError
@@ -170,6 +170,61 @@ def test_a_phase_2_that_is_resumed_before_it_was_begun_begins_as_phase_1_did(cas
     train.fit_phases(kg.Cascade, (nothing, nothing), cascade.config, folder, "both", store=Store(None, folder),
                      resume=True)
     assert begun == {"classify": None, "regress": cascade.folder / "regress"}  # phase 1 knows where it began
+
+
+def test_a_phase_1_that_goes_on_to_other_weights_has_phase_2_begin_anew(cascade, tmp_path, monkeypatch, caplog):
+    from kerasgal.apps.cascade import train
+
+    folder, begun, better = shutil.copytree(cascade.folder, tmp_path / "run"), [], False
+
+    def train_phase(phase, *given, resume, **options):
+        begun.append((phase, resume))
+        if better and phase == "classify":
+            row = run_folder.read_history(folder / phase)[-1]
+            run_folder.write_history([row, {**row, "epoch": 9, "val_loss": row["val_loss"] - 1}], folder / phase)
+
+    monkeypatch.setattr(train, "train_phase", train_phase)
+    nothing = train.Boxes([], [], [])
+    for better in (False, True):
+        train.fit_phases(kg.Cascade, (nothing, nothing), cascade.config, folder, "both", store=Store(None, folder),
+                         resume=True)
+    assert begun == [("classify", True), ("regress", True), ("classify", True), ("regress", False)]
+    assert "phase 2, trained on those, begins anew" in caplog.text and not (folder / "regress").exists()
+
+
+def test_a_sweep_over_an_earlier_one_has_a_phase_1_of_its_own(tmp_path, monkeypatch):
+    from kerasgal.apps.cascade import train
+
+    def fit_phases(cls, boxes, weights, place, phase, **options):
+        for name in ("classify", "regress") if phase == "both" else ("regress",):
+            (place / name).mkdir(parents=True, exist_ok=True)
+            (place / name / "sweep").write_text(str(number))
+
+    monkeypatch.setattr(train, "fit_phases", fit_phases)
+    monkeypatch.setattr(train, "validation_error", lambda run, boxes: 1.0)
+    monkeypatch.setattr(kg.Cascade, "load", lambda place: None)
+    for number in (1, 2):
+        train.fit_sweep(kg.Cascade, (None, None), kg.Cascade.configure(preset="demo"), tmp_path, {"w2": [1.0, 1.05]},
+                        store=None, overwrite=True)
+    assert {path.read_text() for path in tmp_path.glob("sweep/*/classify/sweep")} == {"2"}
+
+
+def test_a_refused_training_leaves_the_calibration(diffusion, tmp_path):
+    folder = shutil.copytree(diffusion.folder, tmp_path / "run")
+    (folder / "calibration.json").write_text("{}")
+    with pytest.raises(RunError, match="was trained with another filters"):
+        kg.Diffusion.train(run=folder, resume=True, filters=12)
+    assert (folder / "calibration.json").exists()
+
+
+def test_maps_without_galaxies_are_no_test_of_draws(diffusion, painted, tmp_path):
+    from kerasgal.apps.cascade.diffusion import evaluate
+
+    empty = shutil.copy(painted[2], tmp_path / "empty.h5")
+    with h5py.File(empty, "r+") as file:
+        file["galaxies/position"][:, 2] = 0.99 * file.attrs["boxsize"]
+    with pytest.raises(DataError, match="its 1 maps hold no galaxy that draws could be held against: give more `maps`"):
+        evaluate.collect(diffusion, empty, 1, {"steps": 1, "seed": 0}, most=1)
 
 
 @pytest.mark.parametrize("kind", ["cascade", "diffusion"])

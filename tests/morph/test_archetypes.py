@@ -14,12 +14,12 @@ from scipy.stats import kstest
 
 from kerasgal import imageset
 from kerasgal.apps.morph import archetypes as sersic_archetypes
-from kerasgal.apps.morph import catalogues
+from kerasgal.apps.morph import catalogues, sets
 from kerasgal.apps.morph.archetypes import (
     Camera, Canvas, archetypes, border_skies, draw_parameters, drawable_n, gaussian_psf, moffat_psf,
     note_on_n, observe, read_parameters, read_psf, sersic, sersic_parameters, smooth_stamp)
 from kerasgal.apps.morph.fitting import FLAGS, fit_sersic, neighbours
-from kerasgal.errors import DataError
+from kerasgal.errors import DataError, SettingError
 from kerasgal.tables import write_table
 
 CAMERA = Camera()
@@ -287,6 +287,17 @@ def test_distribution_file_errors(tmp_path, text, message):
     (tmp_path / "n.txt").write_text(text)
     with pytest.raises(DataError, match=message):
         draw_parameters(5, np.random.default_rng(0), {"n": tmp_path / "n.txt"})
+
+
+def test_fluxes_of_an_image_set_are_brought_to_the_cameras_counts(galaxies, tmp_path):
+    with imageset.ImageSet(galaxies / "real.h5") as images:
+        flux, zero_point = images.table()["flux"], images.about()["zero_point"]
+    found = catalogues.parameters_of(galaxies / "real.h5", Camera(zero_point=25.0))
+    np.testing.assert_allclose(found["flux"], flux * 10**(0.4 * (25.0 - zero_point)))
+    np.testing.assert_array_equal(catalogues.parameters_of(galaxies / "real.h5", Camera(zero_point=zero_point))["flux"],
+                                  flux)
+    with pytest.raises(SettingError, match="`unit` says how the images of `fit` and `skies` are read: there are none"):
+        sets.make_archetypes(tmp_path / "smooth.h5", table=galaxies / "real.h5", unit="nanomaggies")
 
 
 def test_distribution_errors(tmp_path):

@@ -47,11 +47,53 @@ def test_a_second_network_that_is_resumed_before_it_was_begun_begins_as_the_firs
     folder, begun = tmp_path / "run", {}
     shutil.copytree(run.folder / "real", folder / "real")
     place = folder / "real" / "provenance.json"
-    place.write_text(json.dumps(json.loads(place.read_text()) | {"weights_from": str(run.folder / "real")}))
-    monkeypatch.setattr(train, "train_network", lambda stream, config, place, *, init, **options:
-                        begun.update({place.name: init}))
+    stored = json.loads(place.read_text())
+    stored["data"]["read_with"] = {"unit": "counts"}
+    place.write_text(json.dumps(stored | {"weights_from": str(run.folder / "real")}))
+    monkeypatch.setattr(train, "train_network", lambda stream, config, place, known, *, init, data, **options:
+                        begun.update({place.name: (init, known, data.get("read_with"))}))
     kg.Morph.train(run=folder, archetypes=galaxies / "archetypes.h5", resume=True)
-    assert begun == {"real": None, "archetype": run.folder / "archetype"}
+    known = json.loads((folder / "real" / "domain.json").read_text())
+    # What the first was read with is told anew of the others
+    assert begun == {"real": (None, known, {"unit": "counts"}), "archetype": (run.folder / "archetype", known, None)}
+    kg.Morph.train(galaxies / "real.h5", archetypes=galaxies / "archetypes.h5", run=folder, overwrite=True,
+                   masks=("a", "b"))
+    assert begun == {"real": (None, {}, {"masks": ["a", "b"]}), "archetype": (None, known, {"masks": ["a", "b"]})}
+
+
+def test_both_networks_see_images_in_one_unit(run, galaxies, tmp_path):
+    from kerasgal.apps.morph import train
+    from kerasgal.readers import images
+
+    def loaded(known):
+        return train.load(images.stream(galaxies / "real.h5"), run.config, known)
+
+    own, described = loaded(None)
+    other, converted = loaded({"unit": ["nanomaggies"], "zero_point": [22.5, 22.5]})
+    np.testing.assert_allclose(other[0], own[0] * 10**(0.4 * (22.5 - described[0]["zero_point"])), rtol=1e-5)
+    assert converted[0]["unit"] == "nanomaggies"
+    with pytest.raises(kg.DomainError, match="pixels of 0.396 arcsec, and the run was trained on pixels of 0.2 arcsec"):
+        loaded({"pixel_scale": [0.2, 0.2]})
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    place = folder / "archetype" / "domain.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"zero_point": [25.0, 25.0]}))
+    with pytest.raises(kg.RunError, match="trained on images of another zero_point, 28.26 and 25"):
+        kg.load(folder)
+
+
+def test_later_images_outside_the_domain_are_scored_or_counted(run, galaxies, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("kerasgal.apps.morph.run.PEEK", 4)
+    other = shutil.copy(galaxies / "unseen_archetypes.h5", tmp_path / "other.h5")
+    with h5py.File(other, "r+") as file:
+        file.attrs["pixel_scale"] = 0.2
+    images = [galaxies / "unseen_real.h5", other]
+    assert list(run.predict(images)["error"] != "") == [False] * 20 + [True] * 20
+    caplog.clear()
+    assert not (run.predict(images, outside_domain=True)["error"] != "").any()
+    assert "outside the domain of the run" in caplog.text
+    found = run.evaluate({"observed": galaxies / "unseen_real.h5", "mixed": images})
+    assert [entry["not_scored"] for entry in found["sets"].values()] == [0, 20]
+    assert "20 of 40 images of mixed could not be scored and are left out: " in found["notes"][0]
 
 
 def test_images_that_the_weights_saw_with_which_a_run_began_are_no_test(run, galaxies, tmp_path):

@@ -97,6 +97,20 @@ def test_a_set_without_galaxies_stops_before_there_is_a_table(run, tmp_path):
         next(score.score(run, [counts(galaxy(), flux_scale=1e6)]))
 
 
+def test_a_table_that_is_gone_on_with_may_end_in_blank_images(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(score, "BATCH", 2)
+    images = [dataclasses.replace(counts(galaxy(peak=peak, seed=number)), id=str(number))
+              for number, peak in enumerate((800, 800, 0, 0))]
+
+    def interrupted():
+        yield from images[:2]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tables.write(run, interrupted(), tmp_path / "scores.csv")
+    assert tables.write(run, iter(images), tmp_path / "scores.csv", resume=True) == (4, 0)
+
+
 def test_tables_hold_the_flag(run, tmp_path):
     images = [counts(galaxy()), Image("lost", None, error="lost is damaged")]
     for name in ("scores.csv", "scores.ecsv", "scores.fits"):

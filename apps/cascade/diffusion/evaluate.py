@@ -90,6 +90,9 @@ def collect(run, source, draws, options, *, regressor=None, model=None, forest=N
         return [field] if config.dimensions == 3 else list(np.moveaxis(field, -1, 0)[:most])
 
     result = Sample(boxsize, separate(density), separate(counts), {}, parameters)
+    if not any(true.any() for true in result.truth):
+        raise DataError(f"{display_name(source)}: its {len(result.truth)} maps hold no galaxy that draws could be held "
+                        "against" + ("" if most is None else ": give more `maps`"))
     if forest:
         result.drawn[TREES] = [
             np.stack([scatter.draw(mean, np.random.default_rng([seed, number]), forest.scatter)
@@ -427,6 +430,11 @@ def largest_residual(values, true):
     return float(np.nanmax(residual)) if np.isfinite(residual).any() else None
 
 
+def number_of(share):
+    """A share as a number in text."""
+    return "undefined" if share is None else f"{share:.4f}"
+
+
 def percent(value):
     """A share as text."""
     return "undefined" if value is None else f"{100 * value:.1f}%"
@@ -442,7 +450,7 @@ def lines(result):
         for name, entry in result[kind].items():
             found, r = entry["occupation"], np.mean(np.array(entry["correlation"], float)[large])
             yield (f"{figures.label((kind, name)):16s}{entry['galaxies']:>10.0f}{found['accuracy']:>10.4f}"
-                   f"{found['recall']:>9.4f}{found['precision'] or 0:>11.4f}{percent(entry['power_residual']):>18s}"
+                   f"{found['recall']:>9.4f}{number_of(found['precision']):>11s}{percent(entry['power_residual']):>18s}"
                    f"{percent(entry['power_largest_residual']):>9s}{r:>16.3f}")
     entry = next(iter(result["runs"].values()))
     if "correlation_with_another_map" in entry:

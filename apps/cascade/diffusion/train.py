@@ -92,13 +92,14 @@ def fit(sources, validation, config, folder, *, store, **options):
              f"{len(inside):,} training boxes")
     parameters = np.array([row for _, row, _ in inside])
 
+    place = Path(folder) / calibration.FILE
+
     def build():
+        place.unlink(missing_ok=True)  # of estimates that will be others; nothing is refused any more
         model = compiled(config, parameters, inside)
         check_ends(model, config, inside)
         return model
 
-    place = Path(folder) / calibration.FILE
-    place.unlink(missing_ok=True)  # of estimates that will be others
     model = training.train(
         build,
         lambda first: data.dataset(inside, config, config.stride, seed=config.seed, first=first),
