@@ -117,7 +117,7 @@ def outcomes(function, items, client=None):
     try:
         while True:
             # Items may be large, and many: never more on their way than keep the workers busy
-            for item in itertools.islice(items, max(AHEAD * len(known), AHEAD) - len(waiting)):
+            for item in itertools.islice(items, max(0, max(AHEAD * len(known), AHEAD) - len(waiting))):
                 waiting.append((item, submit(item)))
             if not waiting:
                 return

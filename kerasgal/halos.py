@@ -107,13 +107,19 @@ def hop(position, boxsize, threshold=160.0, minimum=20):
     >>> from kerasgal.halos import hop
     >>> halo_id = hop(position, boxsize=50.0)  # doctest: +SKIP
     """
+    run = hop_finder()
+    x, y, z = wrap(np.asarray(position, np.float64) / boxsize, 1).T.copy()
+    mass = np.full(len(x), 1 / len(x))  # a mean density of 1
+    return number_by_size(run(x, y, z, mass, threshold)[1], minimum)
+
+
+def hop_finder():
+    """HOP of yt_astro_analysis; raises DataError where that is not installed."""
     try:
         from yt_astro_analysis.halo_analysis.halo_finding.hop.EnzoHop import RunHOP
     except ImportError as error:
         raise DataError("HOP needs the optional package yt_astro_analysis: install kerasgal[hop]") from error
-    x, y, z = wrap(np.asarray(position, np.float64) / boxsize, 1).T.copy()
-    mass = np.full(len(x), 1 / len(x))  # a mean density of 1
-    return number_by_size(RunHOP(x, y, z, mass, threshold)[1], minimum)
+    return RunHOP
 
 
 def number_by_size(group, minimum):

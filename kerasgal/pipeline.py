@@ -15,6 +15,7 @@ import tensorflow as tf
 from kerasgal import planning
 from kerasgal.cutting import cut, empty, turn
 from kerasgal.errors import DataError
+from kerasgal.grid import wrap
 
 _tiles = weakref.WeakValueDictionary()  # one for every box would be twice its field, with a stride of 1
 
@@ -403,7 +404,7 @@ def _deposit(position, boxsize, extent, patch):
     if bins < 2:
         raise DataError(f"a cube of {extent:g} Mpc/h is wider than half the box of {boxsize:g} Mpc/h: "
                         "choose a smaller extent")
-    position = np.asarray(position, np.float32)
+    position = wrap(np.asarray(position, np.float32), boxsize)
     place = np.minimum((position * (bins / boxsize)).astype(np.int64), bins - 1)
     place = np.ravel_multi_index(tuple(place.T), (bins,) * 3)
     begin = tf.constant(np.concatenate([[0], np.cumsum(np.bincount(place, minlength=bins**3))]), tf.int64)

@@ -890,6 +890,7 @@ class Evaluation(Mapping):
         refuse_existing(folder / "metrics.json", overwrite)
         drawn, pictures = self.figures(), {}  # before there is a file: an error in drawing leaves none
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "metrics.json").unlink(missing_ok=True)  # without it a folder is not whole
         for path in report.figures_in(folder):
             path.unlink(missing_ok=True)
         for name, figure in drawn.items():

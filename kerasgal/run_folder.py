@@ -182,7 +182,12 @@ def read_with(folder):
 def seen_by(folder):
     """All data that a run has seen: its own, and those of the runs whose weights it began from; a tuple as above."""
     training, validation = recorded_data(folder)
-    return (*training, *validation, *read_json(Path(folder) / PROVENANCE).get(BEFORE, ()))
+    return (*training, *validation, *seen_before(folder))
+
+
+def seen_before(folder):
+    """Those of `seen_by` that the runs saw whose weights a run began from."""
+    return tuple(read_json(Path(folder) / PROVENANCE).get(BEFORE, ()))
 
 
 def origin(folder, init, resume):

@@ -9,7 +9,7 @@ from kerasgal import galaxies as painting
 from kerasgal import halos as finders
 from kerasgal import nbody, simulation
 from kerasgal.cosmology import Cosmology, mean_density
-from kerasgal.errors import SettingError
+from kerasgal.errors import DataError, SettingError
 from kerasgal.files import check_room, refuse_existing
 from kerasgal.plotting import progress_bar
 from kerasgal.twins import shared_field
@@ -82,7 +82,7 @@ def simulate(output=None, *, particles=None, boxsize=None, seed=0, steps=20, mes
         if boxsize is not None or cosmology is not None:
             raise SettingError("a twin has the side and the cosmology of its box: give neither with `twin_of`")
         large, boxsize, cosmology = _initial_today(twin_of)
-        particles = particles or 2 * len(large)
+        particles = 2 * len(large) if particles is None else particles
     elif share is not None:
         raise SettingError("`share` says what a twin keeps: give the box as `twin_of`")
     particles = PARTICLES if particles is None else particles
@@ -133,6 +133,8 @@ def simulate(output=None, *, particles=None, boxsize=None, seed=0, steps=20, mes
 def _initial_today(box):
     """The linear density contrast of a Simulation or its path at redshift 0, the box's side and its cosmology."""
     with simulation.opened(box) as box:
+        if not np.isfinite(box.redshift_initial):
+            raise DataError(f"{box.path} does not say the redshift of its initial density")
         growth = nbody.growth_history(box.cosmology)(1 / (1 + box.redshift_initial)).D1
         return box.delta() / np.float32(growth), box.boxsize, box.cosmology
 
@@ -150,6 +152,8 @@ def _check(particles, boxsize, seed, steps, mesh, finder, minimum):
     if finder not in FINDERS:
         raise SettingError(f"finder={finder!r}: accepted are {', '.join(FINDERS)}", value=finder,
                            accepted=list(FINDERS))
+    if finder == "hop":
+        finders.hop_finder()  # what is not installed is said before hours of simulation
 
 
 def warn_of_coarse_haloes(smallest):

@@ -289,6 +289,9 @@ def test_a_worker_that_dies_is_said_and_its_work_done_again(client, tmp_path, ca
     caplog.set_level(logging.WARNING, "kerasgal")
     assert list(cluster.each(dying, [str(tmp_path / "died"), str(tmp_path)], client)) == ["survived", "survived"]
     assert any("workers died; what they did is done again" in record.getMessage() for record in caplog.records)
+    # More than the workers that are left keep in their queues
+    pieces = [str(tmp_path)] * 5 + [str(tmp_path / "once more"), *[str(tmp_path)] * 10]
+    assert list(cluster.each(dying, pieces, client)) == ["survived"] * 16
 
 
 def test_work_that_kills_its_workers_is_an_error_and_the_rest_is_done(client, tmp_path):

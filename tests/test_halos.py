@@ -7,6 +7,7 @@ import scipy.sparse
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from kerasgal import nbody, simulate
 from kerasgal.errors import DataError
 from kerasgal.halos import catalogue, friends_of_friends, hop, number_by_size
 
@@ -145,8 +146,10 @@ def test_hop_finds_the_clumps(clumps):
 
 def test_hop_says_what_to_install(clumps, monkeypatch):
     monkeypatch.setitem(sys.modules, "yt_astro_analysis.halo_analysis.halo_finding.hop.EnzoHop", None)
-    with pytest.raises(DataError, match=r"kerasgal\[hop\]"):
-        hop(clumps[0], BOXSIZE)
+    monkeypatch.setattr(nbody, "evolve", lambda *given, **options: pytest.fail("simulated before"))
+    for call in (lambda: hop(clumps[0], BOXSIZE), lambda: simulate(particles=8, finder="hop")):
+        with pytest.raises(DataError, match=r"kerasgal\[hop\]"):
+            call()
 
 
 def test_catalogue_of_a_clump_across_the_boundary(clumps):

@@ -233,6 +233,12 @@ def test_members(tmp_path, suffix, order):
         expected = ((LATTICE[cells] + 0.5) * 0.2 % BOX)
         np.testing.assert_allclose(halos["position"], [expected[:3].mean(0), expected[3:5].mean(0)], atol=1e-5)
     assert convert(tmp_path / "run.h5", groups=path, minimum=3, overwrite=True, **arguments)["halos"] == 1
+    if suffix == ".npy" and order == "C":  # galaxies of another catalogue, which knows none of these haloes
+        with h5py.File(write_caesar(tmp_path / "caesar.hdf5"), "r") as file:
+            number = len(file["galaxy_data/GroupID"])
+        convert(tmp_path / "run.h5", groups=path, galaxies=tmp_path / "caesar.hdf5", overwrite=True, **arguments)
+        with Simulation(tmp_path / "run.h5") as simulation:
+            assert 0 < len(simulation["galaxies/position"]) <= number and "galaxies/halo" not in simulation
 
 
 @pytest.mark.parametrize("rows, message", [

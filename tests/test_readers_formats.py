@@ -13,6 +13,7 @@ import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies
+from test_readers_pinocchio import PARTICLE, catalogue
 
 from kerasgal.errors import DataError, MissingError
 from kerasgal.readers import base
@@ -385,6 +386,17 @@ def test_a_subsample_scales_mass_and_is_said(tmp_path):
     with Simulation(tmp_path / "first.h5", require=()) as simulation:
         assert simulation.particle_mass == pytest.approx(4e10 * TOTAL / 40_000, rel=1e-5)
         assert "a random 0.25 of dark particles by cic" in simulation.file.attrs["source"]
+
+
+def test_haloes_of_a_subsample_have_all_their_particles(tmp_path):
+    """Of a catalogue of masses alone."""
+    path = write_hdf5(tmp_path / "snap.hdf5", {1: (positions(number=40_000), TOTAL / 40_000)})
+    groups = catalogue(tmp_path / "cat.out", [(7, 500, (1, 1, 1), (2, 2, 2), (0, 0, 0))], counted=False,
+                       **{"redshift_0.500000": "redshift 0.000000"})
+    expected = 500 * PARTICLE / (1e10 * TOTAL / 40_000)
+    for subsample in (None, 0.25):
+        box = to_simulation(final=path, grid=8, groups=groups, boxsize=BOX, subsample=subsample, minimum=int(expected))
+        assert box["halos/count"][...].tolist() == [round(expected)]
 
 
 @pytest.mark.parametrize("given, message", [

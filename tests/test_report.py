@@ -133,6 +133,14 @@ def test_figures_of_the_evaluation_that_is_replaced_go_and_nothing_else_does(tmp
     assert (tmp_path / "mass_function.svg").exists()
 
 
+def test_an_evaluation_that_cannot_be_written_does_not_pass_for_the_one_before(tmp_path, monkeypatch):
+    Evaluation(METRICS, ["loss 0.571"], drawn).save(tmp_path)
+    monkeypatch.setattr(report, "html", lambda *given, **options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        Evaluation(METRICS, ["loss 0.571"], drawn).save(tmp_path, overwrite=True)
+    assert not (tmp_path / "metrics.json").exists()
+
+
 def test_another_format_is_refused_and_nothing_is_written(tmp_path):
     with pytest.raises(SettingError, match="figures='gif' is no format of figures"):
         Evaluation(METRICS, ["loss 0.571"], drawn).save(tmp_path / "e", figures="gif")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import kerasgal as kg
+from kerasgal.simulation import from_array
 from kerasgal.twins import majority, paired, shared_field, shared_wavenumber, twin_labels
 
 
@@ -79,6 +80,15 @@ def test_a_twin_is_made_and_refused_on_the_command_line(boxes, invoke, tmp_path)
         assert refused.returncode == 2 and words in refused.stderr and len(refused.stderr.splitlines()) <= 4
     refused = invoke("simulate", tmp_path / "no.h5", "--share", "2", check=False)
     assert refused.returncode == 2 and "--twin-of" in refused.stderr and not (tmp_path / "no.h5").exists()
+
+
+def test_a_field_of_an_unknown_redshift_has_no_twin(boxes):
+    with kg.Simulation(boxes[0]) as box:
+        field = from_array(box.delta(), boxsize=box.boxsize, cosmology=box.cosmology)
+    with pytest.raises(kg.DataError, match="does not say the redshift of its initial density"):
+        kg.simulate(twin_of=field)
+    with pytest.raises(kg.SettingError, match="particles=0: it must be a whole number of at least 8"):
+        kg.simulate(twin_of=boxes[0], particles=0)
 
 
 def test_another_box_is_no_twin(boxes):

@@ -170,3 +170,5 @@ def test_mass_functions_are_drawn_beside_each_other(boxes, invoke, tmp_path):
     refused = invoke("plot", boxes[0], "mass_function", tmp_path / "no.png", "--with", tmp_path / "bare.h5",
                      check=False)
     assert refused.returncode == 1 and "bare.h5 has no haloes" in refused.stderr and not (tmp_path / "no.png").exists()
+    refused = invoke("plot", boxes[0], "mass_function", tmp_path / "no.png", "--log", check=False)
+    assert refused.returncode == 2 and "--log is of the slice of a field, and mass_function is none" in refused.stderr

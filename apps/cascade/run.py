@@ -401,9 +401,11 @@ class Cascade(DensityRun):
         from kerasgal.apps.cascade import data
 
         name, = names_of([source])
-        # Trained on this one alone, a part of which was left to test on
-        if self.folder is not None and all(run_folder.seen_by(self.folder / phase) == (name,)
-                                           for phase in self.phases):
+        split = ((name,), ())  # trained on this one alone, a part of which was left to test on
+        places = [self.folder / phase for phase in self.phases] if self.folder is not None else ()
+        if places and all(run_folder.recorded_data(place) == split
+                          and not {name, run_folder.told_of(name)} & {*run_folder.seen_before(place)}
+                          for place in places):
             return (slice(data.test_corner(gridsize, self.config.patch), None),) * 3
         self.check_unseen([source])
         return (slice(None),) * 3

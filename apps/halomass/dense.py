@@ -71,7 +71,7 @@ def predict_cells(model, field, *, parameters=(), tile=None, store=None, progres
     stages, side, n = stages_of(model, parameters), model.inputs[0].shape[1], field.shape[0]
     multiple = 2 ** (len(stages) - 1)
     room = tiling.SHARE * tiling.free_memory() / (4 * numbers(stages))  # cells
-    if tile is None and (-(-n // multiple) * multiple) ** 3 < room:
+    if tile is None and whole_side(n, side, multiple) ** 3 < room:
         y = _whole(stages, side, field, progress)
         return y if store is None else store((slice(None),) * 3, y)
     tile = int(room ** (1 / 3)) if tile is None else tile
@@ -80,6 +80,12 @@ def predict_cells(model, field, *, parameters=(), tile=None, store=None, progres
     y = tiling.predict_cores(Tile(stages), field, core, around, multiple=multiple, progress=progress,
                              store=None if store is None else lambda place, values: store(place, values[..., 0]))
     return None if store else y[..., 0]
+
+
+def whole_side(n, side, multiple):
+    """Cells a side that go through the network with all of a box of n: where these are no multiple of 2^poolings the
+    box is continued periodically by a cube, and until they are."""
+    return n if n % multiple == 0 else -(-(n + side - 1) // multiple) * multiple
 
 
 def numbers(stages):
@@ -103,14 +109,11 @@ class Tile:
 
 
 def _whole(stages, side, field, progress):
-    """All of a box at once, (n, n, n).
-
-    Where n is not a multiple of 2^poolings the box is continued periodically by a cube and until it is.
-    """
+    """All of a box at once, (n, n, n)."""
     multiple, n = 2 ** (len(stages) - 1), field.shape[0]
     field = wrapped_block(field, (0, 0, 0), (n, n, n)) if not isinstance(field, np.ndarray) else field
     if n % multiple:
-        field = wrapped_block(field, (0, 0, 0), (-(-(n + side - 1) // multiple) * multiple,) * 3)
+        field = wrapped_block(field, (0, 0, 0), (whole_side(n, side, multiple),) * 3)
     total, done = len(field) ** 3, 0
 
     def tick(cells):

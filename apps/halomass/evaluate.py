@@ -344,7 +344,7 @@ def twin_lines(found):
     for group, rows in found["both"].items():
         for name, row in rows.items():
             if (group, name) not in (MEAN, RANDOM):
-                yield (f"{called((group, name)):16s}{row['r']:>6.3f} +- {row['r_error']:.3f}{row['rms_dex']:>9.3f} +- "
-                       f"{row['rms_error']:.3f}")
+                r = "undefined" if row["r"] is None else f"{row['r']:.3f} +- {row['r_error']:.3f}"
+                yield f"{called((group, name)):16s}{r:>15s}{row['rms_dex']:>9.3f} +- {row['rms_error']:.3f}"
     best = found["best"]
     yield f"{'at best':16s}{best['r']:>6.3f}{best['rms_dex']:>18.3f}   for who knew the mean over all twins"

@@ -100,9 +100,14 @@ def fit(simulations, held_out, config, folder, *, store, **options):
     deviation, parameters = np.sqrt(np.mean(squares, axis=0)), rows_of(features, config)
     warn_of_constant(parameter_names(config), parameters)
     stream, validation = streams(volumes, unseen, config, parameters, rows_of(unseen_features, config))
-    (Path(folder) / SEEN).unlink(missing_ok=True)  # of a line that will be another
-    network = training.train(lambda: compiled(config, deviation, parameters), stream, validation, config, folder,
-                             app=APP, domain=domain.of(features), **options)
+
+    def build():
+        # Of weights that will be others: without the line the run is not whole. Nothing is refused from here on.
+        for name in (CALIBRATION, SEEN):
+            (Path(folder) / name).unlink(missing_ok=True)
+        return compiled(config, deviation, parameters)
+
+    network = training.train(build, stream, validation, config, folder, app=APP, domain=domain.of(features), **options)
     if network is not None:
         line, found = calibrate(network, config, simulations)
         run_folder.write_json(asdict(line), folder / CALIBRATION)

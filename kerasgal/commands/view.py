@@ -62,6 +62,9 @@ def plot(path, name, output, beside, axis, place, log, overwrite):
     if Path(output).suffix not in (".png", ".pdf"):
         raise SettingError(f"{output}: accepted suffixes are .png, .pdf", value=output, accepted=[".png", ".pdf"])
     refuse_existing(output, overwrite)
+    unused = [flag for flag, given in (("--place", place is not None), ("--log", log)) if given]
+    if unused and name in ("loss", "mass_function"):
+        raise SettingError(f"{unused[0]} is of the slice of a field, and {name} is none")
     if is_name(path) or Path(path).is_dir():
         if name != "loss":
             raise SettingError(f"{name} of {path}: of a run folder `loss` can be drawn", value=name, accepted=["loss"])

@@ -183,7 +183,9 @@ def make(sources, choices, unsaid, *, progress=None):
     if isinstance(run.catalogue, base.Members):
         _add_members(made, run.catalogue, choices.minimum, boxsize, particle_mass)
     elif run.catalogue is not None:
-        of_particles = particle_mass if end is not None and choices.particles == "dark" else None
+        # Of all particles, of which `subsample` takes a part
+        whole = particle_mass * (choices.subsample or 1)
+        of_particles = whole if end is not None and choices.particles == "dark" else None
         _add_halos(made, run, choices.minimum, of_particles)
     if run.hosts is not None:
         _add_galaxies(made, run, choices)
@@ -449,7 +451,7 @@ def _add_galaxies(made, run, choices):
     """Add the galaxies of a catalogue."""
     catalogue, hosts = run.catalogue, run.hosts
     # Rows of haloes are those of the galaxies' groups only where both are of one catalogue.
-    alike = catalogue is not None and {path.resolve() for path in catalogue.paths} == {
+    alike = isinstance(catalogue, base.Groups) and {path.resolve() for path in catalogue.paths} == {
         path.resolve() for path in hosts.paths}
     chosen = _galaxies(hosts, made.rank if alike else None, choices.stellar_mass, choices.minimum_stars)
     chosen["position"] = lagrangian.shifted(chosen["position"] * run.in_mpc[hosts.path], made.shift, run.boxsize)

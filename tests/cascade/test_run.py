@@ -209,6 +209,23 @@ def test_a_sweep_over_an_earlier_one_has_a_phase_1_of_its_own(tmp_path, monkeypa
     assert {path.read_text() for path in tmp_path.glob("sweep/*/classify/sweep")} == {"2"}
 
 
+def test_the_test_cube_of_a_run_that_began_from_another_is_unseen_if_that_saw_another_box(cascade, painted, tmp_path):
+    folder = shutil.copytree(cascade.folder, tmp_path / "run")
+    name = str(painted[2].resolve())
+
+    def seen(before):
+        for phase in cascade.phases:
+            place = folder / phase / "provenance.json"
+            place.write_text(json.dumps(json.loads(place.read_text()) | {
+                "data": {"training": [name], "validation": []}, "seen_before": before}))
+        return kg.load(folder)
+
+    corner = data.test_corner(32, cascade.config.patch)
+    assert seen([str(painted[0])]).unseen(painted[2], 32) == (slice(corner, None),) * 3
+    with pytest.raises(UnseenError):
+        seen([name]).unseen(painted[2], 32)
+
+
 def test_a_refused_training_leaves_the_calibration(diffusion, tmp_path):
     folder = shutil.copytree(diffusion.folder, tmp_path / "run")
     (folder / "calibration.json").write_text("{}")

@@ -137,6 +137,10 @@ def test_the_final_input_is_the_density_on_a_fine_grid_of_the_whole_box(boxes):
         np.testing.assert_allclose(cube[..., 0], wrapped_cube(whole, cell, 9), rtol=1e-3, atol=0.05)
     np.testing.assert_array_equal(targets[:, 0], [0, 1, 2])
     assert whole.max() > 100
+    # Particles may stand in any period of the box.
+    elsewhere = position + boxsize * np.random.default_rng(0).integers(-1, 2, position.shape)
+    (same, _), = deposits([(elsewhere, boxsize)], [centres], config.extent, 9, 3, targets=[np.arange(3.)[:, None]])
+    np.testing.assert_allclose(same, cubes, atol=0.05)
     # Around a particle, its own weight is in the central cell.
     sample, ((own, _),) = inputs_of(boxes[0], config, [77, 20000])
     np.testing.assert_array_equal(sample.places, position[[77, 20000]])

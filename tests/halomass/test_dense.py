@@ -86,6 +86,19 @@ def test_little_memory_makes_tiles_that_it_holds(monkeypatch):
     assert not any(wrap for wrap, _ in sizes) and 30 < max(max(sides) for _, sides in sizes) <= 34
 
 
+def test_memory_is_looked_at_for_what_goes_through_the_network(monkeypatch):
+    """48 + 9 cells make 60; the box alone would fit."""
+    model, n = network(9, 3), 49
+    side, multiple = model.inputs[0].shape[1], 2 ** (len(dense.stages_of(model)) - 1)
+    assert n % multiple and dense.whole_side(n, side, multiple) >= n + side - 1
+    assert dense.whole_side(n, side, multiple) % multiple == 0 and dense.whole_side(48, side, multiple) == 48
+    monkeypatch.setattr(dense, "_whole", lambda *given: pytest.fail("the whole box takes more than there is"))
+    room = (n + side - 2)**3 * 4 * dense.numbers(dense.stages_of(model)) / tiling.SHARE
+    monkeypatch.setattr(tiling, "free_memory", lambda: room)
+    field = np.random.default_rng(0).normal(size=(n, n, n, 1)).astype("f4")
+    assert dense.predict_cells(model, field).shape == (n, n, n)
+
+
 def test_a_compressed_network_draws_the_map_too():
     model = network(5, 3, kept=[0, 3, 17, 47])
     field = np.random.default_rng(0).normal(size=(24, 24, 24, 1)).astype("f4")

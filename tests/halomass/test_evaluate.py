@@ -171,6 +171,8 @@ def test_a_twin_stands_beside_the_predictions(boxes, twin):
     assert said["both"]["runs"]["truth"]["r"] == pytest.approx(1)
     said = "\n".join(found.lines)
     assert "share waves up to 3.30 h/Mpc" in said and "at best" in said and "\ntwin " in said
+    found["twins"]["both"]["runs"]["truth"]["r"] = None  # of a network that says the same of all
+    assert sum("undefined" in line for line in evaluate.twin_lines(found["twins"])) == 1
 
 
 def test_two_draws_about_one_mean_agree_as_well_as_the_root_says():

@@ -83,6 +83,18 @@ def test_a_massive_halo_of_few_cells_does_not_move_the_others_in_the_tables(trai
     assert json.dumps(found) == json.dumps(expected)
 
 
+def test_a_training_that_goes_on_has_no_line_of_before_and_a_refused_one_keeps_it(trained, tmp_path, monkeypatch):
+    folder = shutil.copytree(trained("protohalo"), tmp_path / "run")
+    with pytest.raises(kg.RunError, match="was trained with another filters"):
+        kg.Protohalo.train(run=folder, resume=True, filters=5)
+    assert (folder / "calibration.json").exists() and (folder / "training_figures.json").exists()
+    monkeypatch.setattr("kerasgal.apps.protohalo.train.calibrate", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        kg.Protohalo.train(run=folder, resume=True, smoothing=1.0)
+    with pytest.raises(kg.RunError, match="has no calibration.json: its training did not come to an end"):
+        kg.load(folder)
+
+
 def test_a_run_with_channels_trains_predicts_and_exports(boxes, tmp_path, eager):
     settings = {**TINY, "channels": "density,displacement,tide", "epochs": 1, "steps_per_epoch": 3}
     run = kg.train("protohalo", boxes[:1], run=tmp_path / "run", **settings)
