@@ -78,9 +78,10 @@ def evaluate(run, sets, notes=(), *, match=(), control=None, client=None):
     raw = scored[reference]["raw"][:SENSITIVE]
     with progress("noise, point spread function and sky"):
         moved = {"sky": sky_test(run, scored[reference]["images"][:DISTURBED]), "sensitivity": sensitivity(run, raw)}
-    result = {"reference": reference, "sets": {name: compare(values, scored[reference])
-                                               | {key: apart[name][key] for key in ("delta", "delta_error")
-                                                  if name != reference} for name, values in scored.items()}, **moved}
+    result = {"reference": reference,
+              "sets": {name: {**compare(values, scored[reference]), "not_scored": len(values["failed"]),
+                              **{key: apart[name][key] for key in ("delta", "delta_error") if name != reference}}
+                       for name, values in scored.items()}, **moved}
     result["worst_cases"] = least_real(reference, scored[reference])
     if matched:
         result["matched"] = matched
@@ -246,7 +247,7 @@ def compare(values, reference):
     """
     rng = np.random.default_rng(0)
     llr = values["llr"]
-    entry = {"images": len(llr), "not_scored": len(values["failed"])}
+    entry = {"images": len(llr)}
     for name in ("llr", "llr_galaxy", "log_p_real", "log_p_archetype"):
         drawn = rng.choice(values[name], (DRAWS, len(llr)))
         entry[name] = {"median": float(np.median(values[name])), "median_error": float(np.median(drawn, axis=1).std()),
