@@ -270,7 +270,7 @@ class Simulation(CheckedFile):
     def problems(self):
         """What is inconsistent in the file, one sentence each; an empty list for a sound file.
 
-        Reads every dataset once, slab by slab.
+        Reads every dataset slab by slab, positions twice and all others once.
         """
         found = []
         shapes = {name: self.file[name].shape for name in self.datasets()}
@@ -288,12 +288,14 @@ class Simulation(CheckedFile):
                 found.append(f"{name} has shape {shapes[name]}; expected {expected}")
         for name in shapes:
             dataset = self.file[name]
-            if dataset.dtype.kind == "f":
+            if dataset.dtype.kind != "f":
+                continue
+            if name in CONTRASTS:
+                found += _faults(check_mean, dataset, name)
+            else:
                 bad = sum(np.count_nonzero(~np.isfinite(dataset[slab])) for slab in _slabs(dataset.shape))
                 if bad:
                     found.append(f"{name} has {bad} values that are NaN or infinite")
-                elif name in CONTRASTS:
-                    found += _faults(check_mean, dataset, name)
                 elif name in POSITIONS and shapes[name][0]:
                     found += _faults(self._check_inside, dataset, name)
         if "halo_id" in shapes or "halos/mass" in shapes:
@@ -302,8 +304,7 @@ class Simulation(CheckedFile):
 
     def _check_inside(self, dataset, name):
         """Raise DataError if positions are more than a box outside it."""
-        extremes = [(slab.min(), slab.max()) for slab in (dataset[s] for s in _slabs(dataset.shape))]
-        lowest, highest, boxsize = min(low for low, _ in extremes), max(high for _, high in extremes), self.boxsize
+        (lowest, highest), boxsize = _extremes(dataset), self.boxsize
         if lowest < -boxsize or highest > 2 * boxsize:
             raise DataError(f"{name} runs from {lowest:g} to {highest:g}, and the box has {boxsize:g} Mpc/h: is it in "
                             "another unit?")
@@ -327,8 +328,7 @@ class Simulation(CheckedFile):
         n = shapes.get("initial/delta", halo_id.shape)[0]
         if halo_id.shape[0] % n:
             found.append(f"halo_id has {halo_id.shape[0]} cells a side; expected {n} or a multiple of it")
-        extremes = [(slab.min(), slab.max()) for slab in (halo_id[s] for s in _slabs(halo_id.shape))]
-        lowest, highest = min(low for low, _ in extremes), max(high for _, high in extremes)
+        lowest, highest = _extremes(halo_id)
         if lowest < -1 or highest >= rows:
             found.append(f"halo_id runs from {lowest} to {highest}; accepted are -1 (none) to {rows - 1}, "
                          f"the last of {rows} halos")
@@ -369,6 +369,12 @@ def _slabs(shape, cells=2**24):
     """Slices along the first axis that hold about `cells` numbers each."""
     thickness = max(1, cells // max(1, int(np.prod(shape[1:]))))
     return [slice(start, start + thickness) for start in range(0, max(shape[0], 1), thickness)]
+
+
+def _extremes(dataset):
+    """The least and the greatest number of a dataset, which is read slab by slab."""
+    extremes = [(slab.min(), slab.max()) for slab in (dataset[s] for s in _slabs(dataset.shape))]
+    return min(low for low, _ in extremes), max(high for _, high in extremes)
 
 
 def _faults(check, dataset, name):

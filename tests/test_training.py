@@ -33,6 +33,13 @@ def build(rate=0.01):
     return model
 
 
+def frozen():
+    """A network whose training leaves the weights that it began with."""
+    model = build()
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    return model
+
+
 def stream(first):
     def sample(number):
         x = tf.random.stateless_normal((4,), (0, tf.cast(number, tf.int32)))
@@ -152,11 +159,6 @@ def test_a_run_killed_in_its_first_epoch_starts_again(tmp_path):
 
 def test_resuming_begins_from_the_weights_that_the_run_was_to_begin_from(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
-
-    def frozen():
-        model = build()
-        model.compile(keras.optimizers.SGD(0.0), "mse")
-        return model
 
     run(first, epochs=1)
     killed_in_the_first_epoch(second, init=first, epochs=1, build=frozen)
@@ -336,13 +338,6 @@ def test_the_best_weights_are_kept_without_the_optimiser(tmp_path):
 
 def test_training_starts_from_the_weights_of_another_run(tmp_path):
     run(tmp_path / "first", epochs=3)
-    still = keras.optimizers.SGD(0.0)
-
-    def frozen():
-        model = build()
-        model.compile(still, "mse")
-        return model
-
     model = run(tmp_path / "second", epochs=1, init=tmp_path / "first", build=frozen)
     for one, other in zip(model.get_weights(), run_folder.load_weights(build(), tmp_path / "first").get_weights()):
         np.testing.assert_array_equal(one, other)

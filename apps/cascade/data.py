@@ -89,6 +89,7 @@ def density_field(simulation, cell, *, deposit="cic", sparse=False):
     gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
     if is_gridded(simulation, gridsize):
         delta = simulation["final/delta"]
+        check_mean(delta, f"{simulation.path}: final/delta")
     elif "final/position" in simulation:
         words = None if sparse else sparseness(simulation, cell)
         if words:
@@ -100,8 +101,6 @@ def density_field(simulation, cell, *, deposit="cic", sparse=False):
                         f"{cell:g} Mpc/h make {gridsize} a side: {way_out}, or a file with particles")
     else:
         raise DataError(f"{simulation.path} has no final density: it needs final/position or final/delta")
-    if is_gridded(simulation, gridsize):
-        check_mean(delta, f"{simulation.path}: final/delta")
     bad = sum(np.count_nonzero(~(1 + slab > -1e-3)) for slab in slabs(delta))
     if bad:
         raise DataError(f"{simulation.path}: the final density has {bad} values that are negative")

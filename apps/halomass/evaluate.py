@@ -326,14 +326,18 @@ def lines(result, rows, divergence):
            f"log10 mass {low:g} to {high:g}")
     yield f"{'':16s}{'r':>15s}{'rms [dex]':>18s}{'within 68%':>14s}   K-L divergence of {called(reference)} from it"
     for key, row in rows.items():
-        r = "undefined" if row["r"] is None else f"{row['r']:.3f} +- {row['r_error']:.3f}"
         within = f"{100 * row['coverage']['0.68']:.1f}%" if "coverage" in row else ""
         value = divergence[reference].get(key)
         distance = f"{value['divergence']:.3f} +- {value['error']:.3f}" if value else ""
-        yield (f"{called(key):16s}{r:>15s}{row['rms_dex']:>9.3f} +- {row['rms_error']:.3f}{within:>14s}   "
+        yield (f"{called(key):16s}{r_of(row):>15s}{row['rms_dex']:>9.3f} +- {row['rms_error']:.3f}{within:>14s}   "
                f"{distance}").rstrip()
     if "twins" in result:
         yield from twin_lines(result["twins"])
+
+
+def r_of(row):
+    """A correlation with its error, as text."""
+    return "undefined" if row["r"] is None else f"{row['r']:.3f} +- {row['r_error']:.3f}"
 
 
 def twin_lines(found):
@@ -344,7 +348,6 @@ def twin_lines(found):
     for group, rows in found["both"].items():
         for name, row in rows.items():
             if (group, name) not in (MEAN, RANDOM):
-                r = "undefined" if row["r"] is None else f"{row['r']:.3f} +- {row['r_error']:.3f}"
-                yield f"{called((group, name)):16s}{r:>15s}{row['rms_dex']:>9.3f} +- {row['rms_error']:.3f}"
+                yield f"{called((group, name)):16s}{r_of(row):>15s}{row['rms_dex']:>9.3f} +- {row['rms_error']:.3f}"
     best = found["best"]
     yield f"{'at best':16s}{best['r']:>6.3f}{best['rms_dex']:>18.3f}   for who knew the mean over all twins"

@@ -29,22 +29,22 @@ def features(image):
             "psf_fwhm": image.psf_fwhm, "bands": ",".join(image.bands) or None}
 
 
-def load(images, config, known=None):
+def load(images, config, known):
     """All images of a stream, without sky and bad pixels, in the unit of the first one that says its own.
 
-    known: the domain of the network that is there already, in whose unit they are to be.
+    known: the domain of the network that is there already, in whose unit they are to be; empty without one.
     Returns a list of (y, x) arrays of counts, or (y, x, band), and their `features`. Says which cannot be read or
     prepared; raises DataError where too few are left, and DomainError for one with other bands than those of `config`,
     or other pixels than the images of the other network.
     """
     cleaned, described = [], []
-    unit, zero_point = ((known or {}).get(name, [None])[0] for name in ("unit", "zero_point"))
+    unit, zero_point = (known.get(name, [None])[0] for name in ("unit", "zero_point"))
     for image in images:
         if unit is None:
             unit, zero_point = image.unit, image.zero_point
         if not image.error:
             refuse_bands(image, config)
-            other = domain.differences(known or {}, features(image), ["pixel_scale"])
+            other = domain.differences(known, features(image), ["pixel_scale"])
             if other:
                 raise DomainError(f"{image.id} has {other[0]}")
         try:
@@ -92,7 +92,7 @@ def refuse_negative(stamps, config):
                            value=config.bits, accepted=0)
 
 
-def train_network(images, config, folder, known=None, **options):
+def train_network(images, config, folder, known, **options):
     """Train one network on a stream of images into the run folder `folder`; every tenth image validates.
 
     known: see `load`.

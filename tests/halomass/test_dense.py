@@ -87,7 +87,7 @@ def test_little_memory_makes_tiles_that_it_holds(monkeypatch):
 
 
 def test_memory_is_looked_at_for_what_goes_through_the_network(monkeypatch):
-    """48 + 9 cells make 60; the box alone would fit."""
+    """A box of 49 cells is continued before it goes through; by itself it would fit."""
     model, n = network(9, 3), 49
     side, multiple = model.inputs[0].shape[1], 2 ** (len(dense.stages_of(model)) - 1)
     assert n % multiple and dense.whole_side(n, side, multiple) >= n + side - 1

@@ -68,7 +68,7 @@ def test_both_networks_see_images_in_one_unit(run, galaxies, tmp_path):
     def loaded(known):
         return train.load(images.stream(galaxies / "real.h5"), run.config, known)
 
-    own, described = loaded(None)
+    own, described = loaded({})
     other, converted = loaded({"unit": ["nanomaggies"], "zero_point": [22.5, 22.5]})
     np.testing.assert_allclose(other[0], own[0] * 10**(0.4 * (22.5 - described[0]["zero_point"])), rtol=1e-5)
     assert converted[0]["unit"] == "nanomaggies"
