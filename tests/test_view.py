@@ -42,6 +42,8 @@ def test_a_page_needs_nothing_else(boxes, invoke, tmp_path):
     kg.simulate(other, particles=16, boxsize=12.5, seed=1).close()
     refused = invoke("view", boxes[0], "--with", other, "--output", tmp_path / "no.html", check=False)
     assert refused.returncode == 1 and "12.5 Mpc/h" in refused.stderr and not (tmp_path / "no.html").exists()
+    refused = invoke("view", boxes[0], "--port", "0", "--output", tmp_path / "no.html", check=False)
+    assert refused.returncode == 2 and "are of the server" in refused.stderr and not (tmp_path / "no.html").exists()
 
 
 def test_all_pictures_of_a_page_shrink_to_a_narrow_screen(boxes):

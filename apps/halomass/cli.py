@@ -35,7 +35,7 @@ def train(cls, simulations, **options):
               help="Text file of particle numbers (x * n + y) * n + z, one per line.")
 @click.option("--sample", type=click.IntRange(1), metavar="NUMBER",
               help="So many particles at random from haloes in the run's range of masses.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of --sample.")
+@click.option("--seed", type=click.IntRange(0), show_default="0", help="Seed of --sample.")
 @click.option("--map", is_flag=True, help="Every cell of the box at once, as a map; for runs of --padding none or "
                                           "--input multipoles.")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True,

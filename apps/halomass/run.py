@@ -143,7 +143,7 @@ class HaloMass(Run):
         network.set_weights(self.network.get_weights())
         return network
 
-    def predict(self, source, *, particles=None, sample=None, seed=0, map=False, boxsize=None, cosmology=None,
+    def predict(self, source, *, particles=None, sample=None, seed=None, map=False, boxsize=None, cosmology=None,
                 redshift=None, precision="float32", parameters=None, outside_domain=False, output=None,
                 overwrite=False):
         """Predict the masses of the haloes in which particles end.
@@ -159,8 +159,8 @@ class HaloMass(Run):
             Numbers (x * n + y) * n + z of the particles, or a text file of them, one per line.
         sample : int, optional
             So many particles at random from haloes in the run's range of masses.
-        seed : int
-            Of `sample`.
+        seed : int, optional
+            Of `sample`; 0 without one.
         map : bool
             Predict every cell of the box, at once or, where memory does not hold the layers of the network for it, tile
             by tile; for runs of ``padding="none"`` or ``input="multipoles"``.
@@ -201,6 +201,8 @@ class HaloMass(Run):
         if (particles is not None) + (sample is not None) + bool(map) > 1:
             raise SettingError("`particles`, `sample` and `map` contradict each other: give one of them")
         check_whole(sample=(sample, 1), seed=(seed, 0))
+        if seed is not None and sample is None:
+            raise SettingError(f"seed={seed}: it is that of `sample`, which is not given", value=seed)
         check_given(parameter_names(self.config), parameters or {})
         if isinstance(source, np.ndarray):
             self.check_array(particles is not None or map)
@@ -211,7 +213,7 @@ class HaloMass(Run):
         with self.given(source, require=require, boxsize=boxsize, cosmology=cosmology, redshift=redshift,
                         parameters=parameters) as (simulation, notes):
             if not map:
-                particles = choose(simulation, self.config, particles, sample, seed)
+                particles = choose(simulation, self.config, particles, sample, seed or 0)
             notes += self.check_domain(source, data.features(simulation, self.config, parameters),
                                        outside_domain=outside_domain)
             header = {"boxsize": simulation.boxsize, "unit": "log10 Msun/h"}

@@ -36,8 +36,14 @@ def parameters_of(path, camera):
 
 
 def _table_of(images, camera):
-    """The columns of an image set, with fluxes in the counts of a camera where the set says what they are in."""
+    """The columns of an image set, in the counts and pixels of a camera where the set says what its own are."""
     table, about = images.table(), images.about()
+    if about["pixel_scale"] is not None:
+        pixels = about["pixel_scale"] / camera.pixel_scale
+        lengths = sum((archetypes.ALIASES[name] for name in ("radius_pixel", "x_offset", "y_offset")), ())
+        named = tuple(f"{name}_" for name in lengths)  # in one of several bands
+        table |= {name: pixels * values for name, values in table.items()
+                  if values.dtype.kind in "iuf" and (name.lower() in lengths or name.lower().startswith(named))}
     own = about["zero_point"]
     if own is None:
         own = own_zero_point(about["unit"], about["pixel_scale"])

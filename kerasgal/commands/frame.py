@@ -239,6 +239,8 @@ def _predict(run_class, metavar, body):
 
         cls = run_class()
         formats = dict.fromkeys(options.pop("formats", ()))
+        if options.get("columns") and not formats:
+            raise click.UsageError("--columns is of the tables that --format writes, and --format is not given")
         paths = outputs_of(sources, output, cls.label or cls.app.split()[-1], cls.suffixes)
         products = [[path, *(path.with_suffix(f".{name}") for name in formats)] for path in paths]
         for path in sum(products, []):

@@ -13,7 +13,7 @@ from kerasgal.commands.base import Command
                    "--maps` wrote: then a map of each stands beside it.")
 @click.option("--output", type=click.Path(dir_okay=False), metavar="PAGE.html",
               help="Write one page that needs no server, of boxes of at most 160 cells a side.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default="any free one", help="Of the server.")
+@click.option("--port", type=click.IntRange(0, 65535), show_default="any free one", help="Of the server.")
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
 @click.option("--overwrite", is_flag=True, help="Replace PAGE.html if it exists.")
 def view(path, beside, output, port, no_browser, overwrite):
@@ -24,11 +24,13 @@ def view(path, beside, output, port, no_browser, overwrite):
     """
     from kerasgal import view as looking
 
+    if output and (port is not None or no_browser):
+        raise click.UsageError("--port and --no-browser are of the server, and --output writes a page that needs none")
     if output:
         looking.page(path, output, beside, overwrite)
         click.echo(f"{output}: open it in a browser")
         return
-    looking.serve(path, beside, port, not no_browser,
+    looking.serve(path, beside, port or 0, not no_browser,
                   started=lambda server, address: click.echo(f"{address}  (Ctrl-C ends it)"))
 
 

@@ -197,6 +197,7 @@ def test_mistakes_in_prediction_are_one_line_and_leave_nothing(boxes, run, tmp_p
     fails(1, "no such file", "predict", run, boxes[2], "--particles", tmp_path / "none.txt", *to)
     fails(1, "has no halo_id", "predict", run, without(tmp_path / "bare.h5", boxes[2], "halo_id", "halos"), *to)
     fails(2, "contradict each other", "predict", run, boxes[2], "--sample", "3", "--map", *to)
+    fails(2, "--seed", "predict", run, boxes[2], "--seed", "3", *to)
     fails(2, "accepted suffixes are .h5, .ecsv, .fits, .csv", "predict", run, boxes[2], "--output",
           tmp_path / "out.txt")
     if not predict.has_gpu():

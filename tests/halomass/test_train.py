@@ -41,7 +41,9 @@ def test_gamma_is_trained_and_in_the_history(boxes, tmp_path):
     np.testing.assert_allclose([layer.mean, layer.deviation], [mean, deviation], rtol=1e-5)
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS[1:])
+@pytest.mark.parametrize("likelihood", [
+    name if name in ("gaussian", "student_t") else pytest.param(name, marks=pytest.mark.slow)
+    for name in LIKELIHOODS[1:]])
 def test_every_likelihood_trains(boxes, tmp_path, eager, likelihood):
     run = trained(boxes, tmp_path / "run", small(likelihood=likelihood, epochs=1, steps_per_epoch=1, input="averaged"))
     scales = np.atleast_1d(predict.scales_of(run.network))
@@ -50,8 +52,10 @@ def test_every_likelihood_trains(boxes, tmp_path, eager, likelihood):
     assert len(columns) == len(scales)
 
 
-@pytest.mark.parametrize("settings", [{"input": "averaged"}, {"input": "multipoles"}, {"input": "final"},
-                                      {"channels": "density,displacement,tide", "padding": "none", "patch": 7}])
+@pytest.mark.parametrize("settings", [
+    pytest.param({"input": "averaged"}, marks=pytest.mark.slow), {"input": "multipoles"},
+    pytest.param({"input": "final"}, marks=pytest.mark.slow),
+    {"channels": "density,displacement,tide", "padding": "none", "patch": 7}])
 def test_every_input_trains_and_predicts(boxes, tmp_path, eager, settings):
     run = trained(boxes, tmp_path / "run", small(epochs=1, steps_per_epoch=1, **settings))
     with Simulation(boxes[2]) as simulation:

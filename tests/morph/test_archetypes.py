@@ -497,6 +497,16 @@ def test_fits_bring_an_images_own_zero_point_to_the_cameras(tmp_path, psf):
         np.testing.assert_allclose(found["flux"], found["flux"][0], rtol=1e-3)
 
 
+def test_lengths_in_pixels_of_an_image_set_are_of_its_own_pixels(tmp_path):
+    columns = {"flux": [9e4], "re_pix": [4.0], "n": [2.0], "q": [0.7], "angle": [30.0], "dx": [1.0]}
+    for name, scale in (("fine.h5", 0.198), ("unknown.h5", None)):
+        imageset.write(tmp_path / name, id=["a"], image=np.zeros((1, 8, 8)), source="", pixel_scale=scale,
+                       table={column: np.array(values) for column, values in columns.items()})
+    fine, unknown = (catalogues.parameters_of(tmp_path / name, Camera()) for name in ("fine.h5", "unknown.h5"))
+    assert (fine["radius"][0], fine["x_offset"][0]) == pytest.approx((4 * 0.198, 0.5))
+    assert (unknown["radius"][0], unknown["x_offset"][0]) == pytest.approx((4 * 0.396, 1.0))
+
+
 def test_a_zero_point_that_contradicts_what_is_given_is_refused(tmp_path, psf, caplog):
     image, _ = drawn(psf)
     write_stamp(tmp_path / "a.fits", image, MAGZERO=25.256)

@@ -28,6 +28,9 @@ def test_rockstars_table_is_read_as_it_was_written(run, haloes, boxes, invoke, t
     done = invoke("protohalo", "predict", run.folder, boxes[2], "--format", "list", "--format", "csv", "--columns",
                   "rockstar", "--output", tmp_path / "out.h5")
     assert "out.list: its table" in done.stdout
+    alone = invoke("protohalo", "predict", run.folder, boxes[2], "--columns", "rockstar", "--output",
+                   tmp_path / "no.h5", check=False)
+    assert alone.returncode == 2 and "--format is not given" in alone.stderr and not (tmp_path / "no.h5").exists()
     found = read_groups(tmp_path / "out.list")
     with Simulation(boxes[2]) as box:
         assert found.boxsize == box.boxsize and found.redshift == box.redshift_final and found.finder == "rockstar"
