@@ -6,7 +6,7 @@ numbered from the one of most particles down; of equal haloes that with the lowe
 
 import numpy as np
 
-from kerasgal.errors import DataError
+from kerasgal.errors import MissingError
 from kerasgal.grid import wrap
 
 
@@ -114,11 +114,11 @@ def hop(position, boxsize, threshold=160.0, minimum=20):
 
 
 def hop_finder():
-    """HOP of yt_astro_analysis; raises DataError where that is not installed."""
+    """HOP of yt_astro_analysis; raises MissingError where that is not installed."""
     try:
         from yt_astro_analysis.halo_analysis.halo_finding.hop.EnzoHop import RunHOP
     except ImportError as error:
-        raise DataError("HOP needs the optional package yt_astro_analysis: install kerasgal[hop]") from error
+        raise MissingError("HOP needs the optional package yt_astro_analysis: install kerasgal[hop]") from error
     return RunHOP
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasgal.channel_names import band_names
-from kerasgal.errors import DataError, SettingError
+from kerasgal.errors import DataError, MissingError, SettingError
 from kerasgal.files import CheckedFile, check_room, datasets, replacing
 
 FORMAT = "kerasgal image set"
@@ -73,7 +73,7 @@ class ImageSet(CheckedFile):
                             f"to {VERSION}")
         missing = [name for name in REQUIRED if name not in self.file]
         if missing:
-            raise DataError(f"{self.path} has no {', '.join(missing)}; it holds {', '.join(self.file)}")
+            raise MissingError(f"{self.path} has no {', '.join(missing)}; it holds {', '.join(self.file)}")
         shape, bands = self.file["image"].shape, self.bands
         if len(shape) not in (3, 4) or len(shape) == 4 and not bands:
             raise DataError(f"{self.path}: image has shape {shape}; it must be (n, y, x), or (n, y, x, band) with an "

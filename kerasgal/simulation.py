@@ -39,7 +39,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasgal.errors import DataError, SettingError
+from kerasgal.errors import DataError, MissingError, SettingError
 from kerasgal.files import CheckedFile, check_room, datasets, replacing
 
 FORMAT = "kerasgal simulation"
@@ -160,10 +160,10 @@ class Simulation(CheckedFile):
                 raise DataError(f"{self.path}: {name} has shape {self.file[name].shape}; it must be a cube (n, n, n)")
 
     def check_has(self, require):
-        """Raise DataError if one of the datasets `require` is missing."""
+        """Raise MissingError if one of the datasets `require` is missing."""
         missing = [name for name in require if name not in self.file]
         if missing:
-            raise DataError(f"{self.path} has no {', '.join(missing)}; it holds {', '.join(self.datasets())}")
+            raise MissingError(f"{self.path} has no {', '.join(missing)}; it holds {', '.join(self.datasets())}")
 
     def datasets(self):
         """Names of all datasets in the file, in its own order."""

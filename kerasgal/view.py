@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasgal import opening
-from kerasgal.errors import DataError, SettingError
+from kerasgal.errors import DataError, MissingError, SettingError
 from kerasgal.imageset import ImageSet
 from kerasgal.simulation import Simulation
 
@@ -252,11 +252,11 @@ def boxsize_of(file):
 
 
 def need_bokeh():
-    """Raise SettingError where Bokeh is not installed."""
+    """Raise MissingError where Bokeh is not installed."""
     try:
         import bokeh  # noqa: F401
     except ImportError as error:
-        raise SettingError("a page for a browser needs Bokeh: pip install 'kerasgal[view]'; `kerasgal plot` draws "
+        raise MissingError("a page for a browser needs Bokeh: pip install 'kerasgal[view]'; `kerasgal plot` draws "
                            "without") from error
 
 

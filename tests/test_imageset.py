@@ -8,7 +8,7 @@ import pytest
 
 from kerasgal import imageset
 from kerasgal.commands import info
-from kerasgal.errors import DataError
+from kerasgal.errors import DataError, MissingError
 from kerasgal.imageset import ImageSet, write, writing
 
 
@@ -194,7 +194,7 @@ def test_other_files_are_refused(tmp_path):
         ImageSet(path)
     with h5py.File(path, "a") as file:
         file.attrs["version"] = 1
-    with pytest.raises(DataError, match="has no id; it holds image"):
+    with pytest.raises(MissingError, match="has no id; it holds image"):
         ImageSet(path)
     with h5py.File(path, "a") as file:
         file["id"] = ["a", "b"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kerasgal.cosmology import Cosmology
-from kerasgal.errors import DataError
+from kerasgal.errors import DataError, MissingError
 from kerasgal.simulation import Simulation, write
 
 
@@ -154,7 +154,7 @@ def test_damaged_files_are_named(tmp_path):
 
 def test_what_is_required_and_missing_is_named(tmp_path):
     write_small(tmp_path / "box.h5", {"initial/delta": small()["initial/delta"]})
-    with pytest.raises(DataError, match="has no halo_id; it holds initial/delta"):
+    with pytest.raises(MissingError, match="has no halo_id; it holds initial/delta"):
         Simulation(tmp_path / "box.h5", require=("initial/delta", "halo_id"))
 
 

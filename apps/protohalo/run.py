@@ -231,7 +231,7 @@ class Protohalo(Run):
             haloes["final_position"], haloes["velocity"] = final_haloes(halo_id, haloes["position"], delta, boxsize,
                                                                         *times)
         else:
-            notes.append("where the haloes end is left out: it takes the redshift of the initial density")
+            notes.append("where the haloes end is left out: the redshift of the initial density is not said")
         arrays = {"distance": distance, "halo_id": halo_id,
                   **{f"halos/{name}": values for name, values in haloes.items()},
                   **mass_functions(haloes["mass"], self.config.minimum * cell_mass, boxsize)}
