@@ -464,16 +464,18 @@ def write_bigfile(folder, blocks, attributes):
     return folder
 
 
-def mp_gadget(folder, peculiar=1):
+def mp_gadget(folder, **changes):
     """A snapshot in kpc/h with dark matter in the header's mass and gas in a block of masses."""
-    return write_bigfile(folder, {
-        "0/Position": positions(0, 300) * 1000.0, "0/Mass": weights(300, 0, 0.15 * TOTAL),
-        "1/Position": positions(1).astype(float) * 1000, "1/Velocity": np.full((N**3, 3), 5, np.float32),
-        "1/ID": np.arange(N**3, dtype="u8")}, {
+    attributes = {
         "BoxSize": BOX * 1000, "HubbleParam": H, "MassTable": [0, 0.85 * MASS, 0, 0, 0, 0], "Omega0": OM0,
         "OmegaBaryon": 0.045, "OmegaLambda": 1 - OM0, "Time": 0.5, "TotNumPart": [300, N**3, 0, 0, 0, 0],
         "UnitLength_in_cm": 3.085678e21, "UnitMass_in_g": 1.989e43, "UnitVelocity_in_cm_per_s": 1e5,
-        "UsePeculiarVelocity": peculiar})
+        "RSDFactor": 0.01, "TotNumPartInit": [300, N**3, 0, 0, 0, 0], "UsePeculiarVelocity": 1} | changes
+    return write_bigfile(folder, {
+        "0/Position": positions(0, 300) * 1000.0, "0/Mass": weights(300, 0, 0.15 * TOTAL),
+        "1/Position": positions(1).astype(float) * 1000, "1/Velocity": np.full((N**3, 3), 5, np.float32),
+        "1/ID": np.arange(N**3, dtype="u8")},
+        {name: value for name, value in attributes.items() if value is not None})
 
 
 def test_mp_gadget(tmp_path):
@@ -485,11 +487,18 @@ def test_mp_gadget(tmp_path):
           np.concatenate([weights(300, 0, 0.15 * TOTAL), np.full(N**3, 0.85 * MASS)]), particles="all")
 
 
-@pytest.mark.parametrize("peculiar, expected", [(1, 5), (0, 10)])
-def test_velocities_of_mp_gadget(tmp_path, peculiar, expected):
-    """By its petaio.c they are peculiar or a times that."""
-    snapshot = base.open_snapshot(mp_gadget(tmp_path / "PART_000", peculiar))
+GENIC = {"RSDFactor": None, "TotNumPartInit": None}  # which MP-GenIC does not write (its save.c)
+
+
+@pytest.mark.parametrize("changes, expected", [
+    ({}, 5), (GENIC, 5), ({"UsePeculiarVelocity": 0}, 10), (GENIC | {"UsePeculiarVelocity": 0}, 5 * 0.5**0.5),
+    ({"UsePeculiarVelocity": None}, 10)])
+def test_velocities_of_mp_gadget(tmp_path, caplog, changes, expected):
+    """By its petaio.c they are peculiar, or a times that, or in the initial conditions over sqrt(a)."""
+    snapshot = base.open_snapshot(mp_gadget(tmp_path / "PART_000", **changes))
     velocity, ids = next(iter(snapshot.read("velocity", "id")))
+    unsaid = changes.get("UsePeculiarVelocity", 1) is None
+    assert bool(caplog.records) == ("has no UsePeculiarVelocity in its header" in caplog.text) == unsaid
     np.testing.assert_allclose(velocity, expected)
     assert np.array_equal(ids, np.arange(N**3))
 

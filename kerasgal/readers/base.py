@@ -153,7 +153,7 @@ class Snapshot(Stated):
         at once. Raises DataError where a file lacks them or is cut short, and for positions that are not finite or far
         outside the box.
         """
-        factor = self.velocity_in_km_s()
+        factor = self.velocity_in_km_s() if "velocity" in names else None
         for number, path in enumerate(self.paths):
             for kind in self.types:
                 count = int(self.counts[number, kind])
