@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from kerasgal.cli import main
-from kerasgal.errors import DataError
+from kerasgal.errors import DataError, SettingError
 from kerasgal.readers import base, yt
 from kerasgal.readers.convert import write as convert
 from kerasgal.readers.lagrangian import lagrangian_order, linear_density
@@ -573,8 +573,8 @@ ERRORS = {
         "{folder}/snap.hdf5: 1 particle IDs between 1 and 512 are missing, others occur more than once"),
     "not sorted by group": (
         lambda folder: write_hdf5(folder / "snap.hdf5", final_position(), VELOCITY, particle_ids()),
-        "{folder}/snap.hdf5 is not sorted by the groups of {folder}/groups.hdf5: the median particle of a "
-        "group would lie 10 of its radii from its centre; accepted is up to 5"),
+        "{folder}/snap.hdf5 is not sorted by the groups of {folder}/groups.hdf5: the particles of "
+        "the median halo would lie 10.9 of its radii from its centre; accepted is up to 2"),
     "more group members than particles": (
         lambda folder: lengthen_groups(folder / "groups.hdf5"),
         "{folder}/groups.hdf5 is not the group catalogue of {folder}/snap.hdf5: it has 1014 dark-matter "
@@ -597,6 +597,13 @@ def test_error(tmp_path, name):
     said = str(error.value).removesuffix(f"; {yt.INSTALL}")
     assert said == message.format(folder=tmp_path, snapshots=base.accepted("snapshot"), groups=base.accepted("groups"))
     assert not (tmp_path / "run.h5").exists()
+
+
+def test_initial_and_final_are_one_file(tmp_path):
+    files = write_run(tmp_path)
+    for same in (files["final"], tmp_path / ".." / tmp_path.name / "snap.hdf5"):
+        with pytest.raises(SettingError, match="`initial` and `final` are one snapshot, .*snap.hdf5: accepted are the"):
+            convert(tmp_path / "run.h5", initial=same, final=files["final"])
 
 
 def list_members(path, ids):
