@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from kerasgal.errors import DataError
+from kerasgal.errors import DataError, SettingError
 from kerasgal.grid import deposit_cic, deposit_ngp
 from kerasgal.readers import base
 from kerasgal.readers.convert import write as convert
@@ -444,6 +444,10 @@ def test_multifield_layout_and_its_parameters(tmp_path, invoke):
                 parameter_table=tmp_path / "params.txt")
     with pytest.raises(DataError, match="has no field 3; accepted are 0 to 2"):
         convert(tmp_path / "new.h5", Om0=0.3, index=3, **arguments)
+    numbered = arguments | {"density": f"{tmp_path}/Grids_Mcdm.npy:2"}
+    convert(tmp_path / "run.h5", index=2, parameter_table=tmp_path / "params.txt", overwrite=True, **numbered)
+    with pytest.raises(SettingError, match="Grids_Mcdm.npy:2 is field 2, and index=1 is another: give one of them"):
+        convert(tmp_path / "new.h5", index=1, parameter_table=tmp_path / "params.txt", **numbered)
     with pytest.raises(DataError, match="says Om0 = 0.1 in row 0, Om0=0.3"):
         convert(tmp_path / "new.h5", Om0=0.3, index=0, parameter_table=tmp_path / "params.txt", **arguments)
     np.savetxt(tmp_path / "params.txt", np.ones((3, 2)) * [0.3, 0.8])
@@ -485,6 +489,8 @@ FIELD_ERRORS = {
     "density as contrast": (3 * cube(), "1+delta", {}, "has a mean of 3; that of 1[+]delta over a whole box is 1"),
     "negative": (cube() - 1 + 1.0 * (np.arange(216).reshape(6, 6, 6) == 7) * -216, "rho", {},
                  "which as rho are negative densities"),
+    "negative in large units": (1e-6 * (cube() - 9.0 * (np.arange(216).reshape(6, 6, 6) == 7)), "rho", {},
+                                "which as rho are negative densities"),
     "NaN": (np.where(cube() > 3, np.nan, cube()), "1+delta", {}, "values that are NaN or infinite"),
     "no mass": (np.zeros((6, 6, 6)), "rho", {}, "has a mean density of 0; accepted is one above 0"),
     "no cube": (np.ones((6, 6, 5)), "1+delta", {}, r"has the shape \(6, 6, 5\); accepted are \(n, n, n\) and"),
