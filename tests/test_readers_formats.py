@@ -258,7 +258,8 @@ def write_swift(path, kinds, cosmological=1, files=1):
             counts[kind] = len(position)
             file[f"PartType{kind}/Coordinates"] = position.astype(float) / H
             file[f"PartType{kind}/Velocities"] = np.full((len(position), 3), 30.0)
-            file[f"PartType{kind}/Masses"] = np.broadcast_to(mass, len(position)) / H
+            mass_called = "DynamicalMasses" if kind == 5 else "Masses"  # by its black_holes_io.h
+            file[f"PartType{kind}/{mass_called}"] = np.broadcast_to(mass, len(position)) / H
             file[f"PartType{kind}/ParticleIDs"] = np.arange(len(position))
         file.create_group("Header").attrs.update({
             "BoxSize": np.full(3, BOX / H), "Code": np.bytes_("SWIFT"), "Dimension": np.array([3]),
