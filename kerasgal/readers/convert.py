@@ -30,8 +30,6 @@ RATE = 1e6  # particles a second, at least
 DISTANCE_LIMIT = 2
 SPREAD_LIMIT = 0.25  # of the box, likewise of any halo; it is 0.48 of particles all over the box
 SAME_MASS = 1.01  # of the heaviest and the lightest particle of a lattice
-EXTENT = 0.02  # of the box; of many haloes that lie in a smaller part, the unit is another
-MANY = 20
 
 
 def convert(output=None, *, initial=None, final=None, groups=None, galaxies=None, density=None, counts=None,
@@ -66,7 +64,7 @@ def convert(output=None, *, initial=None, final=None, groups=None, galaxies=None
         Which simulation in a file of several, and the row of `parameter_table`, a table of such simulations.
     grid, window, particles : int, {"ngp", "cic", "tsc"}, {"dark", "gas", "stars", "all"}
         Cells a side of the field, and which particles are put on it and how. Dark matter is type 1 and, in zoom
-        simulations, types 2, 3 and 5.
+        simulations, types 2, 3 and 5; not neutrinos of type 2 or 3, which are lighter than type 1.
     subsample : float, optional
         Share of the particles that are put on the grid, chosen at random, always the same.
     minimum : int, optional
@@ -348,6 +346,7 @@ def _from_particles(start, end, boxsize, in_mpc, progress):
         position, velocity, cells = lagrangian.read(
             end, first_id, gridsize, order, np.float32, lambda done: reached(start.particles + done),
             lambda position: lagrangian.shifted(position * in_mpc[end.path], shift, boxsize))
+        base.check_extent(np.ptp(position, axis=0).max(), len(position), "particles", boxsize, end.path)
         datasets |= {"final/position": position, "final/velocity": velocity}
     place = ", ".join(f"{value:.3f}" for value in offset.round(3) + 0.0)  # + 0.0: no minus zero
     ids = f"IDs from {first_id}" if start.numbered else "particles"
@@ -429,11 +428,9 @@ def _halos(catalogue, count, minimum):
     """The columns of /halos, lengths in the catalogue's unit, and each group's row in them, -1 for none."""
     for where in (catalogue.position, catalogue.further.get("initial_position", catalogue.position)):
         base.check_positions(where, catalogue.boxsize, catalogue.path)
-    if len(catalogue.position) >= MANY:
-        extent = np.ptp(catalogue.position, axis=0).max() / catalogue.boxsize
-        if extent < EXTENT:
-            raise DataError(f"{catalogue.path} has {len(catalogue.position)} haloes within {extent:.2g} of a box of "
-                            f"{catalogue.boxsize:g}: is its length unit right?")
+    if len(catalogue.position):
+        base.check_extent(np.ptp(catalogue.position, axis=0).max(), len(catalogue.position), "haloes",
+                          catalogue.boxsize, catalogue.path)
     row = np.argsort(-catalogue.mass, kind="stable")
     row = row[count[row] >= (minimum or 0)]
     rank = np.full(len(catalogue.mass), -1, np.int32)
@@ -457,7 +454,7 @@ def _check_members(halo_id, position, halos, boxsize, fault):
     if in_radii > DISTANCE_LIMIT:
         raise DataError(f"{fault}: the particles of the median halo would lie {in_radii:.1f} of its radii from its "
                         f"centre; accepted is up to {DISTANCE_LIMIT}")
-    in_boxes = distance[number[held] >= MANY].max(initial=0) / boxsize
+    in_boxes = distance[number[held] >= base.MANY].max(initial=0) / boxsize
     if in_boxes > SPREAD_LIMIT:
         raise DataError(f"{fault}: the particles of a halo would lie {in_boxes:.2f} of the box from its centre; "
                         f"accepted is up to {SPREAD_LIMIT}")
@@ -490,7 +487,11 @@ def _galaxies(hosts, rank, stellar_mass, minimum_stars):
         most = f"the largest has {size.max():g}" if len(size) else "there is none with stars"
         raise DataError(f"{hosts.path} has no galaxy of at least {least:g} {what}; {most}")
     base.check_positions(hosts.position[row], hosts.boxsize, hosts.path)
-    columns = {"position": hosts.position[row], "central": hosts.central[row].astype(np.int8)}
+    columns = {"position": hosts.position[row]}
+    if hosts.central is None:
+        log.warning("%s does not say which galaxies are central ones: galaxies/central is left out", hosts.path)
+    else:
+        columns["central"] = hosts.central[row].astype(np.int8)
     if hosts.mass is not None:
         columns["stellar_mass"] = hosts.mass[row].astype(np.float32)
     if rank is not None:

@@ -274,7 +274,7 @@ def _expected_share(snapshot, particles, boxsize, cosmology, said):
     others = [kind for kind in snapshot.present if kind not in snapshot.types and snapshot.massive(kind)]
     if not others:
         return 1.0
-    if "Ob0" in said:
+    if "Ob0" in said and {0, 4} & set(others):
         return 1 - cosmology.Ob0 / cosmology.Om0
     rest = share(snapshot, snapshot.total_mass(others), boxsize, cosmology)
     return None if rest is None else 1 - rest
