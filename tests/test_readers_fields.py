@@ -179,6 +179,47 @@ def test_centrals_where_the_group_of_a_subhalo_is_not_said(tmp_path):
         assert simulation["galaxies/halo"][...].tolist() == [-1, -1, -1]
 
 
+def test_galaxies_without_centrals_and_without_subhaloes(tmp_path):
+    """Gadget-4 calls the number of its subhaloes otherwise; any file of several may lack them."""
+    final, galaxies = write_snapshot(tmp_path, particles()), write_catalogue(tmp_path)
+    for number in range(2):
+        with h5py.File(tmp_path / f"fof.{number}.hdf5", "r+") as file:
+            del file["Group/GroupFirstSub"]
+            attributes = file["Header"].attrs
+            attributes["Nsubhalos_ThisFile"] = attributes["Nsubgroups_ThisFile"]
+            attributes["Nsubhalos_Total"] = 5
+            del attributes["Nsubgroups_ThisFile"]
+    convert(tmp_path / "run.h5", final=final, grid=4, galaxies=galaxies)
+    with Simulation(tmp_path / "run.h5", require=()) as simulation:
+        assert "galaxies/central" not in simulation and len(simulation["galaxies/position"]) == 3
+    for change, message in ((lambda file: file["Header"].attrs.modify("Nsubhalos_ThisFile", 4),
+                             "fof.1.hdf5 has 3 subhaloes; its header says 4"),
+                            (lambda file: file.pop("Subhalo/SubhaloPos"), "fof.1.hdf5 has no SubhaloPos"),
+                            (lambda file: file["Header"].attrs.modify("Nsubhalos_ThisFile", 0),
+                             "fof.0.hdf5: its files hold 2 subhaloes, its header says 5")):
+        with h5py.File(tmp_path / "fof.1.hdf5", "r+") as file:
+            change(file)
+        with pytest.raises(DataError, match=message):
+            convert(tmp_path / "new.h5", final=final, grid=4, galaxies=galaxies)
+
+
+@pytest.mark.parametrize("particles_of", ["dark", "gas"])
+def test_particles_in_a_corner_are_in_another_unit(tmp_path, particles_of):
+    """Where the header does not say the box, the unit is the caller's to say."""
+    path = write_snapshot(tmp_path, particles(), gas=40)
+    with h5py.File(path, "r+") as file:
+        for name in ("BoxSize", "UnitLength_in_cm"):
+            del file["Header"].attrs[name]
+    given = {"final": path, "grid": 4, "boxsize": BOX, "particles": particles_of}
+    convert(tmp_path / "run.h5", length_unit="kpc", **given)
+    with h5py.File(path, "r+") as file:
+        for kind in (0, 1):
+            file[f"PartType{kind}/Coordinates"][...] /= 1000
+    convert(tmp_path / "run.h5", length_unit="Mpc", overwrite=True, **given)
+    with pytest.raises(DataError, match="snap.hdf5 has [0-9]+ particles within [0-9.e-]+ of a box of 20000: is its"):
+        convert(tmp_path / "new.h5", length_unit="kpc", **given)
+
+
 def test_all_particles_need_masses_of_all_types(tmp_path):
     path = write_snapshot(tmp_path, particles(), gas=7)
     with h5py.File(path, "r+") as file:
