@@ -635,6 +635,15 @@ def test_initial_and_final_are_one_file(tmp_path):
             convert(tmp_path / "run.h5", initial=same, final=files["final"])
 
 
+def test_a_final_snapshot_in_another_unit_than_is_given(tmp_path):
+    files = write_run(tmp_path)
+    with h5py.File(files["final"], "r+") as file:
+        del file["Header"].attrs["BoxSize"], file["Header"].attrs["UnitLength_in_cm"]
+        file["PartType1/Coordinates"][...] /= 1000
+    with pytest.raises(DataError, match="snap.hdf5 has 512 particles within 0.001 of a box of 16: is its length unit"):
+        convert(tmp_path / "run.h5", **files, length_unit="kpc", boxsize=BOX)
+
+
 def list_members(path, ids):
     """Write the IDs of the groups' particles into their file, as CAMELS does."""
     with h5py.File(path, "r+") as file:
