@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from kerasgal.cli import main
-from kerasgal.errors import DataError
+from kerasgal.errors import DataError, SettingError
 from kerasgal.readers import base, yt
 from kerasgal.readers.convert import write as convert
 from kerasgal.readers.lagrangian import lagrangian_order, linear_density
@@ -223,9 +223,10 @@ def write_binary(path, position, velocity, ids, byteorder="<", gas=0, real="f4",
         return np.asarray(values).astype(byteorder + kind).tobytes()
 
     counts = [gas, len(ids), 0, 0, 0, 0]
+    totals = counts if files == 1 else [gas * files, N**3, 0, 0, 0, 0]
     masses = [0, MASS if gas == 0 else 0.84 * MASS, 0, 0, 0, 0]
     header = (binary(counts, "i4") + binary([*masses, 0.02, 49], "f8")
-              + binary([0, 0, *counts, 0, files], "i4") + binary([boxsize * unit, OM0, 1 - OM0, 0.7], "f8"))
+              + binary([0, 0, *totals, 0, files], "i4") + binary([boxsize * unit, OM0, 1 - OM0, 0.7], "f8"))
     front = np.full((gas, 3), 1e5)
     blocks = [header.ljust(256, b"\0"), binary(np.concatenate([front, position * unit]), real),
               binary(np.concatenate([front, velocity]), real),
@@ -345,6 +346,34 @@ def test_several_files(tmp_path, chunked, at_once, monkeypatch):
     convert(tmp_path / "run.h5", progress=lambda done, total: seen.append((done, total)), **chunked)
     check(tmp_path / "run.h5")
     assert seen[-1] == (2 * N**3, 2 * N**3) and sorted(seen) == seen
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"boxsize": BOX + 1}, "ics.1 is not of the snapshot of .*ics.0: their headers differ in boxsize"),
+    ({"files": 2}, "ics.1 is not of the snapshot of .*ics.0: their headers differ in files"),
+    ({"gas": 9}, "ics.1 is not of the snapshot of .*ics.0: their headers differ in masses, totals"),
+    ({"cells": 3}, "ics.0: its files hold 344 particles of type 1, its header says 512 in all"),
+])
+def test_binary_files_that_are_not_of_one_snapshot(tmp_path, chunked, changes, message):
+    changes = {"files": 3, **changes}
+    cells = np.arange(changes.pop("cells", 171))
+    write_binary(tmp_path / "ics.1", LATTICE[cells] * CELL, VELOCITY[cells], cells, **changes)
+    with pytest.raises(DataError, match=message):
+        convert(tmp_path / "run.h5", **chunked)
+
+
+def test_group_files_that_are_not_of_one_catalogue(tmp_path, chunked):
+    path = tmp_path / "fof_subhalo_tab_099.2.hdf5"
+    for name, value, message in (("Redshift", 0.5, "099.2.hdf5 is not of the catalogue of .*: its Redshift is another"),
+                                 ("BoxSize", BOX, "099.2.hdf5 is not of the catalogue of .*: its BoxSize is another")):
+        write_groups(path, [1], files=3)
+        rewrite(path, **{name: value})
+        with pytest.raises(DataError, match=message):
+            convert(tmp_path / "run.h5", **chunked)
+    write_groups(path, [1], files=3)
+    rewrite(tmp_path / "fof_subhalo_tab_099.0.hdf5", Ngroups_Total=3)
+    with pytest.raises(DataError, match="099.0.hdf5: its files hold 2 groups, its header says 3"):
+        convert(tmp_path / "run.h5", **chunked)
 
 
 def test_hdf5_initial_conditions_with_gadget4_parameters(tmp_path):
@@ -573,8 +602,8 @@ ERRORS = {
         "{folder}/snap.hdf5: 1 particle IDs between 1 and 512 are missing, others occur more than once"),
     "not sorted by group": (
         lambda folder: write_hdf5(folder / "snap.hdf5", final_position(), VELOCITY, particle_ids()),
-        "{folder}/snap.hdf5 is not sorted by the groups of {folder}/groups.hdf5: the median particle of a "
-        "group would lie 10 of its radii from its centre; accepted is up to 5"),
+        "{folder}/snap.hdf5 is not sorted by the groups of {folder}/groups.hdf5: the particles of "
+        "the median halo would lie 10.9 of its radii from its centre; accepted is up to 2"),
     "more group members than particles": (
         lambda folder: lengthen_groups(folder / "groups.hdf5"),
         "{folder}/groups.hdf5 is not the group catalogue of {folder}/snap.hdf5: it has 1014 dark-matter "
@@ -597,6 +626,22 @@ def test_error(tmp_path, name):
     said = str(error.value).removesuffix(f"; {yt.INSTALL}")
     assert said == message.format(folder=tmp_path, snapshots=base.accepted("snapshot"), groups=base.accepted("groups"))
     assert not (tmp_path / "run.h5").exists()
+
+
+def test_initial_and_final_are_one_file(tmp_path):
+    files = write_run(tmp_path)
+    for same in (files["final"], tmp_path / ".." / tmp_path.name / "snap.hdf5"):
+        with pytest.raises(SettingError, match="`initial` and `final` are one snapshot, .*snap.hdf5: accepted are the"):
+            convert(tmp_path / "run.h5", initial=same, final=files["final"])
+
+
+def test_a_final_snapshot_in_another_unit_than_is_given(tmp_path):
+    files = write_run(tmp_path)
+    with h5py.File(files["final"], "r+") as file:
+        del file["Header"].attrs["BoxSize"], file["Header"].attrs["UnitLength_in_cm"]
+        file["PartType1/Coordinates"][...] /= 1000
+    with pytest.raises(DataError, match="snap.hdf5 has 512 particles within 0.001 of a box of 16: is its length unit"):
+        convert(tmp_path / "run.h5", **files, length_unit="kpc", boxsize=BOX)
 
 
 def list_members(path, ids):

@@ -256,6 +256,30 @@ def test_members_error(tmp_path, rows, message):
     assert not (tmp_path / "run.h5").exists()
 
 
+def test_members_that_are_not_near_each_other(tmp_path):
+    """As of a number for none that is not negative, of another run, and of rows that are off by one."""
+    cells = np.arange(N**3).reshape(-1, 8)[::5]  # of some haloes, at places of their own
+    position = LATTICE * (BOX / N) + 1.0
+    for halo, place in zip(cells, np.random.default_rng(0).uniform(0, BOX, (len(cells), 3))):
+        position[halo] = (place + np.random.default_rng(halo[0]).uniform(-0.2, 0.2, (8, 3))) % BOX
+    ids, arguments = np.arange(N**3), write_run(tmp_path, position=position)
+    halo = np.full(N**3, -1)
+    halo[cells] = 1 + np.arange(len(cells))[:, None]
+    path = tmp_path / "members.npy"
+    np.save(path, np.stack([ids, halo], axis=-1))
+    assert convert(tmp_path / "run.h5", groups=path, **arguments)["halos"] == len(cells)
+    for none in (0, 2**31 - 1, 2**32 - 1):
+        np.save(path, np.stack([ids, np.where(halo < 0, none, halo)], axis=-1))
+        with pytest.raises(DataError, match="has a number for none that is not negative: the particles of a halo would "
+                                            "lie 0.4. of the box from its centre; accepted is up to 0.25"):
+            convert(tmp_path / "new.h5", groups=path, **arguments)
+    for other in (np.roll(halo, 1), np.random.default_rng(1).permutation(halo)):
+        np.save(path, np.stack([ids, other], axis=-1))
+        with pytest.raises(DataError, match="is not of the haloes of .*snap.hdf5, or has .*: the particles of "
+                                            "the median halo would lie [0-9.]+ of its radii"):
+            convert(tmp_path / "new.h5", groups=path, **arguments)
+
+
 def test_a_table_of_members_is_told_from_tables_of_haloes(tmp_path):
     """For the memory that a conversion is said to take, which particles and not groups decide then."""
     for name, text, number in (("members.txt", "# particle halo\n1 2\n", None), ("plain.txt", "1 2\n", None),

@@ -1,6 +1,8 @@
 """What a file is, what a conversion would need, and many conversions by a table."""
 
 import json
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import h5py
@@ -165,6 +167,32 @@ def test_a_table_of_simulations(many, invoke, jobs):
             assert simulation.file.attrs["source"].split(";")[1].strip() == f"dark particles by {window}"
     (folder / "out" / "lh_1.h5").unlink()
     assert invoke(*arguments).stdout.splitlines()[-1] == f"{folder}/out: 1 done, 2 skipped, 0 failed"
+
+
+def test_a_process_that_is_killed_fails_what_was_not_done(monkeypatch, tmp_path):
+    class Pool:
+        """Of concurrent.futures, which says so of every task that was not done."""
+
+        def __init__(self, *_, **__):
+            self.left = 1
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def submit(self, function, task):
+            future = Future()
+            future.set_result((task[0], "done", "")) if self.left else future.set_exception(BrokenProcessPool("killed"))
+            self.left = 0
+            return future
+
+    monkeypatch.setattr(manifest, "ProcessPoolExecutor", Pool)
+    said = sorted(manifest.run([(f"{name}.h5", {}) for name in "abc"], tmp_path, jobs=2))
+    assert [(Path(output).name, outcome) for output, outcome, _ in said] == [
+        ("a.h5", "done"), ("b.h5", "failed"), ("c.h5", "failed")]
+    assert "mostly for want of memory" in said[1][2]
 
 
 def test_one_row_that_fails_stops_no_other_and_is_done_again(many, invoke):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from kerasgal.errors import DataError
+from kerasgal.errors import DataError, SettingError
 from kerasgal.grid import deposit_cic, deposit_ngp
 from kerasgal.readers import base
 from kerasgal.readers.convert import write as convert
@@ -177,6 +177,47 @@ def test_centrals_where_the_group_of_a_subhalo_is_not_said(tmp_path):
     with Simulation(tmp_path / "run.h5", require=()) as simulation:
         assert simulation["galaxies/central"][...].tolist() == [1, 0, 1]
         assert simulation["galaxies/halo"][...].tolist() == [-1, -1, -1]
+
+
+def test_galaxies_without_centrals_and_without_subhaloes(tmp_path):
+    """Gadget-4 calls the number of its subhaloes otherwise; any file of several may lack them."""
+    final, galaxies = write_snapshot(tmp_path, particles()), write_catalogue(tmp_path)
+    for number in range(2):
+        with h5py.File(tmp_path / f"fof.{number}.hdf5", "r+") as file:
+            del file["Group/GroupFirstSub"]
+            attributes = file["Header"].attrs
+            attributes["Nsubhalos_ThisFile"] = attributes["Nsubgroups_ThisFile"]
+            attributes["Nsubhalos_Total"] = 5
+            del attributes["Nsubgroups_ThisFile"]
+    convert(tmp_path / "run.h5", final=final, grid=4, galaxies=galaxies)
+    with Simulation(tmp_path / "run.h5", require=()) as simulation:
+        assert "galaxies/central" not in simulation and len(simulation["galaxies/position"]) == 3
+    for change, message in ((lambda file: file["Header"].attrs.modify("Nsubhalos_ThisFile", 4),
+                             "fof.1.hdf5 has 3 subhaloes; its header says 4"),
+                            (lambda file: file.pop("Subhalo/SubhaloPos"), "fof.1.hdf5 has no SubhaloPos"),
+                            (lambda file: file["Header"].attrs.modify("Nsubhalos_ThisFile", 0),
+                             "fof.0.hdf5: its files hold 2 subhaloes, its header says 5")):
+        with h5py.File(tmp_path / "fof.1.hdf5", "r+") as file:
+            change(file)
+        with pytest.raises(DataError, match=message):
+            convert(tmp_path / "new.h5", final=final, grid=4, galaxies=galaxies)
+
+
+@pytest.mark.parametrize("particles_of", ["dark", "gas"])
+def test_particles_in_a_corner_are_in_another_unit(tmp_path, particles_of):
+    """Where the header does not say the box, the unit is the caller's to say."""
+    path = write_snapshot(tmp_path, particles(), gas=40)
+    with h5py.File(path, "r+") as file:
+        for name in ("BoxSize", "UnitLength_in_cm"):
+            del file["Header"].attrs[name]
+    given = {"final": path, "grid": 4, "boxsize": BOX, "particles": particles_of}
+    convert(tmp_path / "run.h5", length_unit="kpc", **given)
+    with h5py.File(path, "r+") as file:
+        for kind in (0, 1):
+            file[f"PartType{kind}/Coordinates"][...] /= 1000
+    convert(tmp_path / "run.h5", length_unit="Mpc", overwrite=True, **given)
+    with pytest.raises(DataError, match="snap.hdf5 has [0-9]+ particles within [0-9.e-]+ of a box of 20000: is its"):
+        convert(tmp_path / "new.h5", length_unit="kpc", **given)
 
 
 def test_all_particles_need_masses_of_all_types(tmp_path):
@@ -444,6 +485,10 @@ def test_multifield_layout_and_its_parameters(tmp_path, invoke):
                 parameter_table=tmp_path / "params.txt")
     with pytest.raises(DataError, match="has no field 3; accepted are 0 to 2"):
         convert(tmp_path / "new.h5", Om0=0.3, index=3, **arguments)
+    numbered = arguments | {"density": f"{tmp_path}/Grids_Mcdm.npy:2"}
+    convert(tmp_path / "run.h5", index=2, parameter_table=tmp_path / "params.txt", overwrite=True, **numbered)
+    with pytest.raises(SettingError, match="Grids_Mcdm.npy:2 is field 2, and index=1 is another: give one of them"):
+        convert(tmp_path / "new.h5", index=1, parameter_table=tmp_path / "params.txt", **numbered)
     with pytest.raises(DataError, match="says Om0 = 0.1 in row 0, Om0=0.3"):
         convert(tmp_path / "new.h5", Om0=0.3, index=0, parameter_table=tmp_path / "params.txt", **arguments)
     np.savetxt(tmp_path / "params.txt", np.ones((3, 2)) * [0.3, 0.8])
@@ -485,6 +530,8 @@ FIELD_ERRORS = {
     "density as contrast": (3 * cube(), "1+delta", {}, "has a mean of 3; that of 1[+]delta over a whole box is 1"),
     "negative": (cube() - 1 + 1.0 * (np.arange(216).reshape(6, 6, 6) == 7) * -216, "rho", {},
                  "which as rho are negative densities"),
+    "negative in large units": (1e-6 * (cube() - 9.0 * (np.arange(216).reshape(6, 6, 6) == 7)), "rho", {},
+                                "which as rho are negative densities"),
     "NaN": (np.where(cube() > 3, np.nan, cube()), "1+delta", {}, "values that are NaN or infinite"),
     "no mass": (np.zeros((6, 6, 6)), "rho", {}, "has a mean density of 0; accepted is one above 0"),
     "no cube": (np.ones((6, 6, 5)), "1+delta", {}, r"has the shape \(6, 6, 5\); accepted are \(n, n, n\) and"),

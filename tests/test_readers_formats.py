@@ -258,7 +258,8 @@ def write_swift(path, kinds, cosmological=1, files=1):
             counts[kind] = len(position)
             file[f"PartType{kind}/Coordinates"] = position.astype(float) / H
             file[f"PartType{kind}/Velocities"] = np.full((len(position), 3), 30.0)
-            file[f"PartType{kind}/Masses"] = np.broadcast_to(mass, len(position)) / H
+            mass_called = "DynamicalMasses" if kind == 5 else "Masses"  # by its black_holes_io.h
+            file[f"PartType{kind}/{mass_called}"] = np.broadcast_to(mass, len(position)) / H
             file[f"PartType{kind}/ParticleIDs"] = np.arange(len(position))
         file.create_group("Header").attrs.update({
             "BoxSize": np.full(3, BOX / H), "Code": np.bytes_("SWIFT"), "Dimension": np.array([3]),
@@ -299,9 +300,9 @@ def test_swift(tmp_path):
 @pytest.mark.parametrize("kind, dark", [(2, True), (3, False), (5, False), (6, False)])
 def test_which_types_of_swift_are_dark_matter(tmp_path, kind, dark):
     """2 is coarser dark matter, 3 is sinks, 5 black holes and 6 neutrinos; all are matter."""
-    kinds = {1: (positions(1), 0.9 * MASS), kind: (positions(2, 100), 0.1 * TOTAL / 100)}
+    kinds = {1: (positions(1), 0.9 * MASS), kind: (positions(2, 30), 0.1 * TOTAL / 30)}
     path = write_swift(tmp_path / "snap.hdf5", kinds)
-    both = np.concatenate([kinds[1][0], kinds[kind][0]]), np.repeat([0.9 * MASS, 0.1 * TOTAL / 100], [N**3, 100])
+    both = np.concatenate([kinds[1][0], kinds[kind][0]]), np.repeat([0.9 * MASS, 0.1 * TOTAL / 30], [N**3, 30])
     check(tmp_path, path, *(both if dark else kinds[1]), particles="dark")
     check(tmp_path, path, *both, particles="all")
 
@@ -324,6 +325,43 @@ def test_dark_matter_of_zoom_simulations_has_several_types(tmp_path):
         check(tmp_path, path, position, mass, particles=particles)
     with Simulation(tmp_path / "run.h5", require=()) as simulation:
         assert "all particles (types 1, 2, 3 and 5)" in simulation.file.attrs["source"]
+
+
+def test_neutrinos_of_type_2_are_no_dark_matter(tmp_path, caplog):
+    """As in Quijote, whose particles have their masses in the header: here neutrinos are 5% of all matter."""
+    kinds = {1: (positions(1), 0.95 * MASS), 2: (positions(2), 0.05 * MASS)}
+    for path in (write_binary(tmp_path / "snap", kinds), write_hdf5(tmp_path / "snap.hdf5", kinds),
+                 write_hdf5(tmp_path / "own.hdf5", {kind: (place, np.full(N**3, mass, "f4"))
+                                                    for kind, (place, mass) in kinds.items()})):
+        caplog.clear()
+        check(tmp_path, path, kinds[1][0], 1, length_unit="kpc", Ob0=0.045)
+        assert [record.getMessage() for record in caplog.records] == [
+            f"{path}: its particles of type 2 are lighter than those of type 1, as neutrinos are, and are not counted "
+            "as dark matter"]
+        check(tmp_path, path, np.concatenate([kinds[1][0], kinds[2][0]]), np.repeat([0.95, 0.05], N**3),
+              length_unit="kpc", particles="all")
+
+
+@pytest.mark.parametrize("kind, particles", [(0, "gas"), (4, "stars"), (1, "dark")])
+def test_masses_of_particles_count_before_that_of_the_header(tmp_path, kind, particles):
+    """The header keeps that of the start, from which the masses of gas and stars depart."""
+    mass = weights(300, 0, 0.9 * TOTAL)
+    path = write_hdf5(tmp_path / "snap.hdf5", {kind: (positions(0, 300), mass)})
+    with h5py.File(path, "r+") as file:
+        file["Header"].attrs["MassTable"] = np.where(np.arange(6) == kind, 0.9 * TOTAL / 300, 0)
+    check(tmp_path, path, positions(0, 300), mass, particles=particles)
+    folder = mp_gadget(tmp_path / "PART_000", MassTable=[TOTAL / 2000, 0.85 * MASS, 0, 0, 0, 0])
+    check(tmp_path, folder, positions(0, 300), weights(300, 0, 0.15 * TOTAL), particles="gas")
+
+
+def test_the_header_says_the_mass_of_dark_matter_whose_particles_say_the_same(tmp_path):
+    path = write_hdf5(tmp_path / "snap.hdf5", {1: (positions(), np.full(N**3, MASS, "f4"))},
+                      header={"MassTable": [0, MASS, 0, 0, 0, 0]})
+    assert base.open_snapshot(path).equal
+    with h5py.File(path, "r+") as file:
+        file["Header"].attrs["UnitLength_in_cm"] = 3.085678e24
+    with pytest.raises(DataError, match="in a box of 50000 Mpc/h are 1e-09 of the mean matter density"):
+        convert(tmp_path / "run.h5", final=path, grid=8)
 
 
 def test_tracers_and_black_holes_are_no_dark_matter(tmp_path):
@@ -464,16 +502,18 @@ def write_bigfile(folder, blocks, attributes):
     return folder
 
 
-def mp_gadget(folder, peculiar=1):
+def mp_gadget(folder, **changes):
     """A snapshot in kpc/h with dark matter in the header's mass and gas in a block of masses."""
-    return write_bigfile(folder, {
-        "0/Position": positions(0, 300) * 1000.0, "0/Mass": weights(300, 0, 0.15 * TOTAL),
-        "1/Position": positions(1).astype(float) * 1000, "1/Velocity": np.full((N**3, 3), 5, np.float32),
-        "1/ID": np.arange(N**3, dtype="u8")}, {
+    attributes = {
         "BoxSize": BOX * 1000, "HubbleParam": H, "MassTable": [0, 0.85 * MASS, 0, 0, 0, 0], "Omega0": OM0,
         "OmegaBaryon": 0.045, "OmegaLambda": 1 - OM0, "Time": 0.5, "TotNumPart": [300, N**3, 0, 0, 0, 0],
         "UnitLength_in_cm": 3.085678e21, "UnitMass_in_g": 1.989e43, "UnitVelocity_in_cm_per_s": 1e5,
-        "UsePeculiarVelocity": peculiar})
+        "RSDFactor": 0.01, "TotNumPartInit": [300, N**3, 0, 0, 0, 0], "UsePeculiarVelocity": 1} | changes
+    return write_bigfile(folder, {
+        "0/Position": positions(0, 300) * 1000.0, "0/Mass": weights(300, 0, 0.15 * TOTAL),
+        "1/Position": positions(1).astype(float) * 1000, "1/Velocity": np.full((N**3, 3), 5, np.float32),
+        "1/ID": np.arange(N**3, dtype="u8")},
+        {name: value for name, value in attributes.items() if value is not None})
 
 
 def test_mp_gadget(tmp_path):
@@ -485,11 +525,18 @@ def test_mp_gadget(tmp_path):
           np.concatenate([weights(300, 0, 0.15 * TOTAL), np.full(N**3, 0.85 * MASS)]), particles="all")
 
 
-@pytest.mark.parametrize("peculiar, expected", [(1, 5), (0, 10)])
-def test_velocities_of_mp_gadget(tmp_path, peculiar, expected):
-    """By its petaio.c they are peculiar or a times that."""
-    snapshot = base.open_snapshot(mp_gadget(tmp_path / "PART_000", peculiar))
+GENIC = {"RSDFactor": None, "TotNumPartInit": None}  # which MP-GenIC does not write (its save.c)
+
+
+@pytest.mark.parametrize("changes, expected", [
+    ({}, 5), (GENIC, 5), ({"UsePeculiarVelocity": 0}, 10), (GENIC | {"UsePeculiarVelocity": 0}, 5 * 0.5**0.5),
+    ({"UsePeculiarVelocity": None}, 10)])
+def test_velocities_of_mp_gadget(tmp_path, caplog, changes, expected):
+    """By its petaio.c they are peculiar, or a times that, or in the initial conditions over sqrt(a)."""
+    snapshot = base.open_snapshot(mp_gadget(tmp_path / "PART_000", **changes))
     velocity, ids = next(iter(snapshot.read("velocity", "id")))
+    unsaid = changes.get("UsePeculiarVelocity", 1) is None
+    assert bool(caplog.records) == ("has no UsePeculiarVelocity in its header" in caplog.text) == unsaid
     np.testing.assert_allclose(velocity, expected)
     assert np.array_equal(ids, np.arange(N**3))
 

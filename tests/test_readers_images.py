@@ -486,6 +486,7 @@ def test_what_is_not_said_stays_unknown_and_what_the_caller_says_wins():
     ("Counts", "counts"), ("DN/s", "counts/s"), ("e-/sec", "electrons/s"), ("electron s-1", "electrons/s"),
     ("e-", "electrons"), ("nanomaggy/pixel", "nanomaggies"), ("\u00b5Jy", "uJy"), ("MJy/sr", "MJy/sr"), ("MJy", None),
     ("mJy", "mJy"), ("mag", None), ("", None), ("s", None), ("maggies/s", None),
+    ("Jy/beam", None), ("mJy/beam", None), ("Jy/pixel", "Jy"),
 ])
 def test_spellings_of_units(text, unit):
     assert known_unit(text) == unit

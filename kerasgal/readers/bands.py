@@ -191,6 +191,11 @@ def join(output, bands, *, overwrite=False, **options):
         group = [first]
         for image in galaxies:
             image = flux.to_unit(image, first.unit, first.zero_point)
+            if not _same_pixels(image.pixel_scale, first.pixel_scale):
+                said = ["of unknown size" if scale is None else f"of {scale:.4g} arcsec"
+                        for scale in (image.pixel_scale, first.pixel_scale)]
+                raise DataError(f"{image.id} has pixels {said[0]}, {first.id} {said[1]}: all images of a set have the "
+                                "same")
             if image.psf_fwhm != first.psf_fwhm or (image.unit, image.zero_point) != (first.unit, first.zero_point):
                 raise DataError(f"{image.id} has another unit, zero point or seeing than {first.id}: all images of a "
                                 "set have the same")
@@ -205,6 +210,13 @@ def join(output, bands, *, overwrite=False, **options):
         log.warning("left out, as not all bands are there and alike: %d galaxies, such as %s", len(lost), lost[0])
     _say_same_noise(alike, names)
     return writer.images
+
+
+def _same_pixels(one, other):
+    """True for two pixel scales that are one, or both unknown."""
+    if None in (one, other):
+        return one is other
+    return abs(one / other - 1) <= SAME_PIXELS
 
 
 def _source(paths):

@@ -7,6 +7,7 @@ module, with its name in MODULES.
 
 import contextlib
 import importlib
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,9 +18,10 @@ import numpy as np
 from kerasgal.errors import DamagedError, DataError, MissingError, first_line
 from kerasgal.files import check_file, open_hdf5
 
+log = logging.getLogger(__name__)
 KINDS = 7  # of particles; Gadget's six and the neutrinos of SWIFT
 TYPE_NAMES = {0: "gas", 1: "dark matter", 2: "type 2", 3: "type 3", 4: "stars", 5: "type 5", 6: "neutrinos"}
-# Types 2, 3 and 5 are coarser dark matter in zoom simulations; 3 may be tracers without mass, 5 black holes.
+# Types 2, 3 and 5 are coarser dark matter in zoom simulations, or 2 neutrinos, 3 tracers without mass, 5 black holes.
 CHOICES = {"dark": "dark matter", "gas": "gas", "stars": "stars", "all": "all matter"}
 PARTICLES_AT_ONCE = 2**20
 MOST_FILES = 100_000  # of one snapshot; a header that says more is not to be believed
@@ -28,6 +30,8 @@ START = 2**16  # bytes that are looked at to recognise a file
 MODULES = ("swift", "caesar", "subfind", "gadget_hdf5", "tipsy", "gadget_binary", "mp_gadget", "rockstar", "trees",
            "ahf", "hop", "pinocchio", "members", "unread", "yt")
 ROLES = {"snapshot": "snapshot", "groups": "catalogue of haloes", "galaxies": "catalogue of galaxies"}
+EXTENT, MANY = 0.02, 20  # of the box; of so many places that lie in a smaller part of it, the unit is another
+SAME_MASS = 1e-3  # to which the header's mass of type 1 must be that of its particles
 BOUNDARY = 0.01  # of the mass of other dark matter; black holes have less than a tenth of that
 
 
@@ -153,7 +157,7 @@ class Snapshot(Stated):
         at once. Raises DataError where a file lacks them or is cut short, and for positions that are not finite or far
         outside the box.
         """
-        factor = self.velocity_in_km_s()
+        factor = self.velocity_in_km_s() if "velocity" in names else None
         for number, path in enumerate(self.paths):
             for kind in self.types:
                 count = int(self.counts[number, kind])
@@ -195,14 +199,14 @@ class Galaxies(Stated):
 
     position: (galaxies, 3) in the files' own length unit; mass: (galaxies,) in stars [Msun/h], None where the
     catalogue has none; stars: (galaxies,) star particles, likewise; group: (galaxies,) row of the group in which each
-    galaxy is, -1 for none; central: (galaxies,) bool.
+    galaxy is, -1 for none; central: (galaxies,) bool, None where the catalogue does not say.
     """
 
     position: np.ndarray = None
     mass: np.ndarray | None = None
     stars: np.ndarray | None = None
     group: np.ndarray = None
-    central: np.ndarray = None
+    central: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -486,16 +490,18 @@ def columns_of(file, group, names):
 def chosen(snapshot, particles):
     """A snapshot with the types of particles of a choice, of CHOICES; None for all there are, known mass or not.
 
-    Dark matter is type 1 and, in zoom simulations, types 2 and 3 (by the format) and 5: those that have mass, and 5
-    where it is not black holes. All matter is every type that has mass. Raises DataError if there are no such
-    particles.
+    Dark matter is type 1 and, in zoom simulations, types 2 and 3 (by the format) and 5: of 2 and 3 those that have a
+    particle at least as heavy as one of type 1, which neutrinos are not, and 5 where it is not black holes. All matter
+    is every type that has mass. Masses of the header are kept where particles have none of their own. Raises DataError
+    if there are no such particles.
     """
     present = snapshot.present
+    snapshot = replace(snapshot, masses=_masses_of_header(snapshot))
     if particles is None:
         return replace(snapshot, types=present)
     types = {"gas": (0,), "stars": (4,)}.get(particles)
     if particles == "dark":
-        types = (1, *(kind for kind in snapshot.coarse if kind in present and snapshot.massive(kind)))
+        types = (1, *_coarse(snapshot))
         if 5 in present and snapshot.massive(5) and not snapshot.black_holes:
             others = snapshot.total_mass(types)
             if others is not None and snapshot.total_mass((5,)) > BOUNDARY * others:
@@ -511,6 +517,37 @@ def chosen(snapshot, particles):
     name = "dark-matter" if particles == "dark" else particles
     raise DataError(f"{snapshot.path} has no {name} particles ({wanted})"
                     + (f"; it has {', '.join(held)}, see `particles`" if held else ""))
+
+
+def _masses_of_header(snapshot):
+    """The header's masses, 0 for types whose particles have others of their own.
+
+    Those of gas and stars change in a run, and the header keeps the first. Those of type 1 do not: the first ones tell.
+    """
+    masses = np.array(snapshot.masses)
+    for kind in set(snapshot.weighed) & set(snapshot.present) & set(np.flatnonzero(masses > 0)):
+        if kind != 1 or not np.allclose(_first_masses(snapshot, 1), masses[1], rtol=SAME_MASS):
+            masses[kind] = 0
+    return masses
+
+
+def _first_masses(snapshot, kind):
+    """Masses of the first particles of a type, in the file's unit."""
+    return next(replace(snapshot, types=(kind,)).read("mass"))[0]
+
+
+def _coarse(snapshot):
+    """Types of coarser dark matter; what is lighter than type 1, as neutrinos are, is left out, and that is said."""
+    found = [kind for kind in snapshot.coarse if kind in snapshot.present and snapshot.massive(kind)]
+    if not found or 1 not in snapshot.present or not snapshot.massive(1):
+        return found
+    lightest = _first_masses(snapshot, 1).min()
+    heaviest = {kind: _first_masses(snapshot, kind).max() for kind in found}
+    for kind, mass in heaviest.items():
+        if 0 < mass < lightest:
+            log.warning("%s: its particles of type %d are lighter than those of type 1, as neutrinos are, and are not "
+                        "counted as dark matter", snapshot.path, kind)
+    return [kind for kind, mass in heaviest.items() if mass >= lightest]
 
 
 def check_masses(mass, path):
@@ -529,6 +566,13 @@ def check_positions(position, boxsize, path):
     if boxsize is not None and (low < -boxsize or high > 2 * boxsize):
         raise DataError(f"{path} has positions from {low:g} to {high:g} in a box of {boxsize:g} (is the length unit "
                         "right, or is the file damaged?)")
+
+
+def check_extent(extent, number, what, boxsize, path):
+    """Raise DataError if so many haloes or particles, `what`, lie in too small a part of the box."""
+    if number >= MANY and extent < EXTENT * boxsize:
+        raise DataError(f"{path} has {number} {what} within {extent / boxsize:.2g} of a box of {boxsize:g}: is its "
+                        "length unit right?")
 
 
 def check_columns(path, position, **columns):

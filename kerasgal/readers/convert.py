@@ -14,7 +14,7 @@ import numpy as np
 from kerasgal import halos as finders
 from kerasgal import plotting, simulation
 from kerasgal.cosmology import mean_density
-from kerasgal.errors import DataError
+from kerasgal.errors import DataError, SettingError
 from kerasgal.files import refuse_existing
 from kerasgal.readers import base, cubes, facts, fields, lagrangian, request
 
@@ -25,11 +25,11 @@ MEMORY_PER_GROUP = 200  # bytes at the peak, where they are put in order
 MEMORY_PER_CELL = 12  # bytes at the peak, where a field is written
 MEMORY_OF_SOME = 2e8  # bytes, of the particles that are read at once
 RATE = 1e6  # particles a second, at least
-# The median member lies within about one radius; a particle that is taken for a member, anywhere in the box.
-DISTANCE_LIMIT = 5  # halo radii
+# In halo radii, the mean distance of the members of the median halo. That is 0.7 of friends-of-friends; in a table that
+# is off by one row 2.4, and 7 in that of another run, whose patches of initial particles stay together.
+DISTANCE_LIMIT = 2
+SPREAD_LIMIT = 0.25  # of the box, likewise of any halo; it is 0.48 of particles all over the box
 SAME_MASS = 1.01  # of the heaviest and the lightest particle of a lattice
-EXTENT = 0.02  # of the box; of many haloes that lie in a smaller part, the unit is another
-MANY = 20
 
 
 def convert(output=None, *, initial=None, final=None, groups=None, galaxies=None, density=None, counts=None,
@@ -64,7 +64,7 @@ def convert(output=None, *, initial=None, final=None, groups=None, galaxies=None
         Which simulation in a file of several, and the row of `parameter_table`, a table of such simulations.
     grid, window, particles : int, {"ngp", "cic", "tsc"}, {"dark", "gas", "stars", "all"}
         Cells a side of the field, and which particles are put on it and how. Dark matter is type 1 and, in zoom
-        simulations, types 2, 3 and 5.
+        simulations, types 2, 3 and 5; not neutrinos of type 2 or 3, which are lighter than type 1.
     subsample : float, optional
         Share of the particles that are put on the grid, chosen at random, always the same.
     minimum : int, optional
@@ -181,7 +181,7 @@ def make(sources, choices, unsaid, *, progress=None):
     if sources.counts is not None:
         made.datasets["galaxies/count"] = cubes.read_cube(sources.counts, choices.index).astype(np.float32)
     if isinstance(run.catalogue, base.Members):
-        _add_members(made, run.catalogue, choices.minimum, boxsize, particle_mass)
+        _add_members(made, run, choices.minimum, particle_mass)
     elif run.catalogue is not None:
         # Of all particles, of which `subsample` takes a part
         whole = particle_mass * (choices.subsample or 1)
@@ -233,6 +233,9 @@ def opened(sources, choices, unsaid):
         sources.initial, choices.particles if choices.grid else "dark")
     end = None if sources.final is None else base.open_snapshot(sources.final,
                                                                 "dark" if start else choices.particles)
+    if start is not None and end is not None and start.path.resolve() == end.path.resolve():
+        raise SettingError(f"`initial` and `final` are one snapshot, {start.path}: accepted are the initial "
+                           "conditions, and a later one of the same particles", value=str(start.path))
     catalogue = None if sources.groups is None else base.read_groups(sources.groups, given["h"])
     hosts = None if sources.galaxies is None else base.read_galaxies(sources.galaxies)
     if sources.groups is None and hosts is not None and start is None and base.has_groups(sources.galaxies):
@@ -343,6 +346,7 @@ def _from_particles(start, end, boxsize, in_mpc, progress):
         position, velocity, cells = lagrangian.read(
             end, first_id, gridsize, order, np.float32, lambda done: reached(start.particles + done),
             lambda position: lagrangian.shifted(position * in_mpc[end.path], shift, boxsize))
+        base.check_extent(np.ptp(position, axis=0).max(), len(position), "particles", boxsize, end.path)
         datasets |= {"final/position": position, "final/velocity": velocity}
     place = ", ".join(f"{value:.3f}" for value in offset.round(3) + 0.0)  # + 0.0: no minus zero
     ids = f"IDs from {first_id}" if start.numbered else "particles"
@@ -370,14 +374,18 @@ def _particle_mass(start, boxsize, cosmology, subsample):
     return mass / (subsample or 1)
 
 
-def _add_members(made, members, minimum, boxsize, particle_mass):
+def _add_members(made, run, minimum, particle_mass):
     """Add the haloes of a table of members."""
+    members = run.catalogue
     position = made.datasets["final/position"]
     label = np.full(len(position), -1, np.int64)
     cells = lagrangian.member_cells(members.ids, made.gridsize, made.first_id, made.order, members.path)
     label[cells] = members.halos
     halo_id = finders.number_by_size(label, minimum or 1)
-    halos = finders.catalogue(halo_id, position, boxsize, particle_mass)
+    halos = finders.catalogue(halo_id, position, run.boxsize, particle_mass)
+    _check_members(halo_id, position, halos, run.boxsize,
+                   f"{members.path} is not of the haloes of {run.end.path}, or has a number for none that is not "
+                   "negative")
     made.datasets.update({f"halos/{name}": values for name, values in halos.items()})
     made.datasets["halo_id"] = halo_id.reshape((made.gridsize,) * 3)
 
@@ -420,11 +428,9 @@ def _halos(catalogue, count, minimum):
     """The columns of /halos, lengths in the catalogue's unit, and each group's row in them, -1 for none."""
     for where in (catalogue.position, catalogue.further.get("initial_position", catalogue.position)):
         base.check_positions(where, catalogue.boxsize, catalogue.path)
-    if len(catalogue.position) >= MANY:
-        extent = np.ptp(catalogue.position, axis=0).max() / catalogue.boxsize
-        if extent < EXTENT:
-            raise DataError(f"{catalogue.path} has {len(catalogue.position)} haloes within {extent:.2g} of a box of "
-                            f"{catalogue.boxsize:g}: is its length unit right?")
+    if len(catalogue.position):
+        base.check_extent(np.ptp(catalogue.position, axis=0).max(), len(catalogue.position), "haloes",
+                          catalogue.boxsize, catalogue.path)
     row = np.argsort(-catalogue.mass, kind="stable")
     row = row[count[row] >= (minimum or 0)]
     rank = np.full(len(catalogue.mass), -1, np.int32)
@@ -441,10 +447,17 @@ def _check_members(halo_id, position, halos, boxsize, fault):
     halo = halo_id[members]
     separation = position[members] - halos["position"][halo]
     separation -= boxsize * np.rint(separation / boxsize)
-    distance = np.median(np.linalg.norm(separation, axis=1) / halos["radius"][halo]) if len(members) else 0
-    if distance > DISTANCE_LIMIT:
-        raise DataError(f"{fault}: the median particle of a group would lie {distance:.0f} of its radii from its "
+    number = np.bincount(halo)
+    held = np.flatnonzero(number)
+    distance = np.bincount(halo, np.linalg.norm(separation, axis=1))[held] / number[held]
+    in_radii = np.median(distance / halos["radius"][held]) if len(held) else 0
+    if in_radii > DISTANCE_LIMIT:
+        raise DataError(f"{fault}: the particles of the median halo would lie {in_radii:.1f} of its radii from its "
                         f"centre; accepted is up to {DISTANCE_LIMIT}")
+    in_boxes = distance[number[held] >= base.MANY].max(initial=0) / boxsize
+    if in_boxes > SPREAD_LIMIT:
+        raise DataError(f"{fault}: the particles of a halo would lie {in_boxes:.2f} of the box from its centre; "
+                        f"accepted is up to {SPREAD_LIMIT}")
 
 
 def _add_galaxies(made, run, choices):
@@ -474,7 +487,11 @@ def _galaxies(hosts, rank, stellar_mass, minimum_stars):
         most = f"the largest has {size.max():g}" if len(size) else "there is none with stars"
         raise DataError(f"{hosts.path} has no galaxy of at least {least:g} {what}; {most}")
     base.check_positions(hosts.position[row], hosts.boxsize, hosts.path)
-    columns = {"position": hosts.position[row], "central": hosts.central[row].astype(np.int8)}
+    columns = {"position": hosts.position[row]}
+    if hosts.central is None:
+        log.warning("%s does not say which galaxies are central ones: galaxies/central is left out", hosts.path)
+    else:
+        columns["central"] = hosts.central[row].astype(np.int8)
     if hosts.mass is not None:
         columns["stellar_mass"] = hosts.mass[row].astype(np.float32)
     if rank is not None:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasgal.errors import DamagedError, DataError, first_line
+from kerasgal.errors import DamagedError, DataError, SettingError, first_line
 from kerasgal.files import check_file, datasets
 from kerasgal.readers.base import opened
 
 QUANTITIES = ("rho", "1+delta", "delta")
 MEAN_TOLERANCE = 0.05  # of 1 + delta over a whole periodic box
+NEGATIVE = 1e-3  # of the mean density, to which rounding may make one negative
 # What the files of the CAMELS Multifield Dataset are called: Grids_Mcdm_... (its documentation, "Data")
 MULTIFIELD = {"Mcdm": "dark matter", "Mtot": "all matter", "Mgas": "gas", "Mstar": "stars"}
 
@@ -62,7 +63,7 @@ def density_of(cube, quantity, path):
         raise DataError(f"{path} has a mean of {mean:.4g}; that of {quantity} over a whole box is {expected:g} "
                         "(see `quantity`)")
     rho += quantity == "delta"
-    if rho.min() < -1e-3 * max(1.0, abs(mean)):
+    if rho.min() < -NEGATIVE * (abs(mean) if quantity == "rho" else 1):
         raise DataError(f"{path} has values down to {cube.min():.4g}, which as {quantity} are negative densities "
                         "(see `quantity`)")
     if quantity == "rho":
@@ -117,6 +118,9 @@ def _numpy_cube(path, name, index):
     array = memory_map(path)
     if name is not None and array.ndim == 3:
         raise DataError(f"{path}:{name}: the file has one field, of the shape {array.shape}, and no numbered ones")
+    if None not in (name, index) and int(name) != index:
+        raise SettingError(f"{path}:{name} is field {name}, and index={index} is another: give one of them",
+                           value=index, accepted=int(name))
     return _one(path, array, index if name is None else int(name))
 
 

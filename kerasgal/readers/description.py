@@ -163,8 +163,11 @@ def _catalogue(path, format):
 
 def _table(path):
     """A table of parameters, None for anything else."""
-    if path.is_dir() or b"\0" in path.read_bytes()[:4096]:
+    if path.is_dir():
         return None
+    with open(path, "rb") as file:
+        if b"\0" in file.read(4096):
+            return None
     try:
         names, table = parameters.read_table(path)
     except DataError:

@@ -93,7 +93,7 @@ def _cosmology_said(snapshots, headed, given):
                                 f"{found[name]:g} and {value:g}")
             found.setdefault(name, value)
     for item in headed:
-        for name, value in ({} if item in snapshots else item.cosmology).items():
+        for name, value in ({} if isinstance(item, base.Snapshot) else item.cosmology).items():
             if abs(found.setdefault(name, value) - value) > TOLERANCE:
                 # The headers of some of CAMELS' catalogues have another Omega0 than their snapshots, and are wrong.
                 log.warning("%s says %s = %g, which is not used: what is given or the snapshot says %g", item.path,
@@ -274,7 +274,7 @@ def _expected_share(snapshot, particles, boxsize, cosmology, said):
     others = [kind for kind in snapshot.present if kind not in snapshot.types and snapshot.massive(kind)]
     if not others:
         return 1.0
-    if "Ob0" in said:
+    if "Ob0" in said and {0, 4} & set(others):
         return 1 - cosmology.Ob0 / cosmology.Om0
     rest = share(snapshot, snapshot.total_mass(others), boxsize, cosmology)
     return None if rest is None else 1 - rest

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 
 from kerasgal.errors import DataError
+from kerasgal.readers import base
 
 ORDERS = {"ngp": 1, "cic": 2, "tsc": 3}  # cells along each axis over which a particle is spread
 PARTICLES_AT_ONCE = 2**16  # so that what is worked out for them stays in the processor's cache
@@ -53,11 +54,12 @@ def density_contrast(snapshot, gridsize, window, progress=None, subsample=None):
     from those that are taken; None where masses are not known.
     """
     total = np.zeros((gridsize,) * 3)
-    mass, done, taken = 0.0, 0, 0
+    mass, done, taken, farthest = 0.0, 0, 0, 0.0
     names = ("position",) if snapshot.equal else ("position", "mass")
     random = np.random.default_rng(SEED)
     for fields in snapshot.read(*names):
         done += len(fields[0])
+        farthest = max(farthest, fields[0].max(), -fields[0].min())
         if subsample is not None:
             some = random.random(len(fields[0])) < subsample
             fields = [values[some] for values in fields]
@@ -67,6 +69,8 @@ def density_contrast(snapshot, gridsize, window, progress=None, subsample=None):
         taken += len(fields[0])
         if progress is not None:
             progress(done)
+    # All near the corner: those of a zoom, which are near each other too, are elsewhere
+    base.check_extent(farthest, done, "particles", snapshot.boxsize, snapshot.path)
     if not mass > 0:
         raise DataError(f"{snapshot.path} has particles without mass" if taken else
                         f"{snapshot.path} has no particle in a subsample of subsample={subsample:g}")

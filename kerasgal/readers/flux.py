@@ -31,7 +31,7 @@ NAMES = {
     "nJy": ("njy", "nanojansky"),
 }
 PER_SECOND = ("/second", "/sec", "/s", "s-1", "s^-1", "s**-1", ".s-1", "*s-1", "persecond", "persec")
-PER_PIXEL = ("/pixel", "/pix", "/beam", "pixel-1", "pix-1")
+PER_PIXEL = ("/pixel", "/pix", "pixel-1", "pix-1")
 # Cards that hold the magnitude of one unit of the image, and those that hold the flux of a magnitude
 MAGNITUDES = ("MAGZERO", "MAGZPT", "MAGZP", "ZP", "ZEROPT", "ZEROPNT", "ZEROPOIN", "ZPT", "PHOTZP", "PHOTZPT", "ABZP",
               "ABMAGZP", "ZPAB", "MAG_ZP", "MAG0", "ZEROPOINT")

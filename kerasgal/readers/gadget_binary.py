@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kerasgal.errors import DamagedError
+from kerasgal.errors import DamagedError, DataError
 from kerasgal.readers import base, gadget_header, parameters
 
 # In the order in which they stand in files, and their names in format 2.
@@ -20,6 +20,7 @@ HEADER = [
     ("totals", "6u4"), ("cooling", "i4"), ("files", "i4"), ("boxsize", "f8"), ("Om0", "f8"), ("lambda", "f8"),
     ("h", "f8"), ("rest", "V96"),
 ]
+OF_RUN = ("masses", "redshift", "totals", "files", "boxsize", "Om0", "h")  # the same in all files of a snapshot
 # The first length, and that of the names in format 2, in both byte orders.
 BEGINNINGS = {b"\0\1\0\0": ("<", 1), b"\0\0\1\0": (">", 1), b"\x08\0\0\0": ("<", 2), b"\0\0\0\x08": (">", 2)}
 
@@ -111,10 +112,14 @@ def read_header(path, particles="dark"):
         other, *kind = _header(chunk)
         if kind != [byteorder, version]:
             raise DamagedError(f"{chunk} is not of the snapshot of {path}: its byte order or format is another")
+        differing = [name for name in OF_RUN if other[name].tobytes() != header[name].tobytes()]
+        if differing:
+            raise DataError(f"{chunk} is not of the snapshot of {path}: their headers differ in {', '.join(differing)}")
         counts.append(np.pad(other["counts"], (0, 1)))
     said = {name: float(header[column]) for name, column in
             (("Omega0", "Om0"), ("HubbleParam", "h"), ("OmegaLambda", "lambda"))}
     counts = np.array(counts, np.int64)
+    _check_totals(path, counts.sum(axis=0), header["totals"].astype(np.int64))
     snapshot = Snapshot(
         paths=paths, counts=counts, boxsize=float(header["boxsize"]) if 0 < header["boxsize"] < np.inf else None,
         length_unit=None, redshift=float(header["redshift"]) if -1 < header["redshift"] < np.inf else None,
@@ -122,6 +127,15 @@ def read_header(path, particles="dark"):
         mass_unit=gadget_header.MASS_UNIT, byteorder=byteorder, version=version,
         format=f"Gadget binary, format {version}", cosmology=parameters.cosmology_in(said, path)[0])
     return base.chosen(snapshot, particles)
+
+
+def _check_totals(path, held, totals):
+    """Raise DataError unless the files hold as many particles as a header says, if it does."""
+    for kind, total in enumerate(totals if totals.any() else ()):
+        # Of larger numbers the header holds the lower 32 bits here, and the rest elsewhere.
+        if (held[kind] - total) % 2**32:
+            raise DataError(f"{path}: its files hold {held[kind]} particles of type {kind}, its header says {total} in "
+                            "all")
 
 
 def _recognises(seen):

@@ -8,9 +8,9 @@ from kerasgal.errors import DamagedError, DataError, MissingError
 from kerasgal.readers import base, gadget_header
 from kerasgal.readers.gadget_header import attributes_of, by_type, number, numbers
 
-# By the names of most codes, and those of EAGLE's.
+# By the names of most codes, and those of EAGLE's; the last is that of SWIFT's black holes.
 FIELDS = {"position": ("Coordinates",), "velocity": ("Velocities", "Velocity"), "id": ("ParticleIDs",),
-          "mass": ("Masses", "Mass")}
+          "mass": ("Masses", "Mass", "DynamicalMasses")}
 BLACK_HOLES = ("BH_", "BlackHole", "Subgrid")  # names of datasets of type 5 begin so where it is black holes
 
 

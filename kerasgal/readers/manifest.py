@@ -3,6 +3,7 @@
 import csv
 import logging
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import fields
 from pathlib import Path
 
@@ -86,8 +87,13 @@ def run(rows, folder, *, jobs=1, overwrite=False, client=None):
 
     # Not forked: HDF5 and threads of the libraries do not survive that
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(_one, task) for task in tasks]):
-            yield future.result()
+        outputs = {pool.submit(_one, task): task[0] for task in tasks}
+        for future in as_completed(outputs):
+            try:
+                yield future.result()
+            except BrokenProcessPool:  # which all get that were not done
+                why = "a process was ended from outside, which is mostly for want of memory: try fewer jobs"
+                yield outputs[future], "failed", why
 
 
 def _one(task):

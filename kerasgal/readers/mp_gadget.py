@@ -3,12 +3,14 @@
 A folder has Header, whose attributes are those of Gadget's header, and a folder for each type of particles with the
 blocks Position, Velocity, ID and Mass. A block is a folder: its header, a text, says the type of its numbers, how many
 there are in a row, and the rows in each of its files, which hold the bare numbers. Attributes are lines of a name, a
-type, a number and the bytes in hexadecimal. Units: see `gadget_header`; velocities are a^2 dx/dt unless the header's
-UsePeculiarVelocity says that they are peculiar (MP-Gadget's petaio.c).
+type, a number and the bytes in hexadecimal. Units: see `gadget_header`; velocities are peculiar where the header's
+UsePeculiarVelocity says so. Else they are peculiar ones times a in snapshots, and over sqrt(a) in the initial
+conditions of MP-GenIC (MP-Gadget's petaio.c and zeldovich.c), whose headers lack what only snapshots have.
 
 The package bigfile is not used: it ends the process on some damaged headers.
 """
 
+import logging
 import math
 import re
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from kerasgal.readers import base, gadget_header
 from kerasgal.readers.gadget_header import by_type, number, numbers
 
 BLOCKS = {"position": "Position", "velocity": "Velocity", "id": "ID", "mass": "Mass"}
+OF_SNAPSHOTS = ("RSDFactor", "TotNumPartInit")  # attributes that MP-GenIC does not write
+log = logging.getLogger(__name__)
 TYPES = re.compile(r"[<>=|]?[iuf][48]")
 
 
@@ -104,14 +108,20 @@ def attributes_of(root):
 
 @dataclass(frozen=True)
 class Snapshot(base.Snapshot):
-    """A snapshot of MP-Gadget; peculiar: whether its velocities are."""
+    """A snapshot of MP-Gadget; peculiar: whether its velocities are, None if it does not say; evolved: it is no ICs."""
 
-    peculiar: bool = True
+    peculiar: bool | None = True
+    evolved: bool = True
     format: str = "MP-Gadget (bigfile)"
     coarse = ()  # 2 is neutrinos
 
     def velocity_in_km_s(self):
-        return self.velocity_unit * (1.0 if self.peculiar or self.redshift is None else 1 + self.redshift)
+        if self.peculiar is None:
+            log.warning("%s has no UsePeculiarVelocity in its header: its velocities are taken as MP-Gadget does, as "
+                        "not peculiar", self.path)
+        if self.peculiar or self.redshift is None:
+            return self.velocity_unit
+        return self.velocity_unit * (1 + self.redshift) ** (1 if self.evolved else -0.5)
 
     def some(self, number, kind, start, stop, names):
         return [self._rows(kind, start, stop, name) for name in names]
@@ -159,9 +169,16 @@ def read_header(path, particles="dark"):
         masses=by_type(attributes, "MassTable"), weighed=tuple(weighed),
         mass_unit=gadget_header.mass_unit(attributes, path),
         velocity_unit=gadget_header.velocity_unit(attributes, path), black_holes=True,
-        peculiar=not math.isclose(numbers(attributes.get("UsePeculiarVelocity", 1))[0], 0),
+        peculiar=_peculiar(attributes), evolved=any(name in attributes for name in OF_SNAPSHOTS),
         cosmology=gadget_header.cosmology(attributes, path))
     return base.chosen(snapshot, particles)
+
+
+def _peculiar(attributes):
+    """Whether velocities are peculiar ones, None where no attribute says so."""
+    if "UsePeculiarVelocity" not in attributes:
+        return None
+    return not math.isclose(numbers(attributes["UsePeculiarVelocity"])[0], 0)
 
 
 base.register(

@@ -5,10 +5,11 @@ import numpy as np
 from kerasgal.errors import DataError, MissingError
 from kerasgal.readers import base, gadget_header
 from kerasgal.readers.base import check_columns, check_values, columns_of, opened
-from kerasgal.readers.gadget_header import attributes_of, number
+from kerasgal.readers.gadget_header import attributes_of, number, numbers
 
 GROUP_COLUMNS = ("GroupMass", "GroupPos", "GroupLenType")
 KIND = "group file"
+SUBHALOES_HERE = ("Nsubgroups_ThisFile", "Nsubhalos_ThisFile")  # the second in Gadget-4
 
 
 def read_groups(path, h=None):
@@ -26,7 +27,9 @@ def read_groups(path, h=None):
     counts = [np.zeros(0, np.int32)]
     for chunk in paths:
         with opened(chunk) as file:
-            held = int(number(attributes_of(file, KIND, ("Ngroups_ThisFile",)), "Ngroups_ThisFile", 0))
+            here = attributes_of(file, KIND, ("Ngroups_ThisFile",))
+            _check_of_run(chunk, here, path, attributes)
+            held = int(number(here, "Ngroups_ThisFile", 0))
             if held == 0:
                 continue
             mass_here, position_here, count_here = columns_of(file, "Group", GROUP_COLUMNS)
@@ -41,11 +44,26 @@ def read_groups(path, h=None):
             check_columns(chunk, position_here, radius=radius[-1])
             check_values(chunk, GroupMass=mass_here, GroupLenType=count_here, Group_R_Mean200=radius[-1])
     count = np.concatenate(counts).astype(np.int64)
+    _check_total(path, attributes, ("Ngroups_Total",), len(count), "groups")
     return base.Groups(
         paths=paths, boxsize=number(attributes, "BoxSize"), length_unit=gadget_header.length_unit(attributes, path),
         redshift=gadget_header.redshift(attributes), mass=np.concatenate(mass), position=np.concatenate(position),
         radius=np.concatenate(radius), count=count, sorted=True, members=lambda: _members(paths, count.sum()),
         cosmology=gadget_header.cosmology(attributes, path), finder="fof")
+
+
+def _check_of_run(chunk, here, path, attributes):
+    """Raise DataError if the attributes of a file are not those of the catalogue whose first file is at `path`."""
+    for name in ("BoxSize", "Redshift", "Time"):
+        if not np.array_equal(numbers(here.get(name)), numbers(attributes.get(name)), equal_nan=True):
+            raise DataError(f"{chunk} is not of the catalogue of {path}: its {name} is another")
+
+
+def _check_total(path, attributes, names, held, what):
+    """Raise DataError unless a catalogue holds as many groups or subhaloes as its header says, under either name."""
+    said = next((number(attributes, name) for name in names if name in attributes), None)
+    if said is not None and said != held:
+        raise DataError(f"{path}: its files hold {held} {what}, its header says {said:.0f}")
 
 
 def _members(paths, expected):
@@ -73,7 +91,8 @@ def read_galaxies(path):
     """The `base.Galaxies` of a catalogue: its subhaloes with stars; `path` as in `gadget_hdf5.read_header`.
 
     Subhaloes whose SubhaloFlag is 0, which are not of cosmological origin, are left out (specification of
-    IllustrisTNG). The central one of a group is its GroupFirstSub. Raises DataError if a file is missing, is no such
+    IllustrisTNG). The central one of a group is its GroupFirstSub; where the catalogue
+    has none, nobody knows. Raises DataError if a file is missing, is no such
     catalogue, or has neither the mass nor the number of its stars.
     """
     path = base.existing(path)
@@ -84,23 +103,30 @@ def read_galaxies(path):
         attributes = attributes_of(file, KIND) if "Header" in file else {}
     paths = base.chunks(path, number(attributes, "NumFiles"), "NumFiles")
     columns = {name: [] for name in ("position", "mass", "stars", "group", "row")}
-    first, done = [np.zeros(0, np.int64)], 0
+    first, done = [], 0
     for chunk in paths:
         with opened(chunk) as file:
+            here = attributes_of(file, KIND) if "Header" in file else {}
+            _check_of_run(chunk, here, path, attributes)
+            held = next((number(here, name, 0) for name in SUBHALOES_HERE if name in here), None)
             if "Group/GroupFirstSub" in file:
                 first.append(np.ravel(file["Group/GroupFirstSub"][...]).astype(np.int64))
             if "Subhalo/SubhaloPos" not in file:
-                if number(attributes, "Nsubgroups_ThisFile", 0) and chunk == path:
+                if held:
                     raise MissingError(f"{chunk} has no SubhaloPos in its group Subhalo")
                 continue  # a chunk without a subhalo has no datasets
             position, by_type, host, flag = _subhaloes(file)
+            if held is not None and held != len(position):
+                raise DataError(f"{chunk} has {len(position)} subhaloes; its header says {held:.0f}")
             some = next(column for column in by_type if column is not None) > 0
             check_columns(chunk, position, group=host, flag=flag, **dict(zip(("mass", "stars"), by_type)))
             keep = np.flatnonzero((flag != 0) & some)
             for name, values in zip(columns, (position, *by_type, host, np.arange(done, done + len(position)))):
                 columns[name].append(None if values is None else values[keep])
             done += len(position)
-    first = np.concatenate(first)
+    _check_total(path, attributes, ("Nsubgroups_Total", "Nsubhalos_Total"), done, "subhaloes")
+    has_first = bool(first)
+    first = np.concatenate([np.zeros(0, np.int64), *first])
 
     def joined(name, empty):
         values = columns[name]
@@ -115,7 +141,7 @@ def read_galaxies(path):
         redshift=gadget_header.redshift(attributes), position=joined("position", np.zeros((0, 3))),
         mass=None if mass is None else mass * gadget_header.mass_unit(attributes, path),
         stars=joined("stars", np.zeros(0, np.int64)), group=host,
-        central=np.isin(joined("row", np.zeros(0, np.int64)), first[first >= 0]),
+        central=np.isin(joined("row", np.zeros(0, np.int64)), first[first >= 0]) if has_first else None,
         cosmology=gadget_header.cosmology(attributes, path))
 
 

@@ -93,6 +93,15 @@ def test_what_does_not_belong_together_is_left_out_or_refused(tmp_path, caplog):
                           ("unknown", "band i is in an unknown unit of an unknown zero point, band g in counts of ")):
         with pytest.raises(kg.DataError, match=message):
             join(tmp_path / "bad.h5", {"g": tmp_path / "g.h5", "i": tmp_path / f"{name}.h5"})
+    for name, scale in (("set", 0.396), ("fine", 0.2), ("unsaid", None)):
+        for band in "gr":
+            imageset.write(tmp_path / f"{name}_{band}.h5", id=["a"], image=same[:1], source="",
+                           **{**ABOUT, "pixel_scale": scale})
+    for name, message in (("fine", "set.a. has pixels of 0.396 arcsec, fine.a. of 0.2 arcsec: all images of a"),
+                          ("unsaid", "unsaid.a. has pixels of unknown size, set.a. of 0.396 arcsec: all images")):
+        with pytest.raises(kg.DataError, match=message):
+            join(tmp_path / "bad.h5", {band: [tmp_path / f"set_{band}.h5", tmp_path / f"{name}_{band}.h5"]
+                                       for band in "gr"})
     with pytest.raises(kg.SettingError, match="at least two bands are joined"):
         join(tmp_path / "bad.h5", {"g": tmp_path / "g.h5"})
     assert not (tmp_path / "bad.h5").exists()
