@@ -91,9 +91,9 @@ def read_galaxies(path):
     """The `base.Galaxies` of a catalogue: its subhaloes with stars; `path` as in `gadget_hdf5.read_header`.
 
     Subhaloes whose SubhaloFlag is 0, which are not of cosmological origin, are left out (specification of
-    IllustrisTNG). The central one of a group is its GroupFirstSub; where the catalogue
-    has none, nobody knows. Raises DataError if a file is missing, is no such
-    catalogue, or has neither the mass nor the number of its stars.
+    IllustrisTNG). The central one of a group is its GroupFirstSub; `central` is None where the catalogue has
+    none. Raises DataError if a file is missing, is no such catalogue, or has neither the mass nor the number of its
+    stars.
     """
     path = base.existing(path)
     with opened(path) as file:
