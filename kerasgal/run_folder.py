@@ -298,12 +298,17 @@ def named(folders, reserved=()):
     return dict(zip(names, folders))
 
 
-def open_folder(folder, config, app, resume, domain):
-    """Make the run folder, without an earlier run unless that is resumed, and write config.json and domain.json."""
+def open_folder(folder, config, app, resume, domain, stale=()):
+    """Make the run folder, without an earlier run unless that is resumed, and write config.json and domain.json.
+
+    stale: names of files of a run that is resumed which go, as they will not be of its weights any more.
+    """
     folder = Path(folder)
     if folder.exists() and not resume:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for name in stale:
+        (folder / name).unlink(missing_ok=True)
     with replacing(folder / CONFIG) as temporary:
         configuration.write(config, temporary, app=app)
     if domain:
@@ -415,7 +420,9 @@ def check_epoch_fits(model, folder, epoch):
     epoch: whole epochs that the folder has by then, which are kept.
     """
     kept = f"; the {epoch} epochs before are kept" if epoch else ""
-    check_room(Path(folder) / LAST, bytes_of_epoch(model), what=f"an epoch of {folder}", kept=kept)
+    folder = Path(folder)
+    place = folder / LAST if folder.is_dir() else folder  # a run that is refused leaves no folder
+    check_room(place, bytes_of_epoch(model), what=f"an epoch of {folder}", kept=kept)
 
 
 def read_history(folder):

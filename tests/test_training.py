@@ -40,6 +40,12 @@ def frozen():
     return model
 
 
+def wide(units):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(units)])
+    model.compile(keras.optimizers.Adam(), "mse")
+    return model
+
+
 def stream(first):
     def sample(number):
         x = tf.random.stateless_normal((4,), (0, tf.cast(number, tf.int32)))
@@ -207,17 +213,24 @@ def test_folders_are_not_lost(tmp_path):
         run(tmp_path / "mine", overwrite=True)
     with pytest.raises(DataError, match="is not a run folder"):
         run(tmp_path / "none", resume=True)
-    run(tmp_path / "run", resume=True, epochs=2)
+    measured = tmp_path / "run" / "measured.json"  # with the weights
+    measured.touch()
+    run(tmp_path / "run", resume=True, epochs=2, stale=(measured.name,))
+    assert not measured.exists()
+    measured.touch()
     with pytest.raises(DataError, match="was meant for 2 epochs, received 1"):
-        run(tmp_path / "run", resume=True, epochs=1)
+        run(tmp_path / "run", resume=True, epochs=1, stale=(measured.name,))
+    with pytest.raises(DataError, match="does not fit the network"):
+        run(tmp_path / "run", overwrite=True, init=tmp_path / "run", build=lambda: wide(9), stale=(measured.name,))
     (tmp_path / "run" / "last.weights.h5").unlink()
     with pytest.raises(DataError, match="has no last.weights.h5"):
-        run(tmp_path / "run", resume=True, epochs=2)
+        run(tmp_path / "run", resume=True, epochs=2, stale=(measured.name,))
+    assert measured.exists() and (tmp_path / "run" / "best.weights.h5").exists()
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
     run(tmp_path / "run", epochs=1)
-    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(9)])
+    other = wide(9)
     with pytest.raises(DataError, match="does not fit the network"):
         run_folder.load_weights(other, tmp_path / "run")
     with pytest.raises(DataError, match="has no weights"):
@@ -361,12 +374,16 @@ def test_memory_that_runs_out_in_training_is_one_line(tmp_path):
 def test_a_disk_without_room_for_an_epoch_is_said_before_the_first_and_keeps_the_last(tmp_path, monkeypatch):
     run(tmp_path / "run", epochs=1)
     kept = (tmp_path / "run" / "last.weights.h5").read_bytes()
+    (tmp_path / "run" / "measured.json").touch()
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     with pytest.raises(DataError, match=r"no space left for an epoch of .*: it needs [\d.]+ MB, and 0.001 MB are free"):
         run(tmp_path / "none", epochs=1)
     with pytest.raises(DataError, match="the 1 epochs before are kept"):
-        run(tmp_path / "run", epochs=2, resume=True)
-    assert (tmp_path / "run" / "last.weights.h5").read_bytes() == kept
+        run(tmp_path / "run", epochs=2, resume=True, stale=("measured.json",))
+    with pytest.raises(DataError, match="no space left for an epoch"):
+        run(tmp_path / "run", epochs=2, overwrite=True)
+    assert (tmp_path / "run" / "last.weights.h5").read_bytes() == kept and not (tmp_path / "none").exists()
+    assert (tmp_path / "run" / "measured.json").exists()
 
 
 def test_a_disk_that_fills_up_is_one_line(tmp_path):

@@ -87,6 +87,10 @@ def test_a_training_that_goes_on_has_no_line_of_before_and_a_refused_one_keeps_i
     folder = shutil.copytree(trained("protohalo"), tmp_path / "run")
     with pytest.raises(kg.RunError, match="was trained with another filters"):
         kg.Protohalo.train(run=folder, resume=True, filters=5)
+    last = (folder / "last.weights.h5").rename(tmp_path / "last.weights.h5")
+    with pytest.raises(kg.RunError, match="has no last.weights.h5"):
+        kg.Protohalo.train(run=folder, resume=True, depth=0)
+    last.rename(folder / last.name)
     assert (folder / "calibration.json").exists() and (folder / "training_figures.json").exists()
     monkeypatch.setattr("kerasgal.apps.protohalo.train.calibrate", lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):
