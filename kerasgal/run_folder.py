@@ -293,7 +293,7 @@ def named(folders, reserved=()):
     if len(set(short)) < len(short) or set(short) & set(reserved):
         short = [str(folder) for folder in folders]
     names = [name if name not in reserved else str(Path(name).resolve()) for name in short]
-    if len(set(names)) < len(names):
+    if len({Path(folder).resolve() for folder in folders}) < len(names):
         raise RunError(f"a run is given twice: {', '.join(names)}")
     return dict(zip(names, folders))
 
@@ -464,6 +464,20 @@ def best_epoch(history):
     """The row of the epoch whose weights are kept, and the name of the loss that decides; history: not empty."""
     monitor = "val_loss" if "val_loss" in history[0] else "loss"
     return min(history, key=lambda row: row[monitor]), monitor
+
+
+def notes_of_stopped(folder, config):
+    """Notes, one where the training of a run folder has fewer epochs than its config wants and patience did not end it.
+
+    Of a run without history nothing is known.
+    """
+    history = read_history(folder)
+    if not history or len(history) >= config.epochs:
+        return []
+    waited = history[-1]["epoch"] - best_epoch(history)[0]["epoch"]
+    if 0 < config.patience <= waited:
+        return []
+    return [f"{folder} was trained for {len(history)} of {config.epochs} epochs: its training was stopped, or goes on"]
 
 
 def write_history(history, folder):

@@ -188,7 +188,7 @@ def train(build, dataset, validation, config, folder, *, app, data, domain=None,
     Returns
     -------
     keras.Model or None
-        With its best weights; None in all of several workers but the first.
+        With its best weights, in float32; None in all of several workers but the first.
 
     Raises
     ------
@@ -224,7 +224,7 @@ def train(build, dataset, validation, config, folder, *, app, data, domain=None,
     if resume:
         run_folder.check_resumed(folder, config, app, data)
     origin = run_folder.origin(folder, init, resume)
-    with workers.watched(config, folder) as watch:
+    with workers.arithmetic(config.precision), workers.watched(config, folder) as watch:
         with strategy.scope() if strategy else contextlib.nullcontext():
             model = build()
             if origin and not (resume and (folder / run_folder.LAST).exists()):
@@ -247,8 +247,10 @@ def train(build, dataset, validation, config, folder, *, app, data, domain=None,
                 fit(state, dataset, validation, strategy, tensorboard)
     if chief:
         provenance.end(state.seconds)
-        # A network of several workers would wait for them in every prediction: it is built anew, outside the strategy.
-        return run_folder.load_weights(build() if strategy else model, folder)
+        # A network of several workers would wait for them in every prediction, and one of mixed precision would round:
+        # it is built anew, outside the strategy, as a run that is loaded has it.
+        with workers.arithmetic("float32"):
+            return run_folder.load_weights(build() if strategy or config.precision != "float32" else model, folder)
     return None
 
 

@@ -131,6 +131,16 @@ def test_patience_stops_and_stays_stopped(tmp_path):
     assert len(list(csv.DictReader((tmp_path / "run" / "history.csv").open()))) == len(rows)
 
 
+@pytest.mark.parametrize("patience, losses, stopped", [
+    (0, [3, 2, 1], True), (2, [3, 1, 2, 2], False), (3, [3, 1, 2, 2], True), (0, [1] * 9, False), (0, [], False)])
+def test_a_training_that_patience_ended_was_not_stopped(patience, losses, stopped, tmp_path):
+    if losses:
+        rows = [{"epoch": epoch, "loss": 1.0, "val_loss": loss} for epoch, loss in enumerate(losses, 1)]
+        run_folder.write_history(rows, tmp_path)
+    found = run_folder.notes_of_stopped(tmp_path, TrainingConfig(epochs=9, patience=patience))
+    assert bool(found) is stopped and all(f"for {len(losses)} of 9 epochs" in note for note in found)
+
+
 def test_nan_stops_with_a_clear_message(tmp_path):
     def breaking(first):
         return stream(first).map(lambda x, y: (x, y * math.nan))
@@ -197,6 +207,24 @@ def test_mixed_precision_is_refused_on_a_cpu(tmp_path):
         with pytest.raises(DataError, match=f"precision={precision} trains wrongly without a GPU"):
             run(tmp_path / "run", precision=precision)
     assert not (tmp_path / "run").exists()
+
+
+def test_after_a_training_in_mixed_precision_all_is_float32(tmp_path, monkeypatch):
+    built = []
+
+    def building():
+        built.append(keras.config.dtype_policy().name)
+        return wide(1)
+
+    monkeypatch.setattr(workers, "accelerators", lambda backend: ["a GPU"])
+    monkeypatch.setattr(training, "fit", lambda state, *given: run_folder.save_best(state.model, state.folder))
+    model = run(tmp_path / "run", precision="mixed_bfloat16", build=building)
+    assert built == ["mixed_bfloat16", "float32"] and model(np.ones((1, 4), "f4")).dtype == "float32"
+    assert keras.config.dtype_policy().name == "float32"
+    with pytest.raises(DataError, match="the loss"):
+        monkeypatch.setattr(training, "fit", mock.Mock(side_effect=DataError("the loss became nan")))
+        run(tmp_path / "other", precision="mixed_bfloat16")
+    assert keras.config.dtype_policy().name == "float32"
 
 
 def test_folders_are_not_lost(tmp_path):
