@@ -117,7 +117,7 @@ def test_maps_are_read_from_hdf5_and_what_blocks_leave_stays_in_scratch(tmp_path
 
 
 def test_a_box_whose_sides_differ_has_no_one_length(untrained):
-    out = np.empty((8, 8, 6), np.float32)
+    out = np.zeros((8, 8, 6), np.float32)
     with pytest.raises(SettingError, match="a box of 8 x 8 x 6 cells is no cube"):
         blocks.find_haloes(smooth_map(out.shape, seed=0), TrainConfig(), None, out.astype(np.int32), boxsize=1.0,
                            cell_mass=1.0)
