@@ -46,6 +46,8 @@ def replacing(path, overwrite=True):
         temporary = folder / path.name
         yield temporary
         if path.is_dir():
+            if not temporary.is_dir():
+                raise ExistsError(f"{path} is a folder: not replacing it by a file")
             shutil.rmtree(path)
         os.replace(temporary, path)
     finally:

@@ -341,7 +341,9 @@ def choose(cls, config, said, training, validation, folder):
     for candidate in [config] if "patch" in fixed else patches(cls, config, grids):
         one = configuration.replace(candidate, {"batch": fixed.get("batch", 1), "accumulation": 1})
         try:
-            found = plan(lambda place, one=one: cls.train(training[:1], held_out, run=place, config=one), folder)
+            # Of the copy of a run that is there: whether that may be replaced was asked before.
+            found = plan(lambda place, one=one: cls.train(training[:1], held_out, run=place, config=one,
+                                                          overwrite=True), folder)
         except Greedy:
             continue
         sample = found.step_memory * heaviest(cls, one) / one.batch

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasgal import __version__, networks, planning, quiet, registry, run_folder
+from kerasgal import __version__, networks, planning, quiet, registry, run_folder, workers
 from kerasgal import config as configuration
 from kerasgal import domain as domains
 from kerasgal.conditioning import named, parameter_names
@@ -45,7 +45,8 @@ def load(run):
     Raises
     ------
     RunError
-        If the folder is no run folder, or its training did not come to an end.
+        If the folder is no run folder, or what its training keeps there is missing. One that was stopped after some
+        epochs is a run with a warning, and a note in all that it says.
 
     Examples
     --------
@@ -143,6 +144,7 @@ class Run:
     def __init__(self, config, networks=None, *, folder=None, domain=None):
         quiet.import_tensorflow()
         self.config, self.folder, self.domain = config, folder, domain or {}
+        self.stopped = []  # notes, one for each network whose training did not come to its end
         self.networks = networks or {phase: self.build(config, phase) for phase in self.phases}
 
     # What an app says of itself
@@ -248,24 +250,30 @@ class Run:
         Raises
         ------
         RunError
-            If the folder is no run folder of the app, or its training did not come to an end.
+            If the folder is no run folder of the app, or what its training keeps there is missing.
         """
         quiet.import_tensorflow()
         folder = networks.folder_of(run)
         if not folder.is_dir():
             raise RunError(f"{folder} is a file, no run folder")
-        restored = {}
+        restored, stopped = {}, []
         for phase in cls.phases:
             cls.check_phase(folder, phase)
             config = run_folder.load_config(folder / phase, cls.Config, cls.app)
             restored[phase] = cls.restored(config, phase, folder / phase)
+            stopped += run_folder.notes_of_stopped(folder / phase, config)
+        for note in stopped:
+            log.warning(note)
         domain = run_folder.read_json(folder / cls.phases[-1] / run_folder.DOMAIN)
-        return cls(config, restored, folder=folder, domain=domain)
+        made = cls(config, restored, folder=folder, domain=domain)
+        made.stopped = stopped
+        return made
 
     @classmethod
     def restored(cls, config, phase, folder):
-        """The network of a phase with the best weights in its folder."""
-        return run_folder.load_weights(cls.build(config, phase), folder)
+        """The network of a phase with the best weights in its folder, in float32 whatever it was trained in."""
+        with workers.arithmetic("float32"):
+            return run_folder.load_weights(cls.build(config, phase), folder)
 
     @classmethod
     def check_phase(cls, folder, phase):
@@ -416,7 +424,13 @@ class Run:
                 if not config.exists():
                     raise RunError(f"resume=True: {folder} has no run to go on with")
             if not training:
+                if validation is not None:
+                    raise SettingError("resume=True without simulations goes on with those of the run: leave "
+                                       "`validation` out")
                 training, validation = map(list, run_folder.recorded_data(stored))
+                if not training:
+                    raise RunError(f"resume=True: {stored} does not say what it was trained on "
+                                   f"({run_folder.PROVENANCE}): give the simulations")
         if validation and not training:
             raise SettingError("`validation` needs simulations to train on")
         said = cls.said(config, settings) if auto else ()
@@ -432,10 +446,7 @@ class Run:
             from kerasgal.simulations import own_simulations
 
             training = own_simulations(folder.with_name(f"{folder.name}-simulations"), config.seed, **cls.own)
-        names = names_of([*training, *(validation or [])])
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice:
-            raise SettingError(f"{twice} is given twice: what is validated on must not be trained on")
+        check_once([*training, *(validation or [])])
         if validation is None and len(training) > 1:
             validation = [training.pop()]
             log.info(f"validating on {names_of(validation)[0] if not resume else validation[0]}, which is not trained "
@@ -604,7 +615,7 @@ class Run:
         Returns
         -------
         list of str
-            Notes for a product.
+            Notes for a product; also that the run's training was stopped.
 
         Raises
         ------
@@ -618,15 +629,16 @@ class Run:
             if self.folder is not None and self.folder not in _said:
                 _said.add(self.folder)
                 log.warning(note)
-            return [note]
+            return [*self.stopped, note]
         within = parameter_names(self.config)
         if features is None:
             features = self.features(source)
             if within:
                 with opened(source, ()) as simulation:
                     features |= named(simulation, within)
-        return domains.check(self.domain, features, self.checked, what=display_name(source),
-                             minor=(*domains.COSMOLOGY, "finder"), within=within, outside_domain=outside_domain)
+        return self.stopped + domains.check(
+            self.domain, features, self.checked, what=display_name(source), minor=(*domains.COSMOLOGY, "finder"),
+            within=within, outside_domain=outside_domain)
 
     def __repr__(self):
         parameters = sum(network.count_params() for network in self.networks.values())
@@ -658,6 +670,14 @@ def as_list(sources):
     if isinstance(sources, str | os.PathLike | CheckedFile | np.ndarray):
         return [sources]
     return list(sources)
+
+
+def check_once(sources):
+    """Raise SettingError where something to train and to validate on is given twice."""
+    names = names_of(sources)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise SettingError(f"{twice} is given twice: what is validated on must not be trained on")
 
 
 def to_judge_on(sources):

@@ -293,17 +293,22 @@ def named(folders, reserved=()):
     if len(set(short)) < len(short) or set(short) & set(reserved):
         short = [str(folder) for folder in folders]
     names = [name if name not in reserved else str(Path(name).resolve()) for name in short]
-    if len(set(names)) < len(names):
+    if len({Path(folder).resolve() for folder in folders}) < len(names):
         raise RunError(f"a run is given twice: {', '.join(names)}")
     return dict(zip(names, folders))
 
 
-def open_folder(folder, config, app, resume, domain):
-    """Make the run folder, without an earlier run unless that is resumed, and write config.json and domain.json."""
+def open_folder(folder, config, app, resume, domain, stale=()):
+    """Make the run folder, without an earlier run unless that is resumed, and write config.json and domain.json.
+
+    stale: names of files of a run that is resumed which go, as they will not be of its weights any more.
+    """
     folder = Path(folder)
     if folder.exists() and not resume:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for name in stale:
+        (folder / name).unlink(missing_ok=True)
     with replacing(folder / CONFIG) as temporary:
         configuration.write(config, temporary, app=app)
     if domain:
@@ -415,7 +420,9 @@ def check_epoch_fits(model, folder, epoch):
     epoch: whole epochs that the folder has by then, which are kept.
     """
     kept = f"; the {epoch} epochs before are kept" if epoch else ""
-    check_room(Path(folder) / LAST, bytes_of_epoch(model), what=f"an epoch of {folder}", kept=kept)
+    folder = Path(folder)
+    place = folder / LAST if folder.is_dir() else folder  # a run that is refused leaves no folder
+    check_room(place, bytes_of_epoch(model), what=f"an epoch of {folder}", kept=kept)
 
 
 def read_history(folder):
@@ -457,6 +464,20 @@ def best_epoch(history):
     """The row of the epoch whose weights are kept, and the name of the loss that decides; history: not empty."""
     monitor = "val_loss" if "val_loss" in history[0] else "loss"
     return min(history, key=lambda row: row[monitor]), monitor
+
+
+def notes_of_stopped(folder, config):
+    """Notes, one where the training of a run folder has fewer epochs than its config wants and patience did not end it.
+
+    Of a run without history nothing is known.
+    """
+    history = read_history(folder)
+    if not history or len(history) >= config.epochs:
+        return []
+    waited = history[-1]["epoch"] - best_epoch(history)[0]["epoch"]
+    if 0 < config.patience <= waited:
+        return []
+    return [f"{folder} was trained for {len(history)} of {config.epochs} epochs: its training was stopped, or goes on"]
 
 
 def write_history(history, folder):

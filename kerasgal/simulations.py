@@ -9,6 +9,7 @@ from kerasgal import galaxies as painting
 from kerasgal import halos as finders
 from kerasgal import nbody, simulation
 from kerasgal.cosmology import Cosmology, mean_density
+from kerasgal.domain import RULES
 from kerasgal.errors import DataError, SettingError
 from kerasgal.files import check_room, refuse_existing
 from kerasgal.plotting import progress_bar
@@ -69,7 +70,8 @@ def simulate(output=None, *, particles=None, boxsize=None, seed=0, steps=20, mes
     SettingError
         For an argument that is not accepted, or contradicts the box of a twin.
     DataError
-        If `output` exists or does not fit on the disk, or the box of a twin has no initial density.
+        If `output` exists or does not fit on the disk, or the box of a twin has no initial density or does
+        not end at redshift 0.
 
     Examples
     --------
@@ -133,6 +135,9 @@ def simulate(output=None, *, particles=None, boxsize=None, seed=0, steps=20, mes
 def _initial_today(box):
     """The linear density contrast of a Simulation or its path at redshift 0, the box's side and its cosmology."""
     with simulation.opened(box) as box:
+        if np.isfinite(box.redshift_final) and not RULES["redshift_final"].accepts(0.0, [box.redshift_final] * 2):
+            raise DataError(f"{box.path} ends at redshift {box.redshift_final:g}, and a twin is evolved to redshift 0: "
+                            "they could not be compared", value=box.redshift_final, accepted=0.0)
         if not np.isfinite(box.redshift_initial):
             raise DataError(f"{box.path} does not say the redshift of its initial density")
         growth = nbody.growth_history(box.cosmology)(1 / (1 + box.redshift_initial)).D1

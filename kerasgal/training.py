@@ -149,7 +149,7 @@ def optimizer(config, kind="Adam", **options):
         gradient_accumulation_steps=config.accumulation if config.accumulation > 1 else None, **options)
 
 
-def train(build, dataset, validation, config, folder, *, app, data, domain=None, init=None, resume=False,
+def train(build, dataset, validation, config, folder, *, app, data, domain=None, stale=(), init=None, resume=False,
           overwrite=False, tensorboard=False):
     """Train a network into a run folder. An app calls this; a user calls `kerasgal.train`.
 
@@ -173,6 +173,9 @@ def train(build, dataset, validation, config, folder, *, app, data, domain=None,
         What to record of where the data came from.
     domain : dict, optional
         Of that data, for domain.json; see `kerasgal.domain.of`.
+    stale : sequence of str
+        Names of files in the folder that were measured with the weights there are, and are removed once nothing is
+        refused any more.
     init : str or Path, optional
         Run folder whose best weights are what training starts from.
     resume : bool
@@ -185,7 +188,7 @@ def train(build, dataset, validation, config, folder, *, app, data, domain=None,
     Returns
     -------
     keras.Model or None
-        With its best weights; None in all of several workers but the first.
+        With its best weights, in float32; None in all of several workers but the first.
 
     Raises
     ------
@@ -221,7 +224,7 @@ def train(build, dataset, validation, config, folder, *, app, data, domain=None,
     if resume:
         run_folder.check_resumed(folder, config, app, data)
     origin = run_folder.origin(folder, init, resume)
-    with workers.watched(config, folder) as watch:
+    with workers.arithmetic(config.precision), workers.watched(config, folder) as watch:
         with strategy.scope() if strategy else contextlib.nullcontext():
             model = build()
             if origin and not (resume and (folder / run_folder.LAST).exists()):
@@ -235,17 +238,19 @@ def train(build, dataset, validation, config, folder, *, app, data, domain=None,
         planning.measure(model, dataset, validation, config, strategy, app=app, data=data, folder=folder,
                          done=state.epoch)
         if chief:
-            run_folder.open_folder(folder, config, app, resume, domain)
+            if not state.finished:
+                run_folder.check_epoch_fits(model, folder, state.epoch)
+            run_folder.open_folder(folder, config, app, resume, domain, stale)
             provenance = run_folder.Provenance(folder, config, data, model, origin)
         if not state.finished:
-            if chief:
-                run_folder.check_epoch_fits(model, folder, state.epoch)
             with run_folder.logging_into(folder) if chief else contextlib.nullcontext(), workers.fitting(strategy):
                 fit(state, dataset, validation, strategy, tensorboard)
     if chief:
         provenance.end(state.seconds)
-        # A network of several workers would wait for them in every prediction: it is built anew, outside the strategy.
-        return run_folder.load_weights(build() if strategy else model, folder)
+        # A network of several workers would wait for them in every prediction, and one of mixed precision would round:
+        # it is built anew, outside the strategy, as a run that is loaded has it.
+        with workers.arithmetic("float32"):
+            return run_folder.load_weights(build() if strategy or config.precision != "float32" else model, folder)
     return None
 
 

@@ -4,15 +4,22 @@ A network knows of a halo at most what the waves that it sees determine. How muc
 waves and other small ones says: it is what the unseen waves may change (López-Cano et al. 2024, A&A 685, A37).
 """
 
+import dataclasses
+import logging
+
 import numpy as np
 import scipy.fft
 
+from kerasgal.domain import RULES
 from kerasgal.errors import DataError, SettingError
 from kerasgal.halos import renumbered
 from kerasgal.simulation import opened
 
 ALIKE = 0.999  # correlation from which on waves are called shared; of those that are, rounding leaves 1e-6
 FEWEST = 2  # fundamental wavenumbers that a twin must share to be called one
+ROUNDED = 0.01  # by which share a number of the cosmology may differ, as files round them
+
+log = logging.getLogger(__name__)
 
 
 def shared_field(field, fine, boxsize, share=None):
@@ -143,7 +150,8 @@ def paired(sources, twins):
     Raises
     ------
     DataError
-        If a simulation has no twin among those given, or one is no twin of any.
+        If a simulation has no twin among those given, or one is no twin of any; also where redshifts of the haloes or
+        cosmologies differ.
 
     Examples
     --------
@@ -191,11 +199,38 @@ def check_twin(simulation, twin):
 
 
 def check_other(simulation, twin, wavenumber):
-    """Raise DataError for a twin of as many cells that shares all waves: it would agree with itself."""
+    """Raise DataError for a twin of another redshift or cosmology, and for one that would agree with itself.
+
+    The latter is one of as many cells that shares all waves.
+    """
+    ends = simulation.redshift_final, twin.redshift_final
+    if np.isfinite(ends).all() and not RULES["redshift_final"].accepts(ends[1], [ends[0]] * 2):
+        raise DataError(f"{twin.path} is no twin of {simulation.path}: its haloes are of redshift {ends[1]:g}, not "
+                        f"{ends[0]:g}")
+    if "cosmology" in simulation and "cosmology" in twin:
+        expected, found = (dataclasses.asdict(box.cosmology) for box in (simulation, twin))
+        others = [f"{name} = {value:.4g}, not {expected[name]:.4g}" for name, value in found.items()
+                  if not np.isclose(value, expected[name], rtol=ROUNDED, atol=0)]
+        if others:
+            raise DataError(f"{twin.path} is no twin of {simulation.path}: it has {', '.join(others)}")
     n = simulation.gridsize
     if twin.gridsize == n and wavenumber >= 0.9999 * _wavenumber(n, simulation.boxsize).max():
         raise DataError(f"{twin.path} is no twin of {simulation.path} but the same: small waves must be others, which "
                         "another `seed` draws")
+
+
+def notes_of(sources, twins):
+    """Notes on twins whose haloes were found in another way, which are logged, too; twins: of `paired`."""
+    notes = []
+    for source, (twin, _) in zip(sources, twins):
+        with opened(source) as simulation, opened(twin) as other:
+            one, two = simulation.finder, other.finder
+        if one and two and one != two:
+            notes.append(f"{_name(twin)} has haloes of the finder {two}, and {_name(source)}, whose twin it is, of "
+                         f"{one}: they differ by that, too")
+    for note in notes:
+        log.warning(note)
+    return notes
 
 
 def twin_labels(simulation, twin, minimum, wavenumber=None):

@@ -16,8 +16,21 @@ TRIES = 3  # looks in a row without an answer after which it is taken to be gone
 log = logging.getLogger(__name__)
 
 
+@contextlib.contextmanager
+def arithmetic(precision):
+    """Let Keras build networks of a precision, for a `with` block."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def prepare(config):
-    """Set precision and seed for all that Keras builds from here on; returns the distribution strategy, or None.
+    """Set the seed of all that Keras builds from here on; returns the distribution strategy, or None.
 
     Raises SettingError for mixed precision without a GPU: TensorFlow's CPU kernels sum the bias gradients in bfloat16
     and return wrong kernel gradients for small volumes, without an error.
@@ -48,7 +61,6 @@ def prepare(config):
     if strategy and config.batch % strategy.num_replicas_in_sync:
         raise SettingError(f"batch={config.batch} cannot be shared by {strategy.num_replicas_in_sync} devices: "
                            "give a multiple")
-    keras.config.set_dtype_policy(config.precision)
     keras.utils.set_random_seed(config.seed)
     return strategy
 

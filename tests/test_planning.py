@@ -1,5 +1,6 @@
 """Plans of trainings, and the preset that fits the boxes and the machine."""
 
+import shutil
 import types
 
 import harness
@@ -24,13 +25,15 @@ def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(boxes, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_auto_chooses_a_patch_that_fits_the_box(boxes, tmp_path, invoke):
-    """The demo's patch has 64 cells, the boxes 32."""
-    said = invoke("protohalo", "train", *boxes[:2], *FLAGS, "--preset", "auto", "--run", tmp_path / "run",
+def test_auto_chooses_a_patch_that_fits_the_box(boxes, tmp_path, trained, invoke):
+    """The demo's patch has 64 cells, the boxes 32. A run that is to be replaced stays until then."""
+    folder = shutil.copytree(trained("protohalo"), tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    said = invoke("protohalo", "train", *boxes[:2], *FLAGS, "--preset", "auto", "--run", folder, "--overwrite",
                   "--dry-run").stdout
     assert "preset auto, from demo: patch 32 (the smallest grid has 32 cells a side), batch 1" in said
     assert "settings: patch 32, batch 1, accumulation 1, precision float32" in said
-    assert list(tmp_path.iterdir()) == []
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 class Measured:
@@ -53,7 +56,7 @@ def chosen(monkeypatch, *, limit, grids=(64,), said=(), most=1e12, **settings):
     measured = Measured(monkeypatch, limit, most)
     cls = type("Made", (kg.Protohalo,), {
         "grid": classmethod(lambda cls, source, config: source),
-        "train": classmethod(lambda cls, training, validation, run, config: config)})
+        "train": classmethod(lambda cls, training, validation, run, config, overwrite: config)})
     config = cls.configure(preset="demo", **{"batch": 12, "steps_per_epoch": 10, **settings})
     made = planning.choose(cls, config, {*said, *settings} - {"batch", "steps_per_epoch"} | set(said), list(grids), [],
                            "run")

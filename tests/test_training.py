@@ -40,6 +40,12 @@ def frozen():
     return model
 
 
+def wide(units):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(units)])
+    model.compile(keras.optimizers.Adam(), "mse")
+    return model
+
+
 def stream(first):
     def sample(number):
         x = tf.random.stateless_normal((4,), (0, tf.cast(number, tf.int32)))
@@ -125,6 +131,16 @@ def test_patience_stops_and_stays_stopped(tmp_path):
     assert len(list(csv.DictReader((tmp_path / "run" / "history.csv").open()))) == len(rows)
 
 
+@pytest.mark.parametrize("patience, losses, stopped", [
+    (0, [3, 2, 1], True), (2, [3, 1, 2, 2], False), (3, [3, 1, 2, 2], True), (0, [1] * 9, False), (0, [], False)])
+def test_a_training_that_patience_ended_was_not_stopped(patience, losses, stopped, tmp_path):
+    if losses:
+        rows = [{"epoch": epoch, "loss": 1.0, "val_loss": loss} for epoch, loss in enumerate(losses, 1)]
+        run_folder.write_history(rows, tmp_path)
+    found = run_folder.notes_of_stopped(tmp_path, TrainingConfig(epochs=9, patience=patience))
+    assert bool(found) is stopped and all(f"for {len(losses)} of 9 epochs" in note for note in found)
+
+
 def test_nan_stops_with_a_clear_message(tmp_path):
     def breaking(first):
         return stream(first).map(lambda x, y: (x, y * math.nan))
@@ -193,6 +209,24 @@ def test_mixed_precision_is_refused_on_a_cpu(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_after_a_training_in_mixed_precision_all_is_float32(tmp_path, monkeypatch):
+    built = []
+
+    def building():
+        built.append(keras.config.dtype_policy().name)
+        return wide(1)
+
+    monkeypatch.setattr(workers, "accelerators", lambda backend: ["a GPU"])
+    monkeypatch.setattr(training, "fit", lambda state, *given: run_folder.save_best(state.model, state.folder))
+    model = run(tmp_path / "run", precision="mixed_bfloat16", build=building)
+    assert built == ["mixed_bfloat16", "float32"] and model(np.ones((1, 4), "f4")).dtype == "float32"
+    assert keras.config.dtype_policy().name == "float32"
+    with pytest.raises(DataError, match="the loss"):
+        monkeypatch.setattr(training, "fit", mock.Mock(side_effect=DataError("the loss became nan")))
+        run(tmp_path / "other", precision="mixed_bfloat16")
+    assert keras.config.dtype_policy().name == "float32"
+
+
 def test_folders_are_not_lost(tmp_path):
     run(tmp_path / "run", epochs=1)
     with pytest.raises(DataError, match="exists already; give resume=True"):
@@ -207,17 +241,24 @@ def test_folders_are_not_lost(tmp_path):
         run(tmp_path / "mine", overwrite=True)
     with pytest.raises(DataError, match="is not a run folder"):
         run(tmp_path / "none", resume=True)
-    run(tmp_path / "run", resume=True, epochs=2)
+    measured = tmp_path / "run" / "measured.json"  # with the weights
+    measured.touch()
+    run(tmp_path / "run", resume=True, epochs=2, stale=(measured.name,))
+    assert not measured.exists()
+    measured.touch()
     with pytest.raises(DataError, match="was meant for 2 epochs, received 1"):
-        run(tmp_path / "run", resume=True, epochs=1)
+        run(tmp_path / "run", resume=True, epochs=1, stale=(measured.name,))
+    with pytest.raises(DataError, match="does not fit the network"):
+        run(tmp_path / "run", overwrite=True, init=tmp_path / "run", build=lambda: wide(9), stale=(measured.name,))
     (tmp_path / "run" / "last.weights.h5").unlink()
     with pytest.raises(DataError, match="has no last.weights.h5"):
-        run(tmp_path / "run", resume=True, epochs=2)
+        run(tmp_path / "run", resume=True, epochs=2, stale=(measured.name,))
+    assert measured.exists() and (tmp_path / "run" / "best.weights.h5").exists()
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
     run(tmp_path / "run", epochs=1)
-    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(9)])
+    other = wide(9)
     with pytest.raises(DataError, match="does not fit the network"):
         run_folder.load_weights(other, tmp_path / "run")
     with pytest.raises(DataError, match="has no weights"):
@@ -361,12 +402,16 @@ def test_memory_that_runs_out_in_training_is_one_line(tmp_path):
 def test_a_disk_without_room_for_an_epoch_is_said_before_the_first_and_keeps_the_last(tmp_path, monkeypatch):
     run(tmp_path / "run", epochs=1)
     kept = (tmp_path / "run" / "last.weights.h5").read_bytes()
+    (tmp_path / "run" / "measured.json").touch()
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     with pytest.raises(DataError, match=r"no space left for an epoch of .*: it needs [\d.]+ MB, and 0.001 MB are free"):
         run(tmp_path / "none", epochs=1)
     with pytest.raises(DataError, match="the 1 epochs before are kept"):
-        run(tmp_path / "run", epochs=2, resume=True)
-    assert (tmp_path / "run" / "last.weights.h5").read_bytes() == kept
+        run(tmp_path / "run", epochs=2, resume=True, stale=("measured.json",))
+    with pytest.raises(DataError, match="no space left for an epoch"):
+        run(tmp_path / "run", epochs=2, overwrite=True)
+    assert (tmp_path / "run" / "last.weights.h5").read_bytes() == kept and not (tmp_path / "none").exists()
+    assert (tmp_path / "run" / "measured.json").exists()
 
 
 def test_a_disk_that_fills_up_is_one_line(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 import kerasgal as kg
 from kerasgal.simulation import from_array
-from kerasgal.twins import majority, paired, shared_field, shared_wavenumber, twin_labels
+from kerasgal.twins import majority, notes_of, paired, shared_field, shared_wavenumber, twin_labels
 
 
 def waves(gridsize, boxsize, count, largest, seed=0):
@@ -95,6 +95,40 @@ def test_another_box_is_no_twin(boxes):
     with kg.Simulation(boxes[0]) as box, kg.Simulation(boxes[1]) as other:
         with pytest.raises(kg.DataError, match="no twin of .* no waves in common"):
             twin_labels(box, other, minimum=50)
+
+
+def box_and(other):
+    """A box with a twin, both of a density alone, and how the twin differs beside its small waves."""
+    large, small = np.random.default_rng(6).normal(0, 0.1, size=(2, 16, 16, 16))
+    common = {"boxsize": 10.0, "cosmology": kg.Cosmology(), "redshift_initial": 50.0, "redshift_final": 0.0}
+    return (from_array(large - large.mean(), **common),
+            from_array(shared_field(large - large.mean(), small, 10.0, share=3.0), **{**common, **other}))
+
+
+@pytest.mark.parametrize("other, words", [
+    ({"redshift_final": 0.5}, "its haloes are of redshift 0.5, not 0"),
+    ({"cosmology": kg.Cosmology(sigma8=0.9)}, "it has sigma8 = 0.9, not 0.8102")])
+def test_a_twin_is_of_the_redshift_and_the_cosmology_of_its_box(other, words):
+    box, twin = box_and(other)
+    with pytest.raises(kg.DataError, match=f"is no twin of .*: {words}"):
+        paired([box], [twin])
+    box, twin = box_and({"redshift_final": 0.01, "cosmology": kg.Cosmology(h=0.677)})  # as files round them
+    (found, _), = paired([box], [twin])
+    assert found is twin
+
+
+def test_a_box_that_does_not_end_today_has_no_twin():
+    _, late = box_and({"redshift_final": 1.0})
+    with pytest.raises(kg.DataError, match="ends at redshift 1, and a twin is evolved to redshift 0"):
+        kg.simulate(twin_of=late)
+
+
+def test_twins_of_another_finder_are_noted(caplog):
+    box, twin = box_and({})
+    assert notes_of([box], [(twin, 1.0)]) == []
+    box.file.attrs["finder"], twin.file.attrs["finder"] = "fof", "hop"
+    note, = notes_of([box], [(twin, 1.0)])
+    assert "haloes of the finder hop" in note and note in caplog.text
 
 
 def test_a_box_is_no_twin_of_itself(boxes, invoke, tmp_path):

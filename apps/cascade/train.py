@@ -120,7 +120,7 @@ def train_phase(phase, train, held_out, targets, config, folder, **options):
         lambda first: batches(train, targets[0], corners[0], seed=config.seed, first=first,
                               symmetries=None if config.symmetries == "none" else config.symmetries),
         lambda devices: batches(held_out, targets[1], corners[1], full=devices > 1),
-        config, folder / phase, app=APP, **options)
+        config, folder / phase, app=APP, stale=(scatter.FILE,), **options)  # of phase 2; phase 1 has none
 
 
 def sub_cubes(boxes, targets, config, stride):

@@ -6,6 +6,7 @@ import numpy as np
 
 from kerasgal import run_folder
 from kerasgal.apps.halomass import predict
+from kerasgal.apps.halomass.config import APP
 from kerasgal.files import refuse_existing, replacing
 from kerasgal.tiling import beside
 
@@ -99,6 +100,7 @@ def compress(run, output=None, overwrite=False):
         run = HaloMass.load(run)
     output = run.place(output, "compressed", argument="output")
     refuse_existing(output, overwrite)
+    run_folder.check_folder(output, APP, resume=False, overwrite=True)  # what else there is stays
     log_activity(run.network)
     network = smaller(run.network, run.config)
     log.info(f"{network.count_params():,} parameters are left of {run.network.count_params():,}; predictions y in "
@@ -110,7 +112,6 @@ def compress(run, output=None, overwrite=False):
 def write(folder, run, network, overwrite):
     """Write a run folder like that of `run`, with another network and what there is of its dense layers."""
     from kerasgal import config as configuration
-    from kerasgal.apps.halomass.config import APP
 
     with replacing(folder, overwrite) as temporary:
         temporary.mkdir()

@@ -17,7 +17,7 @@ from kerasgal.errors import DataError
 from kerasgal.plotting import track
 from kerasgal.run import WORST, Evaluation, Run, as_list, comparable, display_name, to_judge_on
 from kerasgal.simulation import opened
-from kerasgal.twins import paired, twin_masses
+from kerasgal.twins import notes_of, paired, twin_masses
 
 RUNS, BASELINES = "runs", "baselines"
 TREES, TWIN, MEAN, RANDOM = ((BASELINES, name) for name in ("boosted trees", "twin", "mean", "random"))
@@ -48,6 +48,7 @@ def evaluate(run, sources, *, compare=(), network=True, baseline=False, ceiling=
         predictors[TREES] = trees(fit(run))
     histories = {name: one.history for name, one in runs.items() if network and one.history}
     twins = paired(sources, ceiling) if ceiling else None
+    notes += notes_of(sources, twins) if ceiling else []
     made = compared(predictors, run.config.low, run.config.high, sources, sample=sample, histories=histories,
                     twins=twins, client=client)
     made.run = run

@@ -23,11 +23,11 @@ from kerasgal.apps.halomass.baseline import boosted
 from kerasgal.apps.halomass.config import APP
 from kerasgal.apps.halomass.predict import predict_particles
 from kerasgal.conditioning import parameter_names
-from kerasgal.config import replace
+from kerasgal.config import read_values, replace
 from kerasgal.errors import SettingError, UnseenError
 from kerasgal.files import refuse_existing
 from kerasgal.plotting import track
-from kerasgal.run import Evaluation, as_list, comparable, display_name, names_of, to_judge_on
+from kerasgal.run import Evaluation, as_list, check_once, comparable, display_name, names_of, to_judge_on
 from kerasgal.simulation import opened
 from kerasgal.tables import quantities
 from kerasgal.training import train as train_network
@@ -117,11 +117,13 @@ def ladder(training, validation, test, *, config=None, preset=None, seeds=5, net
     Raises
     ------
     SettingError
-        For settings that are not accepted, or nothing to validate or to test on.
+        For settings that are not accepted, nothing to validate or to test on, or a simulation that is given twice.
     UnseenError
         If something of `test` was trained or validated on.
     DomainError
         If simulations are not alike.
+    RunError
+        If one of `raw` is given twice.
     MissingError
         Without scikit-learn.
 
@@ -134,19 +136,21 @@ def ladder(training, validation, test, *, config=None, preset=None, seeds=5, net
     from kerasgal.apps.halomass.run import HaloMass, check_whole
 
     check_whole(seeds=(seeds, 1), networks=(networks, 0), sample=(sample, 1))
-    config = HaloMass.configure(config, preset, "demo", **{**settings, "input": "multipoles"})
+    config = multipoles(HaloMass, config, preset, settings)
     if parameter_names(config):
         raise SettingError(f"parameters={config.parameters!r}: networks and trees of the ladder see the same, which is "
                            "multipoles alone: leave `parameters` out", value=config.parameters)
     given = [HaloMass.load(run) if isinstance(run, str | Path) else run for run in as_paths(raw)]
+    run_folder.named([run.folder or "run in memory" for run in given])  # refuses one that is given twice
     training, validation, test = as_list(training), as_list(validation), as_list(test)
     for name, sources in (("training", training), ("validation", validation), ("test", test)):
         if not sources:
             raise SettingError(f"`{name}` is missing: the ladder needs simulations to train on, to validate on and to "
                                "test on")
+    check_once([*training, *validation])
     test = to_judge_on(test)
     known = domain.of([data.features(source, config) for source in training])
-    check_alike(config, training, validation, test, given, known)
+    notes = check_alike(config, training, validation, test, given, known)
     drawn = [draw(training, config.samples, config, max(seeds, networks), 0),
              draw(validation, config.validation_samples, config, max(seeds, networks), 1)]
     described, tested = draw_test(test, config, sample)
@@ -166,7 +170,26 @@ def ladder(training, validation, test, *, config=None, preset=None, seeds=5, net
     for run in given:
         key, one = ("network", run.config.input), predicted_by(run, test, sample)
         rungs[key] = np.concatenate([rungs[key], [one]]) if key in rungs else one[None]
-    return compared(rungs, described, config, training, validation, test)
+    made = compared(rungs, described, config, training, validation, test)
+    if notes:
+        made.metrics["notes"] = list(dict.fromkeys(notes))
+    return made
+
+
+def multipoles(cls, config, preset, settings):
+    """The configuration of the highest rung; raises SettingError where another input than multipoles is asked for.
+
+    cls: the class of runs; the rest as of `ladder`.
+    """
+    if isinstance(config, cls.Config):
+        told = {"input": config.input}
+    else:
+        told = {} if config is None else read_values(cls.Config, config)[0]
+    asked = {**told, **settings}.get("input", "multipoles")
+    if asked != "multipoles":
+        raise SettingError(f"input={asked!r}: the ladder is of multipoles; trained runs of other inputs stand above it "
+                           "as `raw`", value=asked, accepted=("multipoles",))
+    return cls.configure(config, preset, "demo", **{**settings, "input": "multipoles"})
 
 
 def as_paths(runs):
@@ -184,7 +207,7 @@ def called(order):
 def check_alike(config, training, validation, test, given, known):
     """Raise UnseenError for a simulation that is tested on and not unseen, DomainError for one that is not alike.
 
-    known: the domain of the training.
+    known: the domain of the training. Returns notes on what differs all the same.
     """
     from kerasgal.apps.halomass.run import HaloMass
 
@@ -197,10 +220,13 @@ def check_alike(config, training, validation, test, given, known):
         for setting, words in (("low", "least masses"), ("high", "greatest masses")):
             comparable({"the ladder": mine, **{display_name(run.folder): run for run in given}}, setting, words)
     like = HaloMass(config, domain=known)
+    notes = []
     for run, sources in [(like, [*validation, *test]), *((run, test) for run in given)]:
         run.check_unseen(sources)
+        name = "the ladder" if run is like else display_name(run.folder or "run in memory")
         for source in sources:
-            run.check_domain(source, data.features(source, run.config))
+            notes += [f"{name}: {note}" for note in run.check_domain(source, data.features(source, run.config))]
+    return notes
 
 
 def draw(sources, count, config, seeds, shift):

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 
+from kerasgal import workers
 from kerasgal.apps.halomass import data
 from kerasgal.apps.halomass.losses import LIKELIHOODS
 from kerasgal.apps.halomass.model import cnn, perceptron
@@ -39,28 +40,20 @@ def arithmetic(precision):
 
     Raises SettingError for an unknown one, and DataError for float16 without a GPU.
     """
-    import keras
-
     if precision not in PRECISIONS:
         raise SettingError(f"precision={precision!r}: accepted are {', '.join(PRECISIONS)}", value=precision,
                            accepted=PRECISIONS)
     if precision == "mixed_float16" and not has_gpu():
         raise DataError("precision=mixed_float16 needs a GPU, and this machine has none: use precision=mixed_bfloat16")
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision)
-    try:
+    with workers.arithmetic(precision):
         yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def has_gpu():
     """Whether Keras's backend sees a GPU."""
     import keras
 
-    from kerasgal.workers import accelerators
-
-    return bool(accelerators(keras.backend.backend()))
+    return bool(workers.accelerators(keras.backend.backend()))
 
 
 def scales_of(network):

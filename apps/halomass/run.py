@@ -346,6 +346,8 @@ class HaloMass(Run):
         ------
         ExistsError
             If the folder exists.
+        RunError
+            If it is to be replaced and is no run folder of halomass.
         """
         from kerasgal.apps.halomass.compress import compress
 

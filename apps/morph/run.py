@@ -408,11 +408,11 @@ class Morph(Run):
         notes = []
 
         def look(image):
-            if not image.error and not notes:
-                notes.extend(self.check_domain(image.id, features(image), outside_domain=outside_domain))
+            if not image.error and notes in ([], self.stopped):  # what is said once is not looked for again
+                notes[:] = self.check_domain(image.id, features(image), outside_domain=outside_domain)
 
         for image in first:
-            if not image.error and not notes:
+            if not image.error and notes in ([], self.stopped):
                 look(image)
                 check_bands(image, self.config)
 

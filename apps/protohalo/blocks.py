@@ -124,6 +124,13 @@ def field_of(array, smoothing, client):
     return Field(array, float(smoothing))
 
 
+def check_cube(shape):
+    """Raise SettingError for a box of unequal sides, whose `boxsize` would be that of one of them alone."""
+    if len(set(shape)) > 1:
+        raise SettingError(f"a box of {' x '.join(map(str, shape))} cells is no cube: `boxsize` is the length of all "
+                           "its sides", value=tuple(shape))
+
+
 @contextlib.contextmanager
 def folder_of(scratch, client):
     """The folder for what blocks leave to each other: `scratch`, which stays, or a temporary one."""
@@ -624,8 +631,11 @@ def find_haloes(distance, config, line, out, *, boxsize, cell_mass, block=BLOCK,
 
     The same as `predict.find_haloes` and `watershed.catalogue`, to the last bit. line: None for the native watershed.
     A region is cut where most of its cells are: a process holds, beside a block, the cells of the regions cut there.
+
+    Raises SettingError for a map that is no cube.
     """
     plain = field_of(distance, 0.0, client)
+    check_cube(plain.array.shape)
     box = Box.cut(plain.array.shape, block)
     check_output(out, box, client)
     cells, numbers = find_markers(distance, config.smoothing, config.marker, config.separation, block=block,
@@ -689,8 +699,8 @@ def predict_distance(run, density, out, *, boxsize, block=BLOCK, context=None, p
     box. A block's side must be at least that. parameters: {name: value} of all that the network is given. Returns notes
     as of `Run.check_domain`.
 
-    Raises SettingError for blocks that do not fit, a run that sees more than the density or a parameter that is
-    missing, DataError for a density that is no contrast, and MissingError without Dask.
+    Raises SettingError for a box that is no cube, blocks that do not fit, a run that sees more than the density or a
+    parameter that is missing, DataError for a density that is no contrast, and MissingError without Dask.
     """
     try:
         from dask import array, compute
@@ -707,6 +717,7 @@ def predict_distance(run, density, out, *, boxsize, block=BLOCK, context=None, p
         raise SettingError(f"`parameters` must say {', '.join(missing)}, which the run is given and a density does not "
                            "say", accepted=wanted)
     source, multiple = field_of(density, 0.0, client).array, 2**run.config.levels
+    check_cube(source.shape)
     box = Box.cut(source.shape, block)
     check_output(out, box, client)
     depth = seen(run.config.levels, context)

@@ -83,7 +83,10 @@ def write_rockstar(path, haloes, overwrite=False):
                 "Units: Halo Distances, Lengths, and Radii in kpc / h (comoving)",
                 f"kerasgal {said['kerasgal']}: haloes predicted from initial conditions, {said['source']}",
                 "Mvir is the mass of the halo finder of the training; Rvir is of 200 times the mean density; Np are "
-                "cells"]
+                "cells", f"watershed: {said['watershed']}"]
+    if "parameters" in said:
+        comments.append(f"parameters: {said['parameters']}")
+    comments += [f"note: {note}" for note in haloes.notes]
     with replacing(path, overwrite) as temporary:
         rows = np.empty(len(table["ID"]), [(name, values.dtype) for name, values in table.items()])
         for name, values in table.items():

@@ -15,7 +15,7 @@ from kerasgal.plotting import track
 from kerasgal.run import WORST, Evaluation, as_list, display_name, to_judge_on
 from kerasgal.simulation import opened
 from kerasgal.statistics import mass_bins
-from kerasgal.twins import large_haloes, paired, twin_labels
+from kerasgal.twins import large_haloes, notes_of, paired, twin_labels
 
 METHODS = ("adaptive", "native", "excursion_set", "ellipsoidal")
 TWIN = "twin"
@@ -176,8 +176,9 @@ def evaluate(run, sources, ceiling=(), outside_domain=False, client=None):
     given = cluster.Runs([run], client)
     tasks = [(given, source, twin, outside_domain, number == 0)
              for number, (source, twin) in enumerate(zip(sources, twins))]
+    notes = notes_of(sources, twins) if ceiling else []
     boxes = list(track(cluster.each(measure, tasks, client), "predicting", total=len(tasks)))
-    notes = [note for box in boxes for note in box.notes]
+    notes += [note for box in boxes for note in box.notes]
     losses, true_sizes = [box.loss for box in boxes], [box.true_sizes for box in boxes]
     cell_mass = max(box.cell_mass for box in boxes)
     mass_by_box = {method: [box.masses[method] for box in boxes] for method in ("true", *methods)}

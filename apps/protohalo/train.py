@@ -1,7 +1,6 @@
 """Training the U-Net and calibrating the watershed, Secs. 3.2 and 4.1 of Bernardini et al. 2020."""
 
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 
@@ -101,13 +100,9 @@ def fit(simulations, held_out, config, folder, *, store, **options):
     warn_of_constant(parameter_names(config), parameters)
     stream, validation = streams(volumes, unseen, config, parameters, rows_of(unseen_features, config))
 
-    def build():
-        # Of weights that will be others: without the line the run is not whole. Nothing is refused from here on.
-        for name in (CALIBRATION, SEEN):
-            (Path(folder) / name).unlink(missing_ok=True)
-        return compiled(config, deviation, parameters)
-
-    network = training.train(build, stream, validation, config, folder, app=APP, domain=domain.of(features), **options)
+    network = training.train(
+        lambda: compiled(config, deviation, parameters), stream, validation, config, folder, app=APP,
+        domain=domain.of(features), stale=(CALIBRATION, SEEN), **options)  # without the line the run is not whole
     if network is not None:
         line, found = calibrate(network, config, simulations)
         run_folder.write_json(asdict(line), folder / CALIBRATION)

@@ -11,6 +11,7 @@ import time
 import traceback
 
 import click
+from click.core import ParameterSource
 
 from kerasgal import plotting
 from kerasgal.errors import DataError, SettingError
@@ -119,6 +120,9 @@ class Command(click.Command):
                 with passing("loading ..."):
                     importlib.import_module(self.loads)
             for name, (new, value) in context.meta.get(RENAMED, {}).items():
+                if context.get_parameter_source(new) is ParameterSource.COMMANDLINE:
+                    raise click.UsageError(f"{name}, an old spelling, and {self.flag_of(new)} contradict each other: "
+                                           "give one of them", context)
                 context.params[new] = value
                 click.echo(f"{name} is an old spelling: write {self.flag_of(new)}", err=True)
             return super().invoke(context)

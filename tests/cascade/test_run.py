@@ -234,6 +234,21 @@ def test_a_refused_training_leaves_the_calibration(diffusion, tmp_path):
     assert (folder / "calibration.json").exists()
 
 
+def test_a_phase_2_that_goes_on_has_no_scatter_of_before(cascade, tmp_path, monkeypatch):
+    from kerasgal.apps.cascade import train
+
+    folder = shutil.copytree(cascade.folder, tmp_path / "run")
+    assert kg.load(folder).unmeasured() == []
+
+    def stopped(build, dataset, validation, config, place, *, stale, app, **options):
+        run_folder.open_folder(place, config, app, True, None, stale)
+
+    monkeypatch.setattr(train.training, "train", stopped)
+    nothing = train.Boxes([], [], [])
+    train.train_phase("regress", nothing, nothing, ([], []), cascade.config, folder)
+    assert "did not measure how galaxies scatter" in kg.load(folder).unmeasured()[0]
+
+
 def test_maps_without_galaxies_are_no_test_of_draws(diffusion, painted, tmp_path):
     from kerasgal.apps.cascade.diffusion import evaluate
 

@@ -206,6 +206,12 @@ def test_mistakes_in_prediction_are_one_line_and_leave_nothing(boxes, run, tmp_p
     invoke("halomass", "train", boxes[0], *TINY, "--run", padded)
     fails(1, "train with padding=none", "predict", padded, boxes[2], "--map", *to)
     fails(1, "exists already; give --overwrite", "compress", run, "--output", padded)
+    fails(2, "contradict each other", "compress", run, padded, "--output", tmp_path / "small")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    fails(1, "is not a run folder of halomass: not replacing it", "compress", run, "--output", tmp_path / "mine",
+          "--overwrite")
+    assert (tmp_path / "mine" / "thesis.tex").exists()
 
 
 def test_a_simulation_without_haloes_can_be_predicted(boxes, run, tmp_path, invoke):

@@ -1,14 +1,19 @@
 """The ladder: its numbers against what is known of made-up predictions, and the whole of it on small boxes."""
 
+import os
+import shutil
+
+import h5py
 import numpy as np
 import pytest
 from astropy.table import Table
 from scipy.special import rel_entr
 
 import kerasgal as kg
-from kerasgal.apps.halomass import ladder, metrics
+from kerasgal import domain
+from kerasgal.apps.halomass import data, ladder, metrics
 from kerasgal.apps.halomass.config import TrainConfig
-from kerasgal.errors import DataError, DomainError, SettingError, UnseenError
+from kerasgal.errors import DataError, DomainError, RunError, SettingError, UnseenError
 
 SMALL = {"low": 11.9, "high": 13.8, "samples": 600, "validation_samples": 100, "patch": 9, "shells": 3, "dense": 12,
          "batch": 20, "epochs": 1, "steps_per_epoch": 10}
@@ -110,8 +115,22 @@ def test_trained_runs_stand_above_the_ladder_in_python(trained, boxes):
     expected = np.corrcoef(masses["log_mass"], masses["log_mass_true"])[0, 1]
     assert made["rungs"][1]["r"] == pytest.approx(expected, abs=1e-4)
     assert made.figures()["ladder"].axes
+    assert "notes" not in made.metrics
+    with pytest.raises(RunError, match="a run is given twice"):
+        ladder.ladder([boxes[0]], [boxes[1]], boxes[2], raw=[raw, os.path.relpath(raw)], **SMALL)
     with pytest.raises(DataError, match="different least masses"):
         ladder.ladder([boxes[0]], [boxes[1]], boxes[2], raw=[raw], **{**SMALL, "low": 12.0})
+
+
+def test_what_differs_in_a_ladder_is_kept(boxes, trained, tmp_path):
+    other = shutil.copy(boxes[2], tmp_path / "other.h5")
+    with h5py.File(other, "r+") as file:
+        file.attrs["finder"] = "hop"
+    config, run = TrainConfig(input="multipoles", **SMALL), kg.load(trained("halomass"))
+    known = domain.of([data.features(boxes[0], config)])
+    one, two = ladder.check_alike(config, boxes[:1], boxes[1:2], [other], [run], known)
+    assert one.startswith("the ladder: ") and two.startswith(f"{run.folder}: ")
+    assert all("haloes of the finder hop" in note for note in (one, two))
 
 
 def test_what_a_ladder_cannot_stand_on_is_refused(boxes, tmp_path):
@@ -119,6 +138,12 @@ def test_what_a_ladder_cannot_stand_on_is_refused(boxes, tmp_path):
         ladder.ladder([boxes[0]], [], boxes[2], **SMALL)
     with pytest.raises(UnseenError, match="is to be tested on, and was used in the training"):
         ladder.ladder([boxes[0]], [boxes[1]], [boxes[2], boxes[1]], **SMALL)
+    with pytest.raises(SettingError, match="is given twice: what is validated on must not be trained on"):
+        ladder.ladder(boxes[:2], [boxes[1]], boxes[2], **SMALL)
+    (tmp_path / "raw.toml").write_text('input = "averaged"\n')
+    for given in ({"input": "raw"}, {"config": tmp_path / "raw.toml"}, {"config": TrainConfig()}):
+        with pytest.raises(SettingError, match="input='(raw|averaged)': the ladder is of multipoles"):
+            ladder.ladder([boxes[0]], [boxes[1]], boxes[2], **given)
     with pytest.raises(SettingError, match="seeds=0: it must be a whole number of at least 1"):
         ladder.ladder([boxes[0]], [boxes[1]], boxes[2], seeds=0, **SMALL)
     coarse = kg.simulate(particles=16, boxsize=25, seed=3)

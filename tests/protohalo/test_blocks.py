@@ -116,6 +116,16 @@ def test_maps_are_read_from_hdf5_and_what_blocks_leave_stays_in_scratch(tmp_path
     assert len(list((tmp_path / "scratch").glob("ends_*.npy"))) == 8
 
 
+def test_a_box_whose_sides_differ_has_no_one_length(untrained):
+    out = np.zeros((8, 8, 6), np.float32)
+    with pytest.raises(SettingError, match="a box of 8 x 8 x 6 cells is no cube"):
+        blocks.find_haloes(smooth_map(out.shape, seed=0), TrainConfig(), None, out.astype(np.int32), boxsize=1.0,
+                           cell_mass=1.0)
+    pytest.importorskip("dask")
+    with pytest.raises(SettingError, match="a box of 8 x 8 x 6 cells is no cube"):
+        blocks.predict_distance(untrained, contrast(out.shape), out, boxsize=1.0)
+
+
 @pytest.mark.parametrize("given, words", [({"block": 0}, "block=0"), ({"block": (4, 4)}, "block=")])
 def test_blocks_that_are_none_are_refused(given, words):
     image = smooth_map((6, 6, 6), seed=0)

@@ -1,5 +1,6 @@
 """Catalogues for other codes: names, units, and a way back through the reader of Rockstar's tables."""
 
+import copy
 import re
 
 import astropy.units as u
@@ -45,9 +46,21 @@ def test_rockstars_table_is_read_as_it_was_written(run, haloes, boxes, invoke, t
     text = (tmp_path / "out.list").read_text()
     assert text.startswith("#ID DescID Mvir Rvir Np X Y Z VX VY VZ PID\n#a = 1.000000\n#Om = ")
     assert "#Units: Velocities in km / s (physical, peculiar)\n" in text
+    assert "#watershed: adaptive\n" in text and "#note:" not in text and "#parameters:" not in text
     velocity = np.loadtxt(tmp_path / "out.list", usecols=(8, 9, 10))
     np.testing.assert_allclose(velocity, haloes["halos/velocity"], atol=0.006)
     assert re.search(r"^# Rvir: kpc/h$", (tmp_path / "out.csv").read_text(), re.MULTILINE)
+
+
+def test_rockstars_table_says_what_was_assumed_and_how(haloes, tmp_path):
+    noted = copy.copy(haloes)
+    noted.notes = ["outside the domain of the run: cells of 9 Mpc/h", "two\nlines"]
+    noted.header = {**haloes.header, "watershed": "native", "parameters": "Om0 = 0.3"}
+    noted.save(tmp_path / "out.list")
+    lines = [line for line in (tmp_path / "out.list").read_text().splitlines() if line.startswith("#")]
+    assert lines[-4:] == ["#watershed: native", "#parameters: Om0 = 0.3", f"#note: {noted.notes[0]}",
+                          "#note: two lines"]
+    np.testing.assert_array_equal(read_groups(tmp_path / "out.list").count, haloes["halos/cells"])
 
 
 def test_halotools_finds_its_columns_metadata_and_units(run, boxes, haloes, tmp_path):

@@ -83,10 +83,36 @@ def test_a_massive_halo_of_few_cells_does_not_move_the_others_in_the_tables(trai
     assert json.dumps(found) == json.dumps(expected)
 
 
+def test_a_run_whose_training_was_stopped_says_so(trained, boxes, tmp_path, caplog):
+    folder = shutil.copytree(trained("protohalo"), tmp_path / "run")
+    assert kg.load(folder).check_domain(boxes[2]) == []
+    place = folder / "config.json"
+    stored = json.loads(place.read_text())
+    stored["config"]["epochs"] = 100
+    place.write_text(json.dumps(stored))
+    note, = kg.load(folder).check_domain(boxes[2])
+    assert "was trained for 2 of 100 epochs: its training was stopped" in note and note in caplog.text
+
+
+def test_what_a_resumed_training_cannot_go_on_with_is_refused(trained, boxes, tmp_path):
+    folder = shutil.copytree(trained("protohalo"), tmp_path / "run")
+    with pytest.raises(kg.SettingError, match="goes on with those of the run: leave `validation` out"):
+        kg.Protohalo.train(run=folder, resume=True, validation=boxes[2])
+    for spoil in (lambda place: place.write_text('{"data": {}}'), lambda place: place.unlink()):
+        spoil(folder / "provenance.json")
+        with pytest.raises(kg.RunError, match="does not say what it was trained on"):
+            kg.Protohalo.train(run=folder, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 def test_a_training_that_goes_on_has_no_line_of_before_and_a_refused_one_keeps_it(trained, tmp_path, monkeypatch):
     folder = shutil.copytree(trained("protohalo"), tmp_path / "run")
     with pytest.raises(kg.RunError, match="was trained with another filters"):
         kg.Protohalo.train(run=folder, resume=True, filters=5)
+    last = (folder / "last.weights.h5").rename(tmp_path / "last.weights.h5")
+    with pytest.raises(kg.RunError, match="has no last.weights.h5"):
+        kg.Protohalo.train(run=folder, resume=True, depth=0)
+    last.rename(folder / last.name)
     assert (folder / "calibration.json").exists() and (folder / "training_figures.json").exists()
     monkeypatch.setattr("kerasgal.apps.protohalo.train.calibrate", lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -92,10 +92,7 @@ def fit(sources, validation, config, folder, *, store, **options):
              f"{len(inside):,} training boxes")
     parameters = np.array([row for _, row, _ in inside])
 
-    place = Path(folder) / calibration.FILE
-
     def build():
-        place.unlink(missing_ok=True)  # of estimates that will be others; nothing is refused any more
         model = compiled(config, parameters, inside)
         check_ends(model, config, inside)
         return model
@@ -104,11 +101,12 @@ def fit(sources, validation, config, folder, *, store, **options):
         build,
         lambda first: data.dataset(inside, config, config.stride, seed=config.seed, first=first),
         (lambda devices: data.dataset(outside, config, config.patch, full=devices > 1)) if outside else None,
-        config, folder, app=APP, domain=domain.of([described(source, config) for source in sources]), **options)
+        config, folder, app=APP, domain=domain.of([described(source, config) for source in sources]),
+        stale=(calibration.FILE,), **options)
     if model is not None:
         found = sample.calibrated(model, config, [inside, outside])
         if found is not None:
-            calibration.write(found, place.parent)
+            calibration.write(found, Path(folder))
     return model
 
 
