@@ -9,7 +9,7 @@ import numpy as np
 
 from kerasgal import quiet, run_folder
 from kerasgal.apps.cascade.config import APP, POOLINGS, TrainConfig
-from kerasgal.conditioning import check_given, named
+from kerasgal.conditioning import check_given, in_words, named
 from kerasgal.errors import RunError, SettingError
 from kerasgal.networks import folder_of
 from kerasgal.run import Prediction, Run, as_list, display_name, names_of, to_judge_on
@@ -33,7 +33,8 @@ class Galaxies(Prediction):
         galaxies/position   (g, 3) float32, Mpc/h: galaxies drawn from these, where a catalogue was asked for
         galaxies/velocity   (g, 3) float32, peculiar, km/s: where the training and the simulation have velocities
         attributes          app, run, source, kerasgal, boxsize [Mpc/h], threshold (of the probability, below which no
-                            galaxy is expected), notes
+                            galaxy is expected), parameters (in words, where the run is given some), seed (of the
+                            galaxies that were drawn), notes
 
     Its table is the drawn catalogue, or, without one, the cells in which galaxies are expected.
     """
@@ -94,6 +95,11 @@ class DensityRun(Run):
         with opened(source, ()) as simulation:
             return data.features(simulation, self.config.cell, self.velocity) \
                 | named(simulation, self.config.names, parameters)
+
+    def told(self, simulation, known=None):
+        """What a product says of the parameters that the networks are given; known: those in place of its own."""
+        values = named(simulation, self.config.names, known)
+        return {"parameters": in_words(values)} if values else {}
 
     @contextlib.contextmanager
     def asked(self, source, outside_domain, parameters=None, **said):
@@ -331,8 +337,12 @@ class Cascade(DensityRun):
                         redshift=redshift) as (simulation, notes):
             density, values = data.given(simulation, self.config, known=parameters, sparse=True)
             boxsize = simulation.boxsize
+            header = {"boxsize": boxsize, "threshold": self.config.threshold, **self.told(simulation, parameters)}
             field = None
+            if round:
+                notes.append("numbers are rounded to whole ones: their sum is not the expected number of galaxies")
             if catalogue:
+                header["seed"] = seed
                 notes += self.unmeasured()
                 still = self.unmoved(simulation)
                 notes += still
@@ -356,8 +366,7 @@ class Cascade(DensityRun):
                 return {"galaxies/position": position, "galaxies/velocity": moving}
 
             shapes = dict.fromkeys(("probability", "count"), density.shape[:3])
-            return Galaxies.filled(self, source, shapes, fill, notes, output=output, overwrite=overwrite,
-                                   boxsize=boxsize, threshold=self.config.threshold)
+            return Galaxies.filled(self, source, shapes, fill, notes, output=output, overwrite=overwrite, **header)
 
     def evaluate(self, sources, *, compare=(), hod=None, tile=None, outside_domain=False, client=None):
         """Hold the run, and others, against galaxies that they never saw, beside boosted trees and halo models.

@@ -74,13 +74,16 @@ def test_a_cascade_from_training_to_evaluation(cascade, painted, tmp_path):
     run = kg.load(str(cascade.folder))
     assert type(run) is kg.Cascade and run.config == cascade.config
     assert {row["phase"] for row in run.history} == {"classify", "regress"} and "dark matter" in repr(run)
-    galaxies = run.predict(painted[2], catalogue=True)
+    galaxies = run.predict(painted[2], catalogue=True, seed=3)
+    assert galaxies.header["seed"] == 3 and "parameters" not in galaxies.header
     with kg.Simulation(painted[2]) as simulation:
         np.testing.assert_array_equal(run.predict(simulation)["count"], galaxies["count"])
     given = run.predict(contrast(painted[2]), boxsize=12.5, redshift=0.0)
     np.testing.assert_allclose(given["count"], galaxies["count"], atol=1e-5)
     assert any("cosmology of the training" in note for note in given.notes)
-    np.testing.assert_array_equal(run.predict(painted[2], round=True)["count"], np.rint(galaxies["count"]))
+    rounded = run.predict(painted[2], round=True)
+    np.testing.assert_array_equal(rounded["count"], np.rint(galaxies["count"]))
+    assert "their sum is not the expected number of galaxies" in rounded.notes[0] and "seed" not in rounded.header
     with pytest.raises(kg.SettingError, match="contradict each other"):
         run.predict(painted[2], round=True, catalogue=True)
     galaxies.save(tmp_path / "out.h5")
@@ -110,6 +113,7 @@ def test_a_diffusion_from_training_to_evaluation(diffusion, cascade, painted, tm
     options = {"draws": 2, "steps": 2, "sampler": "deterministic"}
     draws = run.predict(painted[2], **options)
     assert draws["count"].shape == (4, 2, 32, 32) and draws.header["axis"] == "z"
+    assert draws.header["depth"] == run.config.depth == 8 and draws.notes == []
     with kg.Simulation(painted[2]) as simulation:
         np.testing.assert_array_equal(run.predict(simulation, **options)["count"], draws["count"])
     given = run.predict(contrast(painted[2]), boxsize=12.5, **options)
@@ -354,6 +358,17 @@ def test_draws_are_written_one_after_another(diffusion, painted, tmp_path):
     np.testing.assert_array_equal(written["count"], kept["count"])
     assert repr(written) == repr(kept) and len(written.plot().axes) == 4
     np.testing.assert_array_equal(written.table["galaxies"], kept["count"].sum(axis=(2, 3)).ravel())
+
+
+def test_maps_say_what_of_the_box_they_leave_out(diffusion, painted):
+    config = dataclasses.replace(diffusion.config, depth=12)
+    run = kg.Diffusion(config, diffusion.networks, folder=diffusion.folder, domain=diffusion.domain)
+    draws = run.predict(painted[2], draws=1, steps=1, axis="x")
+    words = f"{painted[2]}: maps of 12 cells show 24 of the 32 along their axis; the last 8 are left out"
+    assert draws["count"].shape == (2, 1, 32, 32) and draws.notes == [words] and draws.header["depth"] == 12
+    panel = draws.plot().axes[0]
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("y [Mpc/h]", "z [Mpc/h]")
+    assert words in run.evaluate(painted[2], draws=2, steps=1, maps=1)["notes"]
 
 
 @pytest.mark.slow

@@ -67,6 +67,7 @@ def collect(run, source, draws, options, *, regressor=None, model=None, forest=N
         notes = run.check_domain(source, outside_domain=outside_domain)
         notes += densities.check_particles(simulation, config.cell, outside_domain)
         density, parameters = data.given(simulation, config, axes=(2,), sparse=True)
+        notes += data.left_out(simulation, config)
         counts = data.galaxies(simulation, config, axes=(2,))
         boxsize = simulation.boxsize
         if regressor:
