@@ -81,6 +81,11 @@ class DensityRun(Run):
         """Whether it sees the velocity of the dark matter beside its density."""
         return getattr(self.config, "velocity", False)
 
+    @property
+    def deposit(self):
+        """How it puts particles on its grid."""
+        return getattr(self.config, "deposit", "cic")
+
     @classmethod
     def grid(cls, source, config):
         from kerasgal.apps.cascade import data
@@ -102,14 +107,18 @@ class DensityRun(Run):
         return {"parameters": in_words(values)} if values else {}
 
     @contextlib.contextmanager
-    def asked(self, source, outside_domain, parameters=None, **said):
-        """`given` of a source, whose domain and particles are checked, too."""
+    def asked(self, source, outside_domain, parameters=None, *, moving=False, **said):
+        """`given` of a source, whose domain and particles are checked, too.
+
+        moving: whether velocities are drawn where the source has those of its particles.
+        """
         from kerasgal.apps.cascade import data
 
         with self.given(source, field=self.field, require=(), parameters=parameters,
                         **said) as (simulation, notes):
             notes += self.check_domain(source, self.features(simulation, parameters), outside_domain=outside_domain)
-            notes += data.check_particles(simulation, self.config.cell, outside_domain, self.velocity)
+            velocity = self.velocity or moving and all(name in simulation for name in data.MOTION)
+            notes += data.check_particles(simulation, self.config.cell, outside_domain, velocity, self.deposit)
             yield simulation, notes
 
 
@@ -205,6 +214,9 @@ class Cascade(DensityRun):
                 training, validation = run_folder.recorded_data(folder / CLASSIFY)
         config, training, validation = cls.prepare(training, validation, folder, config, preset, resume, overwrite,
                                                    settings, phase=REGRESS if phase == REGRESS else CLASSIFY)
+        if len(training) > 1 and not validation:
+            raise SettingError(f"validation=[] with {len(training)} simulations: a single one is split by volume; of "
+                               "several, give one to validate on")
         data = {"training": names_of(training), "validation": names_of(validation)}
         with run_folder.locked(folder, config), store.passing(len(training) + len(validation)):
             done = train.fit(cls, training, validation, config, folder, phase=phase, sweep=sweep, data=data,
@@ -333,7 +345,8 @@ class Cascade(DensityRun):
             raise SettingError("`round` and `catalogue` contradict each other: galaxies are drawn from the expected "
                                "numbers, not from rounded ones")
         check_given(self.config.names, parameters or {})
-        with self.asked(source, outside_domain, parameters, boxsize=boxsize, cosmology=cosmology,
+        moving = catalogue and self.motion is not None
+        with self.asked(source, outside_domain, parameters, moving=moving, boxsize=boxsize, cosmology=cosmology,
                         redshift=redshift) as (simulation, notes):
             density, values = data.given(simulation, self.config, known=parameters, sparse=True)
             boxsize = simulation.boxsize
@@ -397,7 +410,7 @@ class Cascade(DensityRun):
         Raises
         ------
         UnseenError
-            If one of the runs was trained or validated on one of them.
+            If one of the runs was trained or validated on one of them, or a given halo model made of one.
         """
         from kerasgal.apps.cascade.evaluate import evaluate
 

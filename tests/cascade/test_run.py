@@ -117,7 +117,7 @@ def test_a_diffusion_from_training_to_evaluation(diffusion, cascade, painted, tm
     with kg.Simulation(painted[2]) as simulation:
         np.testing.assert_array_equal(run.predict(simulation, **options)["count"], draws["count"])
     given = run.predict(contrast(painted[2]), boxsize=12.5, **options)
-    assert np.mean(given["count"] == draws["count"]) > 0.99 and len(given.notes) == 2
+    assert np.mean(given["count"] == draws["count"]) > 0.99 and len(given.notes) == 3
     table = draws.table
     assert list(table.colnames) == ["map", "draw", "galaxies"] and len(table) == 8
     assert table["galaxies"][5] == draws["count"][2, 1].sum() and table["map"][5] == 2
@@ -138,6 +138,12 @@ def test_a_diffusion_from_training_to_evaluation(diffusion, cascade, painted, tm
 
 
 @pytest.mark.slow
+def test_several_simulations_are_not_split_by_volume(painted, tmp_path):
+    with pytest.raises(SettingError, match="with 2 simulations: a single one is split by volume"):
+        kg.Cascade.train(painted[:2], [], run=tmp_path / "run", **TINY)
+    assert not (tmp_path / "run").exists()
+
+
 def test_phase_1_alone_is_a_run_that_cannot_predict_yet(painted, tmp_path):
     first = kg.train("cascade", painted[:2], run=tmp_path / "run", phase="classify", **TINY)
     assert first.phases == ("classify",) and {row["phase"] for row in first.history} == {"classify"}
@@ -267,7 +273,8 @@ def test_what_is_not_like_the_training_is_refused(kind, request, painted, sparse
     silent = changed(painted[2], tmp_path / "silent.h5")
     with h5py.File(silent, "r+") as file:  # as files were before they said it
         del file.attrs["density_of"]
-    assert run.predict(silent, **options).notes == []
+    assert run.predict(silent, **options).notes == [
+        f"{silent} does not say what its density is of: taken for dark matter"]
     with pytest.raises(UnseenError):
         run.evaluate(painted[0])
     with pytest.raises(kg.DataError, match="NaN"):
