@@ -229,7 +229,7 @@ class Diffusion(DensityRun):
         Raises
         ------
         UnseenError
-            If the run, or the regressor, was trained or validated on one of them.
+            If the run, or the regressor, was trained or validated on one of them, or a given halo model made of one.
         """
         from kerasgal.apps.cascade.diffusion.evaluate import evaluate
 
