@@ -141,7 +141,7 @@ def _is_known(value):
     return value is not None and not (isinstance(value, float) and math.isnan(value))
 
 
-def differences(domain, features, names, within=()):
+def differences(domain, features, names, within=(), known_as="the run was trained on"):
     """What of the named features is not like the domain.
 
     Parameters
@@ -154,6 +154,8 @@ def differences(domain, features, names, within=()):
         The features that are compared.
     within : sequence of str
         Further ones, which must lie between the least and the greatest value of the training, under any names.
+    known_as : str
+        Words before what the domain says.
 
     Returns
     -------
@@ -171,7 +173,7 @@ def differences(domain, features, names, within=()):
         value, known, rule = features.get(name), domain.get(name), rule_of(name, within)
         if known and _is_known(value) and not rule.accepts(value, known):
             value = [value] if isinstance(value, str) else [value, value]
-            found.append(f"{rule.say(value)}, and the run was trained on {rule.say(known)}")
+            found.append(f"{rule.say(value)}, and {known_as} {rule.say(known)}")
     return found
 
 

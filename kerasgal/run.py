@@ -636,9 +636,13 @@ class Run:
             if within:
                 with opened(source, ()) as simulation:
                     features |= named(simulation, within)
-        return self.stopped + domains.check(
-            self.domain, features, self.checked, what=display_name(source), minor=(*domains.COSMOLOGY, "finder"),
-            within=within, outside_domain=outside_domain)
+        notes = domains.check(self.domain, features, self.checked, what=display_name(source),
+                              minor=(*domains.COSMOLOGY, "finder"), within=within, outside_domain=outside_domain)
+        if domains.unsaid(self.domain, features, ["density_of"]):
+            notes.append(f"{display_name(source)} does not say what its density is of: taken for "
+                         f"{' or '.join(self.domain['density_of'])}")
+            log.info(notes[-1])
+        return self.stopped + notes
 
     def __repr__(self):
         parameters = sum(network.count_params() for network in self.networks.values())

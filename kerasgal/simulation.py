@@ -2,8 +2,10 @@
 
     /                      attributes: format, version, boxsize [Mpc/h], redshift_initial, redshift_final,
                            particle_mass [Msun/h], source (where it came from, in words); optional: density_of (what
-                           /final/delta is the density of: "dark matter", "all matter", "gas" or "stars"), finder
-                           (of the haloes, in words), minimum (fewest particles of a halo)
+                           /final/delta is the density of: "dark matter", "all matter", "gas" or "stars"), window
+                           (by which particles were put on the grid of /final/delta: "ngp", "cic" or "tsc"),
+                           particles_per_cell (of these, in the mean), finder (of the haloes, in words), minimum
+                           (fewest particles of a halo)
     /cosmology             attributes: Om0, Ob0, h, ns, sigma8
     /parameters            optional; attributes: further numbers that the simulation was run with, such as the
                            strength of feedback, under any names
@@ -215,6 +217,17 @@ class Simulation(CheckedFile):
         return _text(self.file.attrs.get("density_of"))
 
     @property
+    def window(self):
+        """By which particles were put on the grid of final/delta; None where the file does not say."""
+        return _text(self.file.attrs.get("window"))
+
+    @property
+    def particles_per_cell(self):
+        """How many particles final/delta was made of for each cell; None where the file does not say."""
+        value = self.file.attrs.get("particles_per_cell")
+        return None if value is None else float(value)
+
+    @property
     def finder(self):
         """The halo finder in words; None where the file does not say."""
         return _text(self.file.attrs.get("finder"))
@@ -399,7 +412,8 @@ def check_suffix(path):
 
 
 def write(path, *, boxsize, cosmology, redshift_initial, redshift_final, particle_mass, source, datasets,
-          parameters=None, density_of=None, finder=None, minimum=None, overwrite=False):
+          parameters=None, density_of=None, window=None, particles_per_cell=None, finder=None, minimum=None,
+          overwrite=False):
     """Write a Simulation file; it appears under its name only when it is complete and valid.
 
     Parameters
@@ -422,6 +436,10 @@ def write(path, *, boxsize, cosmology, redshift_initial, redshift_final, particl
         Further numbers that the simulation was run with.
     density_of, finder : str, optional
         What final/delta is the density of, and the halo finder, in words; None where they are unknown.
+    window : {"ngp", "cic", "tsc"}, optional
+        By which particles were put on the grid of final/delta.
+    particles_per_cell : float, optional
+        How many of them there are for each cell.
     minimum : int, optional
         Fewest particles of a halo.
     overwrite : bool
@@ -453,7 +471,8 @@ def write(path, *, boxsize, cosmology, redshift_initial, redshift_final, particl
     attributes = {"format": FORMAT, "version": VERSION, "boxsize": float(boxsize),
                   "redshift_initial": float(redshift_initial), "redshift_final": float(redshift_final),
                   "particle_mass": float(particle_mass), "source": source}
-    optional = {"density_of": density_of, "finder": finder, "minimum": minimum}
+    optional = {"density_of": density_of, "window": window, "particles_per_cell": particles_per_cell,
+                "finder": finder, "minimum": minimum}
     attributes |= {name: value for name, value in optional.items() if value is not None}
 
     def fill(file):

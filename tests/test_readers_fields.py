@@ -114,6 +114,7 @@ def test_snapshot_alone_becomes_a_field(tmp_path, monkeypatch, files, gas):
         assert simulation.particle_mass == pytest.approx(MASS * 1e10, rel=1e-5)
         expected = deposit_cic(particles(), 6, BOX) * 6**3 / NUMBER - 1
         np.testing.assert_allclose(simulation["final/delta"][...], expected, atol=2e-5)
+        assert (simulation.window, simulation.particles_per_cell) == ("cic", NUMBER / 6**3)
 
 
 def test_a_cell_of_millions_of_particles_gains_as_much_from_the_next():
@@ -122,8 +123,9 @@ def test_a_cell_of_millions_of_particles_gains_as_much_from_the_next():
             return [np.full((stop - start, 3), 1.5, np.float32)]
 
     counts = np.eye(base.KINDS, dtype=int)[[1]] * 3 * 2**20
-    delta, mass = density_contrast(Clump(("clump",), 4.0, "Mpc", 0.0, counts=counts, masses=np.ones(7)), 4, "tsc")
-    assert mass == 3 * 2**20
+    clump = Clump(("clump",), 4.0, "Mpc", 0.0, counts=counts, masses=np.ones(7))
+    delta, mass, taken = density_contrast(clump, 4, "tsc")
+    assert mass == taken == 3 * 2**20
     assert delta.mean(dtype=float) == pytest.approx(0, abs=1e-6)
     assert delta[1, 1, 1] == pytest.approx(64 * 0.75**3 - 1, rel=1e-6)
 

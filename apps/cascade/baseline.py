@@ -13,17 +13,17 @@ import numpy as np
 from colossus.halo.concentration import concentration
 from colossus.halo.profile_nfw import NFWProfile
 
-from kerasgal import run_folder
+from kerasgal import domain, run_folder
 from kerasgal.apps.cascade import data, hod, occupation
 from kerasgal.apps.cascade.config import APP
 from kerasgal.apps.cascade.occupation import Occupation
 from kerasgal.cosmology import mean_density
-from kerasgal.errors import DataError, MissingError, RunError, SettingError
+from kerasgal.errors import DataError, MissingError, RunError, SettingError, UnseenError
 from kerasgal.files import refuse_existing, replacing
 from kerasgal.galaxies import GalaxyModel, centres, environment, environment_rank, prepare
 from kerasgal.grid import wrap
 from kerasgal.plotting import progress, track
-from kerasgal.run import display_name
+from kerasgal.run import display_name, names_of
 from kerasgal.simulation import check_suffix, opened
 
 NEEDED = ("halos/mass", "halos/position", "halos/radius")
@@ -31,6 +31,8 @@ COUNTED = (*NEEDED, "galaxies/position", "galaxies/halo", "galaxies/central")  #
 FITS = "power", "poisson", "occupation"
 ENVIRONMENTS = 4  # quarters of the haloes of a mass, by the density around them
 PAINTED = "galaxies painted into them"  # how the source of a Simulation says that its galaxies are ours
+ALIKE = ("redshift_final", *domain.COSMOLOGY, "finder")  # features of haloes that a model goes with
+COARSER = 1.1  # times the mass of the smallest haloes, by which those of another simulation may differ
 DEVIATION = 6  # standard deviations by which painted galaxies may be more or fewer than the rule makes
 
 # Names in tables and in metrics.json
@@ -138,7 +140,56 @@ def checked_fit(kind):
 
 
 def made(samples, kind, sources):
-    """The halo model of a `kind`, one of FITS or of NAMES; sources: what the samples are of, for words."""
+    """The halo model of a `kind`, one of FITS or of NAMES; sources: what the samples are of."""
+    return dataclasses.replace(_made(samples, kind, sources), domain=domain_of(sources))
+
+
+def domain_of(sources):
+    """What halo models of Simulations are made of, as `kerasgal.domain.of`.
+
+    Redshift, cosmology and finder; `least_mass` of a halo [Msun/h]; `simulations`, as `kerasgal.run.names_of`.
+    """
+    features = []
+    for source, name in zip(sources, names_of(sources)):
+        with opened(source, NEEDED) as simulation:
+            features.append(features_of(simulation) | {"simulations": name})
+    return domain.of(features)
+
+
+def features_of(simulation):
+    """What of the haloes of a Simulation must be as a halo model knows it."""
+    mass = simulation["halos/mass"]
+    found = {"redshift_final": simulation.redshift_final, "finder": simulation.finder,
+             "least_mass": float(np.min(mass)) if len(mass) else None}
+    if "cosmology" in simulation.file:
+        found |= {name: getattr(simulation.cosmology, name) for name in domain.COSMOLOGY}
+    return found
+
+
+def unlike(models, simulation):
+    """Notes, which are logged as warnings, too, where a Simulation's haloes are not like those that models know."""
+    notes, name, features = [], display_name(simulation), features_of(simulation)
+    least = features["least_mass"]
+    for model in models:
+        notes += [f"{name} has {line}" for line in
+                  domain.differences(model.domain, features, ALIKE, known_as="the halo model is of")]
+        if least is None:
+            continue
+        known = model.domain.get("least_mass", [model.lightest])[0]
+        if least > COARSER * max(model.lightest, known):
+            notes.append(f"{name} has haloes from {least:.2g} Msun/h on, and the halo model has galaxies from "
+                         f"{model.lightest:.2g} Msun/h on: those of smaller haloes are missing")
+        if model.lightest_as_others and COARSER * least < model.domain.get("least_mass", [0])[0]:
+            notes.append(f"{name} has haloes from {least:.2g} Msun/h on, and the halo model was counted in those from "
+                         f"{known:.2g} Msun/h on: smaller ones are given the galaxies of these")
+    notes = list(dict.fromkeys(notes))
+    for note in notes:
+        log.warning(note)
+    return notes
+
+
+def _made(samples, kind, sources):
+    """The model of `made`, which does not say what it is made of."""
     if kind in ("power", "poisson"):
         for (halos, *_), source in zip(samples, sources):
             check_counted(halos, source)
@@ -149,8 +200,19 @@ def made(samples, kind, sources):
         if "halo" not in galaxies or "central" not in galaxies:
             raise DataError(f"{display_name(source)} does not say in which halo its galaxies are: an occupation needs "
                             "galaxies/halo and galaxies/central")
+    if kind in ("occupation", "nfw"):  # once, where there are several
+        say_uncounted(samples, sources)
     profile = {"occupation": "nfw", "environment": "nfw"}.get(kind, kind)
     return occupation.measure(samples, ENVIRONMENTS if kind == "environment" else 1, profile)
+
+
+def say_uncounted(samples, sources):
+    """Warn of galaxies that occupations leave out."""
+    for (_, galaxies, _), source in zip(samples, sources):
+        alone = np.count_nonzero(galaxies["halo"] < 0)
+        if alone:
+            log.warning(f"{display_name(source)}: {alone} of {len(galaxies['halo'])} galaxies are in no halo that is "
+                        "counted (halo -1): an occupation leaves them out")
 
 
 def check_counted(halos, source):
@@ -164,16 +226,25 @@ def chosen(given, folder, sources):
     """The halo model that a run is held against in the haloes of `sources`, or None, with a warning that says why.
 
     given: an `hod.HOD` or an `Occupation`, the path of a file that `write` wrote, or None, which fits one to what the
-    run in `folder` was trained on.
+    run in `folder` was trained on. Raises UnseenError for a given one that was made of one of `sources`.
     """
-    if isinstance(given, hod.HOD | Occupation):
-        model = given
+    if given is None:
+        model = fit_to_training(folder)
     else:
-        model = read(given) if given is not None else fit_to_training(folder)
+        model = given if isinstance(given, hod.HOD | Occupation) else read(given)
+        check_unseen(model, sources)
     model = comparable(model, sources)
     if model:
         log.info(f"halo model: {words(model)}")
     return model
+
+
+def check_unseen(model, sources):
+    """Raise UnseenError if a halo model was made of one of Simulations."""
+    seen = {made for name in model.domain.get("simulations", ()) for made in (name, str(Path(name).resolve()))}
+    again = [name for name in names_of(sources) if name in seen]
+    if again:
+        raise UnseenError(f"the halo model was made of {', '.join(again)}; evaluate on data it never saw")
 
 
 def fit_to_training(folder):
@@ -270,12 +341,11 @@ def words(model):
     return (f"log10 M_min = {model.log_minimum:.3f}, log10 M_1 = {model.log_first:.3f}, alpha = {model.alpha:.3f}")
 
 
-def write(path, model, sources, overwrite=False):
-    """Write the parameters as JSON, with the names of what they were fitted to."""
+def write(path, model, overwrite=False):
+    """Write the parameters as JSON, with what they were fitted to."""
     with replacing(path, overwrite) as temporary:
         kind = "occupation" if isinstance(model, Occupation) else "hod"
-        document = {"app": APP, kind: dataclasses.asdict(model),
-                    "simulations": [display_name(source) for source in sources]}
+        document = {"app": APP, kind: dataclasses.asdict(model)}
         temporary.write_text(json.dumps(document, indent=2) + "\n")
 
 
@@ -283,11 +353,14 @@ def read(path):
     """The parameters that `write` wrote; raises DataError for a file that has none."""
     try:
         document = json.loads(Path(path).read_text())
+        # Files of earlier versions say by name alone what they were fitted to.
+        known = {"simulations": list(document["simulations"])} if "simulations" in document else {}
         if "occupation" in document:
-            return Occupation(**{name: as_tuples(value) for name, value in document["occupation"].items()})
-        values = {"centrals": True, **document["hod"]}
-        centrals = bool(values.pop("centrals"))
-        return hod.HOD(**{name: float(value) for name, value in values.items()}, centrals=centrals)
+            values = {"domain": known, **document["occupation"]}
+            return Occupation(**{name: as_tuples(value) for name, value in values.items()})
+        values = {"centrals": True, "domain": known, **document["hod"]}
+        centrals, known = bool(values.pop("centrals")), dict(values.pop("domain"))
+        return hod.HOD(**{name: float(value) for name, value in values.items()}, centrals=centrals, domain=known)
     except FileNotFoundError:
         raise MissingError(f"no such file: {path}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -307,11 +380,14 @@ def populate(model, source, output, seed=0, overwrite=False):
         boxsize, halos = simulation.boxsize, described(simulation)
         if isinstance(model, hod.HOD):
             check_counted(halos, source)
+        notes = unlike([model], simulation)
         position = hod.populate(halos, model, boxsize, np.random.default_rng(seed))
     with replacing(output, overwrite) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update(app=APP, boxsize=boxsize, source=display_name(source), model=words(model))
+        if notes:
+            file.attrs["notes"] = "; ".join(notes)
         if isinstance(model, hod.HOD):
-            file.attrs.update(dataclasses.asdict(model))
+            file.attrs.update({name: value for name, value in dataclasses.asdict(model).items() if name != "domain"})
         file["galaxies/position"] = position
     return len(position)
 
@@ -327,7 +403,7 @@ def make(sources, output="hod.json", *, fit="power", target=None, catalogue=None
         catalogue = check_suffix(catalogue or f"{Path(display_name(target)).stem}_hod.h5")
         refuse_existing(catalogue, overwrite)
     model = made(samples_of(sources), checked_fit(fit), sources)
-    write(output, model, sources, overwrite)
+    write(output, model, overwrite)
     log.info(f"{output}: {words(model)}")
     if target is not None:
         number = populate(model, target, catalogue, seed, overwrite)

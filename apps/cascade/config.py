@@ -48,8 +48,9 @@ class TrainConfig(TrainingConfig):
                               choices=("none", "rotations", "reflections"))
     scaling: str = setting("none", "What the networks make of the density (in units of the mean) first: nothing, "
                                    "ln(1 + density), or arsinh(density).", demo="log", choices=SCALINGS)
-    surroundings: bool = setting(False, "Show phase 2 what boosted trees read, too: the logarithms of the density, and "
-                                        "over it of smoothed densities and of the densest neighbours.", demo=True)
+    surroundings: bool = setting(False, "Show phase 2 numbers like those that boosted trees read, too: the logarithms "
+                                        "of the density, and over it of four smoothed densities (0.5 to 4 cells) and "
+                                        "of the densest of three neighbourhoods.", demo=True)
     channels: str = setting("density", "What both networks see of the dark matter: its density alone, or also the "
                                        "three components of its mean velocity, from that of particles.",
                             choices=CHANNELS)

@@ -43,34 +43,48 @@ def features(source, cell, velocity=False):
         gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
         found = of_box(simulation, "final/delta", gridsize=gridsize)
         if is_gridded(simulation, gridsize) and not velocity:
-            found["particles_per_cell"] = None  # the density is not made of them
+            found["particles_per_cell"] = simulation.particles_per_cell  # the density is not made of those in the file
         return found
 
 
-def check_particles(simulation, cell, outside_domain=False, velocity=False):
-    """Notes for a product, one where particles are sparser than cells; raises DomainError for that instead."""
+def check_particles(simulation, cell, outside_domain=False, velocity=False, deposit="cic"):
+    """Notes for a product, where particles are sparser than cells, or were put on the grid in another way.
+
+    Raises DomainError for those that are sparser, unless it may go on outside of the domain.
+    """
     words = sparseness(simulation, cell, velocity)
-    if words is None:
-        return []
-    if not outside_domain:
+    if words and not outside_domain:
         raise DomainError(f"{words}; give outside_domain=True to go on all the same")
-    log.warning(words)
-    return [words]
+    notes = [note for note in (words, other_window(simulation, cell, deposit)) if note]
+    for note in notes:
+        log.warning(note)
+    return notes
 
 
 def sparseness(simulation, cell, velocity=False):
-    """Words for particles that are too few to make a density of, None where they are enough or are not needed.
+    """Words for particles that are too few to make a density of, None where they are enough, or nobody knows.
 
     velocity: whether one is made of them, too, for which a field of the density does not do.
     """
     gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
-    if is_gridded(simulation, gridsize) and not velocity or "final/position" not in simulation:
+    shares = []
+    if is_gridded(simulation, gridsize) and simulation.particles_per_cell is not None:
+        shares.append(simulation.particles_per_cell)
+    if "final/position" in simulation and (velocity or not is_gridded(simulation, gridsize)):
+        shares.append(simulation["final/position"].shape[0] / gridsize**3)
+    if not shares or min(shares) >= FEWEST:
         return None
-    share = simulation["final/position"].shape[0] / gridsize**3
-    if share >= FEWEST:
+    return (f"{simulation.path} has {min(shares):.3g} particles for each cell of {cell:g} Mpc/h, and many cells none "
+            f"by chance: it takes at least {FEWEST:g}")
+
+
+def other_window(simulation, cell, deposit):
+    """Words for a field whose particles were not put on its grid by `deposit`; None where that is right or unsaid."""
+    gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
+    if not is_gridded(simulation, gridsize) or simulation.window in (None, deposit):
         return None
-    return (f"{simulation.path} has {share:.3g} particles for each cell of {cell:g} Mpc/h, and many cells none by "
-            f"chance: it takes at least {FEWEST:g}")
+    return (f"{simulation.path}: the particles of final/delta were put on its grid by {simulation.window}, and the run "
+            f"has {deposit}")
 
 
 def density(simulation, cell, *, deposit="cic", sparse=False):
@@ -84,16 +98,23 @@ def density(simulation, cell, *, deposit="cic", sparse=False):
     return density_field(simulation, cell, deposit=deposit, sparse=sparse)[:, :, :][..., 0]
 
 
-def density_field(simulation, cell, *, deposit="cic", sparse=False):
-    """The field of `density` as one that can be sliced, (n, n, n, 1), of which a file's grid is read only then."""
+def density_field(simulation, cell, *, deposit="cic", sparse=False, velocity=False):
+    """The field of `density` as one that can be sliced, (n, n, n, 1), of which a file's grid is read only then.
+
+    velocity: whether that is made of the particles, too, which must then be enough.
+    """
     gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
+    if not sparse:
+        words = sparseness(simulation, cell, velocity)
+        if words:
+            raise DomainError(f"{words}: choose a larger `cell`, or a simulation with more particles")
+        words = other_window(simulation, cell, deposit)
+        if words:
+            log.warning(words)
     if is_gridded(simulation, gridsize):
         delta = simulation["final/delta"]
         check_mean(delta, f"{simulation.path}: final/delta")
     elif "final/position" in simulation:
-        words = None if sparse else sparseness(simulation, cell)
-        if words:
-            raise DomainError(f"{words}: choose a larger `cell`, or a simulation with more particles")
         delta = density_contrast(simulation["final/position"][...], gridsize, simulation.boxsize, deposit)
     elif "final/delta" in simulation:
         way_out = "give the run a field on its own cells" if sparse else "give the field's own `cell`"
@@ -112,7 +133,8 @@ def given(simulation, config, *, known=None, sparse=False):
 
     known: parameters, {name: value}, that are not the simulation's own. Raises DataError for one that it does not say.
     """
-    field = seen(simulation, config, density_field(simulation, config.cell, deposit=config.deposit, sparse=sparse))
+    density = density_field(simulation, config.cell, deposit=config.deposit, sparse=sparse, velocity=config.velocity)
+    field = seen(simulation, config, density)
     return field, parameters_of(simulation, config.names, known)
 
 

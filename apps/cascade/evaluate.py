@@ -104,7 +104,7 @@ def collect(runs, bars, source, config, tile=None, outside_domain=False):
         for run in runs.values():
             notes += run.check_domain(source, run.features(simulation), outside_domain=outside_domain)
         notes += data.check_particles(simulation, config.cell, outside_domain,
-                                      any(run.velocity for run in runs.values()))
+                                      any(run.velocity for run in runs.values()), config.deposit)
         density = data.density(simulation, config.cell, deposit=config.deposit, sparse=True)
         given = {key: (data.seen(simulation, run.config, density[..., None]),
                        parameters_of(simulation, run.config.names)) for key, run in runs.items()}
@@ -114,6 +114,8 @@ def collect(runs, bars, source, config, tile=None, outside_domain=False):
         halos = baseline.described(simulation) if known or bars.halo_models else None
         if known and "rank" not in halos and "cosmology" in simulation.file:
             halos["rank"] = assembly.rank(halos, density, boxsize, simulation.cosmology)
+        if bars.halo_models and known:
+            notes += baseline.unlike(bars.halo_models.values(), simulation)
         painting, unknown = baseline.painting(simulation)
         richest = richest_first(simulation)
     n = len(density)
@@ -346,11 +348,11 @@ def measure_one(task):
     sample, notes = collect(runs, bars, source, config, tile, outside_domain)
     measured = measure(sample)
     rows = {}
-    for key, one in runs.items():
+    for key in runs:
         residual = {ruler: metrics.mean_residual(measured.curves[ruler][key], measured.curves[ruler][TRUTH])
                     for ruler in ("noisy", "without")}
         rows[key] = {"run": key[1], "simulation": display_name(source),
-                     "true_galaxies": float(sample.counts[TRUTH][0].sum()), **occupation(sample, key, one.config.patch),
+                     "true_galaxies": float(sample.counts[TRUTH][0].sum()), **occupation(sample, key, config.patch),
                      "power_residual": residual["without"], "power_residual_with_shot_noise": residual["noisy"]}
     bad = worst(sample, names[0], config.patch, source)
     return measured, rows, notes, (round(sample.boxsize, 6), len(sample.density)), bad, sample if wanted else None

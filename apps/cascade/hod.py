@@ -7,7 +7,7 @@ with the same mean in every halo above the minimum mass. Both see the masses of 
 was counted in haloes of each mass is in `occupation`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.fft
@@ -27,12 +27,21 @@ class HOD:
     """log_minimum, log_first: log10 of the minimum mass and of M_1 [Msun/h]; alpha: power of the satellites.
 
     centrals: whether haloes above the minimum have a galaxy at their centre; without them all are as the satellites.
+    domain: what it was made of, as `baseline.domain_of` says it; empty where nobody knows.
     """
 
     log_minimum: float
     log_first: float
     alpha: float
     centrals: bool = True
+    domain: dict = field(default_factory=dict, compare=False)
+
+    lightest_as_others = False  # haloes below the minimum have no galaxy
+
+    @property
+    def lightest(self):
+        """Mass of the smallest haloes with galaxies [Msun/h]."""
+        return 10**self.log_minimum
 
     def expected(self, halos):
         """See `expected`."""

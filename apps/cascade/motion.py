@@ -6,6 +6,7 @@ halo's own velocity, is a scatter, the larger the denser the cell. It is measure
 
 import dataclasses
 import json
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,8 @@ FILE = "motion.json"  # of phase 2, in its folder
 NEEDED = (*data.MOTION, "galaxies/position", "galaxies/velocity")
 EDGES = np.geomspace(1e-1, 1e5, 25)  # of the density of cells, over its mean, in which `measure` looks
 FEWEST = 30  # galaxies that a dispersion is measured from
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,19 @@ class Motion:
 
 
 def samples_of(sources, config, corner=None):
-    """What `measure` takes of Simulations or their paths, one after another; those without velocities are left out.
+    """What `measure` takes of Simulations or their paths, one after another.
+
+    Those without velocities, or with too few particles to make a field of them, are left out.
 
     corner: lowest cell of a test cube along each axis, whose galaxies are left out, too.
     """
     for source in sources:
         with opened(source, ()) as simulation:
             if any(name not in simulation for name in NEEDED):
+                continue
+            sparse = data.sparseness(simulation, config.cell, velocity=True)
+            if sparse:
+                log.warning(f"{sparse}: how its galaxies move is not measured")
                 continue
             density = data.density(simulation, config.cell, deposit=config.deposit)
             field, boxsize = data.velocity(simulation, config.cell), simulation.boxsize

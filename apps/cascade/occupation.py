@@ -5,7 +5,7 @@ count does not. With environment it is the decorated model of Hearin et al. 2016
 for each quarter of the haloes of a mass by the density around them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,6 +30,8 @@ class Occupation:
     (environments,) its slope beyond the bins; profile: "nfw", concentration of Duffy et al. 2008, to the radius of the
     halo; "measured", the radii of the satellites that were counted; "critical", density r^-2 to the radius of 200 times
     the critical density, as Yip et al. 2019; radii: quantiles of the measured radii over that of the halo, or empty.
+    uncounted: share of the galaxies that are in no halo, and so were not counted; None where nobody knows. domain: what
+    it was made of, as `baseline.domain_of` says it; empty where nobody knows.
     """
 
     log_mass: tuple
@@ -38,8 +40,21 @@ class Occupation:
     alpha: tuple
     profile: str = "nfw"
     radii: tuple = ()
+    uncounted: float | None = None
+    domain: dict = field(default_factory=dict, compare=False)
 
     centrals = True  # not a field: every halo that has satellites has one
+
+    @property
+    def lightest(self):
+        """Mass of the smallest haloes with galaxies [Msun/h]: of the lowest bin that has centrals."""
+        bins = (mass for mass, *share in zip(self.log_mass, *self.central) if any(share))
+        return 10 ** next(bins, self.log_mass[-1])
+
+    @property
+    def lightest_as_others(self):
+        """Whether haloes below the lowest bin get the galaxies of that bin."""
+        return any(share[0] > 0 for share in self.central)
 
     def expected(self, halos):
         """See `hod.expected`; with several environments `halos` has their "rank", as `baseline.described` adds it."""
@@ -105,8 +120,10 @@ def measure(samples, environments=1, profile="nfw"):
     which = np.minimum((rank * environments).astype(int), environments - 1)
     found = [_of_class(middle, log_mass, bins, used, central, satellites, which == place) for place in
              range(environments)]
+    quantiles = np.quantile(radii, np.linspace(0, 1, QUANTILES)) if len(radii) else np.zeros(0)
+    host = np.concatenate([galaxies["halo"] for _, galaxies, _ in samples])
     return Occupation(tuple(middle.tolist()), *(tuple(part) for part in zip(*found)), profile,
-                      tuple(np.quantile(radii, np.linspace(0, 1, QUANTILES)).tolist()) if len(radii) else ())
+                      tuple(quantiles.tolist()), uncounted=float(np.mean(host < 0)))
 
 
 def _of_class(middle, log_mass, bins, used, central, satellites, chosen):

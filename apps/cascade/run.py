@@ -9,7 +9,7 @@ import numpy as np
 
 from kerasgal import quiet, run_folder
 from kerasgal.apps.cascade.config import APP, POOLINGS, TrainConfig
-from kerasgal.conditioning import check_given, named
+from kerasgal.conditioning import check_given, in_words, named
 from kerasgal.errors import RunError, SettingError
 from kerasgal.networks import folder_of
 from kerasgal.run import Prediction, Run, as_list, display_name, names_of, to_judge_on
@@ -33,7 +33,8 @@ class Galaxies(Prediction):
         galaxies/position   (g, 3) float32, Mpc/h: galaxies drawn from these, where a catalogue was asked for
         galaxies/velocity   (g, 3) float32, peculiar, km/s: where the training and the simulation have velocities
         attributes          app, run, source, kerasgal, boxsize [Mpc/h], threshold (of the probability, below which no
-                            galaxy is expected), notes
+                            galaxy is expected), parameters (in words, where the run is given some), seed (of the
+                            galaxies that were drawn), notes
 
     Its table is the drawn catalogue, or, without one, the cells in which galaxies are expected.
     """
@@ -80,6 +81,11 @@ class DensityRun(Run):
         """Whether it sees the velocity of the dark matter beside its density."""
         return getattr(self.config, "velocity", False)
 
+    @property
+    def deposit(self):
+        """How it puts particles on its grid."""
+        return getattr(self.config, "deposit", "cic")
+
     @classmethod
     def grid(cls, source, config):
         from kerasgal.apps.cascade import data
@@ -95,15 +101,24 @@ class DensityRun(Run):
             return data.features(simulation, self.config.cell, self.velocity) \
                 | named(simulation, self.config.names, parameters)
 
+    def told(self, simulation, known=None):
+        """What a product says of the parameters that the networks are given; known: those in place of its own."""
+        values = named(simulation, self.config.names, known)
+        return {"parameters": in_words(values)} if values else {}
+
     @contextlib.contextmanager
-    def asked(self, source, outside_domain, parameters=None, **said):
-        """`given` of a source, whose domain and particles are checked, too."""
+    def asked(self, source, outside_domain, parameters=None, *, moving=False, **said):
+        """`given` of a source, whose domain and particles are checked, too.
+
+        moving: whether velocities are drawn where the source has those of its particles.
+        """
         from kerasgal.apps.cascade import data
 
         with self.given(source, field=self.field, require=(), parameters=parameters,
                         **said) as (simulation, notes):
             notes += self.check_domain(source, self.features(simulation, parameters), outside_domain=outside_domain)
-            notes += data.check_particles(simulation, self.config.cell, outside_domain, self.velocity)
+            velocity = self.velocity or moving and all(name in simulation for name in data.MOTION)
+            notes += data.check_particles(simulation, self.config.cell, outside_domain, velocity, self.deposit)
             yield simulation, notes
 
 
@@ -199,6 +214,9 @@ class Cascade(DensityRun):
                 training, validation = run_folder.recorded_data(folder / CLASSIFY)
         config, training, validation = cls.prepare(training, validation, folder, config, preset, resume, overwrite,
                                                    settings, phase=REGRESS if phase == REGRESS else CLASSIFY)
+        if len(training) > 1 and not validation:
+            raise SettingError(f"validation=[] with {len(training)} simulations: a single one is split by volume; of "
+                               "several, give one to validate on")
         data = {"training": names_of(training), "validation": names_of(validation)}
         with run_folder.locked(folder, config), store.passing(len(training) + len(validation)):
             done = train.fit(cls, training, validation, config, folder, phase=phase, sweep=sweep, data=data,
@@ -327,12 +345,17 @@ class Cascade(DensityRun):
             raise SettingError("`round` and `catalogue` contradict each other: galaxies are drawn from the expected "
                                "numbers, not from rounded ones")
         check_given(self.config.names, parameters or {})
-        with self.asked(source, outside_domain, parameters, boxsize=boxsize, cosmology=cosmology,
+        moving = catalogue and self.motion is not None
+        with self.asked(source, outside_domain, parameters, moving=moving, boxsize=boxsize, cosmology=cosmology,
                         redshift=redshift) as (simulation, notes):
             density, values = data.given(simulation, self.config, known=parameters, sparse=True)
             boxsize = simulation.boxsize
+            header = {"boxsize": boxsize, "threshold": self.config.threshold, **self.told(simulation, parameters)}
             field = None
+            if round:
+                notes.append("numbers are rounded to whole ones: their sum is not the expected number of galaxies")
             if catalogue:
+                header["seed"] = seed
                 notes += self.unmeasured()
                 still = self.unmoved(simulation)
                 notes += still
@@ -356,8 +379,7 @@ class Cascade(DensityRun):
                 return {"galaxies/position": position, "galaxies/velocity": moving}
 
             shapes = dict.fromkeys(("probability", "count"), density.shape[:3])
-            return Galaxies.filled(self, source, shapes, fill, notes, output=output, overwrite=overwrite,
-                                   boxsize=boxsize, threshold=self.config.threshold)
+            return Galaxies.filled(self, source, shapes, fill, notes, output=output, overwrite=overwrite, **header)
 
     def evaluate(self, sources, *, compare=(), hod=None, tile=None, outside_domain=False, client=None):
         """Hold the run, and others, against galaxies that they never saw, beside boosted trees and halo models.
@@ -388,7 +410,7 @@ class Cascade(DensityRun):
         Raises
         ------
         UnseenError
-            If one of the runs was trained or validated on one of them.
+            If one of the runs was trained or validated on one of them, or a given halo model made of one.
         """
         from kerasgal.apps.cascade.evaluate import evaluate
 

@@ -1,4 +1,4 @@
-"""What a network has to beat that sees the same density: gradient-boosted trees on ten smoothed densities of a cell.
+"""What a network has to beat that sees the same density: gradient-boosted trees on ten numbers of the density.
 
 They are fitted to the end in seconds, cell by cell, with the Poisson likelihood of the number of galaxies, whose best
 prediction is the expectation. So they say what a short training leaves undone.

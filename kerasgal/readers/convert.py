@@ -283,6 +283,7 @@ class _Made:
     """What is made so far.
 
     datasets: {name: array}; gridsize: particles or cells a side; words: what they are; shift: of all positions [Mpc/h].
+    Of a final density, by which window its particles were put on the grid, and how many there are for each cell.
     Of particles, the first ID and the order of the IDs, "C" or "Fortran", and the Lagrangian cells in the order of the
     final snapshot; of haloes, the row of each group of their catalogue, -1 for none.
     """
@@ -295,12 +296,14 @@ class _Made:
     order: str | None = None
     cells: np.ndarray | None = None
     rank: np.ndarray | None = None
+    window: str | None = None
+    particles_per_cell: float | None = None
 
 
 def _on_grid(run, choices, progress):
     """The matter of one snapshot on a grid, as `_Made`."""
     snapshot = run.snapshot
-    delta, mass = fields.density_contrast(
+    delta, mass, taken = fields.density_contrast(
         snapshot, choices.grid, choices.window,
         None if progress is None else lambda done: progress(done, snapshot.particles), choices.subsample)
     facts.check_share(snapshot, choices.particles, mass, run.boxsize, run.cosmology, run.said)
@@ -309,8 +312,13 @@ def _on_grid(run, choices, progress):
         words += f" ({facts.type_words(snapshot.types)})"
     if choices.subsample is not None:
         words = f"a random {choices.subsample:g} of {words}"
-    name = "final/delta" if run.start is None else "initial/delta"
-    return _Made({name: delta}, choices.grid, f"{words} by {choices.window}")
+    made = _Made({}, choices.grid, f"{words} by {choices.window}")
+    if run.start is not None:
+        made.datasets["initial/delta"] = delta
+    else:
+        made.datasets["final/delta"] = delta
+        made.window, made.particles_per_cell = choices.window, taken / choices.grid**3
+    return made
 
 
 def _from_particles(start, end, boxsize, in_mpc, progress):
@@ -519,6 +527,7 @@ def _finished(made, run, sources, choices, particle_mass, density_of):
         "boxsize": run.boxsize, "cosmology": run.cosmology, "redshift_initial": first, "redshift_final": last,
         "particle_mass": particle_mass, "source": described, "datasets": made.datasets, "parameters": run.parameters,
         "density_of": None if density_of == "unknown" else density_of,
+        "window": made.window, "particles_per_cell": made.particles_per_cell,
         "finder": (getattr(run.catalogue, "finder", "") or "table of members") if haloes else None,
         "minimum": fewest if haloes else None,
     }

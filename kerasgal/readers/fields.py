@@ -50,8 +50,8 @@ def density_contrast(snapshot, gridsize, window, progress=None, subsample=None):
 
     snapshot: a `base.Snapshot` whose boxsize is known. progress: called with the number of particles done. subsample:
     share of the particles that are taken, at random, always the same ones; None takes all.
-    Returns it, (gridsize, gridsize, gridsize) float32, and the mass of all particles, in the snapshot's unit, scaled up
-    from those that are taken; None where masses are not known.
+    Returns it, (gridsize, gridsize, gridsize) float32; the mass of all particles, in the snapshot's unit, scaled up
+    from those that are taken, None where masses are not known; and how many are taken.
     """
     total = np.zeros((gridsize,) * 3)
     mass, done, taken, farthest = 0.0, 0, 0, 0.0
@@ -77,7 +77,7 @@ def density_contrast(snapshot, gridsize, window, progress=None, subsample=None):
     total *= gridsize**3 / mass
     total -= 1
     if not all(snapshot.massive(kind) for kind in snapshot.types):
-        return total.astype(np.float32), None
+        return total.astype(np.float32), None, taken
     if snapshot.equal:
         mass *= float(snapshot.masses[snapshot.types[0]])
-    return total.astype(np.float32), float(mass) * done / taken
+    return total.astype(np.float32), float(mass) * done / taken, taken

@@ -1,7 +1,9 @@
 """What runs are held against, and the rulers: halo models by counting, trees, floor and ceiling, scatter, spectra."""
 
+import dataclasses
 import shutil
 import sys
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -307,13 +309,27 @@ def test_haloes_of_a_test_cube_are_not_counted(halos):
     np.testing.assert_array_equal(left["position"][kept["halo"]], kept["position"])
 
 
+def test_galaxies_that_are_in_no_halo_are_said(halos, caplog):
+    galaxies = drawn_galaxies(halos, np.ones(6000), np.ones(6000), lambda host: np.zeros((len(host), 3)),
+                              np.random.default_rng(0))
+    galaxies["halo"][::4] = -1
+    number = len(galaxies["halo"])
+    alone = int(np.ceil(number / 4))
+    assert occupation.measure([(halos, galaxies, BOXSIZE)]).uncounted == alone / number
+    baseline.say_uncounted([(halos, galaxies, BOXSIZE)], ["box.h5"])
+    assert caplog.messages == [f"box.h5: {alone} of {number} galaxies are in no halo that is counted (halo -1): an "
+                               "occupation leaves them out"]
+
+
 def test_halo_models_survive_their_files(tmp_path, halos):
     made = drawn_galaxies(halos, np.full(6000, 0.5), np.ones(6000), lambda host: 0.1 * np.ones((len(host), 3)),
                           np.random.default_rng(0))
     for number, model in enumerate((HOD(11.5, 12.8, 1.0, centrals=False),
                                     occupation.measure([(halos, made, BOXSIZE)], 4, "measured"))):
-        baseline.write(tmp_path / f"{number}.json", model, ["box.h5"])
-        assert baseline.read(tmp_path / f"{number}.json") == model and baseline.words(model)
+        model = dataclasses.replace(model, domain={"redshift_final": [0.0, 0.5], "simulations": ["box.h5"]})
+        baseline.write(tmp_path / f"{number}.json", model)
+        again = baseline.read(tmp_path / f"{number}.json")
+        assert again == model and again.domain == model.domain and baseline.words(model)
     with pytest.raises(SettingError, match="fit='best'"):
         baseline.fit([], "best")
 
@@ -388,6 +404,21 @@ def test_bars_that_cannot_be_made_are_said(painted, tmp_path, caplog, monkeypatc
     assert "install kerasgal[baseline]" in caplog.text and found.trees is None
     assert set(found.halo_models) == set(baseline.NAMES.values())
     assert found.halo_models["halo model"] == HOD(11.5, 12.8, 1.0)
+
+
+def test_errors_of_runs_that_are_compared_are_summed_over_the_same_cubes(monkeypatch):
+    rng = np.random.default_rng(0)
+    keys = [("runs", "first"), ("runs", "second")]
+    truth, found = rng.poisson(0.5, (16, 16, 16)), rng.uniform(0, 1, (16, 16, 16))
+    sample = evaluate.Sample(20.0, rng.uniform(0.5, 2, (16, 16, 16)), {TRUTH: [truth]} | {key: [found] for key in keys},
+                             dict.fromkeys(keys, found), dict.fromkeys(keys, POISSON))
+    monkeypatch.setattr(evaluate, "collect", lambda *given: (sample, []))
+    runs = [SimpleNamespace(config=SimpleNamespace(patch=patch)) for patch in (8, 4)]
+    _, rows, *_ = evaluate.measure_one((keys, SimpleNamespace(get=lambda: runs), None, "box.h5", runs[0].config, None,
+                                        False, False))
+    errors = (found - truth).reshape(2, 8, 2, 8, 2, 8).sum(axis=(1, 3, 5))
+    for key in keys:
+        assert rows[key]["mse_sub"] == pytest.approx(np.mean(errors**2), rel=1e-5)
 
 
 # Floor and ceiling

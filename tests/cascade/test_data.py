@@ -4,7 +4,8 @@ import h5py
 import numpy as np
 import pytest
 
-from kerasgal.apps.cascade import data, metrics
+import kerasgal as kg
+from kerasgal.apps.cascade import data, metrics, motion
 from kerasgal.apps.cascade.config import TrainConfig
 from kerasgal.errors import DataError, DomainError
 from kerasgal.grid import deposit_tsc
@@ -91,6 +92,41 @@ def test_particles_sparser_than_cells_are_refused(tmp_path, caplog):
                     require=()) as simulation:
         assert data.check_particles(simulation, 1.0) == [] and data.density(simulation, 1.0).max() == 1
         assert data.features(simulation, 1.0)["particles_per_cell"] is None
+        config = TrainConfig(cell=1.0, channels="density,velocity")
+        with pytest.raises(DomainError, match="0.125 particles for each cell"):
+            data.given(simulation, config)
+
+
+def test_a_field_does_not_make_up_for_few_particles_where_galaxies_move(tmp_path, caplog):
+    position, run = np.random.default_rng(0).uniform(0, 8, (64, 3)), kg.Cascade(TrainConfig(cell=1.0), {"": None})
+    path = write(tmp_path / "field.h5", final_position=position, final_velocity=position, galaxies_position=position,
+                 galaxies_velocity=position, final_delta=np.zeros((8,) * 3))
+    assert list(motion.samples_of([path], run.config)) == []
+    assert len(caplog.messages) == 1 and caplog.messages[0].endswith(": how its galaxies move is not measured")
+    with run.asked(path, False) as (simulation, _), pytest.raises(DomainError, match="0.125 particles for each cell"):
+        with run.asked(simulation, False, moving=True):
+            pass
+
+
+def test_a_field_says_of_how_many_particles_it_is_and_how_they_were_put_on_it(tmp_path, caplog):
+    path = write(tmp_path / "field.h5", final_delta=np.zeros((8,) * 3))
+    with h5py.File(path, "r+") as file:
+        file.attrs.update(window="ngp", particles_per_cell=0.25)
+    with Simulation(path, require=()) as simulation:
+        assert data.features(simulation, 1.0)["particles_per_cell"] == 0.25
+        for refused in (data.check_particles, data.density):
+            with pytest.raises(DomainError, match="0.25 particles for each cell of 1 Mpc/h"):
+                refused(simulation, 1.0)
+        notes = data.check_particles(simulation, 1.0, outside_domain=True, deposit="tsc")
+        assert caplog.messages == notes and len(notes) == 2
+        assert notes[1].endswith("of final/delta were put on its grid by ngp, and the run has tsc")
+        assert data.other_window(simulation, 1.0, "ngp") is None
+    with h5py.File(path, "r+") as file:
+        file.attrs["particles_per_cell"] = 8.0
+    caplog.clear()
+    with Simulation(path, require=()) as simulation:
+        assert data.density(simulation, 1.0).shape == (8, 8, 8)
+        assert len(caplog.messages) == 1 and "by ngp, and the run has cic" in caplog.text
 
 
 def test_recall_precision_and_accuracy_are_scikit_learns():

@@ -463,6 +463,25 @@ def test_training_warns_where_the_noise_does_not_end_where_the_data_do(caplog):
     assert not caplog.records
 
 
+def test_a_parameter_that_was_the_same_in_all_of_the_training_is_said_and_left_out(caplog, monkeypatch, tmp_path):
+    config = replace(preset(DiffusionConfig, "demo"), TINY | {"parameters": "A_SN1,A_AGN1"})
+    maps = np.ones((32, 32, 4), np.float32)
+    rows = iter(np.array([[0.7, 1.0], [0.7, 3.0]], np.float32))
+    monkeypatch.setattr(train, "load", lambda *given: (maps, next(rows), maps))
+    monkeypatch.setattr(train, "described", lambda *given: {})
+    monkeypatch.setattr(train.training, "train", lambda *given, **options: None)
+    train.fit(["a", "b"], [], config, tmp_path, store=None)
+    assert len(caplog.messages) == 1 and caplog.messages[0].startswith("A_SN1 is 0.7 in all simulations")
+    layer = SimpleNamespace(mean=np.float32([[0.7, 2.0]]), variance=np.float32([[0.0, 1.0]]))
+    network = SimpleNamespace(network=SimpleNamespace(get_layer=lambda name: layer))
+    monkeypatch.setattr(sample, "draw", lambda *given, parameters, **options: np.full((2, 8, 8), parameters[1]))
+    item = SimpleNamespace(parameters=np.float32([0.7, 2.0]), density=[np.ones((8, 8))], boxsize=10.0)
+    found, notes = evaluate.response(SimpleNamespace(network=network, config=config), item, 2, {})
+    assert notes == ["A_SN1 is 0.7 in all simulations of the training: what it does is not known"]
+    assert list(found) == ["A_AGN1"] and found["A_AGN1"]["low"]["galaxies"] == 64
+    assert found["A_AGN1"]["high"]["galaxies"] == 3 * 64
+
+
 def test_slabs_may_overlap():
     box = np.random.default_rng(0).poisson(0.2, (12, 12, 12)).astype(np.float32)
     maps = data.slabs(box, 4, 1, stride=2)

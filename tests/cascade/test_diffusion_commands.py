@@ -70,6 +70,7 @@ def test_predict_writes_draws_of_every_map(run, with_feedback, tmp_path, invoke)
     assert done.returncode == 1 and "A_SN1 = 3, and the run was trained on A_SN1 = 0.5" in done.stderr
     invoke(*once, "--outside-domain")
     with h5py.File(output) as file:
+        assert file.attrs["parameters"] == "A_SN1 = 3"
         assert "outside the domain of the run" in file.attrs["notes"] and file["count"].shape == (4, 1, 32, 32)
     done = invoke("cascade", "diffusion", "predict", run, with_feedback[2], "--output", output, check=False)
     assert done.returncode == 1 and "exists already" in done.stderr

@@ -1,5 +1,7 @@
 """The halo occupation baseline: what it draws in given haloes, and that its fit finds what made a mock."""
 
+import dataclasses
+import json
 import shutil
 
 import h5py
@@ -10,7 +12,7 @@ from scipy import stats
 from kerasgal import nbody
 from kerasgal.apps.cascade import baseline, hod
 from kerasgal.apps.cascade.hod import HOD
-from kerasgal.errors import DataError, ExistsError
+from kerasgal.errors import DataError, ExistsError, UnseenError
 from kerasgal.grid import deposit_ngp
 from kerasgal.simulation import Simulation
 from kerasgal.statistics import power_spectrum
@@ -186,9 +188,56 @@ def test_haloes_of_which_nobody_knows_how_many_particles_they_have_take_no_fitte
     assert "no halo model and no halo model, Poisson to compare with: " in caplog.text
 
 
+def test_haloes_unlike_those_of_a_halo_model_are_said(painted, tmp_path, caplog):
+    made = baseline.fit([painted[0]], "occupation")
+    with Simulation(painted[0]) as simulation:
+        assert not baseline.unlike([made], simulation)
+        mass, cosmology = simulation["halos/mass"][...], simulation.cosmology
+    assert made.domain["least_mass"] == [mass.min()] * 2 and made.domain["Om0"] == [cosmology.Om0] * 2
+    assert made.uncounted == 0 and not caplog.messages
+    changed = tmp_path / "changed.h5"
+    shutil.copy(painted[1], changed)
+    with h5py.File(changed, "r+") as file:
+        rows = np.count_nonzero(file["halos/mass"][...] > 3 * mass.min())
+        for name, values in list(file["halos"].items()):
+            del file[f"halos/{name}"]
+            file[f"halos/{name}"] = values[:rows]
+        file["halo_id"][...] = np.where(file["halo_id"][...] < rows, file["halo_id"][...], -1)
+        file.attrs["redshift_final"] = 1.0
+        file["cosmology"].attrs["Om0"] = 0.4
+    assert baseline.populate(made, changed, tmp_path / "galaxies.h5") > 0
+    assert len(caplog.messages) == 3 and f"{changed} has redshift 1, and the halo model is of redshift 0" in caplog.text
+    assert "Om0 = 0.4, and the halo model is of Om0 = 0.3" in caplog.text
+    assert "those of smaller haloes are missing" in caplog.messages[2]
+    with h5py.File(tmp_path / "galaxies.h5") as file:
+        assert file.attrs["notes"] == "; ".join(caplog.messages)
+    with Simulation(changed) as simulation:
+        coarse = dataclasses.replace(made, domain=baseline.domain_of([changed]))
+        old = dataclasses.replace(made, domain={})  # of a file of an earlier version
+        step = HOD(np.log10(simulation["halos/mass"][-1]), 13.0, 1.0)
+        assert not baseline.unlike([coarse, step], simulation)
+        assert len(baseline.unlike([old], simulation)) == 1
+    with Simulation(painted[0]) as simulation:
+        notes = baseline.unlike([dataclasses.replace(coarse, log_mass=tuple(np.add(made.log_mass, 0.5)))], simulation)
+    assert "smaller ones are given the galaxies of these" in notes[-1]
+
+
+def test_a_halo_model_is_not_judged_on_what_it_was_made_of(painted, tmp_path):
+    known = {"simulations": [str(painted[0])]}
+    baseline.write(tmp_path / "hod.json", HOD(11.5, 12.8, 1.0, domain=known))
+    old = {"app": "cascade", "hod": {"log_minimum": 11.5, "log_first": 12.8, "alpha": 1.0}} | known
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    for given in (tmp_path / "hod.json", tmp_path / "old.json", HOD(11.5, 12.8, 1.0, domain=known)):
+        assert baseline.chosen(given, None, [painted[1]]) == HOD(11.5, 12.8, 1.0)
+        with pytest.raises(UnseenError, match="the halo model was made of .*; evaluate on data it never saw"):
+            baseline.chosen(given, None, painted[:2])
+    with Simulation(painted[0]) as simulation:
+        assert baseline.domain_of([simulation])["simulations"] == known["simulations"]
+
+
 def test_a_fitted_halo_model_survives_its_file(tmp_path):
     model = HOD(11.5, 12.8, 1.0)
-    baseline.write(tmp_path / "hod.json", model, ["box.h5"])
+    baseline.write(tmp_path / "hod.json", model)
     assert baseline.read(str(tmp_path / "hod.json")) == model
     assert baseline.chosen(tmp_path / "hod.json", None, []) == baseline.chosen(model, None, []) == model
     with pytest.raises(ExistsError, match="overwrite=True"):

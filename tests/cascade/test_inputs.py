@@ -292,6 +292,8 @@ def test_what_was_normalised_by_travels_with_the_run(given, painted):
 def test_a_run_with_parameters_and_velocities_is_asked(given, unseen, tmp_path):
     own = given.predict(unseen)
     other = given.predict(unseen, parameters={"sigma8": 0.76})
+    assert own.header["parameters"] == "Om0 = 0.3111, sigma8 = 0.8"
+    assert other.attributes()["parameters"] == "Om0 = 0.3111, sigma8 = 0.76"
     assert np.abs(other["probability"] - own["probability"]).max() > 1e-6
     with pytest.raises(DomainError, match="has sigma8 = 0.7, and the run was trained on sigma8 = 0.75 to 0.85"):
         given.predict(unseen, parameters={"sigma8": 0.7})

@@ -74,13 +74,16 @@ def test_a_cascade_from_training_to_evaluation(cascade, painted, tmp_path):
     run = kg.load(str(cascade.folder))
     assert type(run) is kg.Cascade and run.config == cascade.config
     assert {row["phase"] for row in run.history} == {"classify", "regress"} and "dark matter" in repr(run)
-    galaxies = run.predict(painted[2], catalogue=True)
+    galaxies = run.predict(painted[2], catalogue=True, seed=3)
+    assert galaxies.header["seed"] == 3 and "parameters" not in galaxies.header
     with kg.Simulation(painted[2]) as simulation:
         np.testing.assert_array_equal(run.predict(simulation)["count"], galaxies["count"])
     given = run.predict(contrast(painted[2]), boxsize=12.5, redshift=0.0)
     np.testing.assert_allclose(given["count"], galaxies["count"], atol=1e-5)
     assert any("cosmology of the training" in note for note in given.notes)
-    np.testing.assert_array_equal(run.predict(painted[2], round=True)["count"], np.rint(galaxies["count"]))
+    rounded = run.predict(painted[2], round=True)
+    np.testing.assert_array_equal(rounded["count"], np.rint(galaxies["count"]))
+    assert "their sum is not the expected number of galaxies" in rounded.notes[0] and "seed" not in rounded.header
     with pytest.raises(kg.SettingError, match="contradict each other"):
         run.predict(painted[2], round=True, catalogue=True)
     galaxies.save(tmp_path / "out.h5")
@@ -110,10 +113,11 @@ def test_a_diffusion_from_training_to_evaluation(diffusion, cascade, painted, tm
     options = {"draws": 2, "steps": 2, "sampler": "deterministic"}
     draws = run.predict(painted[2], **options)
     assert draws["count"].shape == (4, 2, 32, 32) and draws.header["axis"] == "z"
+    assert draws.header["depth"] == run.config.depth == 8 and draws.notes == []
     with kg.Simulation(painted[2]) as simulation:
         np.testing.assert_array_equal(run.predict(simulation, **options)["count"], draws["count"])
     given = run.predict(contrast(painted[2]), boxsize=12.5, **options)
-    assert np.mean(given["count"] == draws["count"]) > 0.99 and len(given.notes) == 2
+    assert np.mean(given["count"] == draws["count"]) > 0.99 and len(given.notes) == 3
     table = draws.table
     assert list(table.colnames) == ["map", "draw", "galaxies"] and len(table) == 8
     assert table["galaxies"][5] == draws["count"][2, 1].sum() and table["map"][5] == 2
@@ -134,6 +138,12 @@ def test_a_diffusion_from_training_to_evaluation(diffusion, cascade, painted, tm
 
 
 @pytest.mark.slow
+def test_several_simulations_are_not_split_by_volume(painted, tmp_path):
+    with pytest.raises(SettingError, match="with 2 simulations: a single one is split by volume"):
+        kg.Cascade.train(painted[:2], [], run=tmp_path / "run", **TINY)
+    assert not (tmp_path / "run").exists()
+
+
 def test_phase_1_alone_is_a_run_that_cannot_predict_yet(painted, tmp_path):
     first = kg.train("cascade", painted[:2], run=tmp_path / "run", phase="classify", **TINY)
     assert first.phases == ("classify",) and {row["phase"] for row in first.history} == {"classify"}
@@ -278,7 +288,8 @@ def test_what_is_not_like_the_training_is_refused(kind, request, painted, sparse
     silent = changed(painted[2], tmp_path / "silent.h5")
     with h5py.File(silent, "r+") as file:  # as files were before they said it
         del file.attrs["density_of"]
-    assert run.predict(silent, **options).notes == []
+    assert run.predict(silent, **options).notes == [
+        f"{silent} does not say what its density is of: taken for dark matter"]
     with pytest.raises(UnseenError):
         run.evaluate(painted[0])
     with pytest.raises(kg.DataError, match="NaN"):
@@ -369,6 +380,17 @@ def test_draws_are_written_one_after_another(diffusion, painted, tmp_path):
     np.testing.assert_array_equal(written["count"], kept["count"])
     assert repr(written) == repr(kept) and len(written.plot().axes) == 4
     np.testing.assert_array_equal(written.table["galaxies"], kept["count"].sum(axis=(2, 3)).ravel())
+
+
+def test_maps_say_what_of_the_box_they_leave_out(diffusion, painted):
+    config = dataclasses.replace(diffusion.config, depth=12)
+    run = kg.Diffusion(config, diffusion.networks, folder=diffusion.folder, domain=diffusion.domain)
+    draws = run.predict(painted[2], draws=1, steps=1, axis="x")
+    words = f"{painted[2]}: maps of 12 cells show 24 of the 32 along their axis; the last 8 are left out"
+    assert draws["count"].shape == (2, 1, 32, 32) and draws.notes == [words] and draws.header["depth"] == 12
+    panel = draws.plot().axes[0]
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("y [Mpc/h]", "z [Mpc/h]")
+    assert words in run.evaluate(painted[2], draws=2, steps=1, maps=1)["notes"]
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Maps and boxes of density and galaxies, and the patches that the diffusion model is trained on."""
 
+import logging
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -10,6 +12,8 @@ from kerasgal.errors import DataError
 from kerasgal.pipeline import patches, tiles
 from kerasgal.run import display_name
 from kerasgal.simulation import opened
+
+log = logging.getLogger(__name__)
 
 
 def slabs(field, depth, axis, stride=0):
@@ -38,6 +42,18 @@ def project(source, field, config, axes=(0, 1, 2), stride=0):
         raise DataError(f"{display_name(source)}: depth={config.depth} is a slab deeper than the box of {len(field)} "
                         "cells")
     return np.concatenate([slabs(field, config.depth, axis, stride) for axis in axes], axis=-1)
+
+
+def left_out(simulation, config):
+    """Notes, one where slabs do not fill the box along the axis that maps are taken along, which is logged, too."""
+    gridsize = data.gridsize_of(simulation.path, simulation.boxsize, config.cell)
+    rest = gridsize % config.depth if config.dimensions == 2 else 0
+    if not rest:
+        return []
+    note = (f"{display_name(simulation)}: maps of {config.depth} cells show {gridsize - rest} of the {gridsize} along "
+            f"their axis; the last {rest} are left out")
+    log.info(note)
+    return [note]
 
 
 def load(source, config, axes=(0, 1, 2), stride=0):

@@ -26,6 +26,7 @@ from kerasgal.plotting import progress
 from kerasgal.run import Evaluation, comparable, display_name
 from kerasgal.simulation import opened
 
+CONSTANT = 1e-6  # relative deviation of a parameter that only float32 makes
 BLOCK = 16  # cells per side of the blocks whose galaxies are ranked
 BASELINES = 4  # catalogues of the halo model, of the trees, of the regressor's mean field, and of those painted again
 SEEN = 4  # draws at most for each map that the run was trained on
@@ -67,6 +68,7 @@ def collect(run, source, draws, options, *, regressor=None, model=None, forest=N
         notes = run.check_domain(source, outside_domain=outside_domain)
         notes += densities.check_particles(simulation, config.cell, outside_domain)
         density, parameters = data.given(simulation, config, axes=(2,), sparse=True)
+        notes += data.left_out(simulation, config)
         counts = data.galaxies(simulation, config, axes=(2,))
         boxsize = simulation.boxsize
         if regressor:
@@ -78,6 +80,7 @@ def collect(run, source, draws, options, *, regressor=None, model=None, forest=N
                 raise DataError(f"{display_name(source)} lacks what the halo model asks of its haloes: give one of "
                                 "`kerasgal cascade hod`")
             others[HALO_MODEL] = [deposited(position) for position in drawn]
+            notes += baseline.unlike([model], simulation)
         painting, unknown = baseline.painting(simulation) if again else (None, None)
         if painting:
             others[FLOOR] = [deposited(painting.draw(np.random.default_rng(SEED + seed))["position"])
@@ -328,7 +331,10 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
     if model:
         result["baselines"][HALO_MODEL[1]]["parameters"] = asdict(model)
     if run.config.names:
-        entry["response"] = response(run, samples[0], draws, options)
+        found, noted = response(run, samples[0], draws, options)
+        notes += noted
+        if found:
+            entry["response"] = found
     if study:
         entry["study"] = steps_study(run, samples, options)
     result["worst_cases"] = worst(samples, own, sources)
@@ -360,12 +366,15 @@ def response(run, item, draws, options):
     """What each parameter does, one standard deviation of the training's below and above its mean, to one map's draws.
 
     {name: {"low", "high": {"value", "galaxies", "power"}}}; all draws start from the same noise, and the other
-    parameters are the simulation's own.
+    parameters are the simulation's own. And notes: what was the same in all of the training is left out.
     """
     layer = run.network.network.get_layer("normalised_parameters")
     middle, spread = np.ravel(layer.mean), np.sqrt(np.ravel(layer.variance))
-    result = {}
+    result, notes = {}, []
     for place, name in enumerate(run.config.names):
+        if spread[place] <= CONSTANT * abs(middle[place]):
+            notes.append(f"{name} is {middle[place]:g} in all simulations of the training: what it does is not known")
+            continue
         result[name] = {}
         for side, sign in (("low", -1), ("high", 1)):
             parameters = item.parameters.copy()
@@ -375,7 +384,7 @@ def response(run, item, draws, options):
                                     progress=tick, **options)
             result[name][side] = {"value": float(parameters[place]), "galaxies": float(drawn.sum() / draws),
                                   "power": power(drawn, item.boxsize, max(drawn.mean(), 1e-9))[1].mean(0).tolist()}
-    return result
+    return result, notes
 
 
 def steps_study(run, samples, options):

@@ -22,16 +22,20 @@ def colour(key):
     return COLOUR.get(key, "C0")
 
 
-def panels_of(panels, boxsize, words=""):
-    """Images side by side: [(title, image (n, n), limits of its colours or None, their unit)], and words below them."""
+def panels_of(panels, boxsize, words="", axis="z"):
+    """Images side by side: [(title, image (n, n), limits of its colours or None, their unit)], and words below them.
+
+    axis: of x, y and z the one that is looked along.
+    """
+    across, up = (other for other in "xyz" if other != axis)
     drawing, axes = figure(len(panels), width=3.2, height=4.2, sharey=True, squeeze=False)
-    for axis, (name, image, limits, unit) in zip(axes[0], panels):
+    for panel, (name, image, limits, unit) in zip(axes[0], panels):
         low, high = limits or np.percentile(image, (1, 99.8))
-        shown = axis.imshow(image.T, origin="lower", extent=(0, boxsize, 0, boxsize), cmap="magma", vmin=low, vmax=high,
-                            interpolation="nearest")
-        drawing.colorbar(shown, ax=axis, location="bottom", extend="max" if limits else "both", shrink=0.8, label=unit)
-        axis.set(title=name, xlabel="x [Mpc/h]")
-    axes[0, 0].set_ylabel("y [Mpc/h]")
+        shown = panel.imshow(image.T, origin="lower", extent=(0, boxsize, 0, boxsize), cmap="magma", vmin=low,
+                             vmax=high, interpolation="nearest")
+        drawing.colorbar(shown, ax=panel, location="bottom", extend="max" if limits else "both", shrink=0.8, label=unit)
+        panel.set(title=name, xlabel=f"{across} [Mpc/h]")
+    axes[0, 0].set_ylabel(f"{up} [Mpc/h]")
     drawing.supxlabel(words, fontsize="small")
     drawing.get_layout_engine().set(h_pad=0.25)  # of squares side by side the layout forgets the titles
     return drawing
@@ -52,9 +56,9 @@ def drawn_panels(drawn):
     return [(f"galaxies: draw {number + 1}", flat(field), (0, 4), "galaxies") for number, field in enumerate(drawn)]
 
 
-def prediction(drawn, boxsize):
-    """Some draws of a map; of a box, a slab of it."""
-    return panels_of(drawn_panels(drawn), boxsize, depth_of(drawn[0], boxsize))
+def prediction(drawn, boxsize, axis="z"):
+    """Some draws of a map, along an axis; of a box, a slab of it."""
+    return panels_of(drawn_panels(drawn), boxsize, depth_of(drawn[0], boxsize), axis)
 
 
 def draws(item, run, most=3):

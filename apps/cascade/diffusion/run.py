@@ -26,7 +26,8 @@ class Draws(Prediction):
 
         count           galaxies in each cell, float32: (draws, n, n, n) of a box, or of the maps along an axis
                         (maps, draws, n, n)
-        attributes      app, run, source, kerasgal, boxsize [Mpc/h], axis (of maps alone), steps, sampler, seed, notes
+        attributes      app, run, source, kerasgal, boxsize [Mpc/h], axis and depth [cells] (of maps alone), steps,
+                        sampler, seed, parameters (in words, where the run is given some), notes
 
     Its table says how many galaxies each draw has in all.
     """
@@ -45,7 +46,7 @@ class Draws(Prediction):
         if "axis" not in self.header:
             return figures.prediction(self["count"][:most], self.header["boxsize"])
         number = int(self["count"][...].sum(axis=(1, 2, 3)).argmax()) if number is None else number
-        return figures.prediction(self["count"][number, :most], self.header["boxsize"])
+        return figures.prediction(self["count"][number, :most], self.header["boxsize"], self.header["axis"])
 
     def words(self):
         counts, axis = self["count"], self.header.get("axis")
@@ -166,6 +167,11 @@ class Diffusion(DensityRun):
             notes += self.unmeasured()
             density, values = data.given(simulation, config, axes=(AXES.index(axis),), known=parameters, sparse=True)
             boxsize = simulation.boxsize
+            said = {"boxsize": boxsize, "steps": steps, "sampler": sampler, "seed": seed,
+                    **self.told(simulation, parameters)}
+            if flat:
+                said |= {"axis": axis, "depth": config.depth}
+                notes += data.left_out(simulation, config)
         maps, grid = np.moveaxis(density, -1, 0) if flat else None, density.shape[:config.dimensions]
         chosen = sample.tiles_for(self.network, config, grid, draws if flat else 1, tile)
         options = {"steps": steps, "sampler": sampler, "parameters": values, "layout": chosen}
@@ -185,9 +191,7 @@ class Diffusion(DensityRun):
                 return {}
 
         shape = (len(maps), draws, *grid) if flat else (draws, *grid)
-        return Draws.filled(self, source, {"count": shape}, fill, notes, output=output, overwrite=overwrite,
-                            boxsize=boxsize, **({"axis": axis} if flat else {}), steps=steps, sampler=sampler,
-                            seed=seed)
+        return Draws.filled(self, source, {"count": shape}, fill, notes, output=output, overwrite=overwrite, **said)
 
     def evaluate(self, sources, *, regressor=None, hod=None, draws=16, maps=None, steps=25, sampler="multistep",
                  seed=0, tile=None, study=False, outside_domain=False, client=None):
@@ -225,7 +229,7 @@ class Diffusion(DensityRun):
         Raises
         ------
         UnseenError
-            If the run, or the regressor, was trained or validated on one of them.
+            If the run, or the regressor, was trained or validated on one of them, or a given halo model made of one.
         """
         from kerasgal.apps.cascade.diffusion.evaluate import evaluate
 

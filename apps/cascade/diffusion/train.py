@@ -14,7 +14,7 @@ from kerasgal.apps.cascade.diffusion.config import APP
 from kerasgal.apps.cascade.diffusion.counts import field_of
 from kerasgal.apps.cascade.diffusion.model import VariationalDiffusion
 from kerasgal.apps.cascade.model import SCALINGS
-from kerasgal.conditioning import named
+from kerasgal.conditioning import named, warn_of_constant
 from kerasgal.errors import SettingError
 from kerasgal.pipeline import check_patch
 from kerasgal.plotting import track
@@ -91,6 +91,7 @@ def fit(sources, validation, config, folder, *, store, **options):
     log.info(f"{sum(density.shape[-1] for density, *_ in inside):,} training maps" if config.dimensions == 2 else
              f"{len(inside):,} training boxes")
     parameters = np.array([row for _, row, _ in inside])
+    warn_of_constant(config.names, parameters)
 
     def build():
         model = compiled(config, parameters, inside)
