@@ -1,5 +1,6 @@
-"""What smoothing, floor and joining of the watershed are worth: the line of the adaptive cut is fitted in one half of the
-boxes, and haloes are counted in the other, both ways.
+"""What smoothing, floor and joining of the watershed are worth.
+
+The line of the adaptive cut is fitted in one half of the boxes, and haloes are counted in the other, both ways.
 
     python tests/benchmarks/markers.py RUN box_0.h5 box_1.h5 ...
 
