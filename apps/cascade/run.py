@@ -211,6 +211,9 @@ class Cascade(DensityRun):
             if config is None and preset is None:
                 config = folder / CLASSIFY / run_folder.CONFIG
             if not as_list(training):
+                if validation is not None:
+                    raise SettingError("`validation` goes with simulations to train on: without any, both are those of "
+                                       "phase 1")
                 training, validation = run_folder.recorded_data(folder / CLASSIFY)
         config, training, validation = cls.prepare(training, validation, folder, config, preset, resume, overwrite,
                                                    settings, phase=REGRESS if phase == REGRESS else CLASSIFY)

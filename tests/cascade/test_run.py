@@ -150,6 +150,8 @@ def test_phase_1_alone_is_a_run_that_cannot_predict_yet(painted, tmp_path):
     for call in (lambda: first.predict(painted[2]), lambda: kg.load(tmp_path / "run")):
         with pytest.raises(RunError, match="has phase 1 only"):
             call()
+    with pytest.raises(kg.SettingError, match="`validation` goes with simulations to train on"):
+        kg.Cascade.train(run=tmp_path / "run", phase="regress", validation=tmp_path / "other.h5")
     run = kg.Cascade.train(run=tmp_path / "run", phase="regress")  # the folder knows the rest
     assert run.predict(painted[2])["count"].shape == (32, 32, 32)
     for wrong in ({"phase": "third"}, {"sweep": {"w3": [1]}}, {"sweep": {"w1": [-1]}},
