@@ -13,8 +13,8 @@ import kerasgal as kg
 from kerasgal import config, registry
 
 APPS = harness.apps()
-# JAX compiles a training step of a convolutional network for half a minute to a minute and a half; that of a perceptron is
-# compiled at once.
+# JAX compiles a training step of a convolutional network for half a minute to a minute and a half; that of a perceptron
+# is compiled at once.
 QUICK = {"halomass": {"input": "multipoles", "padding": "same", "shells": 4}}
 
 
