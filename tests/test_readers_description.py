@@ -153,7 +153,7 @@ def many(tmp_path):
     return tmp_path, tmp_path / "table.csv"
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_table_of_simulations(many, invoke, jobs):
     folder, table = many
     arguments = ["convert", folder / "out", "--manifest", table, "--grid", 4, "--parameter-table",
