@@ -196,8 +196,9 @@ def outcome(path, output, arguments):
         assert peak < 3e6  # the file has 20 kB
 
 
-@pytest.mark.parametrize("kind", ["gadget", "tipsy"])
-@pytest.mark.parametrize("way", ["particles", "field"])
+@pytest.mark.parametrize("kind, way", [
+    ("gadget", "field"), ("tipsy", "particles"), pytest.param("gadget", "particles", marks=pytest.mark.slow),
+    pytest.param("tipsy", "field", marks=pytest.mark.slow)])
 def test_damaged_files(tmp_path, kind, way):
     path, given = sound(kind, tmp_path)
     arguments = {**given, **({"initial": path} if way == "particles" else {"final": path, "grid": 4})}
