@@ -15,7 +15,7 @@ import numpy as np
 from kerasgal import __version__, networks, planning, quiet, registry, run_folder, workers
 from kerasgal import config as configuration
 from kerasgal import domain as domains
-from kerasgal.conditioning import named, parameter_names
+from kerasgal.conditioning import in_words, named, parameter_names
 from kerasgal.errors import DataError, RunError, SettingError
 from kerasgal.files import CheckedFile, check_room, datasets, open_hdf5, refuse_existing, replacing
 from kerasgal.scratch import Store
@@ -594,6 +594,14 @@ class Run:
         known = {name: sum(self.domain[name]) / 2 for name in domains.COSMOLOGY if name in self.domain}
         return Cosmology(**known | {name: value for name, value in (parameters or {}).items()
                                     if name in domains.COSMOLOGY})
+
+    def told(self, simulation, known=None):
+        """What a product says of the parameters that the networks are given, a dictionary, empty without any.
+
+        known: {name: value} in place of the simulation's own.
+        """
+        values = named(simulation, parameter_names(self.config), known)
+        return {"parameters": in_words(values)} if values else {}
 
     def check_domain(self, source, features=None, *, outside_domain=False):
         """Compare a source with what the run was trained on.

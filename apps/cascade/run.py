@@ -9,7 +9,7 @@ import numpy as np
 
 from kerasgal import quiet, run_folder
 from kerasgal.apps.cascade.config import APP, POOLINGS, TrainConfig
-from kerasgal.conditioning import check_given, in_words, named
+from kerasgal.conditioning import check_given, named
 from kerasgal.errors import RunError, SettingError
 from kerasgal.networks import folder_of
 from kerasgal.run import Prediction, Run, as_list, display_name, names_of, to_judge_on
@@ -100,11 +100,6 @@ class DensityRun(Run):
         with opened(source, ()) as simulation:
             return data.features(simulation, self.config.cell, self.velocity) \
                 | named(simulation, self.config.names, parameters)
-
-    def told(self, simulation, known=None):
-        """What a product says of the parameters that the networks are given; known: those in place of its own."""
-        values = named(simulation, self.config.names, known)
-        return {"parameters": in_words(values)} if values else {}
 
     @contextlib.contextmanager
     def asked(self, source, outside_domain, parameters=None, *, moving=False, **said):

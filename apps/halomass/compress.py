@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 
-from kerasgal import run_folder
+from kerasgal import run_folder, workers
 from kerasgal.apps.halomass import predict
 from kerasgal.apps.halomass.config import APP
 from kerasgal.files import refuse_existing, replacing
@@ -62,7 +62,7 @@ def smaller(network, config):
     alive = [neurons if len(neurons) else np.arange(1) for neurons in alive]  # Keras has no layer of no neuron
     before = left_of(network)["kept"]
     kept = alive[0] if before is None else np.asarray(before)[alive[0]]
-    with predict.arithmetic("float32"):
+    with workers.arithmetic("float32"):
         made = predict.build(config, [int(index) for index in kept], [len(neurons) for neurons in alive[1:]])
     # Every other layer is the same in both, in the same order.
     rest = [[layer for layer in one.layers if layer.weights and not isinstance(layer, keras.layers.Dense)]

@@ -1,6 +1,5 @@
 """The network applied to particles of a simulation: predicted halo masses."""
 
-import contextlib
 import os
 
 import numpy as np
@@ -34,19 +33,13 @@ def build(config, kept=None, dense=None):
                convolution_prior=convolution_prior(alpha), **options)
 
 
-@contextlib.contextmanager
-def arithmetic(precision):
-    """Let Keras build networks of a precision, for a `with` block.
-
-    Raises SettingError for an unknown one, and DataError for float16 without a GPU.
-    """
+def check_precision(precision):
+    """Raise SettingError for a precision that is not known, and DataError for float16 without a GPU."""
     if precision not in PRECISIONS:
         raise SettingError(f"precision={precision!r}: accepted are {', '.join(PRECISIONS)}", value=precision,
                            accepted=PRECISIONS)
     if precision == "mixed_float16" and not has_gpu():
         raise DataError("precision=mixed_float16 needs a GPU, and this machine has none: use precision=mixed_bfloat16")
-    with workers.arithmetic(precision):
-        yield
 
 
 def has_gpu():

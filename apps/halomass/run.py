@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from kerasgal import run_folder
+from kerasgal import run_folder, workers
 from kerasgal.apps.halomass.config import APP, TrainConfig
-from kerasgal.conditioning import check_given, in_words, named, parameter_names
+from kerasgal.conditioning import check_given, parameter_names
 from kerasgal.errors import DataError, SettingError
 from kerasgal.run import Prediction, Run, display_name
 
@@ -120,10 +120,10 @@ class HaloMass(Run):
     @classmethod
     def restored(cls, config, phase, folder):
         from kerasgal.apps.halomass.compress import COMPRESSED
-        from kerasgal.apps.halomass.predict import arithmetic, build
+        from kerasgal.apps.halomass.predict import build
 
         left = run_folder.read_json(folder / COMPRESSED)  # empty where the run was not compressed
-        with arithmetic("float32"):
+        with workers.arithmetic("float32"):
             return run_folder.load_weights(build(config, left.get("kept"), left.get("dense")), folder)
 
     @classmethod
@@ -136,9 +136,10 @@ class HaloMass(Run):
         """Its network in another arithmetic, "mixed_bfloat16" or "mixed_float16", or itself for "float32"."""
         from kerasgal.apps.halomass import compress, predict
 
-        with predict.arithmetic(precision):
-            if precision == "float32":
-                return self.network
+        predict.check_precision(precision)
+        if precision == "float32":
+            return self.network
+        with workers.arithmetic(precision):
             network = predict.build(self.config, **compress.left_of(self.network))
         network.set_weights(self.network.get_weights())
         return network
@@ -216,10 +217,7 @@ class HaloMass(Run):
                 particles = choose(simulation, self.config, particles, sample, seed or 0)
             notes += self.check_domain(source, data.features(simulation, self.config, parameters),
                                        outside_domain=outside_domain)
-            header = {"boxsize": simulation.boxsize, "unit": "log10 Msun/h"}
-            told = named(simulation, parameter_names(self.config), parameters)
-            if told:
-                header["parameters"] = in_words(told)
+            header = {"boxsize": simulation.boxsize, "unit": "log10 Msun/h", **self.told(simulation, parameters)}
             with progress(display_name(source)) as tick:
                 if map:
                     def fill(arrays):

@@ -6,7 +6,7 @@ import numpy as np
 
 from kerasgal import run_folder
 from kerasgal.apps.protohalo.config import APP, TrainConfig
-from kerasgal.conditioning import check_given, in_words, named, parameter_names
+from kerasgal.conditioning import check_given, named, parameter_names
 from kerasgal.domain import of_box
 from kerasgal.errors import RunError, SettingError
 from kerasgal.run import Prediction, Run, display_name
@@ -215,7 +215,7 @@ class Protohalo(Run):
             delta, values = simulation.delta(), named(simulation, names, parameters)
             features = of_box(simulation, "initial/delta", deviation=delta.std()) | values
             notes += self.check_domain(source, features, outside_domain=outside_domain)
-            boxsize, cell_mass = simulation.boxsize, simulation.cell_mass
+            boxsize, cell_mass, said = simulation.boxsize, simulation.cell_mass, self.told(simulation, parameters)
             times = self.times(simulation)
             if columns and not times:
                 raise ends_unknown(display_name(source), columns)
@@ -225,7 +225,6 @@ class Protohalo(Run):
         line = self.line if watershed == "adaptive" else None
         halo_id = predict.find_haloes(distance, self.config, line)
         haloes = catalogue(halo_id, distance, boxsize, cell_mass)
-        said = {"parameters": in_words(values)} if values else {}
         if times:
             said |= {"redshift": times[2], "Om0": times[0].Om0, "h": times[0].h}
             haloes["final_position"], haloes["velocity"] = final_haloes(halo_id, haloes["position"], delta, boxsize,

@@ -75,7 +75,7 @@ def stack(images, names, id):
             raise DataError(f"{id}: band {name} has {_by(image.pixels.shape)} pixels, band {names[0]} "
                             f"{_by(first.pixels.shape)}")
         scales = first.pixel_scale, image.pixel_scale
-        if None not in scales and abs(scales[1] / scales[0] - 1) > SAME_PIXELS:
+        if None not in scales and not _same_pixels(image.pixel_scale, first.pixel_scale):
             raise DomainError(f"{id}: band {name} has pixels of {scales[1]:.4g} arcsec, band {names[0]} of "
                               f"{scales[0]:.4g}", value=scales[1], accepted=scales[0])
         if image.unit is not None or image.zero_point is not None:
