@@ -55,9 +55,9 @@ def helps():
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: " ".join(path) or "kerasgal")
 def test_every_help_is_fast_and_imports_no_tensorflow(path, helps):
-    """Time is counted in the process itself, in CPU seconds: what the machine does beside it is no matter."""
+    """Time is counted in the process itself, in CPU seconds: what the machine does beside it hardly matters."""
     shown, heavy, seconds, wrong = helps[" ".join(path)]
-    assert not wrong and not heavy and seconds < 0.5
+    assert not wrong and not heavy and seconds < 1
     assert shown.startswith("Usage: ") and "--help" in shown
 
 

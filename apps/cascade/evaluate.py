@@ -312,9 +312,9 @@ def occupation(sample, key, side):
             "mse_sub": metrics.squared_error_in_cubes(counts, sample.counts[TRUTH][0], side)}
 
 
-def farthest_off(rows):
-    """Of the rows of `worst_cases` those whose number of galaxies is farthest off."""
-    return sorted(rows, key=lambda row: -abs(row["galaxies"] - row["true_galaxies"]))[:WORST]
+def farthest_off(rows, name="galaxies"):
+    """Of the rows of `worst_cases` those whose number of galaxies, or what else is named, is farthest off."""
+    return sorted(rows, key=lambda row: -abs(row[name] - row[f"true_{name}"]))[:WORST]
 
 
 def worst(sample, key, side, source):

@@ -475,7 +475,7 @@ def test_a_parameter_that_was_the_same_in_all_of_the_training_is_said_and_left_o
     layer = SimpleNamespace(mean=np.float32([[0.7, 2.0]]), variance=np.float32([[0.0, 1.0]]))
     network = SimpleNamespace(network=SimpleNamespace(get_layer=lambda name: layer))
     monkeypatch.setattr(sample, "draw", lambda *given, parameters, **options: np.full((2, 8, 8), parameters[1]))
-    item = SimpleNamespace(parameters=np.float32([0.7, 2.0]), density=[np.ones((8, 8))], boxsize=10.0)
+    item = SimpleNamespace(parameters=np.float32([0.7, 2.0]), given=[np.ones((8, 8))], boxsize=10.0)
     found, notes = evaluate.response(SimpleNamespace(network=network, config=config), item, 2, {})
     assert notes == ["A_SN1 is 0.7 in all simulations of the training: what it does is not known"]
     assert list(found) == ["A_AGN1"] and found["A_AGN1"]["low"]["galaxies"] == 64

@@ -79,12 +79,13 @@ def measure(find, model, config, samples, seed=0):
 def fields_of(samples, config):
     """(density, parameters, field) of CELLS of `train.load`'s samples, maps or boxes that lie evenly among all."""
     maps = [(sample, number) for sample in samples
-            for number in range(1 if config.dimensions == 3 else sample[0].shape[-1])]
-    most = max(1, CELLS // samples[0][0][..., 0].size) if maps else 0
+            for number in range(1 if config.dimensions == 3 else sample[2].shape[-1])]
+    most = max(1, CELLS // samples[0][2][..., 0].size) if maps else 0
     for place in np.linspace(0, len(maps) - 1, min(most, len(maps))).astype(int):
         (density, parameters, target), number = maps[place]
         field = target if config.dimensions == 3 else field_of(target, config.field)
-        yield density[..., number], parameters, np.asarray(field[..., number], np.float32)
+        seen = density[:, :, :] if config.dimensions == 3 else density[:, :, number]
+        yield seen, parameters, np.asarray(field[..., number], np.float32)
 
 
 def sums_of(expected, true):

@@ -10,6 +10,7 @@ from kerasgal.training import TrainingConfig
 
 APP = "cascade diffusion"
 FIELDS = ("log", "count")
+DRAWN = GALAXIES, MATTER = ("galaxies", "matter")
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,8 @@ class DiffusionConfig(TrainingConfig):
     """Maps or boxes, noise, network and optimiser of one diffusion run."""
 
     groups = {
-        "Maps or boxes": ("dimensions", "cell", "depth", "slab_stride", "patch", "stride", "field", "maximum",
-                          "scaling", "standardise", "parameters"),
+        "Maps or boxes": ("dimensions", "cell", "depth", "slab_stride", "patch", "stride", "drawn", "field", "maximum",
+                          "scaling", "standardise", "regressor", "parameters"),
         "Noise and loss": ("schedule", "gamma_min", "gamma_max", "prediction", "weighting"),
         "Network": ("filters", "levels", "norm_groups", "norm_epsilon", "dropout", "attention", "projections",
                     "fourier"),
@@ -37,13 +38,17 @@ class DiffusionConfig(TrainingConfig):
                                   "many as a slab is deep.", demo=2, minimum=0)
     patch: int = setting(256, "Cells per side of what the network is trained on.", demo=48, minimum=8)
     stride: int = setting(256, "Cells from one patch of a training map or box to the next.", demo=16, minimum=1)
-    field: str = setting("log", "What is noised: log2(1 + galaxies in a cell), or galaxies in a cell.", demo="count",
-                         choices=FIELDS)
+    drawn: str = setting(GALAXIES, "What is drawn: galaxies given the density of dark matter, or, as by Ono et al., "
+                                   "that density given the galaxies.", choices=DRAWN)
+    field: str = setting("log", "What is noised: log2(1 + galaxies in a cell), or galaxies in a cell; of drawn matter "
+                                "its density in units of the mean likewise.", demo="count", choices=FIELDS)
     maximum: int = setting(63, "Most galaxies that a cell can have.", minimum=1)
-    scaling: str = setting("log", "What the network makes of the density (in units of the mean) first: nothing, "
-                                  "ln(1 + density), or arsinh(density).", choices=SCALINGS)
+    scaling: str = setting("log", "What the network makes of what it is given, x (the density in units of the mean, or "
+                                  "numbers of galaxies), first: nothing, ln(1 + x), or arsinh(x).", choices=SCALINGS)
     standardise: bool = setting(True, "Noise the field less its mean in the training, over its standard deviation, and "
-                                      "show the network the scaled density so, too.")
+                                      "show the network what it is given, scaled, so, too.")
+    regressor: str = setting("", "Run of cascade, on cells of the same size, whose expected numbers of galaxies the "
+                                 "network is given, too, beside the density. The run keeps a copy.")
     parameters: str = setting("", HELP)
     schedule: str = setting("linear", "How gamma rises with time: evenly, or as a monotone network learns it.",
                             choices=("linear", "learned"))
@@ -82,6 +87,20 @@ class DiffusionConfig(TrainingConfig):
             raise SettingError(f"filters={self.filters} must be even and a multiple of norm_groups={self.norm_groups}")
         if not self.gamma_min < self.gamma_max:
             raise SettingError(f"gamma_min={self.gamma_min:g} is not below gamma_max={self.gamma_max:g}")
+
+        if self.regressor and self.drawn == MATTER:
+            raise SettingError(f"regressor={self.regressor}: what it expects of galaxies is made of the dark matter, "
+                               "which drawn=matter is to draw")
+
+    @property
+    def matter(self):
+        """Whether dark matter is drawn."""
+        return self.drawn == MATTER
+
+    @property
+    def channels(self):
+        """How many fields the network is given beside the noisy one."""
+        return 2 if self.regressor else 1
 
     @property
     def names(self):

@@ -1,6 +1,7 @@
-"""Numbers of galaxies in a cell and the field that is noised in their place."""
+"""Numbers of galaxies in a cell, or densities, and the field that is noised in their place."""
 
 import numpy as np
+from keras import ops
 
 
 def levels(field, maximum):
@@ -9,8 +10,13 @@ def levels(field, maximum):
 
 
 def field_of(counts, field):
-    """The field that is noised, "log" or "count", of numbers of galaxies."""
+    """The field that is noised, "log" or "count", of numbers of galaxies, or of densities."""
     return np.log2(1 + counts) if field == "log" else counts
+
+
+def densities_of(values, field):
+    """The densities of a field, an array or a tensor: none is negative."""
+    return ops.relu(2.0**values - 1 if field == "log" else values)
 
 
 def halfway(values):

@@ -1,6 +1,7 @@
 """Draws of galaxies against those of simulations that the run never saw, trees, the regressor and the halo model.
 
-Trees see what the network sees, the same maps or boxes. The regressor's mean field is of the box, and the halo model
+Trees see what the network sees, the same maps or boxes. Where dark matter is drawn, they are all there is beside the
+truth. The regressor's mean field is of the box, and the halo model
 stands in the true haloes. Catalogues are drawn from the first two with the scatter that was measured about them. Where
 we painted the galaxies ourselves they are painted again: what is nearer to the truth than that is so by chance.
 What is compared is named by a pair: ("truth", ""), ("runs", name) or ("baselines", name), as in `cascade.evaluate`.
@@ -14,9 +15,9 @@ import numpy as np
 from scipy import stats
 
 from kerasgal import cluster, run_folder, statistics
-from kerasgal.apps.cascade import baseline, metrics, predict, scatter, trees
+from kerasgal.apps.cascade import baseline, metrics, scatter, trees
 from kerasgal.apps.cascade import data as densities
-from kerasgal.apps.cascade.diffusion import data, figures, sample
+from kerasgal.apps.cascade.diffusion import data, figures, matter, sample
 from kerasgal.apps.cascade.diffusion.figures import FLOOR, HALO_MODEL, REGRESSOR, SHUFFLED, TREES, TRUTH
 from kerasgal.apps.cascade.evaluate import SEED, farthest_off, put
 from kerasgal.apps.cascade.run import Cascade
@@ -40,10 +41,15 @@ class Sample:
     """The maps of one simulation, or its box: lists of fields, and of each prediction's several fields per map."""
 
     boxsize: float
-    density: list  # of (n, n) or (n, n, n)
+    given: list  # of (n, n) or (n, n, n), or with channels
     truth: list
     drawn: dict  # {(kind, name): list of (fields, n, n) or (fields, n, n, n)}
     parameters: np.ndarray
+
+    @property
+    def seen(self):
+        """What is given without what a regressor expects."""
+        return [field if field.ndim == true.ndim else field[..., 0] for field, true in zip(self.given, self.truth)]
 
 
 def key_of(run):
@@ -66,10 +72,11 @@ def collect(run, source, draws, options, *, regressor=None, model=None, forest=N
 
     with opened(source, ()) as simulation:
         notes = run.check_domain(source, outside_domain=outside_domain)
-        notes += densities.check_particles(simulation, config.cell, outside_domain)
-        density, parameters = data.given(simulation, config, axes=(2,), sparse=True)
+        if not config.matter:
+            notes += densities.check_particles(simulation, config.cell, outside_domain)
+        given, parameters = data.given(simulation, config, axes=(2,), sparse=True, regressor=run.regressor)
         notes += data.left_out(simulation, config)
-        counts = data.galaxies(simulation, config, axes=(2,))
+        true = data.target(simulation, config, axes=(2,))
         boxsize = simulation.boxsize
         if regressor:
             notes += regressor.check_domain(source, outside_domain=outside_domain)
@@ -90,23 +97,26 @@ def collect(run, source, draws, options, *, regressor=None, model=None, forest=N
 
     def separate(field):
         """A box, or the maps that lie side by side, as a list."""
-        return [field] if config.dimensions == 3 else list(np.moveaxis(field, -1, 0)[:most])
+        return data.maps_of(field, config)[:most]
 
-    result = Sample(boxsize, separate(density), separate(counts), {}, parameters)
-    if not any(true.any() for true in result.truth):
+    result = Sample(boxsize, separate(given), separate(true), {}, parameters)
+    if not config.matter and not any(true.any() for true in result.truth):
         raise DataError(f"{display_name(source)}: its {len(result.truth)} maps hold no galaxy that draws could be held "
                         "against" + ("" if most is None else ": give more `maps`"))
-    if forest:
+    if forest and config.matter:
+        result.drawn[TREES] = [np.stack([forest.draw(field, np.random.default_rng([seed, number]))
+                                         for seed in range(BASELINES)]) for number, field in enumerate(result.seen)]
+    elif forest:
         result.drawn[TREES] = [
             np.stack([scatter.draw(mean, np.random.default_rng([seed, number]), forest.scatter)
                       for seed in range(BASELINES)])
-            for number, mean in enumerate(forest.predict(field) for field in result.density)]
+            for number, mean in enumerate(forest.predict(field) for field in result.seen)]
     for key, fields in others.items():
         projected = [separate(data.project(source, field, config, (2,))) for field in fields]
         result.drawn[key] = [np.stack(alike) for alike in zip(*projected)]
     result.drawn[key_of(run)] = drawn = []
-    for number, field in enumerate(result.density):
-        with progress(f"{display_name(source)}: {number + 1} of {len(result.density)}") as tick:
+    for number, field in enumerate(result.given):
+        with progress(f"{display_name(source)}: {number + 1} of {len(result.given)}") as tick:
             drawn.append(sample.draw(run.network, config, field, draws, parameters=parameters, progress=tick,
                                      **{**options, "seed": options["seed"] + number}))
     return result, notes
@@ -125,21 +135,23 @@ def collect_one(task):
 
 def from_mean(simulation, regressor, number):
     """Catalogues drawn from the mean field that a `Cascade` predicts, with its scatter, (n, n, n) each."""
-    field, parameters = densities.given(simulation, regressor.config, sparse=True)
-    with progress("the regressor's mean field") as tick:
-        mean = predict.predict_field(regressor.network, field, regressor.config, parameters=parameters,
-                                     progress=tick)[..., 1]
+    mean = data.expected(simulation, regressor)
     return [scatter.draw(mean, np.random.default_rng(seed), regressor.scatter) for seed in range(number)]
 
 
 def forest_of(run):
-    """`trees.Trees` of the maps or boxes that a run was trained on; None, with a warning, where these are gone."""
+    """`trees.Trees`, or `matter.Trees`, of the maps or boxes that a run was trained on.
+
+    None, with a warning, where these are gone.
+    """
     try:
         training, validation = run_folder.data_to_read(run.folder)
         if not validation:
             raise DataError(f"{run.folder} does not say what it was validated on")
         inside, apart = ([item for source in sources for item in separated(source, run.config)]
                          for sources in (training, validation))
+        if run.config.matter:
+            return matter.fitted(inside, apart, run.config.seed)
         return trees.fitted(trees.regressor(trees.TREES, stops=True, seed=run.config.seed, **trees.OPTIONS), inside,
                             apart, run.config.seed)
     except DataError as error:
@@ -148,11 +160,13 @@ def forest_of(run):
 
 
 def separated(source, config):
-    """(density, galaxies, cells that count: all) of a simulation's box, or of each of its maps."""
-    density, _, counts = data.load(source, config)
-    fields = [(density, counts)] if config.dimensions == 3 else zip(np.moveaxis(density, -1, 0),
-                                                                    np.moveaxis(counts, -1, 0))
-    return [(*pair, np.ones(pair[0].shape, bool)) for pair in fields]
+    """(what is given, what is drawn, cells that count: all) of a simulation's box, or of each of its maps.
+
+    What a regressor expects is left out.
+    """
+    seen, _, drawn = data.load(source, config)
+    return [(*pair, np.ones(pair[0].shape, bool))
+            for pair in zip(data.maps_of(seen, config), data.maps_of(drawn, config))]
 
 
 def on_training(run, number, most, draws, options, given, client=None):
@@ -173,11 +187,21 @@ def on_training(run, number, most, draws, options, given, client=None):
     k, mean, _ = spectra(samples, own)
     drawn = [field for item in samples for field in item.drawn[own]]
     return {"simulations": [display_name(source) for source in chosen], "draws": draws, "maps": len(drawn),
-            "true_galaxies": float(sum(np.sum(item.truth) for item in samples)),
-            "galaxies": float(sum(np.sum(field) / draws for field in drawn)),
+            **amounts(run, [true for item in samples for true in item.truth], "true_"), **amounts(run, drawn),
             "k": k.tolist(), "power_ratio": numbers(mean[own] / mean[TRUTH]),
             "power_residual": metrics.mean_residual(mean[own], mean[TRUTH]),
             "power_largest_residual": largest_residual(mean[own], mean[TRUTH])}
+
+
+def amounts(run, fields, prefix=""):
+    """{"galaxies": how many, the mean over draws of all maps}, or {"mean_density": ...} where matter is drawn.
+
+    fields: of each map, (n, n), or its draws, (draws, n, n), or such boxes.
+    """
+    if run.config.matter:
+        return {f"{prefix}mean_density": float(np.mean(fields))}
+    return {f"{prefix}galaxies": float(sum(np.sum(field) / (len(field) if field.ndim > run.config.dimensions else 1)
+                                           for field in fields))}
 
 
 def power(fields, boxsize, mean, bins=None):
@@ -291,8 +315,9 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
     if regressor:
         comparable({"the run": run, "the regressor": regressor}, "cell", "cells [Mpc/h]")
     given = cluster.Runs([run, regressor] if regressor else [run], client)
-    model, forest = baseline.chosen(hod, run.folder, sources), forest_of(run)
-    others = {"model": model, "forest": forest, "again": True, "most": most, "outside_domain": outside_domain}
+    model = None if run.config.matter else baseline.chosen(hod, run.folder, sources)
+    others = {"model": model, "forest": forest_of(run), "again": not run.config.matter, "most": most,
+              "outside_domain": outside_domain}
     tasks = [(given, regressor is not None, source, draws, options, others) for source in sources]
     own, samples, notes = key_of(run), [], run.unmeasured()
     for source, (item, noted) in zip(sources, cluster.each(collect_one, tasks, client)):
@@ -309,15 +334,14 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
               "truth": {}, "runs": {}, "baselines": {}}
     for key, values in mean.items():
         if key == TRUTH:
-            put(result, key, {"galaxies": float(sum(np.sum(item.truth) for item in samples)),
+            put(result, key, {**amounts(run, [true for item in samples for true in item.truth]),
                               "power": numbers(values)})
             continue
-        fields = [drawn for item in samples for drawn in item.drawn[key]]
         put(result, key, {
-            "galaxies": float(sum(np.sum(drawn) / len(drawn) for drawn in fields)), "power": numbers(values),
+            **amounts(run, [drawn for item in samples for drawn in item.drawn[key]]), "power": numbers(values),
             "power_residual": metrics.mean_residual(values, mean[TRUTH]),
             "power_largest_residual": largest_residual(values, mean[TRUTH]), "correlation": numbers(r[key]),
-            "occupation": occupation(samples, key)})
+            **({} if run.config.matter else {"occupation": occupation(samples, key)})})
     entry = result["runs"][own[1]]
     entry |= {"power_scatter": numbers(scatter),
               "ranks": {"observed": observed.tolist(), "expected": expected.tolist(), "blocks": len(places),
@@ -337,12 +361,12 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
             entry["response"] = found
     if study:
         entry["study"] = steps_study(run, samples, options)
-    result["worst_cases"] = worst(samples, own, sources)
+    result["worst_cases"] = worst(run, samples, own, sources)
     if notes:
         result["notes"] = list(dict.fromkeys(notes))
 
     def draw():
-        drawn = {"draws": figures.draws(samples[0], own),
+        drawn = {"draws": figures.draws(samples[0], own, matter=run.config.matter),
                  "power_spectrum": figures.spectra(k, mean, own, scatter, r, run.config.dimensions),
                  "ranks": figures.ranks(observed, expected, p)}
         if "response" in entry:
@@ -354,19 +378,19 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
     return Evaluation(result, lines(result), functools.cache(draw), run)
 
 
-def worst(samples, run, sources):
-    """The maps, or boxes, whose number of galaxies is farthest off in the mean over draws, as metrics.json has them."""
-    rows = [{"simulation": display_name(source), "map": number, "galaxies": float(np.sum(drawn) / len(drawn)),
-             "true_galaxies": float(np.sum(true))} for source, item in zip(sources, samples)
-            for number, (true, drawn) in enumerate(zip(item.truth, item.drawn[run]))]
-    return farthest_off(rows)
+def worst(run, samples, own, sources):
+    """The maps, or boxes, whose number of galaxies, or mean density, is farthest off in the mean over draws."""
+    rows = [{"simulation": display_name(source), "map": number, **amounts(run, [drawn]),
+             **amounts(run, [true], "true_")} for source, item in zip(sources, samples)
+            for number, (true, drawn) in enumerate(zip(item.truth, item.drawn[own]))]
+    return farthest_off(rows, "mean_density" if run.config.matter else "galaxies")
 
 
 def response(run, item, draws, options):
     """What each parameter does, one standard deviation of the training's below and above its mean, to one map's draws.
 
-    {name: {"low", "high": {"value", "galaxies", "power"}}}; all draws start from the same noise, and the other
-    parameters are the simulation's own. And notes: what was the same in all of the training is left out.
+    {name: {"low", "high": {"value", "galaxies", or "mean_density", "power"}}}; all draws start from the same noise, and
+    the other parameters are the simulation's own. And notes: what was the same in all of the training is left out.
     """
     layer = run.network.network.get_layer("normalised_parameters")
     middle, spread = np.ravel(layer.mean), np.sqrt(np.ravel(layer.variance))
@@ -380,9 +404,9 @@ def response(run, item, draws, options):
             parameters = item.parameters.copy()
             parameters[place] = middle[place] + sign * spread[place]
             with progress(f"response to {name}") as tick:
-                drawn = sample.draw(run.network, run.config, item.density[0], draws, parameters=parameters,
+                drawn = sample.draw(run.network, run.config, item.given[0], draws, parameters=parameters,
                                     progress=tick, **options)
-            result[name][side] = {"value": float(parameters[place]), "galaxies": float(drawn.sum() / draws),
+            result[name][side] = {"value": float(parameters[place]), **amounts(run, [drawn]),
                                   "power": power(drawn, item.boxsize, max(drawn.mean(), 1e-9))[1].mean(0).tolist()}
     return result, notes
 
@@ -391,10 +415,10 @@ def steps_study(run, samples, options):
     """P(k) of all samplers with few and many steps, on all maps, over that of the longest ancestral one.
 
     Noise is common: the noise of a long step is that of the short ones within it. {"k", "draws", sampler: [{"steps",
-    "galaxies", "ratio", "error", "power", "residual"}]}; power: the ratio of all power, the mean of P over bins, and
-    its error from map to map.
+    "galaxies", or "mean_density", "ratio", "error", "power", "residual"}]}; power: the ratio of all power, the mean of
+    P over bins, and its error from map to map.
     """
-    maps = [(field, item.parameters) for item in samples for field in item.density]
+    maps = [(field, item.parameters) for item in samples for field in item.given]
     mean = np.mean([field for item in samples for field in item.truth])
     fundamental = 2 * np.pi / samples[0].boxsize
     bins = fundamental * np.geomspace(0.9, len(maps[0][0]) / 2, STUDY_BINS + 1)
@@ -403,7 +427,7 @@ def steps_study(run, samples, options):
     for sampler, several in STUDY.items():
         result[sampler] = []
         for steps in several:
-            each, galaxies = [], 0.0
+            each, drawn_maps = [], []
             for number, (field, parameters) in enumerate(maps):
                 with progress(f"{sampler}, {steps} steps: {number + 1} of {len(maps)}") as tick:
                     drawn = sample.draw(
@@ -412,12 +436,12 @@ def steps_study(run, samples, options):
                                           "seed": options["seed"] + number})
                 k, spectrum = power(drawn, samples[0].boxsize, mean, bins)
                 each.append(spectrum.mean(axis=0))
-                galaxies += float(drawn.sum() / STUDY_DRAWS)
+                drawn_maps.append(drawn)
             each = np.array(each)
             longest = each if longest is None else longest
             ratio, error = ratio_of_sums(each, longest)
             whole, uncertain = ratio_of_sums(each.mean(axis=1), longest.mean(axis=1))
-            result[sampler].append({"steps": steps, "galaxies": galaxies, "ratio": numbers(ratio),
+            result[sampler].append({"steps": steps, **amounts(run, drawn_maps), "ratio": numbers(ratio),
                                     "error": numbers(error), "power": numbers([whole])[0],
                                     "power_error": numbers([uncertain])[0],
                                     "residual": metrics.mean_residual(ratio, np.ones(len(ratio)))})
@@ -444,6 +468,12 @@ def number_of(share):
     return "undefined" if share is None else f"{share:.4f}"
 
 
+def amount(entry, prefix=""):
+    """What `amounts` found, as text."""
+    found = entry.get(f"{prefix}galaxies")
+    return f"{entry[f'{prefix}mean_density']:.3f}" if found is None else f"{found:.0f}"
+
+
 def percent(value):
     """A share as text."""
     return "undefined" if value is None else f"{100 * value:.1f}%"
@@ -451,25 +481,30 @@ def percent(value):
 
 def lines(result):
     """The comparison as lines of text."""
-    yield (f"{'':16s}{'galaxies':>10s}{'accuracy':>10s}{'recall':>9s}{'precision':>11s}{'residual of P(k)':>18s}"
+    of_galaxies = "galaxies" in result["truth"]
+    cells = f"{'accuracy':>10s}{'recall':>9s}{'precision':>11s}" if of_galaxies else ""
+    yield (f"{'':16s}{'galaxies' if of_galaxies else 'mean density':>13s}{cells}{'residual of P(k)':>18s}"
            f"{'largest':>9s}{'r(k) < 1 h/Mpc':>16s}")
     large = np.array(result["k"]) < 1
-    yield f"{'truth':16s}{result['truth']['galaxies']:>10.0f}"
+    yield f"{'truth':16s}{amount(result['truth']):>13s}"
     for kind in ("baselines", "runs"):
         for name, entry in result[kind].items():
-            found, r = entry["occupation"], np.mean(np.array(entry["correlation"], float)[large])
-            yield (f"{figures.label((kind, name)):16s}{entry['galaxies']:>10.0f}{found['accuracy']:>10.4f}"
-                   f"{found['recall']:>9.4f}{number_of(found['precision']):>11s}{percent(entry['power_residual']):>18s}"
-                   f"{percent(entry['power_largest_residual']):>9s}{r:>16.3f}")
+            r, cells = np.mean(np.array(entry["correlation"], float)[large]), ""
+            if of_galaxies:
+                found = entry["occupation"]
+                cells = f"{found['accuracy']:>10.4f}{found['recall']:>9.4f}{number_of(found['precision']):>11s}"
+            power = f"{percent(entry['power_residual']):>18s}{percent(entry['power_largest_residual']):>9s}"
+            yield f"{figures.label((kind, name)):16s}{amount(entry):>13s}{cells}{power}{r:>16.3f}"
     entry = next(iter(result["runs"].values()))
     if "correlation_with_another_map" in entry:
         r = np.mean(np.array(entry["correlation_with_another_map"], float)[large])
-        yield f"draws given another map's density: r(k) < 1 h/Mpc is {r:.3f}"
+        yield f"draws given another map's {'density' if of_galaxies else 'galaxies'}: r(k) < 1 h/Mpc is {r:.3f}"
     if "training" in entry:
         seen = entry["training"]
         yield (f"on {seen['maps']} fields of its training, {seen['draws']} draws each: residual of P(k) "
                f"{percent(seen['power_residual'])}, largest {percent(seen['power_largest_residual'])}, "
-               f"{seen['galaxies']:.0f} of {seen['true_galaxies']:.0f} galaxies")
+               + (f"{amount(seen)} of {amount(seen, 'true_')} galaxies" if of_galaxies else
+                  f"mean density {amount(seen)}, true {amount(seen, 'true_')}"))
     ranks = entry["ranks"]
     yield (f"ranks of the truth among {result['draws']} draws in {ranks['blocks']} blocks: even with p = "
            f"{ranks['p_value']:.3g}; were blocks at one place of neighbouring maps independent, "
@@ -479,4 +514,4 @@ def lines(result):
         for row in entry["study"][sampler]:
             yield (f"{sampler}, {row['steps']} steps: {percent(row['power'])} +- {percent(row['power_error'])} of the "
                    f"power of {most} ancestral steps, {percent(row['residual'])} away in the mean over bins, "
-                   f"{row['galaxies']:.0f} galaxies")
+                   + (f"{amount(row)} galaxies" if of_galaxies else f"mean density {amount(row)}"))

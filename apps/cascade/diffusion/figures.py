@@ -51,21 +51,32 @@ def flat(field):
     return field if field.ndim == 2 else field[:, :, :max(1, len(field) // 8)].sum(axis=2)
 
 
-def drawn_panels(drawn):
-    """The panels of draws, (draws, n, n) or (draws, n, n, n)."""
-    return [(f"galaxies: draw {number + 1}", flat(field), (0, 4), "galaxies") for number, field in enumerate(drawn)]
+def panel_of_galaxies(words, field):
+    return f"galaxies{words}", flat(field), (0, 4), "galaxies"
 
 
-def prediction(drawn, boxsize, axis="z"):
-    """Some draws of a map, along an axis; of a box, a slab of it."""
-    return panels_of(drawn_panels(drawn), boxsize, depth_of(drawn[0], boxsize), axis)
+def panel_of_matter(words, field):
+    density = flat(field)
+    return (f"dark matter{words}", np.log10(np.maximum(density / density.mean(), 1e-2)), None,
+            "log$_{10}$ density / mean")
 
 
-def draws(item, run, most=3):
-    """A map's density, its true galaxies and some draws; of a box, a slab of it."""
-    density = flat(item.density[0])
-    panels = [("dark matter", np.log10(np.maximum(density / density.mean(), 1e-2)), None, "log$_{10}$ density / mean"),
-              ("galaxies: truth", flat(item.truth[0]), (0, 4), "galaxies"), *drawn_panels(item.drawn[run][0][:most])]
+def drawn_panels(drawn, matter=False):
+    """The panels of draws of galaxies, or of dark matter, (draws, n, n) or (draws, n, n, n)."""
+    panel = panel_of_matter if matter else panel_of_galaxies
+    return [panel(f": draw {number + 1}", field) for number, field in enumerate(drawn)]
+
+
+def prediction(drawn, boxsize, axis="z", matter=False):
+    """Some draws of a map, of galaxies or of dark matter, along an axis; of a box, a slab of it."""
+    return panels_of(drawn_panels(drawn, matter), boxsize, depth_of(drawn[0], boxsize), axis)
+
+
+def draws(item, run, most=3, matter=False):
+    """What is given of a map, what is true and some draws, of galaxies or of dark matter; of a box, a slab of it."""
+    first, second = (panel_of_galaxies, panel_of_matter) if matter else (panel_of_matter, panel_of_galaxies)
+    panels = [first("", item.seen[0]), second(": truth", item.truth[0]),
+              *drawn_panels(item.drawn[run][0][:most], matter)]
     return panels_of(panels, item.boxsize, depth_of(item.truth[0], item.boxsize))
 
 
@@ -126,6 +137,11 @@ def study(result):
     return drawing
 
 
+def times(low, high):
+    """How many times as many galaxies there are with a parameter high, in words; nothing of matter."""
+    return f": galaxies x {high['galaxies'] / max(low['galaxies'], 1):.3g}" if "galaxies" in low else ""
+
+
 def response(k, result):
     """Spectra of draws with each parameter high, over those with it low."""
     drawing, axis = figure()
@@ -134,8 +150,7 @@ def response(k, result):
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio = np.array(high["power"]) / np.array(low["power"])
         axis.plot(k, ratio,
-                  label=f"{name} {low['value']:.3g} to {high['value']:.3g}: galaxies x "
-                        f"{high['galaxies'] / max(low['galaxies'], 1):.3g}")
+                  label=f"{name} {low['value']:.3g} to {high['value']:.3g}{times(low, high)}")
     axis.axhline(1, color="0.6", linewidth=0.8)
     # Draws without a galaxy have no ratio, and an axis without data no limits that a logarithm could take.
     axis.set(xlabel="k [h/Mpc]", ylabel="P(k), high over low", xscale="log", xlim=(k[0], k[-1]))

@@ -7,13 +7,14 @@ import numpy as np
 from keras import ops
 
 from kerasgal.apps.cascade.diffusion import counts, vdm
+from kerasgal.apps.cascade.diffusion.config import GALAXIES
 from kerasgal.apps.cascade.diffusion.network import Standardised, score_network
 from kerasgal.apps.cascade.diffusion.schedule import SCHEDULES
 
 PARTS = ("prior", "reconstruction", "diffusion")
-SETTINGS = ("dimensions", "field", "maximum", "scaling", "standardise", "schedule", "gamma_min", "gamma_max",
-            "prediction", "weighting", "filters", "levels", "norm_groups", "norm_epsilon", "dropout", "attention",
-            "projections", "fourier", "seed")
+SETTINGS = ("dimensions", "drawn", "channels", "field", "maximum", "scaling", "standardise", "schedule", "gamma_min",
+            "gamma_max", "prediction", "weighting", "filters", "levels", "norm_groups", "norm_epsilon", "dropout",
+            "attention", "projections", "fourier", "seed")
 
 
 @keras.saving.register_keras_serializable("kerasgal")
@@ -23,24 +24,26 @@ class VariationalDiffusion(keras.Model):
     The network's weights lower the bound; a learned schedule, which between its ends does not change the bound, lowers
     the variance of its estimate instead (App. I.2 of arXiv:2107.00630), which takes TensorFlow.
 
-    parameters: how many numbers describe a simulation. field, maximum: "log" or "count", and the most galaxies of a
-    cell. seed: of times and noise in training. The others are those of `score_network`, `SCHEDULES` and `vdm`.
+    parameters: how many numbers describe a simulation. drawn: "galaxies", or "matter", and then the density stands for
+    the galaxies that are given, and the field is continuous. channels: of what is given in the density's place. field,
+    maximum: "log" or "count", and the most galaxies of a cell. seed: of times and noise in training. The others are
+    those of `score_network`, `SCHEDULES` and `vdm`.
     Draws put its estimates right by its `calibration`, a `calibration.Calibration` or None.
     """
 
-    def __init__(self, parameters=0, *, dimensions, field, maximum, scaling, standardise, schedule, gamma_min,
-                 gamma_max, prediction, weighting, filters, levels, norm_groups, norm_epsilon, dropout, attention,
-                 projections, fourier, seed, **kwargs):
+    def __init__(self, parameters=0, *, dimensions, drawn=GALAXIES, channels=1, field, maximum, scaling, standardise,
+                 schedule, gamma_min, gamma_max, prediction, weighting, filters, levels, norm_groups, norm_epsilon,
+                 dropout, attention, projections, fourier, seed, **kwargs):
         super().__init__(autocast=False, **kwargs)  # losses are float32 whatever the precision of the network
         self._settings = {
-            "parameters": parameters, "dimensions": dimensions, "field": field, "maximum": maximum, "scaling": scaling,
-            "standardise": standardise, "schedule": schedule, "gamma_min": gamma_min, "gamma_max": gamma_max,
-            "prediction": prediction, "weighting": weighting, "filters": filters, "levels": levels,
-            "norm_groups": norm_groups, "norm_epsilon": norm_epsilon, "dropout": dropout, "attention": attention,
-            "projections": projections, "fourier": fourier, "seed": seed}
-        self.parameters, self.prediction, self.weighting = parameters, prediction, weighting
+            "parameters": parameters, "dimensions": dimensions, "drawn": drawn, "channels": channels, "field": field,
+            "maximum": maximum, "scaling": scaling, "standardise": standardise, "schedule": schedule,
+            "gamma_min": gamma_min, "gamma_max": gamma_max, "prediction": prediction, "weighting": weighting,
+            "filters": filters, "levels": levels, "norm_groups": norm_groups, "norm_epsilon": norm_epsilon,
+            "dropout": dropout, "attention": attention, "projections": projections, "fourier": fourier, "seed": seed}
+        self.parameters, self.prediction, self.weighting, self.field = parameters, prediction, weighting, field
         self.network = score_network(
-            dimensions, parameters, filters=filters, levels=levels, groups=norm_groups,
+            dimensions, parameters, channels, filters=filters, levels=levels, groups=norm_groups,
             epsilon=norm_epsilon, dropout=dropout, attention=attention, projections=projections, fourier=fourier,
             scaling=scaling, standardise=standardise, gamma_min=gamma_min, gamma_max=gamma_max)
         self.standardised = Standardised(name="standardised_field") if standardise else None
@@ -48,7 +51,7 @@ class VariationalDiffusion(keras.Model):
             self.standardised.build(())
         self.schedule = SCHEDULES[schedule](gamma_min, gamma_max)
         self.schedule.build((None,))
-        self.levels = counts.levels(field, maximum)
+        self.levels = counts.levels(field, maximum) if drawn == GALAXIES else None
         self.calibration = None
         self.seeds = keras.random.SeedGenerator(seed)
         self.parts = [keras.metrics.Mean(name=name) for name in ("loss", *PARTS)]
@@ -94,7 +97,8 @@ class VariationalDiffusion(keras.Model):
         slope at these times, (batch,) each.
         """
         density, field, parameters = batch
-        field, levels = self.noised(field), self.noised(ops.convert_to_tensor(self.levels))
+        field = self.noised(field)
+        levels = None if self.levels is None else self.noised(ops.convert_to_tensor(self.levels))
         of_times, *of_noise = seeds
         seen = []
 

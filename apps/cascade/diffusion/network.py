@@ -58,22 +58,27 @@ class FourierFeatures(layers.Layer):
 
 @keras.saving.register_keras_serializable("kerasgal")
 class Standardised(layers.Layer):
-    """A field less a mean, over a standard deviation: two numbers that `adapt` measures and the weights keep."""
+    """A field less a mean, over a standard deviation: two numbers that `adapt` measures and the weights keep.
+
+    Of several channels each has its own two.
+    """
 
     def __init__(self, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
 
     def build(self, shape):
-        self.mean = self.add_weight(shape=(), initializer="zeros", trainable=False, name="mean")
-        self.spread = self.add_weight(shape=(), initializer="ones", trainable=False, name="spread")
+        own = shape[-1:] if shape and shape[-1] > 1 else ()
+        self.mean = self.add_weight(shape=own, initializer="zeros", trainable=False, name="mean")
+        self.spread = self.add_weight(shape=own, initializer="ones", trainable=False, name="spread")
 
     def adapt(self, fields):
         """Take mean and standard deviation of arrays together; a field without any keeps its size."""
-        cells = sum(field.size for field in fields)
-        mean = sum(field.sum(dtype=np.float64) for field in fields) / cells
-        spread = math.sqrt(sum(np.square(field - mean, dtype=np.float64).sum() for field in fields) / cells)
+        axes = tuple(range(fields[0].ndim - len(self.mean.shape)))
+        cells = sum(math.prod(field.shape[axis] for axis in axes) for field in fields)
+        mean = sum(field.sum(axis=axes, dtype=np.float64) for field in fields) / cells
+        square = sum(np.square(field - mean, dtype=np.float64).sum(axis=axes) for field in fields) / cells
         self.mean.assign(mean)
-        self.spread.assign(spread or 1.0)
+        self.spread.assign(np.where(square > 0, np.sqrt(square), 1.0))
 
     def call(self, field):
         return (field - self.mean) / self.spread
@@ -85,11 +90,12 @@ class Standardised(layers.Layer):
         return {key: value for key, value in super().get_config().items() if key != "dtype"}
 
 
-def score_network(dimensions, parameters=0, *, filters, levels, groups, epsilon, dropout, attention, projections,
-                  fourier, scaling, standardise, gamma_min, gamma_max):
+def score_network(dimensions, parameters=0, channels=1, *, filters, levels, groups, epsilon, dropout, attention,
+                  projections, fourier, scaling, standardise, gamma_min, gamma_max):
     """The network: [field with noise, density, gamma] or, with `parameters`, [..., parameters] to the noise's shape.
 
     dimensions: 2 for (batch, x, y, 1), 3 for (batch, x, y, z, 1); the sides are multiples of 2^levels.
+    channels: of what is given in the place of the density.
     parameters: how many numbers describe the simulation, (batch, parameters); these are normalised inside.
     filters: of the first level, doubled with every further one; also the size of gamma's embedding.
     groups: of channels that are normalised together; 0 normalises the channels of each cell by themselves, so that
@@ -130,7 +136,7 @@ def score_network(dimensions, parameters=0, *, filters, levels, groups, epsilon,
         return layers.Add()([x, y])
 
     field = keras.Input((None,) * dimensions + (1,), name="field")
-    density = keras.Input((None,) * dimensions + (1,), name="density")
+    density = keras.Input((None,) * dimensions + (channels,), name="density")
     gamma = keras.Input((), name="gamma")
     inputs = [field, density, gamma]
 

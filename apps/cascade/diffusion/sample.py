@@ -1,4 +1,4 @@
-"""Galaxies drawn from the diffusion model, given the dark matter of a whole map or box."""
+"""Galaxies drawn from the diffusion model, given the dark matter of a whole map or box, or matter given galaxies."""
 
 import logging
 
@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from kerasgal.apps.cascade.diffusion import calibration, counts, vdm
+from kerasgal.apps.cascade.diffusion.data import channelled
 from kerasgal.apps.cascade.diffusion.network import radius
 from kerasgal.tiling import choose_tiles, predict_at_once, predict_box
 
@@ -23,10 +24,10 @@ def gammas(model, steps):
 
 
 class Finder:
-    """The network as `tiling.predict_box` calls it: noisy fields of all draws and the density, side by side, to noise.
+    """The network as `tiling.predict_box` calls it: noisy fields of all draws beside what is given, to noise.
 
-    Blocks are (tiles, x, y, draws + 1) or (tiles, x, y, z, draws + 1). whole: whether they are all of a periodic field.
-    Its gamma is a number, or (draws,).
+    Blocks are (tiles, x, y, draws + channels), or with z. whole: whether they are all of a periodic field. Its gamma is
+    a number, or (draws,).
     """
 
     def __init__(self, model, parameters, whole=False):
@@ -34,11 +35,12 @@ class Finder:
 
         self.model, self.parameters, self.gamma = model, np.asarray(parameters, np.float32), None
         self.network = periodic(model.network) if whole else model.network
+        self.channels = model.network.get_layer("density").output.shape[-1]
 
     def predict_on_batch(self, blocks):
-        draws = blocks.shape[-1] - 1
-        z = np.moveaxis(blocks[..., :-1], -1, 1).reshape(-1, *blocks.shape[1:-1], 1)
-        density = np.repeat(blocks[..., -1:], draws, axis=0)
+        draws = blocks.shape[-1] - self.channels
+        z = np.moveaxis(blocks[..., :draws], -1, 1).reshape(-1, *blocks.shape[1:-1], 1)
+        density = np.repeat(blocks[..., draws:], draws, axis=0)
         gammas = np.tile(np.broadcast_to(np.float32(self.gamma), draws), len(blocks))
         found, together = [], max(1, TOGETHER // z[0].size)
         for first in range(0, len(z), together):
@@ -73,8 +75,10 @@ def draw(model, config, density, draws, *, steps, sampler="ancestral", seed=0, p
          context=None, layout=CHOOSE, first=0, finest=None, progress=None):
     """Galaxies in each cell of a periodic map or box, drawn given its density: (draws, n, n) or (draws, n, n, n).
 
+    Or, where the config says so, the density in units of its mean, drawn given the galaxies.
     model: a `VariationalDiffusion`, and its config.
-    density: (n, n) or (n, n, n) in units of the mean. steps: of the sampler, one of SAMPLERS.
+    density: what is given, (n, n) or (n, n, n), or with channels (n, n, c), as `data.given` has it. steps: of the
+        sampler, one of SAMPLERS.
     parameters: of the simulation, (p,), where the run was trained with some.
     tile, context: cells per side that pass through the network at once, and of its border that are thrown away; see
         `tiles_for`, which chooses what is not given: the whole field where memory is enough. The noise is that of the
@@ -88,15 +92,16 @@ def draw(model, config, density, draws, *, steps, sampler="ancestral", seed=0, p
 
     Draw i of a seed is the same whatever the number of draws.
     """
+    grid = density.shape[:config.dimensions]
     if layout is CHOOSE:
-        layout = tiles_for(model, config, density.shape, draws, tile, context)
+        layout = tiles_for(model, config, grid, draws, tile, context)
     find = finding(model, config, density, parameters, layout)
     streams, chances = ([np.random.default_rng([seed, first + number, *more]) for number in range(draws)]
                         for more in ((), (1,)))
     done = iter(range(1, steps + 1))
 
     def noise():
-        return np.stack([stream.standard_normal(density.shape, np.float32) for stream in streams], axis=-1)
+        return np.stack([stream.standard_normal(grid, np.float32) for stream in streams], axis=-1)
 
     def denoise(z, gamma):
         found = np.asarray(put_right(model, find(z, gamma), z, gamma))
@@ -114,7 +119,7 @@ def draw(model, config, density, draws, *, steps, sampler="ancestral", seed=0, p
 
     def chance():
         """The chances of one step; of `finest` ones those of the first that lies in it."""
-        return [np.stack([stream.random(density.shape, np.float32) for stream in chances], axis=-1)
+        return [np.stack([stream.random(grid, np.float32) for stream in chances], axis=-1)
                 for _ in range(several)][0]
 
     places, start, settle = fine[::several], noise(), None
@@ -124,7 +129,10 @@ def draw(model, config, density, draws, *, steps, sampler="ancestral", seed=0, p
         field = vdm.deterministic(denoise, places, start)
     else:
         field = getattr(vdm, sampler)(denoise, places, start, of_step, settle)
-    return np.moveaxis(counts.counts_of(model.field_of(np.asarray(field)), config.field, config.maximum), -1, 0)
+    found = model.field_of(np.asarray(field))
+    if config.matter:
+        return np.moveaxis(np.asarray(counts.densities_of(found, config.field)), -1, 0)
+    return np.moveaxis(counts.counts_of(found, config.field, config.maximum), -1, 0)
 
 
 def put_right(model, found, z, gamma):
@@ -142,10 +150,11 @@ def finding(model, config, density, parameters=(), layout=None):
     gamma is a number, or (draws,). Arguments as in `draw`; layout: None for the whole field at once.
     """
     finder = Finder(model, parameters, whole=layout is None)
+    seen = channelled(density, config.dimensions)
 
     def find(z, gamma):
         finder.gamma = gamma
-        field = np.concatenate([z, density[..., None]], axis=-1, dtype=np.float32)
+        field = np.concatenate([z, seen], axis=-1, dtype=np.float32)
         if layout is None:
             return predict_at_once(finder, field)
         return predict_box(finder, field, tile=layout[0], context=layout[1], multiple=2**config.levels)
@@ -157,7 +166,8 @@ def calibrated(model, config, samples):
     """The `calibration.Calibration` of a `VariationalDiffusion` by lists of samples of `train.load`, or None."""
     def find(density, parameters):
         together = calibration.STEPS + 1 if config.dimensions == 2 else 1
-        return finding(model, config, density, parameters, tiles_for(model, config, density.shape, together))
+        grid = density.shape[:config.dimensions]
+        return finding(model, config, density, parameters, tiles_for(model, config, grid, together))
 
     return calibration.measure(find, model, config, samples)
 
@@ -183,10 +193,13 @@ class NearestCount(keras.layers.Layer):
 
 
 def sampler_model(model, steps):
-    """The deterministic sampler as one Keras model: [density, noise] or [density, noise, parameters] to galaxies."""
+    """The deterministic sampler as one Keras model: [density, noise] or [density, noise, parameters] to galaxies.
+
+    Where matter is drawn: [galaxies, noise] to the density.
+    """
     network, inputs = model.network, {item.name: item for item in model.network.inputs}
     density, parameters = inputs["density"], [inputs["parameters"]] if model.parameters else []
-    noise = keras.Input(density.shape[1:], name="noise")
+    noise = keras.Input((*density.shape[1:-1], 1), name="noise")
 
     def denoise(z, gamma):
         several = keras.ops.zeros_like(keras.ops.sum(density, axis=range(1, len(density.shape)))) + gamma
@@ -194,4 +207,6 @@ def sampler_model(model, steps):
         return put_right(model, found, z, gamma)
 
     field = vdm.deterministic(denoise, gammas(model, steps), noise)
-    return keras.Model([density, noise, *parameters], NearestCount(model.levels)(model.field_of(field)), name="sampler")
+    found = model.field_of(field)
+    drawn = counts.densities_of(found, model.field) if model.levels is None else NearestCount(model.levels)(found)
+    return keras.Model([density, noise, *parameters], drawn, name="sampler")

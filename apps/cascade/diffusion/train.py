@@ -2,20 +2,21 @@
 
 import logging
 import math
+import shutil
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from kerasgal import domain, training
-from kerasgal.apps.cascade.data import features
 from kerasgal.apps.cascade.diffusion import calibration, data, sample
 from kerasgal.apps.cascade.diffusion.config import APP
 from kerasgal.apps.cascade.diffusion.counts import field_of
 from kerasgal.apps.cascade.diffusion.model import VariationalDiffusion
 from kerasgal.apps.cascade.model import SCALINGS
 from kerasgal.conditioning import named, warn_of_constant
-from kerasgal.errors import SettingError
+from kerasgal.errors import DataError, SettingError
+from kerasgal.files import replacing
 from kerasgal.pipeline import check_patch
 from kerasgal.plotting import track
 from kerasgal.simulation import opened
@@ -23,6 +24,8 @@ from kerasgal.simulation import opened
 log = logging.getLogger(__name__)
 
 
+REGRESSOR = "regressor"  # folder in that of the run
+LEFT = 0.01  # of the field's standard deviation, that the noise at time 0 may leave in what is drawn
 SEEN = 0.25  # of the noise at time 1, above which the richest cell's galaxies are still seen in it
 SURE = 4  # standard deviations of the noise at time 0 to where an empty cell is taken for one with a galaxy
 
@@ -40,20 +43,20 @@ def compiled(config, parameters, samples=()):
     if config.names:
         model.network.get_layer("normalised_parameters").adapt(parameters)
     if config.standardise and samples:
-        model.standardised.adapt([field_of(counts, config.field) if config.dimensions == 2 else np.asarray(counts)
-                                  for *_, counts in samples])
-        scale, density_layer = SCALINGS[config.scaling][0], model.network.get_layer("standardised_density")
-        density_layer.adapt([np.asarray(scale(np.asarray(density))) for density, *_ in samples])
+        model.standardised.adapt([field_of(drawn, config.field) if config.dimensions == 2 else np.asarray(drawn)
+                                  for *_, drawn in samples])
+        scale, layer_of_given = SCALINGS[config.scaling][0], model.network.get_layer("standardised_density")
+        layer_of_given.adapt([np.asarray(scale(np.asarray(seen))) for seen, *_ in samples])
         if config.fourier:
-            spreads = [float(layer.spread) for layer in (model.standardised, density_layer)]
-            model.network.get_layer("waves_of_the_field").spread.assign(spreads)
+            spreads = [np.ravel(layer.spread) for layer in (model.standardised, layer_of_given)]
+            model.network.get_layer("waves_of_the_field").spread.assign(np.concatenate(spreads))
     model.compile(training.optimizer(config, "AdamW", weight_decay=config.weight_decay))
     return model
 
 
 def check_ends(model, config, samples):
-    """Warn where the noise does not begin and end where the training's galaxies do."""
-    richest = max(float(np.max(counts)) for *_, counts in samples)
+    """Warn where the noise does not begin and end where the training's galaxies, or densities, do."""
+    richest = max(float(np.max(drawn)) for *_, drawn in samples)
     if config.dimensions == 2:
         richest = float(field_of(np.float32(richest), config.field))
     last, empty, one = (float(model.noised(np.float32(value))) for value in
@@ -62,20 +65,27 @@ def check_ends(model, config, samples):
     if seen > SEEN:
         log.warning(f"the richest cell is seen in the noise at time 1, at {seen:.2g} of it, and will be drawn too poor "
                     f"by the deterministic sampler: gamma_max={math.ceil(20 * math.log(10 * last)) / 10:g} hides it")
+    if config.matter:
+        left = math.exp(config.gamma_min / 2)
+        if config.standardise and left > LEFT:
+            log.warning(f"the noise at time 0 stays in what is drawn, {left:.2g} of the field's standard deviation: "
+                        f"gamma_min={math.floor(20 * math.log(LEFT)) / 10:g} leaves a hundredth")
+        return
     away = (one - empty) / 2 * math.exp(-config.gamma_min / 2)
     if away < SURE:
         log.warning(f"the noise at time 0 will turn empty cells into ones with a galaxy, {away:.2g} standard "
                     f"deviations away: gamma_min={math.floor(20 * math.log((one - empty) / 2 / SURE)) / 10:g} does not")
 
 
-def load(source, config, store, stride=0):
-    """What `data.dataset` takes of a simulation, kept by `store`; stride: of `data.slabs`."""
-    density, parameters, counts = data.load(source, config, stride=stride)
+def load(source, config, store, stride=0, regressor=None):
+    """What `data.dataset` takes of a simulation, kept by `store`; stride: of `data.slabs`, regressor: of `data.given`.
+    """
+    seen, parameters, drawn = data.load(source, config, stride=stride, regressor=regressor)
     if config.dimensions == 2:
-        store.hold(2 * density.nbytes + 2 * counts.nbytes, "maps")
-        return density, parameters, counts
-    density, field = store.keep([density[..., None], field_of(counts, config.field)[..., None]])
-    return density, parameters, field
+        store.hold(2 * seen.nbytes + 2 * drawn.nbytes, "maps")
+        return seen, parameters, drawn
+    seen, field = store.keep([data.channelled(seen, 3), field_of(drawn, config.field)[..., None]])
+    return seen, parameters, field
 
 
 def fit(sources, validation, config, folder, *, store, **options):
@@ -84,11 +94,13 @@ def fit(sources, validation, config, folder, *, store, **options):
     store: a `kerasgal.scratch.Store`, which keeps boxes; maps are few beside the boxes, and joined as one. options: of
     `kerasgal.training.train`.
     """
-    inside, outside = ([load(source, config, store, stride) for source in track(sources, "densities and galaxies")]
+    regressor = regressor_of(config, folder, [*sources, *validation], options.get("resume", False))
+    inside, outside = ([load(source, config, store, stride, regressor)
+                        for source in track(sources, "densities and galaxies")]
                        for sources, stride in ((sources, config.slab_stride), (validation, 0)))
-    for density, *_ in (*inside, *outside):
-        check_patch(len(density), config.patch)
-    log.info(f"{sum(density.shape[-1] for density, *_ in inside):,} training maps" if config.dimensions == 2 else
+    for seen, *_ in (*inside, *outside):
+        check_patch(len(seen), config.patch)
+    log.info(f"{sum(seen.shape[2] for seen, *_ in inside):,} training maps" if config.dimensions == 2 else
              f"{len(inside):,} training boxes")
     parameters = np.array([row for _, row, _ in inside])
     warn_of_constant(config.names, parameters)
@@ -104,7 +116,9 @@ def fit(sources, validation, config, folder, *, store, **options):
         (lambda devices: data.dataset(outside, config, config.patch, full=devices > 1)) if outside else None,
         config, folder, app=APP, domain=domain.of([described(source, config) for source in sources]),
         stale=(calibration.FILE,), **options)
-    if model is not None:
+    if model is not None and regressor:
+        keep_regressor(regressor, Path(folder))
+    if model is not None and not config.matter:
         found = sample.calibrated(model, config, [inside, outside])
         if found is not None:
             calibration.write(found, Path(folder))
@@ -114,4 +128,33 @@ def fit(sources, validation, config, folder, *, store, **options):
 def described(source, config):
     """What the domain knows of a simulation."""
     with opened(source, ()) as simulation:
-        return features(simulation, config.cell) | named(simulation, config.names)
+        return data.features(simulation, config) | named(simulation, config.names)
+
+
+def regressor_of(config, folder, sources, resume):
+    """The `Cascade` whose mean field is given to the network, or None.
+
+    Raises DataError for one of other cells, and UnseenError for one that was trained on one of the sources: of those
+    it knows the galaxies, and a network that sees its mean there would trust it too much elsewhere.
+    """
+    if not config.regressor:
+        return None
+    from kerasgal.apps.cascade.run import Cascade
+
+    kept = Path(folder) / REGRESSOR
+    regressor = Cascade.load(kept if resume and kept.exists() else config.regressor)
+    if regressor.config.cell != config.cell:
+        raise DataError(f"{config.regressor} has cells of {regressor.config.cell:g} Mpc/h, and what it expects is to "
+                        f"be given in cells of {config.cell:g}: they must be alike")
+    regressor.check_unseen(sources)
+    for source in sources:
+        regressor.check_domain(source)
+    return regressor
+
+
+def keep_regressor(regressor, folder):
+    """Keep a copy of a run of cascade in a run folder."""
+    if regressor.folder == folder / REGRESSOR:
+        return
+    with replacing(folder / REGRESSOR) as temporary:
+        shutil.copytree(regressor.folder, temporary)

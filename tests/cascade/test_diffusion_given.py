@@ -1,0 +1,158 @@
+"""What the diffusion model draws and is given: dark matter given galaxies, and galaxies given what cascade expects."""
+
+import json
+import shutil
+
+import h5py
+import harness
+import numpy as np
+import pytest
+
+import kerasgal as kg
+from kerasgal.apps.cascade.diffusion import data, matter
+from kerasgal.errors import DataError, DomainError, SettingError, UnseenError
+
+pytestmark = pytest.mark.usefixtures("eager")
+
+TINY = {"preset": "demo", **harness.RECIPES["cascade diffusion"].settings}
+OF_MATTER = {"drawn": "matter", "field": "log", "gamma_min": -10.0, "gamma_max": 10.0}
+FEW = {"draws": 2, "steps": 2, "sampler": "multistep"}
+
+
+@pytest.fixture(scope="module")
+def of_matter(painted, tmp_path_factory, invoke, eagerly):
+    """A run that draws dark matter, trained on the command line."""
+    folder = tmp_path_factory.mktemp("matter") / "run"
+    options = [word for name, value in OF_MATTER.items() for word in (f"--{name.replace('_', '-')}", value)]
+    with eagerly(True):
+        invoke("cascade", "diffusion", "train", *painted[:2], *harness.flags("cascade diffusion"), *options, "--run",
+               folder)
+    return folder
+
+
+def changed(path, place, change):
+    """A copy of a simulation of which the open file was changed."""
+    shutil.copy(path, place)
+    with h5py.File(place, "r+") as file:
+        change(file)
+    return place
+
+
+def test_dark_matter_is_drawn_given_galaxies_alone(of_matter, painted, tmp_path, invoke):
+    output = tmp_path / "drawn.h5"
+    said = invoke("cascade", "diffusion", "predict", of_matter, painted[2], "--draws", 2, "--steps", 2, "--output",
+                  output).stdout
+    assert "2 draws of dark matter for 4 maps along z of 32^2 cells" in said
+    with h5py.File(output) as file:
+        drawn = file["density"][...]
+    assert drawn.shape == (4, 2, 32, 32) and drawn.min() >= 0 and len(np.unique(drawn)) > drawn.size / 4
+    # Of a file without any dark matter they are the same.
+    alone = changed(painted[2], tmp_path / "alone.h5", lambda file: file.pop("final"))
+    draws = kg.load(of_matter).predict(alone, draws=2, steps=2)
+    np.testing.assert_array_equal(draws["density"], drawn)
+    assert draws.table["mean_density"][3] == pytest.approx(drawn[1, 1].mean()) and len(draws.plot().axes) == 4
+
+
+def test_draws_of_matter_are_held_against_matter(of_matter, painted, invoke, tmp_path):
+    said = invoke("cascade", "diffusion", "evaluate", of_matter, painted[2], "--draws", 2, "--steps", 2, "--maps", 2,
+                  "--output", tmp_path / "judged").stdout
+    assert "mean density" in said and "accuracy" not in said and "another map's galaxies" in said
+    metrics = json.loads((tmp_path / "judged" / "metrics.json").read_text())
+    with kg.Simulation(painted[2]) as simulation:
+        run = kg.load(of_matter)
+        true = data.density(simulation, run.config, axes=(2,))[..., :2]
+    assert metrics["truth"]["mean_density"] == pytest.approx(true.mean())
+    assert list(metrics["baselines"]) == ["boosted trees"]
+    for name in ("regressor", "hod"):
+        with pytest.raises(SettingError, match="draws dark matter"):
+            run.evaluate(painted[2], **{name: "run"}, draws=2)
+
+
+def test_galaxies_of_another_kind_are_refused(of_matter, painted, tmp_path):
+    """Of three times as many galaxies each means another density; of a map of the density nothing is drawn at all."""
+    def thrice(file):
+        position = file["galaxies/position"][...]
+        del file["galaxies/position"]
+        file["galaxies/position"] = np.tile(position, (3, 1))
+
+    run = kg.load(of_matter)
+    many = changed(painted[2], tmp_path / "many.h5", thrice)
+    with pytest.raises(DomainError, match="galaxies in a"):
+        run.predict(many, **FEW)
+    assert any("galaxies in a" in note for note in run.predict(many, outside_domain=True, **FEW).notes)
+    with pytest.raises(DataError, match="no galaxies"):
+        run.predict(changed(painted[2], tmp_path / "none.h5", lambda file: file.pop("galaxies")), **FEW)
+    with pytest.raises(SettingError, match="with galaxies"):
+        run.predict(np.zeros((32, 32, 32), np.float32), boxsize=12.5, **FEW)
+
+
+def test_what_is_left_in_the_draws_is_said(caplog, painted, tmp_path):
+    kg.Diffusion.train(painted[:2], run=tmp_path / "run", **{**TINY, **OF_MATTER, "gamma_min": -3.5})
+    assert "stays in what is drawn, 0.17 of" in caplog.text and "gamma_min=-9.3" in caplog.text
+
+
+def test_trees_draw_matter_with_its_power():
+    """Of fields that are known: what galaxies say, and a Gaussian field of a red spectrum that they do not say."""
+    rng = np.random.default_rng(0)
+    scale = matter.wavenumbers((64, 64))
+
+    def field():
+        galaxies = rng.poisson(0.3, (64, 64)).astype(np.float32)
+        red = np.fft.ifftn(np.fft.fftn(rng.standard_normal((64, 64))) * 0.3 / (1 + 10 * scale)).real
+        return galaxies, np.expm1(0.5 * galaxies + red + 2).astype(np.float32), np.ones((64, 64), bool)
+
+    fields = [field() for _ in range(12)]
+    made = matter.fitted(fields[:8], fields[8:])
+    bins = np.linspace(0, 0.5, 6)
+
+    def spectrum(maps):
+        found = np.mean([np.abs(np.fft.fftn(np.log1p(one)))**2 for one in maps], axis=0)
+        return np.array([found[(scale > low) & (scale <= high)].mean() for low, high in zip(bins, bins[1:])])
+
+    unseen = [field() for _ in range(8)]
+    drawn = [made.draw(galaxies, rng) for galaxies, *_ in unseen]
+    np.testing.assert_allclose(spectrum(drawn), spectrum([density for _, density, _ in unseen]), rtol=0.12)
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """Two simulations with galaxies that the cascade of `trained` has not seen."""
+    folder = tmp_path_factory.mktemp("others")
+    made = []
+    for seed in (31, 32):
+        with kg.simulate(particles=32, boxsize=12.5, seed=seed, galaxies=True) as box:
+            box.save(folder / f"box_{seed}.h5")
+        made.append(folder / f"box_{seed}.h5")
+    return made
+
+
+def test_galaxies_are_drawn_given_what_cascade_expects(trained, painted, others, tmp_path):
+    regressor = shutil.copytree(trained("cascade"), tmp_path / "regressor")
+    run = kg.Diffusion.train(others, run=tmp_path / "run", regressor=str(regressor), **TINY)
+    assert run.network.network.get_layer("density").output.shape[-1] == 2
+    with kg.Simulation(painted[2]) as simulation:
+        field = data.given(simulation, run.config, axes=(2,), regressor=run.regressor)[0]
+        expected = run.regressor.predict(painted[2])["count"]
+    assert field.shape == (32, 32, 4, 2)
+    np.testing.assert_allclose(field[..., 1], expected.reshape(32, 32, 4, 8).sum(axis=3), rtol=1e-4, atol=1e-6)
+    mean, spread = (np.asarray(values) for values in run.network.network.get_layer("standardised_density").weights)
+    assert mean.shape == spread.shape == (2,) and spread.min() > 0
+    shutil.rmtree(regressor)  # the run keeps a copy
+    moved = kg.load(shutil.move(tmp_path / "run", tmp_path / "moved"))
+    draws = moved.predict(painted[2], **FEW)
+    assert draws["count"].shape == (4, 2, 32, 32)
+    judged = moved.evaluate(painted[2], draws=2, steps=1, maps=1)
+    assert "draws" in judged.figures()
+    exported = moved.export(tmp_path / "served", steps=1)
+    assert "galaxies that are expected" in (exported / "kerasgal.json").read_text()
+
+
+def test_a_regressor_must_be_new_to_what_it_expects_and_of_these_cells(trained, painted, others, tmp_path):
+    regressor = str(trained("cascade"))
+    with pytest.raises(UnseenError, match="box_0"):
+        kg.Diffusion.train([painted[0], *others], run=tmp_path / "run", regressor=regressor, **TINY)
+    with pytest.raises(DataError, match="must be alike"):
+        kg.Diffusion.train(others, run=tmp_path / "run", regressor=regressor, **{**TINY, "cell": 0.78125})
+    with pytest.raises(SettingError, match="which drawn=matter is to draw"):
+        kg.Diffusion.train(others, run=tmp_path / "run", regressor=regressor, **TINY, **OF_MATTER)
+    assert not (tmp_path / "run").exists()
