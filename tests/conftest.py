@@ -252,6 +252,17 @@ def restored_once():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def calibrated_on_few_cells():
+    """Every training of the diffusion model measures what its estimates stand for: in few cells, which takes a second.
+    """
+    from kerasgal.apps.cascade.diffusion import calibration
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "CELLS", 2**13)
+        yield
+
+
 @pytest.fixture(scope="session")
 def trained(request, once):
     """A function from an app to the run folder of its recipe in harness.py, trained once by its command.

@@ -52,9 +52,10 @@ RECIPES = {
                                  {"likelihood": "student_t"}, {"parameters": "Om0,sigma8"})),
     "cascade": Recipe({"patch": 16, "filters": 2, "recurrences": 0, "surroundings": False, "focus": 0, "batch": 4,
                        "epochs": 1, "steps_per_epoch": 1},
-                      data="painted", variants=({}, {"classifier": "r2unet", "scaling": "asinh", "filters": 4,
-                                                     "recurrences": 1, "surroundings": True},
-                                                {"channels": "density,velocity", "parameters": "Om0,sigma8"})),
+                      data="painted", graphs=False,
+                      variants=({}, {"classifier": "r2unet", "scaling": "asinh", "filters": 4, "recurrences": 1,
+                                     "surroundings": True},
+                                {"channels": "density,velocity", "parameters": "Om0,sigma8"})),
     "cascade diffusion": Recipe({"cell": 0.390625, "patch": 16, "depth": 8, "filters": 4, "levels": 1, "norm_groups": 0,
                                  "batch": 4, "epochs": 1, "steps_per_epoch": 1}, data="painted",
                                 variants=({"filters": 8, "norm_groups": 4}, {"dimensions": 3, "patch": 8},
@@ -110,9 +111,11 @@ def disturbed(network):
 
 
 def register():
-    """Import all modules of the apps, and so what Keras must know by name to load their networks."""
+    """Import the modules of the apps that hold what Keras must know by name to load their networks."""
     for module in pkgutil.walk_packages(kerasgal.apps.__path__, "kerasgal.apps."):
-        importlib.import_module(module.name)
+        place = Path(module.module_finder.path, *module.name.rpartition(".")[2:]).with_suffix(".py")
+        if place.exists() and "register_keras_serializable" in place.read_text(encoding="utf-8"):
+            importlib.import_module(module.name)
 
 
 def inputs_of(network, seed=0):

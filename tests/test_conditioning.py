@@ -115,7 +115,8 @@ def test_parameters_scale_and_shift_each_channel():
     np.testing.assert_allclose(layer([field, parameters]), field * (1 + scale) + shift, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("app", [APPS[0], *(pytest.param(app, marks=pytest.mark.slow) for app in APPS[1:])])
+@pytest.mark.parametrize("app", [
+    app if app == APPS[1] else pytest.param(app, marks=pytest.mark.slow) for app in APPS])
 def test_a_run_keeps_what_its_parameters_are_standardised_by(app, runs):
     layer = runs[app].network.get_layer("normalised_parameters")
     np.testing.assert_allclose(np.ravel(layer.mean), np.mean(COSMOLOGIES[:2], axis=0), rtol=1e-6)

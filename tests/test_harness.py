@@ -175,7 +175,7 @@ def test_everything_that_is_registered_survives_its_configuration(all_networks):
 
 
 @pytest.mark.parametrize("app", APPS)
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])
 def test_every_head_is_float32_whatever_the_policy(app, policy):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)

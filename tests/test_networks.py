@@ -175,7 +175,8 @@ def test_what_comes_with_the_package_is_whole_and_small():
     assert sum(entry["bytes"] for entry in entries.values()) < 20e6
 
 
-@pytest.mark.parametrize("app", [app for app in harness.RECIPES if app != "protohalo"])
+@pytest.mark.parametrize("app", [app if app != "morph" else pytest.param(app, marks=pytest.mark.slow)
+                                 for app in harness.RECIPES if app != "protohalo"])
 def test_runs_of_every_app_can_be_packed(app, place, trained):
     packed(trained(app))
     assert kg.load("tiny").app == app

@@ -28,7 +28,7 @@ NETWORKS = {name: made for name, *made in networks()}
 
 
 @pytest.mark.parametrize("name", [
-    pytest.param(name, marks=pytest.mark.slow) if name == "cascade" else name for name in NETWORKS])
+    pytest.param(name, marks=pytest.mark.slow) if name in ("cascade", "r2unet") else name for name in NETWORKS])
 def test_the_whole_box_is_what_wide_tiles_make(name):
     network, radius, multiple = NETWORKS[name]
     harness.disturbed(network)

@@ -112,6 +112,7 @@ def test_what_cannot_be_planned_is_refused_in_one_line(boxes, tmp_path, trained,
     assert invoke("morph", "train", "a.fits", "--preset", "auto", check=False).returncode == 2
 
 
+@pytest.mark.slow
 def test_a_plan_goes_on_from_a_run_and_times_are_added_up(trained):
     folder = trained("cascade")
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}

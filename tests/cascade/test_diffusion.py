@@ -290,7 +290,8 @@ def test_the_schedules_gradient_is_that_of_the_variance(weighting, monkeypatch):
 
 
 @pytest.mark.parametrize("changed", [
-    {}, {"dimensions": 3, "parameters": "Om0"}, {"attention": True, "norm_groups": 2},
+    {}, {"dimensions": 3, "parameters": "Om0"},
+    pytest.param({"attention": True, "norm_groups": 2}, marks=pytest.mark.slow),
     pytest.param({"prediction": "noise"}, marks=pytest.mark.slow),
     pytest.param({"dimensions": 3, "parameters": "Om0,sigma8", "schedule": "learned", "attention": True},
                  marks=pytest.mark.slow),

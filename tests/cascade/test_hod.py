@@ -127,6 +127,7 @@ def test_fit_recovers_what_made_its_mocks(halos):
     assert 4 * np.sum(central * (1 + satellites)) == pytest.approx(sum(map(len, mocks)), rel=0.01)
 
 
+@pytest.mark.slow
 def test_fit_takes_cells_as_it_takes_positions(halos):
     mock = hod.populate(halos, TRUE, BOXSIZE, np.random.default_rng(3))
     found = hod.fit([(halos, mock, BOXSIZE)], k_maximum=0.5)

@@ -42,7 +42,7 @@ def test_gamma_is_trained_and_in_the_history(boxes, tmp_path):
 
 
 @pytest.mark.parametrize("likelihood", [
-    name if name in ("gaussian", "student_t") else pytest.param(name, marks=pytest.mark.slow)
+    name if name == "student_t" else pytest.param(name, marks=pytest.mark.slow)
     for name in LIKELIHOODS[1:]])
 def test_every_likelihood_trains(boxes, tmp_path, eager, likelihood):
     run = trained(boxes, tmp_path / "run", small(likelihood=likelihood, epochs=1, steps_per_epoch=1, input="averaged"))
@@ -53,8 +53,7 @@ def test_every_likelihood_trains(boxes, tmp_path, eager, likelihood):
 
 
 @pytest.mark.parametrize("settings", [
-    pytest.param({"input": "averaged"}, marks=pytest.mark.slow), {"input": "multipoles"},
-    pytest.param({"input": "final"}, marks=pytest.mark.slow),
+    pytest.param({"input": name}, marks=pytest.mark.slow) for name in ("averaged", "multipoles", "final")] + [
     {"channels": "density,displacement,tide", "padding": "none", "patch": 7}])
 def test_every_input_trains_and_predicts(boxes, tmp_path, eager, settings):
     run = trained(boxes, tmp_path / "run", small(epochs=1, steps_per_epoch=1, **settings))

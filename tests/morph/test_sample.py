@@ -45,8 +45,7 @@ def test_images_are_those_of_the_naive_loop():
 
 @pytest.mark.parametrize("shape, blocks, bits, likelihood", [
     pytest.param((6, 6, 1), 2, 0, "logistic", marks=pytest.mark.slow), ((7, 5, 1), 1, 8, "logistic"),
-    ((3, 6, 3), 1, 0, "logistic"),
-    ((6, 6, 1), 1, 0, "normal")])
+    pytest.param((3, 6, 3), 1, 0, "logistic", marks=pytest.mark.slow), ((6, 6, 1), 1, 0, "normal")])
 def test_each_pixel_is_drawn_from_what_the_network_says_of_those_before(shape, blocks, bits, likelihood):
     """One pass over the drawn images gives the distributions from which their pixels come: as the naive loop, then."""
     model = network((None, None, shape[2]), blocks, likelihood=likelihood)
@@ -140,6 +139,7 @@ def test_sampling_is_the_work_of_one_evaluation(monkeypatch):
     assert side**2 / (done / multiplications(model, images)) > 50
 
 
+@pytest.mark.slow  # which the work of sampling says, too
 def test_sampling_never_evaluates_the_whole_network(monkeypatch):
     """The loop does so for every pixel; how much faster this is, tests/benchmarks/morph.py measures."""
     model, calls = network((16, 16, 1), filters=4), []

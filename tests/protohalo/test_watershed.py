@@ -307,7 +307,7 @@ def test_the_watershed_is_compiled_only_when_it_runs():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("writable", [True, False])
+@pytest.mark.parametrize("writable", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_where_the_package_cannot_be_written_compiled_code_goes_to_the_users_cache_or_nowhere(writable, tmp_path):
     """A file stands where the package's `__pycache__` would be, and, to be refused there too, where the home would."""
     (tmp_path / "package").mkdir()
