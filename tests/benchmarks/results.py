@@ -90,8 +90,10 @@ def bispectrum(result):
 
 
 def diffusion(result):
+    """Of draws of galaxies, or of dark matter, of which the mean density is asked in the place of their number."""
     own, large = first(result), np.array(result["k"]) < 1
-    galaxies = own["galaxies"] / result["truth"]["galaxies"]
+    words, amount = next((text, name) for name, text in (("galaxies", "number of galaxies"),
+                                                         ("mean_density", "mean density")) if name in own)
 
     def r(entry):
         return float(np.mean(np.array(entry["correlation"], float)[large]))
@@ -100,7 +102,7 @@ def diffusion(result):
     bars = {name: entry for name, entry in result["baselines"].items() if name not in ("halo model", "another drawing")}
     return [("mean residual of P(k)", own["power_residual"], 0.08),
             ("largest residual of P(k)", own["power_largest_residual"], 0.15),
-            ("number of galaxies, from one", abs(galaxies - 1), 0.02),
+            (f"{words}, from one", abs(own[amount] / result["truth"][amount] - 1), 0.02),
             ("ranks: 1 - p", 1 - own["ranks"]["p_value"], 0.90),
             *((f"mean residual, over that of the {name}", own["power_residual"], entry["power_residual"])
               for name, entry in bars.items()),
