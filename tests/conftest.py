@@ -90,15 +90,20 @@ def spoil_hdf5(path, item, how):
                           np.full(values.shape, b"x")][how - 1]
 
 
-def spoil_and_use(path, use):
-    """Spoil an HDF5 file in many ways, and `use` it each time; asserts that errors are DataErrors of one line."""
+def spoil_and_use(path, use, made=None):
+    """Spoil an HDF5 file in many ways, and `use` it each time; asserts that errors are DataErrors of one line.
+
+    made: the Simulation file that is made of it, which must be sound where nothing is refused.
+    """
     import hypothesis
     import numpy as np
     from hypothesis import strategies
 
     from kerasgal.errors import DataError
+    from kerasgal.simulation import Simulation
 
-    content = path.read_bytes()
+    content, refused = path.read_bytes(), []
+    use()
 
     @hypothesis.settings(max_examples=30, deadline=None, derandomize=True, database=None)
     @hypothesis.given(strategies.integers(0, 50), strategies.integers(0, 5))
@@ -110,8 +115,14 @@ def spoil_and_use(path, use):
                 use()
         except DataError as error:
             assert len(str(error).splitlines()) == 1
+            refused.append(error)
+            return
+        if made is not None:
+            with Simulation(made, require=()) as simulation:
+                assert simulation.problems() == []
 
     check_one()
+    assert refused
 
 
 @pytest.fixture(scope="session")
@@ -155,6 +166,21 @@ def painted(once):
         "simulate", folder / "box.h5", "--particles", 32, "--boxsize", 12.5, "--realisations", 3, "--seed", 5,
         "--galaxies"))
     return [folder / f"box_{number}.h5" for number in range(3)]
+
+
+@pytest.fixture(scope="session")
+def unseen(once):
+    """A function to two simulations like those of `boxes` or `painted`, by the fixture's name, that no run has seen."""
+    like = {"boxes": (25, []), "painted": (12.5, ["--galaxies"])}
+
+    def find(name):
+        boxsize, more = like[name]
+        folder = once(f"unseen_{name}", lambda folder: invoke_kerasgal(
+            "simulate", folder / "box.h5", "--particles", 32, "--boxsize", boxsize, "--realisations", 2, "--seed", 31,
+            *more))
+        return [folder / f"box_{number}.h5" for number in range(2)]
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """That the benchmarks which are for other machines run at all, and count rightly."""
 
 import json
-import sys
 from unittest import mock
 
 import harness
@@ -77,18 +76,6 @@ def test_what_is_compared_with_pytorch_takes_its_batches(name, app, settings, ea
     assert np.isfinite(model.test_on_batch(*next(iter(stream)))).all()
 
 
-def test_the_comparison_with_pytorch_says_what_it_needs(monkeypatch):
-    peers = benchmark("peers")
-    monkeypatch.setattr(peers, "find_spec", lambda name: None)
-    monkeypatch.setattr(sys, "argv", ["peers.py"])
-
-    class Chosen:
-        only, agree, cores, busy = ["halomass"], False, [1], False
-
-    with pytest.raises(SystemExit, match=r"pip install '\.\[bench\]'"):
-        peers.main(Chosen)
-
-
 def test_the_peer_of_an_n_body_step_computes_the_same_forces():
     from kerasgal.nbody import gravity
 
@@ -133,7 +120,7 @@ def test_one_command_prints_all_bars_and_says_what_was_not_measured(monkeypatch,
 def test_every_benchmark_of_the_one_command_is_there_with_its_options():
     for name, ((script, *options), _) in benchmark("bars").BENCHMARKS.items():
         text = (BENCHMARKS / script).read_text()
-        assert [option for option in options if option.startswith("--") and option not in text] == [], name
+        assert [option for option in options if option.startswith("--") and f'"{option}"' not in text] == [], name
 
 
 def test_peers_are_measured_one_by_one_and_say_whether_the_aim_holds(monkeypatch, capsys):
@@ -189,5 +176,5 @@ def test_what_was_asked_of_networks_is_printed_line_by_line_with_its_verdict(tmp
     with pytest.raises(SystemExit) as ended:
         results.main([f"morph={tmp_path}"])
     assert not ended.value.code and capsys.readouterr().out.split()[-1] == "holds"
-    with pytest.raises(SystemExit, match="unknown=|results.py protohalo="):
+    with pytest.raises(SystemExit, match="results.py protohalo="):
         results.main([f"unknown={tmp_path}"])

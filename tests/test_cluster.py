@@ -2,7 +2,6 @@ import filecmp
 import json
 import logging
 import os
-import shutil
 from unittest import mock
 
 import h5py
@@ -103,10 +102,9 @@ def test_predictions_are_the_same_bytes_and_an_input_that_fails_is_said(client, 
     same_files(tmp_path / "one", tmp_path / "two")
 
 
-def test_evaluations_have_the_same_numbers(client, trained, boxes, invoke, tmp_path, monkeypatch):
+def test_evaluations_have_the_same_numbers(client, trained, boxes, unseen, invoke, tmp_path, monkeypatch):
     monkeypatch.setattr("kerasgal.run.Evaluation.figures", lambda self: {})  # which take longer than all else
-    other = shutil.copy(boxes[2], tmp_path / "other.h5")
-    said = []
+    other, said = unseen("boxes")[0], []
     for place, where in (("one", ()), ("two", ("--dask", client.scheduler.address))):
         done = invoke("protohalo", "evaluate", trained("protohalo"), boxes[2], other, "--output", tmp_path / place,
                       *where)
@@ -124,7 +122,7 @@ def pickled(pickle, function, items):
 
 
 @pytest.fixture
-def shared_alike(trained, request, tmp_path, monkeypatch):
+def shared_alike(trained, request, unseen, monkeypatch):
     """A function that evaluates an app's trained run on two boxes, alone and in pieces, and asserts the same numbers.
 
     All but the other process: what goes there and comes back is pickled.
@@ -145,8 +143,7 @@ def shared_alike(trained, request, tmp_path, monkeypatch):
         monkeypatch.setattr(cluster, "each", sent)
         monkeypatch.setattr(cluster, "_runs_of", load)
         monkeypatch.setattr("kerasgal.apps.cascade.trees.TREES", 3)
-        *_, box = map(str, request.getfixturevalue(data))
-        boxes = [box, shutil.copy(box, tmp_path / "other.h5")]
+        boxes = [str(request.getfixturevalue(data)[2]), str(unseen(data)[0])]
         alone = run.evaluate(boxes, **options)
         assert not asked
         shared = run.evaluate(boxes, client="another process", **options)

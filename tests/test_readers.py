@@ -692,7 +692,8 @@ def test_groups_without_a_snapshot(tmp_path):
 @pytest.mark.parametrize("spoilt", ["final", "groups"])
 def test_spoilt_hdf5_is_refused_or_makes_a_sound_file(tmp_path, spoil, spoilt):
     files = write_run(tmp_path)
-    spoil(files[spoilt], lambda: convert(tmp_path / "run.h5", overwrite=True, **files))
+    made = tmp_path / "run.h5"
+    spoil(files[spoilt], lambda: convert(made, overwrite=True, **files), made)
 
 
 # The command ----------------------------------------------------------------------------

@@ -404,8 +404,8 @@ def test_catalogue_errors(tmp_path):
 @pytest.mark.parametrize("spoilt", ["final", "galaxies"])
 def test_spoilt_hdf5_is_refused_or_makes_a_sound_file(tmp_path, spoil, spoilt):
     arguments = {"final": write_snapshot(tmp_path, particles(), gas=5), "galaxies": write_catalogue(tmp_path)}
-    spoil(arguments[spoilt],
-          lambda: convert(tmp_path / "run.h5", grid=4, particles="all", overwrite=True, **arguments))
+    made = tmp_path / "run.h5"
+    spoil(arguments[spoilt], lambda: convert(made, grid=4, overwrite=True, **arguments), made)
 
 
 # Fields in files -----------------------------------------------------------------------

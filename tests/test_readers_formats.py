@@ -893,14 +893,16 @@ def test_damaged_folders_of_mp_gadget(tmp_path, place):
 
 def test_spoilt_swift(tmp_path, spoil):
     path = write_swift(tmp_path / "snap.hdf5", {0: (positions(0, 60), 1.0), 1: (positions(1, 60), TOTAL / 60)})
-    spoil(path, lambda: convert(tmp_path / "run.h5", final=path, grid=4, overwrite=True))
+    made = tmp_path / "run.h5"
+    spoil(path, lambda: convert(made, final=path, grid=4, overwrite=True), made)
 
 
 def test_spoilt_eagle(tmp_path, spoil):
     units = {"Units": {"UnitLength_in_cm": 3.085678e24, "UnitMass_in_g": 1.989e43, "UnitVelocity_in_cm_per_s": 1e5}}
     path = write_hdf5(tmp_path / "snap.hdf5", {1: (positions(1, 60), TOTAL / 60), 5: (positions(5, 9), 1.0)}, units,
                       {"UnitLength_in_cm": None}, length=1)
-    spoil(path, lambda: convert(tmp_path / "run.h5", final=path, grid=4, particles="all", overwrite=True))
+    made = tmp_path / "run.h5"
+    spoil(path, lambda: convert(made, final=path, grid=4, particles="all", overwrite=True), made)
 
 
 def test_one_file_says_which_formats_there_are():

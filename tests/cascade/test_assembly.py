@@ -7,7 +7,7 @@ from kerasgal.apps.cascade import assembly, baseline, evaluate
 from kerasgal.apps.cascade.config import TrainConfig
 from kerasgal.apps.cascade.figures import FLOOR, ORACLE, TRUTH
 from kerasgal.config import preset
-from kerasgal.cosmology import Cosmology, mean_density
+from kerasgal.cosmology import Cosmology
 from kerasgal.simulation import Simulation
 
 N, BOXSIZE = 48, 60.0
@@ -118,10 +118,11 @@ def test_ranks_of_a_density_are_those_of_its_particles(painted):
         density = 1 + density_contrast(simulation["final/position"][...], 32, simulation.boxsize)
         found = assembly.rank(halos, density, simulation.boxsize, simulation.cosmology)
     assert np.corrcoef(found, halos["rank"])[0, 1] > 0.97
-    # A lonely halo in an even density has the density of the mean around it, less its own mass.
-    lonely = {"mass": np.full(2, 1e12), "position": np.array([[1.0, 1, 1], [9.0, 9, 9]])}
-    assert mean_density(Cosmology()) > 0
-    assert sorted(assembly.rank(lonely, np.ones((16, 16, 16)), 12.5, Cosmology())) == [0.25, 0.75]
+    # Of two haloes of one mass that with more matter around it has the higher rank.
+    pair, dense = {"mass": np.full(2, 1e12), "position": np.array([[3.0, 3, 3], [9.0, 9, 9]])}, np.ones((16, 16, 16))
+    dense[:8, :8, :8] = 2
+    np.testing.assert_allclose(assembly.rank(pair, dense, 12.5, Cosmology()), [0.75, 0.25])
+    np.testing.assert_allclose(assembly.rank(pair, dense[::-1, ::-1, ::-1], 12.5, Cosmology()), [0.25, 0.75])
 
 
 def test_an_evaluation_of_painted_galaxies_knows_their_rule(painted):

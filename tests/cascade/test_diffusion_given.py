@@ -114,21 +114,9 @@ def test_trees_draw_matter_with_its_power():
     np.testing.assert_allclose(spectrum(drawn), spectrum([density for _, density, _ in unseen]), rtol=0.12)
 
 
-@pytest.fixture(scope="module")
-def others(tmp_path_factory):
-    """Two simulations with galaxies that the cascade of `trained` has not seen."""
-    folder = tmp_path_factory.mktemp("others")
-    made = []
-    for seed in (31, 32):
-        with kg.simulate(particles=32, boxsize=12.5, seed=seed, galaxies=True) as box:
-            box.save(folder / f"box_{seed}.h5")
-        made.append(folder / f"box_{seed}.h5")
-    return made
-
-
-def test_galaxies_are_drawn_given_what_cascade_expects(trained, painted, others, tmp_path):
+def test_galaxies_are_drawn_given_what_cascade_expects(trained, painted, unseen, tmp_path):
     regressor = shutil.copytree(trained("cascade"), tmp_path / "regressor")
-    run = kg.Diffusion.train(others, run=tmp_path / "run", regressor=str(regressor), **TINY)
+    run = kg.Diffusion.train(unseen("painted"), run=tmp_path / "run", regressor=str(regressor), **TINY)
     assert run.network.network.get_layer("density").output.shape[-1] == 2
     with kg.Simulation(painted[2]) as simulation:
         field = data.given(simulation, run.config, axes=(2,), regressor=run.regressor)[0]
@@ -147,7 +135,8 @@ def test_galaxies_are_drawn_given_what_cascade_expects(trained, painted, others,
     assert "galaxies that are expected" in (exported / "kerasgal.json").read_text()
 
 
-def test_a_regressor_must_be_new_to_what_it_expects_and_of_these_cells(trained, painted, others, tmp_path):
+def test_a_regressor_must_be_new_to_what_it_expects_and_of_these_cells(trained, painted, unseen, tmp_path):
+    others = unseen("painted")
     regressor = str(trained("cascade"))
     with pytest.raises(UnseenError, match="box_0"):
         kg.Diffusion.train([painted[0], *others], run=tmp_path / "run", regressor=regressor, **TINY)

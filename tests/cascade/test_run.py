@@ -99,11 +99,6 @@ def test_a_cascade_from_training_to_evaluation(cascade, painted, tmp_path):
     place = tuple(np.floor(cells[axis].value / 12.5 * 32).astype(int) for axis in "xyz")
     np.testing.assert_array_equal(galaxies["count"][place], cells["count"])
     assert len(galaxies.plot(layer=0).axes) == 4
-    shutil.copytree(run.folder, tmp_path / "twin")
-    judged = run.evaluate(painted[2], compare=tmp_path / "twin")
-    assert len(judged["runs"]) == 2 and set(judged.figures()) >= {"slices", "occupation", "power_spectrum", "counts"}
-    judged.save(tmp_path / "evaluation")
-    assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text()) == judged.metrics
 
 
 def test_a_diffusion_from_training_to_evaluation(diffusion, cascade, painted, tmp_path):
@@ -126,7 +121,6 @@ def test_a_diffusion_from_training_to_evaluation(diffusion, cascade, painted, tm
         assert file.attrs["axis"] == "z" and file.attrs["sampler"] == "deterministic"
     assert len(draws.plot().axes) == 4  # two maps and the bars of their colours
     judged = run.evaluate([painted[2]], regressor=cascade.folder, draws=2, steps=1, maps=1)
-    assert "undefined" in repr(judged) or judged["runs"]["run"]["galaxies"] > 0  # this short a training draws few
     assert list(judged["runs"]) == ["run"] and set(judged.figures()) == {"draws", "power_spectrum", "ranks"}
     shutil.copytree(diffusion.folder, tmp_path / "older")
     (tmp_path / "older" / "calibration.json").unlink()

@@ -61,16 +61,6 @@ def test_tables_hold_the_prediction_and_its_quantiles(run, boxes, tmp_path, invo
     np.testing.assert_allclose(Table.read(tmp_path / "given.ecsv")["log_mass"], found["log_mass"], atol=1e-5)
 
 
-def test_the_map_is_the_prediction_of_every_cell(run, boxes, tmp_path, invoke):
-    invoke("halomass", "predict", run, boxes[2], "--map", "--output", tmp_path / "map.h5")
-    with h5py.File(tmp_path / "map.h5") as file:
-        found = file["log_mass"][...]
-    particles = np.random.default_rng(0).integers(0, 32**3, 100)
-    expected = HaloMass.load(run).predict(boxes[2], particles=particles)["log_mass"]
-    assert found.shape == (32, 32, 32)
-    np.testing.assert_allclose(found.ravel()[particles], expected, atol=1e-5)
-
-
 def test_bfloat16_predicts_nearly_the_same(run, boxes, tmp_path, invoke):
     for precision in ("float32", "mixed_bfloat16"):
         invoke("halomass", "predict", run, boxes[2], "--sample", 50, "--precision", precision, "--output",

@@ -9,7 +9,6 @@ from kerasgal.apps.halomass import data, dense, predict, train
 from kerasgal.apps.halomass.config import LIKELIHOODS, TrainConfig
 from kerasgal.apps.halomass.run import HaloMass
 from kerasgal.config import preset, replace
-from kerasgal.errors import DataError
 from kerasgal.simulation import Simulation
 
 SMALL = {"low": 11.9, "high": 13.8, "samples": 600, "validation_samples": 100, "patch": 9, "convolutions": 3,
@@ -75,15 +74,6 @@ def test_a_resumed_run_is_the_uninterrupted_one(boxes, tmp_path, eager):
     trained(boxes, tmp_path / "parts", small(steps_per_epoch=2, epochs=1))
     parts = HaloMass.train(run=tmp_path / "parts", resume=True, epochs=2)
     assert rounds_of(whole) == rounds_of(parts)
-
-
-def test_mixed_precision_is_refused_for_training_without_a_gpu(boxes, tmp_path):
-    if predict.has_gpu():
-        pytest.skip("this machine has a GPU")
-    for precision in ("mixed_bfloat16", "mixed_float16"):
-        with pytest.raises(DataError, match=f"precision={precision} trains wrongly without a GPU"):
-            trained(boxes, tmp_path / "run", small(precision=precision))
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

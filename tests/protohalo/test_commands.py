@@ -66,17 +66,6 @@ def test_the_products_agree_with_each_other(prediction, boxes):
             np.testing.assert_allclose(np.stack([table[axis] for axis in "xyz"], 1), table["position"])
 
 
-def test_tiles_give_the_same_map(run, prediction, boxes, tmp_path, invoke):
-    """With a halo as wide as the receptive radius (here 12 cells), any tile gives the same map."""
-    maps = []
-    for tile in (32, 56):
-        invoke("protohalo", "predict", run, boxes[2], "--output", tmp_path / f"{tile}.h5", "--tile", tile, "--context",
-                 12)
-        with h5py.File(tmp_path / f"{tile}.h5") as file:
-            maps.append(file["distance"][...])
-    np.testing.assert_allclose(maps[0], maps[1], atol=1e-5)
-
-
 def test_prediction_needs_no_haloes_and_moves_with_the_box(run, prediction, boxes, tmp_path, invoke):
     with h5py.File(boxes[2]) as old, h5py.File(tmp_path / "bare.h5", "w") as new:
         new.attrs.update(old.attrs)
