@@ -90,6 +90,7 @@ RULES = {
     "redshift_initial": Rule("an initial density at redshift {}", relative=0.05, absolute=0.05),
     "redshift_final": Rule("redshift {}", absolute=0.05),
     "density_of": Rule("a density of {}"),
+    "drawn_of": Rule("a density of {}"),
     "deviation": Rule("a density contrast with the standard deviation {}", relative=0.3),
     # Fewer are noise: most cells have none.
     "particles_per_cell": Rule("{} particles per cell", relative=0.1, least=True),

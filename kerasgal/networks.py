@@ -236,7 +236,7 @@ def pack(run, name, *, summary, figures, card, licence="MIT", place=None, half=T
         cls.check_phase(run, phase)
     folder = place / name
     # What was made from the run lies in other folders.
-    places = {run, *(run / phase for phase in cls.phases)}
+    places = {run, *(run / part for part in (*cls.phases, *cls.parts) if (run / part).is_dir())}
     with replacing(folder) as temporary:
         for path in sorted(path for place in places for path in place.iterdir()):
             if path.is_file() and path.name not in LEFT_OUT:

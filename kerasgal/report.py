@@ -17,6 +17,7 @@ from kerasgal import __version__, networks
 REPORT = "report.html"
 LONGEST = 200  # rows of a table; what is longer stands in metrics.json alone
 UNITS = {"cellsize": "Mpc/h", "boxsize": "Mpc/h", "spacing": "Mpc/h", "minimum": "particles", "pixel_scale": "arcsec",
+         "galaxy_density": "(h/Mpc)^3",
          "psf_fwhm": "arcsec", "zero_point": "mag"}  # of what runs know of their training
 LIBRARIES = ("keras", "tensorflow", "jax", "numpy", "h5py")
 

@@ -131,6 +131,7 @@ class Run:
     app = None  # in config.json
     Config = None
     phases = ("",)  # its networks, and the folders of each inside the run folder
+    parts = ()  # further folders inside the run folder that belong to it
     own = {}  # of `kerasgal.simulations.own_simulations`, which a training that is given none makes
     loss = None  # of its network, as Keras takes it
     field = "initial/delta"  # what it sees of a simulation

@@ -149,8 +149,8 @@ def optimizer(config, kind="Adam", **options):
         gradient_accumulation_steps=config.accumulation if config.accumulation > 1 else None, **options)
 
 
-def train(build, dataset, validation, config, folder, *, app, data, domain=None, stale=(), init=None, resume=False,
-          overwrite=False, tensorboard=False):
+def train(build, dataset, validation, config, folder, *, app, data, domain=None, stale=(), begin=None, init=None,
+          resume=False, overwrite=False, tensorboard=False):
     """Train a network into a run folder. An app calls this; a user calls `kerasgal.train`.
 
     Parameters
@@ -176,6 +176,8 @@ def train(build, dataset, validation, config, folder, *, app, data, domain=None,
     stale : sequence of str
         Names of files in the folder that were measured with the weights there are, and are removed once nothing is
         refused any more.
+    begin : callable, optional
+        Called with the folder once that is open and before the first step, to put there what belongs to the run.
     init : str or Path, optional
         Run folder whose best weights are what training starts from.
     resume : bool
@@ -241,6 +243,8 @@ def train(build, dataset, validation, config, folder, *, app, data, domain=None,
             if not state.finished:
                 run_folder.check_epoch_fits(model, folder, state.epoch)
             run_folder.open_folder(folder, config, app, resume, domain, stale)
+            if begin:
+                begin(folder)
             provenance = run_folder.Provenance(folder, config, data, model, origin)
         if not state.finished:
             with run_folder.logging_into(folder) if chief else contextlib.nullcontext(), workers.fitting(strategy):

@@ -79,7 +79,7 @@ def bars_of(run, given, sources):
     given: a halo model, as in `baseline.chosen`: it stands in the place of the one fitted to the power spectrum. Models
     that need more than the haloes of `sources` have, or than the training simulations say, are left out.
     """
-    folder = run.folder / run.phases[0] if run.folder is not None else None
+    folder = run.folder / run.phases[-1] if run.folder is not None else None  # the numbers are of phase 2
     first = baseline.chosen(given, folder, sources) if given is not None else None
     models = {baseline.NAMES["power"]: first} if first else {}
     try:

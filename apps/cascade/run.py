@@ -107,14 +107,21 @@ class DensityRun(Run):
 
         moving: whether velocities are drawn where the source has those of its particles.
         """
-        from kerasgal.apps.cascade import data
-
         with self.given(source, field=self.field, require=(), parameters=parameters,
                         **said) as (simulation, notes):
             notes += self.check_domain(source, self.features(simulation, parameters), outside_domain=outside_domain)
-            velocity = self.velocity or moving and all(name in simulation for name in data.MOTION)
-            notes += data.check_particles(simulation, self.config.cell, outside_domain, velocity, self.deposit)
+            notes += self.check_matter(simulation, outside_domain, parameters, moving=moving)
             yield simulation, notes
+
+    def check_matter(self, simulation, outside_domain, parameters=None, *, moving=False):
+        """Notes on the dark matter of a simulation, whose particles must not be sparser than the cells.
+
+        parameters, moving: see `asked`.
+        """
+        from kerasgal.apps.cascade import data
+
+        velocity = self.velocity or moving and all(name in simulation for name in data.MOTION)
+        return data.check_particles(simulation, self.config.cell, outside_domain, velocity, self.deposit)
 
 
 class Cascade(DensityRun):

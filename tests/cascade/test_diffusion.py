@@ -477,7 +477,7 @@ def test_a_parameter_that_was_the_same_in_all_of_the_training_is_said_and_left_o
     network = SimpleNamespace(network=SimpleNamespace(get_layer=lambda name: layer))
     monkeypatch.setattr(sample, "draw", lambda *given, parameters, **options: np.full((2, 8, 8), parameters[1]))
     item = SimpleNamespace(parameters=np.float32([0.7, 2.0]), given=[np.ones((8, 8))], boxsize=10.0)
-    found, notes = evaluate.response(SimpleNamespace(network=network, config=config), item, 2, {})
+    found, notes = evaluate.response(SimpleNamespace(network=network, config=config, regressor=None), item, 2, {})
     assert notes == ["A_SN1 is 0.7 in all simulations of the training: what it does is not known"]
     assert list(found) == ["A_AGN1"] and found["A_AGN1"]["low"]["galaxies"] == 64
     assert found["A_AGN1"]["high"]["galaxies"] == 3 * 64
@@ -537,8 +537,9 @@ def test_a_calibration_is_linear_between_what_was_measured():
         np.testing.assert_allclose(found(field, gamma), mean, rtol=1e-6, atol=1e-6)
 
 
-def test_a_calibration_finds_what_a_biased_estimate_stands_for(tmp_path):
+def test_a_calibration_finds_what_a_biased_estimate_stands_for(tmp_path, monkeypatch):
     """Half of the cells are known to hold 0.3 galaxies on average and are taken for 0.65, the others for -0.04."""
+    monkeypatch.setattr(calibration, "CELLS", 2**18)
     made, config = tiny(field="count")
     rng = np.random.default_rng(0)
     chance = np.where(np.arange(64) % 2, 0.3, 0.0)[:, None, None] * np.ones((64, 64, 4))

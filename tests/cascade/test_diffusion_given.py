@@ -2,15 +2,21 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import h5py
 import harness
+import keras
 import numpy as np
 import pytest
 
 import kerasgal as kg
-from kerasgal.apps.cascade.diffusion import data, matter
+from kerasgal import networks
+from kerasgal.apps.cascade.diffusion import calibration, data, evaluate, matter, train
+from kerasgal.apps.cascade.diffusion.model import VariationalDiffusion
 from kerasgal.errors import DataError, DomainError, SettingError, UnseenError
+from kerasgal.grid import density_contrast
+from kerasgal.scratch import Store
 
 pytestmark = pytest.mark.usefixtures("eager")
 
@@ -75,11 +81,20 @@ def test_galaxies_of_another_kind_are_refused(of_matter, painted, tmp_path):
         del file["galaxies/position"]
         file["galaxies/position"] = np.tile(position, (3, 1))
 
+    def thinned(file):
+        position = file["final/position"][::64]
+        del file["final/position"], file["final/velocity"]
+        file["final/position"] = position
+
     run = kg.load(of_matter)
     many = changed(painted[2], tmp_path / "many.h5", thrice)
     with pytest.raises(DomainError, match="galaxies in a"):
         run.predict(many, **FEW)
     assert any("galaxies in a" in note for note in run.predict(many, outside_domain=True, **FEW).notes)
+    few = changed(painted[2], tmp_path / "few.h5", thinned)
+    np.testing.assert_array_equal(run.predict(few, **FEW)["density"], run.predict(painted[2], **FEW)["density"])
+    with pytest.raises(DomainError, match="particles for each cell"):  # to be judged on them they must be enough
+        run.evaluate(few, draws=2, steps=1, maps=1)
     with pytest.raises(DataError, match="no galaxies"):
         run.predict(changed(painted[2], tmp_path / "none.h5", lambda file: file.pop("galaxies")), **FEW)
     with pytest.raises(SettingError, match="with galaxies"):
@@ -125,10 +140,19 @@ def test_galaxies_are_drawn_given_what_cascade_expects(trained, painted, unseen,
     np.testing.assert_allclose(field[..., 1], expected.reshape(32, 32, 4, 8).sum(axis=3), rtol=1e-4, atol=1e-6)
     mean, spread = (np.asarray(values) for values in run.network.network.get_layer("standardised_density").weights)
     assert mean.shape == spread.shape == (2,) and spread.min() > 0
+    packed = networks.pack(tmp_path / "run", "given", summary="small", figures={}, card="# given",
+                           place=tmp_path / "registry", half=False)
     shutil.rmtree(regressor)  # the run keeps a copy
+    assert kg.load(packed).regressor.folder == packed / "regressor"
     moved = kg.load(shutil.move(tmp_path / "run", tmp_path / "moved"))
     draws = moved.predict(painted[2], **FEW)
     assert draws["count"].shape == (4, 2, 32, 32)
+    with kg.Simulation(painted[2]) as simulation:
+        delta = density_contrast(simulation["final/position"][...], 32, simulation.boxsize)
+    again = moved.predict(delta, boxsize=12.5, **FEW)
+    assert np.mean(again["count"] == draws["count"]) > 0.99
+    with pytest.raises(UnseenError, match="box_0"):  # which the regressor was trained on
+        moved.evaluate(painted[0], draws=2, steps=1, maps=1)
     judged = moved.evaluate(painted[2], draws=2, steps=1, maps=1)
     assert "draws" in judged.figures()
     exported = moved.export(tmp_path / "served", steps=1)
@@ -144,4 +168,55 @@ def test_a_regressor_must_be_new_to_what_it_expects_and_of_these_cells(trained, 
         kg.Diffusion.train(others, run=tmp_path / "run", regressor=regressor, **{**TINY, "cell": 0.78125})
     with pytest.raises(SettingError, match="which drawn=matter is to draw"):
         kg.Diffusion.train(others, run=tmp_path / "run", regressor=regressor, **TINY, **OF_MATTER)
+    with pytest.raises(SettingError, match="lie in one another"):
+        kg.Diffusion.train(others, run=trained("cascade") / "draws", regressor=regressor, **TINY)
+    of_workers = kg.Diffusion.configure(regressor=regressor, strategy="workers", **TINY)
+    with pytest.raises(SettingError, match="before workers meet"):
+        train.regressor_of(of_workers, tmp_path / "run", others, False)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_parameter_does_is_not_said_where_the_regressor_is_given_it(monkeypatch):
+    layer = SimpleNamespace(mean=np.float32([[0.7]]), variance=np.float32([[0.1]]))
+    config, own = SimpleNamespace(names=("sigma8",)), SimpleNamespace(config=SimpleNamespace(names=("sigma8",)))
+    run = SimpleNamespace(network=SimpleNamespace(network=SimpleNamespace(get_layer=lambda name: layer)),
+                          config=config, regressor=own)
+    found, notes = evaluate.response(run, SimpleNamespace(parameters=np.float32([0.7])), 2, {})
+    assert not found and "sigma8" in notes[0] and "the regressor" in notes[0]
+    assert data.known_to(own, {"sigma8": 0.8, "Om0": 0.3}) == {"sigma8": 0.8}
+
+
+def test_weights_of_the_other_direction_do_not_begin_this_one(of_matter, painted, tmp_path):
+    with pytest.raises(SettingError, match="was trained with drawn=matter, received drawn=galaxies"):
+        kg.Diffusion.train(painted[:2], run=tmp_path / "run", init=of_matter, **TINY)
+
+
+def test_the_bound_of_matter_is_one_of_the_field(painted):
+    """A field four times as wide has a quarter of the density, which is two bits a cell more, however it is divided."""
+    rng = np.random.default_rng(0)
+    seen, field, parameters = (keras.ops.convert_to_tensor(rng.uniform(0, 1, shape).astype(np.float32))
+                               for shape in ((2, 16, 16, 1), (2, 16, 16, 1), (2, 0)))
+    bits = {}
+    for spread in (1.0, 4.0):
+        model = VariationalDiffusion.of(kg.Diffusion.configure(**TINY, **OF_MATTER))
+        model.standardised.spread.assign(spread)
+        parts, _ = model.losses_of([seen, spread * field, parameters], (1, 2, 3), False)
+        bits[spread] = np.array(parts)
+    np.testing.assert_allclose(bits[4.0][1] - bits[1.0][1], 2, rtol=1e-4)
+    np.testing.assert_allclose(bits[4.0][0], bits[1.0][0], rtol=1e-4)
+
+
+def test_trees_of_fields_of_two_sizes_know_one_spectrum():
+    rng = np.random.default_rng(0)
+    scale, power = matter.spectrum([rng.standard_normal((side, side)) for side in (32, 48)])
+    assert np.all(np.diff(scale) > 0) and np.average(power[1:]) == pytest.approx(1, abs=0.1)
+
+
+def test_boxes_in_a_scratch_file_are_calibrated_on():
+    store = Store(memory=1)
+    box = np.random.default_rng(0).poisson(0.2, (8, 8, 8, 1)).astype(np.float32)
+    seen, field = store.keep([box + 1, box])
+    config = kg.Diffusion.configure(**{**TINY, "dimensions": 3, "patch": 8})
+    (density, _, found), = calibration.fields_of([(seen, np.zeros(0), field)], config)
+    np.testing.assert_array_equal(density, box + 1)
+    np.testing.assert_array_equal(found, box[..., 0])

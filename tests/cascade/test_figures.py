@@ -37,7 +37,7 @@ def test_what_is_drawn_from_a_mean_field_stands_beside_it_in_whole_galaxies():
 def test_draws_have_colour_bars_and_spectra_their_unit(dimensions, words):
     rng = np.random.default_rng(0)
     shape = (16,) * dimensions
-    item = SimpleNamespace(density=[rng.uniform(0.5, 1.5, shape)], truth=[rng.poisson(0.1, shape)], boxsize=32.0,
+    item = SimpleNamespace(seen=[rng.uniform(0.5, 1.5, shape)], truth=[rng.poisson(0.1, shape)], boxsize=32.0,
                            drawn={RUN: [rng.poisson(0.1, (2, *shape))]})
     drawing = diffusion.draws(item, RUN)
     assert [axis.get_xlabel() for axis in drawing.axes[4:]] == ["log$_{10}$ density / mean", *["galaxies"] * 3]

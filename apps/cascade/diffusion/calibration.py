@@ -7,6 +7,7 @@ number in cells of one estimate is the better estimate (isotonic regression: Zad
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,12 +81,13 @@ def fields_of(samples, config):
     """(density, parameters, field) of CELLS of `train.load`'s samples, maps or boxes that lie evenly among all."""
     maps = [(sample, number) for sample in samples
             for number in range(1 if config.dimensions == 3 else sample[2].shape[-1])]
-    most = max(1, CELLS // samples[0][2][..., 0].size) if maps else 0
+    most = max(1, CELLS // math.prod(samples[0][2].shape[:config.dimensions])) if maps else 0
     for place in np.linspace(0, len(maps) - 1, min(most, len(maps))).astype(int):
         (density, parameters, target), number = maps[place]
-        field = target if config.dimensions == 3 else field_of(target, config.field)
-        seen = density[:, :, :] if config.dimensions == 3 else density[:, :, number]
-        yield seen, parameters, np.asarray(field[..., number], np.float32)
+        if config.dimensions == 3:  # which may lie in a scratch file
+            yield np.asarray(density), parameters, np.asarray(target)[..., 0]
+        else:
+            yield density[:, :, number], parameters, np.float32(field_of(target[..., number], config.field))
 
 
 def sums_of(expected, true):

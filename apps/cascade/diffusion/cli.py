@@ -12,6 +12,8 @@ from kerasgal.commands.base import DASK, PARAMETER
 def diffusion():
     """Galaxies drawn from the density of dark matter, by a variational diffusion model: many draws for one field.
 
+    With --drawn matter it is the other way round.
+
     Kingma, Salimans, Poole & Ho 2021, arXiv:2107.00630; Ono et al. 2024, arXiv:2403.10648; Sether 2024.
     """
 
@@ -38,7 +40,7 @@ def train(cls, simulations, **options):
 
     The last of several is validated on. Without any, simulations with painted galaxies are made first (128^3 particles,
     50 Mpc/h) and the demo preset is used. --resume needs nothing but --run. The loss is the bound on -log2 p, in bits
-    per cell; its three parts are in history.csv.
+    per cell; its three parts are in history.csv. Of galaxies p is a probability, of matter a density of the field.
     """
     return cls.train(simulations, **options)
 
@@ -49,7 +51,7 @@ def train(cls, simulations, **options):
 @sampling_options(100, "ancestral")
 @PARAMETER
 def predict(run, source, **options):
-    """Draw galaxies for each of SIMULATIONS from its dark matter, with the trained RUN."""
+    """Draw galaxies for each of SIMULATIONS from its dark matter, or the reverse, with the trained RUN."""
     return run.predict(source, **options)
 
 
@@ -81,7 +83,9 @@ def export(run, directory, **options):
     """Write the trained RUN, network and deterministic sampler in one, as a TensorFlow SavedModel.
 
     It takes the density in units of its mean and standard normal noise, (batch, x, y, 1) or (batch, x, y, z, 1) each,
-    and of a run with parameters these, (batch, p); it returns numbers of galaxies, another draw for other noise.
+    and of a run with parameters these, (batch, p); it returns numbers of galaxies, another draw for other noise. A run
+    with a regressor takes two channels in the place of the density, one that draws matter galaxies: kerasgal.json
+    beside it says which.
     """
     return run.export(directory, **options)
 

@@ -88,6 +88,8 @@ class DiffusionConfig(TrainingConfig):
         if not self.gamma_min < self.gamma_max:
             raise SettingError(f"gamma_min={self.gamma_min:g} is not below gamma_max={self.gamma_max:g}")
 
+        if self.matter and self.maximum != self.__dataclass_fields__["maximum"].default:
+            raise SettingError(f"maximum={self.maximum} is of galaxies, which drawn=matter does not draw")
         if self.regressor and self.drawn == MATTER:
             raise SettingError(f"regressor={self.regressor}: what it expects of galaxies is made of the dark matter, "
                                "which drawn=matter is to draw")

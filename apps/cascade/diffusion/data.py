@@ -50,13 +50,15 @@ def project(source, field, config, axes=(0, 1, 2), stride=0):
 def features(source, config):
     """What `kerasgal.domain` knows of a Simulation, or its path, of which the configuration draws.
 
-    Where matter is drawn the galaxies are what must be alike, and of the density nothing need be known.
+    Where matter is drawn the galaxies are what must be alike, and of the density nothing need be known; whose density
+    it is that was drawn stands under a name of its own.
     """
     with opened(source, ()) as simulation:
         found = data.features(simulation, config.cell)
         if config.matter:
             counts = data.galaxy_counts(simulation, config.cell)
             found["galaxy_density"] = float(counts.sum(dtype=float)) / simulation.boxsize**3
+            found["drawn_of"] = found["density_of"]
             found = {name: value for name, value in found.items() if name not in OF_DENSITY}
         return found
 
@@ -97,18 +99,18 @@ def given(simulation, config, axes=(0, 1, 2), *, stride=0, known=None, sparse=Fa
         return galaxies(simulation, config, axes, stride), parameters
     field = density(simulation, config, axes, stride, sparse)
     if regressor:
-        mean = project(simulation, expected(simulation, regressor), config, axes, stride)
+        mean = project(simulation, expected(simulation, regressor, known), config, axes, stride)
         field = np.stack([field, mean], axis=-1)
     return field, parameters
 
 
-def target(simulation, config, axes=(0, 1, 2), stride=0):
+def target(simulation, config, axes=(0, 1, 2), stride=0, sparse=False):
     """What is drawn of a Simulation, (n, n, n) float32 or for maps (n, n, maps): galaxies in each cell, or the density.
 
     Raises DataError where that is not in the simulation, and for a cell with more galaxies than `config.maximum`.
     """
     if config.matter:
-        return density(simulation, config, axes, stride)
+        return density(simulation, config, axes, stride, sparse)
     counts = galaxies(simulation, config, axes, stride)
     if counts.max() > config.maximum:
         raise DataError(f"{simulation.path} has a cell with {counts.max():g} galaxies; maximum={config.maximum} is the "
@@ -127,9 +129,14 @@ def galaxies(simulation, config, axes=(0, 1, 2), stride=0):
     return np.rint(project(simulation, data.galaxy_counts(simulation, config.cell), config, axes, stride))
 
 
-def expected(simulation, regressor):
-    """Galaxies that a `Cascade` expects in the cells of a Simulation, (n, n, n) float32."""
-    field, parameters = data.given(simulation, regressor.config, sparse=True)
+def known_to(regressor, known):
+    """Those of the parameters, {name: value}, that a `Cascade` is given, too."""
+    return {name: value for name, value in (known or {}).items() if name in regressor.config.names}
+
+
+def expected(simulation, regressor, known=None):
+    """Galaxies that a `Cascade` expects in the cells of a Simulation, (n, n, n) float32; known: see `given`."""
+    field, parameters = data.given(simulation, regressor.config, known=known_to(regressor, known), sparse=True)
     with progress(f"{display_name(simulation)}: the regressor's mean field") as tick:
         return predict.predict_field(regressor.network, field, regressor.config, parameters=parameters,
                                      progress=tick)[..., 1]

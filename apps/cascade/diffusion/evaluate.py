@@ -72,11 +72,11 @@ def collect(run, source, draws, options, *, regressor=None, model=None, forest=N
 
     with opened(source, ()) as simulation:
         notes = run.check_domain(source, outside_domain=outside_domain)
-        if not config.matter:
-            notes += densities.check_particles(simulation, config.cell, outside_domain)
+        notes += densities.check_particles(simulation, config.cell, outside_domain) if config.matter else \
+            run.check_matter(simulation, outside_domain)
         given, parameters = data.given(simulation, config, axes=(2,), sparse=True, regressor=run.regressor)
         notes += data.left_out(simulation, config)
-        true = data.target(simulation, config, axes=(2,))
+        true = data.target(simulation, config, axes=(2,), sparse=True)
         boxsize = simulation.boxsize
         if regressor:
             notes += regressor.check_domain(source, outside_domain=outside_domain)
@@ -260,7 +260,8 @@ def ranks(samples, run, block=BLOCK, seed=0):
             filled = np.flatnonzero(sums.any(axis=0))
             columns.append(number * sums.shape[1] + filled)
             sums = sums[:, filled]
-            order = sums + rng.uniform(0, 0.5, sums.shape)
+            whole = np.array_equal(sums, np.rint(sums))  # else none are equal, and what is nearly so keeps its order
+            order = sums + rng.uniform(0, 0.5, sums.shape) if whole else sums
             found.append((order[1:] < order[0]).sum(axis=0))
     return np.concatenate(found), np.concatenate(columns)
 
@@ -398,6 +399,9 @@ def response(run, item, draws, options):
     for place, name in enumerate(run.config.names):
         if spread[place] <= CONSTANT * abs(middle[place]):
             notes.append(f"{name} is {middle[place]:g} in all simulations of the training: what it does is not known")
+            continue
+        if run.regressor and name in run.regressor.config.names:
+            notes.append(f"what {name} does is left out: it is given to the regressor, too, whose field stays as it is")
             continue
         result[name] = {}
         for side, sign in (("low", -1), ("high", 1)):

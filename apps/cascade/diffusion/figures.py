@@ -7,7 +7,7 @@ from kerasgal.plotting import figure
 TRUTH = ("truth", "")  # (kind, name): the run's is ("runs", its name), whatever that is
 REGRESSOR, HALO_MODEL = ("baselines", "regressor"), ("baselines", "halo model")
 TREES, FLOOR = ("baselines", "boosted trees"), ("baselines", "another drawing")
-SHUFFLED = ("baselines", "another map's density")
+SHUFFLED = ("baselines", "given another map")
 COLOUR = {TRUTH: "0.2", REGRESSOR: "C2", HALO_MODEL: "C1", TREES: "C4", FLOOR: "C5", SHUFFLED: "0.7"}
 
 
@@ -51,20 +51,30 @@ def flat(field):
     return field if field.ndim == 2 else field[:, :, :max(1, len(field) // 8)].sum(axis=2)
 
 
-def panel_of_galaxies(words, field):
-    return f"galaxies{words}", flat(field), (0, 4), "galaxies"
+def panel_of_galaxies(words, field, limits=(0, 4)):
+    """The panel of a field of galaxies, for `panels_of`."""
+    return f"galaxies{words}", flat(field), limits, "galaxies"
 
 
-def panel_of_matter(words, field):
-    density = flat(field)
-    return (f"dark matter{words}", np.log10(np.maximum(density / density.mean(), 1e-2)), None,
-            "log$_{10}$ density / mean")
+def panel_of_matter(words, field, limits=None):
+    """The panel of a density, in units of the mean, for `panels_of`."""
+    return f"dark matter{words}", logarithm(field), limits, "log$_{10}$ density / mean"
 
 
-def drawn_panels(drawn, matter=False):
-    """The panels of draws of galaxies, or of dark matter, (draws, n, n) or (draws, n, n, n)."""
-    panel = panel_of_matter if matter else panel_of_galaxies
-    return [panel(f": draw {number + 1}", field) for number, field in enumerate(drawn)]
+def logarithm(density):
+    """The logarithm of a density in units of the mean, which may be 0, as a map."""
+    field = flat(density)
+    return np.log10(np.maximum(field if density.ndim == 2 else field / (len(density) // 8 or 1), 1e-2))
+
+
+def drawn_panels(drawn, matter=False, true=None):
+    """The panels of draws of galaxies, or of dark matter, (draws, n, n) or (draws, n, n, n), in the colours of `true`.
+    """
+    panel, limits = panel_of_galaxies, {}
+    if matter:
+        panel = panel_of_matter
+        limits = {"limits": tuple(np.percentile(logarithm(drawn[0] if true is None else true), (1, 99.8)))}
+    return [panel(f": draw {number + 1}", field, **limits) for number, field in enumerate(drawn)]
 
 
 def prediction(drawn, boxsize, axis="z", matter=False):
@@ -76,7 +86,7 @@ def draws(item, run, most=3, matter=False):
     """What is given of a map, what is true and some draws, of galaxies or of dark matter; of a box, a slab of it."""
     first, second = (panel_of_galaxies, panel_of_matter) if matter else (panel_of_matter, panel_of_galaxies)
     panels = [first("", item.seen[0]), second(": truth", item.truth[0]),
-              *drawn_panels(item.drawn[run][0][:most], matter)]
+              *drawn_panels(item.drawn[run][0][:most], matter, item.truth[0])]
     return panels_of(panels, item.boxsize, depth_of(item.truth[0], item.boxsize))
 
 

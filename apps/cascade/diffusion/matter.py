@@ -5,6 +5,7 @@ of the logarithm of the density. What they leave open is drawn as a Gaussian fie
 the simulations that end the boosting, so that draws have the right power if it is one.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,12 +65,13 @@ def fitted(inside, apart, seed=0):
 
 
 def spectrum(fields):
-    """The mean power, per cell, of fields of one shape: wavenumbers, and the power in bins of these, (bins,) each."""
-    scale = wavenumbers(fields[0].shape).ravel()
-    power = np.mean([np.abs(np.fft.fftn(field).ravel())**2 / field.size for field in fields], axis=0)
-    edges = np.linspace(0, scale.max() * (1 + 1e-9), BINS + 1)
-    place = np.digitize(scale, edges) - 1
-    modes = np.bincount(place, minlength=BINS)
-    known = modes > 0
-    means = [np.bincount(place, values, minlength=BINS)[known] / modes[known] for values in (scale, power)]
-    return tuple(means)
+    """The mean power, per cell, of fields: wavenumbers, and the power in bins of these, (bins,) each."""
+    edges = np.linspace(0, 0.5 * math.sqrt(fields[0].ndim) * (1 + 1e-9), BINS + 1)
+    sums = np.zeros((3, BINS))  # of modes, their wavenumbers and their power
+    for field in fields:
+        scale = wavenumbers(field.shape).ravel()
+        power = np.abs(np.fft.fftn(field).ravel())**2 / field.size
+        place = np.digitize(scale, edges) - 1
+        sums += [np.bincount(place, values, minlength=BINS) for values in (np.ones(len(scale)), scale, power)]
+    modes, scale, power = sums[:, sums[0] > 0]
+    return scale / modes, power / modes

@@ -111,6 +111,9 @@ class VariationalDiffusion(keras.Model):
         nats = vdm.bound(field, self.denoiser(density, parameters, training), schedule, times, noise, noise_0,
                          levels)
         cells = ops.cast(ops.prod(ops.shape(field)[1:]), "float32")
+        if levels is None and self.standardised:  # a density of the field, and not of what that is divided by
+            prior, reconstruction, diffusion = nats
+            nats = prior, reconstruction + cells * ops.log(self.standardised.spread), diffusion
         return [part / (cells * math.log(2)) for part in nats], seen[-1]
 
     def weighted(self, parts, gamma):

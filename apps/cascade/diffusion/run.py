@@ -94,15 +94,16 @@ class Diffusion(DensityRun):
     """
 
     app, Config = APP, DiffusionConfig
+    parts = ("regressor/classify", "regressor/regress")
     limits = ("Not an uncertainty, unless the ranks of the truth among the draws are even. Not single galaxies: a "
-              "draw is as they may stand, and no two draws agree. Of painted galaxies nothing follows for the real "
-              "connection of galaxies and matter.")
+              "draw is as they may stand, and no two draws agree; nor, where matter is drawn, single structures. Of "
+              "painted galaxies nothing follows for the real connection of galaxies and matter.")
     label = "draws"
 
     @property
     def checked(self):
         """The features in which a simulation must be like those of the training."""
-        return ("redshift_final", "galaxy_density") if self.config.matter else super().checked
+        return ("redshift_final", "galaxy_density", "drawn_of") if self.config.matter else super().checked
 
     @functools.cached_property
     def regressor(self):
@@ -120,11 +121,18 @@ class Diffusion(DensityRun):
         if self.regressor:
             self.regressor.check_unseen(sources)
 
-    def check_domain(self, source, features=None, *, outside_domain=False):
-        """See `kerasgal.run.Run.check_domain`; what the regressor was not trained on is refused, too."""
-        notes = super().check_domain(source, features, outside_domain=outside_domain)
+    def check_matter(self, simulation, outside_domain, parameters=None, *, moving=False):
+        """Notes on what is given of a simulation: its dark matter, of which the regressor must know the like, too."""
+        if self.config.matter:
+            return []
+        notes = super().check_matter(simulation, outside_domain, parameters)
         if self.regressor:
-            notes += self.regressor.check_domain(source, outside_domain=outside_domain)
+            from kerasgal.apps.cascade.diffusion import data
+
+            features = self.regressor.features(simulation, data.known_to(self.regressor, parameters))
+            said = self.regressor.check_domain(simulation, features, outside_domain=outside_domain) \
+                + self.regressor.check_matter(simulation, outside_domain)
+            notes += [f"the regressor: {note}" for note in said]
         return notes
 
     def features(self, source, parameters=None):

@@ -1,5 +1,6 @@
 """Training the diffusion model: the variational bound, in bits per cell."""
 
+import functools
 import logging
 import math
 import shutil
@@ -8,17 +9,18 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerasgal import domain, training
+from kerasgal import domain, run_folder, training
+from kerasgal.apps.cascade import data as densities
 from kerasgal.apps.cascade.diffusion import calibration, data, sample
 from kerasgal.apps.cascade.diffusion.config import APP
 from kerasgal.apps.cascade.diffusion.counts import field_of
 from kerasgal.apps.cascade.diffusion.model import VariationalDiffusion
 from kerasgal.apps.cascade.model import SCALINGS
 from kerasgal.conditioning import named, warn_of_constant
-from kerasgal.errors import DataError, SettingError
-from kerasgal.files import replacing
+from kerasgal.errors import DataError, DomainError, SettingError
 from kerasgal.pipeline import check_patch
 from kerasgal.plotting import track
+from kerasgal.run import display_name
 from kerasgal.simulation import opened
 
 log = logging.getLogger(__name__)
@@ -66,10 +68,15 @@ def check_ends(model, config, samples):
         log.warning(f"the richest cell is seen in the noise at time 1, at {seen:.2g} of it, and will be drawn too poor "
                     f"by the deterministic sampler: gamma_max={math.ceil(20 * math.log(10 * last)) / 10:g} hides it")
     if config.matter:
-        left = math.exp(config.gamma_min / 2)
-        if config.standardise and left > LEFT:
+        spread = 1.0
+        if not config.standardise:  # of boxes the samples have the field itself
+            fields = (np.asarray(drawn) for *_, drawn in samples)
+            spread = float(np.mean([np.std(field if config.dimensions == 3 else field_of(field, config.field))
+                                    for field in fields]))
+        left = math.exp(config.gamma_min / 2) / spread
+        if left > LEFT:
             log.warning(f"the noise at time 0 stays in what is drawn, {left:.2g} of the field's standard deviation: "
-                        f"gamma_min={math.floor(20 * math.log(LEFT)) / 10:g} leaves a hundredth")
+                        f"gamma_min={math.floor(20 * math.log(LEFT * spread)) / 10:g} leaves a hundredth")
         return
     away = (one - empty) / 2 * math.exp(-config.gamma_min / 2)
     if away < SURE:
@@ -94,7 +101,10 @@ def fit(sources, validation, config, folder, *, store, **options):
     store: a `kerasgal.scratch.Store`, which keeps boxes; maps are few beside the boxes, and joined as one. options: of
     `kerasgal.training.train`.
     """
-    regressor = regressor_of(config, folder, [*sources, *validation], options.get("resume", False))
+    if options.get("init"):
+        check_begun(config, options["init"])
+    resume = options.get("resume", False)
+    regressor = regressor_of(config, folder, [*sources, *validation], resume)
     inside, outside = ([load(source, config, store, stride, regressor)
                         for source in track(sources, "densities and galaxies")]
                        for sources, stride in ((sources, config.slab_stride), (validation, 0)))
@@ -115,9 +125,8 @@ def fit(sources, validation, config, folder, *, store, **options):
         lambda first: data.dataset(inside, config, config.stride, seed=config.seed, first=first),
         (lambda devices: data.dataset(outside, config, config.patch, full=devices > 1)) if outside else None,
         config, folder, app=APP, domain=domain.of([described(source, config) for source in sources]),
-        stale=(calibration.FILE,), **options)
-    if model is not None and regressor:
-        keep_regressor(regressor, Path(folder))
+        stale=(calibration.FILE,),
+        begin=functools.partial(keep_regressor, regressor) if regressor and not resume else None, **options)
     if model is not None and not config.matter:
         found = sample.calibrated(model, config, [inside, outside])
         if found is not None:
@@ -134,27 +143,50 @@ def described(source, config):
 def regressor_of(config, folder, sources, resume):
     """The `Cascade` whose mean field is given to the network, or None.
 
-    Raises DataError for one of other cells, and UnseenError for one that was trained on one of the sources: of those
-    it knows the galaxies, and a network that sees its mean there would trust it too much elsewhere.
+    Raises DataError for one of other cells, SettingError for one that the training would replace or that is to be read
+    by several workers, and UnseenError for one that was trained on one of the sources: of those it knows the galaxies,
+    and a network that sees its mean there would trust it too much elsewhere.
     """
     if not config.regressor:
         return None
     from kerasgal.apps.cascade.run import Cascade
 
-    kept = Path(folder) / REGRESSOR
-    regressor = Cascade.load(kept if resume and kept.exists() else config.regressor)
+    if config.strategy == "workers":
+        raise SettingError("strategy=workers does not go with a regressor, whose fields are made before workers meet")
+    folder = Path(folder).resolve()
+    regressor = Cascade.load(folder / REGRESSOR if resume else config.regressor)
+    place = regressor.folder.resolve()
+    if not resume and (place.is_relative_to(folder) or folder.is_relative_to(place)):
+        raise SettingError(f"regressor={config.regressor} and the run folder {folder} lie in one another: choose "
+                           "another run folder")
     if regressor.config.cell != config.cell:
         raise DataError(f"{config.regressor} has cells of {regressor.config.cell:g} Mpc/h, and what it expects is to "
                         f"be given in cells of {config.cell:g}: they must be alike")
     regressor.check_unseen(sources)
     for source in sources:
-        regressor.check_domain(source)
+        with opened(source, ()) as simulation:
+            differing = domain.differences(regressor.domain or {}, regressor.features(simulation), regressor.checked,
+                                           regressor.config.names, "the regressor was trained on")
+            if differing:
+                raise DomainError(f"{display_name(source)} has {'; '.join(differing)}")
+            densities.check_particles(simulation, config.cell, False, regressor.velocity, regressor.deposit)
     return regressor
 
 
 def keep_regressor(regressor, folder):
-    """Keep a copy of a run of cascade in a run folder."""
-    if regressor.folder == folder / REGRESSOR:
-        return
-    with replacing(folder / REGRESSOR) as temporary:
-        shutil.copytree(regressor.folder, temporary)
+    """Keep in a run folder what it takes to predict with a run of cascade."""
+    for phase in regressor.phases:
+        place = Path(folder) / REGRESSOR / phase
+        place.mkdir(parents=True, exist_ok=True)
+        for path in (regressor.folder / phase).iterdir():
+            if path.is_file() and path.name not in (run_folder.LAST, "log.txt", "loss.png"):
+                shutil.copyfile(path, place / path.name)
+
+
+def check_begun(config, init):
+    """Raise SettingError for weights of a run that drew something else, or saw its field otherwise."""
+    before = run_folder.load_config(Path(init), type(config), APP)
+    for name in ("drawn", "field", "scaling", "standardise"):
+        if getattr(before, name) != getattr(config, name):
+            raise SettingError(f"{init} was trained with {name}={getattr(before, name)}, received "
+                               f"{name}={getattr(config, name)}: weights of the one do not begin the other")
