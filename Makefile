@@ -130,10 +130,12 @@ longer-diffusion: demo-diffusion
 
 # The other way round, as Ono et al.: dark matter drawn given the galaxies of `demo-diffusion`.
 matter-diffusion: demo-diffusion
+	$(BIN)/kerasgal simulate $(DIFFUSION)/matter_test.h5 --galaxies --particles 128 --boxsize 75 --steps 12 \
+	  --realisations 4 --seed 7201
 	$(BIN)/kerasgal cascade diffusion train $(foreach i,$(shell seq 0 23),$(DIFFUSION)/train_$(i).h5) --preset demo \
 	  --drawn matter --field log --gamma-min -9.3 --gamma-max 10 --no-fourier --run $(DIFFUSION)/matter
-	$(BIN)/kerasgal cascade diffusion evaluate $(DIFFUSION)/matter $(foreach i,0 1 2 3,$(DIFFUSION)/test_$(i).h5) \
-	  --maps 3 --draws 8 --output $(DIFFUSION)/matter_evaluation
+	$(BIN)/kerasgal cascade diffusion evaluate $(DIFFUSION)/matter \
+	  $(foreach i,0 1 2 3,$(DIFFUSION)/matter_test_$(i).h5) --maps 3 --draws 8 --output $(DIFFUSION)/matter_evaluation
 
 # Made-up galaxies and their archetypes to train on; others, in three degrees of realism and as archetypes, to test on.
 demo-morph: $(VENV)/.installed

@@ -16,6 +16,7 @@ import scipy.fft
 from scipy.integrate import solve_ivp
 
 from kerasgal.cosmology import PLANCK_2018, linear_power
+from kerasgal.errors import DataError
 from kerasgal.grid import cic_arguments, lattice, wrap
 
 A_EARLY = 1e-3  # deep in matter domination: Lambda is 1e-9 of the density, radiation is not modelled
@@ -474,4 +475,11 @@ def growth_history(cosmology):
     history = solve_ivp(slope, (np.log(a), 0), early, "DOP853", rtol=1e-9, atol=1e-15, dense_output=True).sol
     D1_today = history(0)[0]
     unit = np.array([D1_today, D1_today, D1_today**2, D1_today**2, 1, 1])
-    return lambda a: Growth(*(history(np.log(a)) / unit).tolist())
+
+    def growth(a):
+        if not A_EARLY <= a <= 1:
+            raise DataError(f"growth is known from redshift {1 / A_EARLY - 1:.0f} to 0, received redshift "
+                            f"{1 / a - 1:.4g}")
+        return Growth(*(history(np.log(a)) / unit).tolist())
+
+    return growth

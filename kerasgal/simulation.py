@@ -41,6 +41,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kerasgal.domain import COSMOLOGY
 from kerasgal.errors import DataError, MissingError, SettingError
 from kerasgal.files import CheckedFile, check_room, datasets, replacing
 
@@ -245,7 +246,11 @@ class Simulation(CheckedFile):
 
         if "cosmology" not in self.file:
             raise DataError(f"{self.path} has no cosmology")
-        return Cosmology(**{name: float(value) for name, value in self.file["cosmology"].attrs.items()})
+        said = self.file["cosmology"].attrs
+        missing = [name for name in COSMOLOGY if name not in said]
+        if missing:
+            raise DataError(f"{self.path}: its cosmology does not say {', '.join(missing)}")
+        return Cosmology(**{name: float(said[name]) for name in COSMOLOGY})
 
     @property
     def parameters(self):
@@ -291,6 +296,10 @@ class Simulation(CheckedFile):
             found.append("there is neither initial/delta nor final/delta")
         if "cosmology" not in self.file:
             found.append("there is no cosmology")
+        else:
+            missing = [name for name in COSMOLOGY if name not in self.file["cosmology"].attrs]
+            if missing:
+                found.append(f"the cosmology does not say {', '.join(missing)}")
         n = shapes["initial/delta"][0] if "initial/delta" in shapes else None
         for name in ("boxsize", "particle_mass"):
             value = float(self.file.attrs[name])
@@ -299,9 +308,18 @@ class Simulation(CheckedFile):
         for name, expected in (("initial/displacement", (n, n, n, 3)), ("initial/velocity", (n, n, n, 3))):
             if n and name in shapes and shapes[name] != expected:
                 found.append(f"{name} has shape {shapes[name]}; expected {expected}")
+        for name in ("final/position", "final/velocity"):
+            if name in shapes and (len(shapes[name]) != 2 or shapes[name][1] != 3):
+                found.append(f"{name} has shape {shapes[name]}; expected (particles, 3)")
+        if "final/velocity" in shapes and shapes["final/velocity"] != shapes.get("final/position"):
+            found.append(f"final/velocity has shape {shapes['final/velocity']}, and final/position "
+                         f"{shapes.get('final/position')}")
+        if len(set(shapes.get("final/delta", ()))) > 1 or len(shapes.get("final/delta", (1,) * 3)) != 3:
+            found.append(f"final/delta has shape {shapes['final/delta']}; expected as many cells along each of three "
+                         "axes")
         for name in shapes:
             dataset = self.file[name]
-            if dataset.dtype.kind != "f":
+            if dataset.dtype.kind != "f" or not dataset.shape:  # a number by itself is nobody's field
                 continue
             if name in CONTRASTS:
                 found += _faults(check_mean, dataset, name)

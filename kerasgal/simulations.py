@@ -8,7 +8,9 @@ import numpy as np
 from kerasgal import galaxies as painting
 from kerasgal import halos as finders
 from kerasgal import nbody, simulation
-from kerasgal.cosmology import Cosmology, mean_density
+from kerasgal.conditioning import in_words
+from kerasgal.cosmology import PLANCK_2018, Cosmology, mean_density
+from kerasgal.domain import COSMOLOGY
 from kerasgal.domain import RULES
 from kerasgal.errors import DataError, SettingError
 from kerasgal.files import check_room, refuse_existing
@@ -115,6 +117,8 @@ def simulate(output=None, *, particles=None, boxsize=None, seed=0, steps=20, mes
             painted = paint_galaxies(catalogue, halo_id, run.position, boxsize, seed, run.velocity)
     finer = f"a mesh of {mesh} cells per particle and side, " if mesh != MESH else ""
     words = f"{steps} steps, {finer}seed {seed}, {finder} haloes of at least {minimum}"
+    if cosmology != PLANCK_2018:  # which seed and size do not say
+        words += f", {in_words({name: getattr(cosmology, name) for name in COSMOLOGY})}"
     source = (f"kerasgal simulate: {particles}^3 particles in {boxsize:g} Mpc/h, 2LPT and COLA, {words}"
               + ("; galaxies painted into them, not simulated" if galaxies else ""))
     if twin_of is not None:

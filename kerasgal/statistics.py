@@ -124,6 +124,8 @@ def power_multipoles(delta, boxsize, orders=(0, 2), axis=2, bins=None, compensat
     n = len(delta)
     if delta.shape != (n, n, n):
         raise ValueError(f"power_multipoles takes a field of the shape (n, n, n). Received: {delta.shape}")
+    if any(order < 0 or order % 2 for order in orders):  # P(k) is that of -k: odd ones are zero
+        raise ValueError(f"the orders of multipoles are even numbers from 0 on. Received: {tuple(orders)}")
     if isinstance(compensate, tuple) or compensate not in WINDOWS:
         raise ValueError(f"compensate must be None, 'ngp', 'cic' or 'tsc'. Received: {compensate!r}")
     mode = scipy.fft.rfftn(np.moveaxis(delta, axis, 0), workers=-1)
@@ -424,7 +426,10 @@ def bispectrum_in_cubes(delta, boxsize, sides, cubes=2):
     needed = int(np.ceil(sides.sum(axis=1).max() + 1.5))
     if needed > n:
         raise ValueError(f"the bispectrum of triangles this large needs a grid of {needed}^3 cells. Received: {n}^3")
-    m = min(cubes * scipy.fft.next_fast_len(-(-needed // cubes), real=True), n)
+    m = min(cubes * scipy.fft.next_fast_len(-(-needed // cubes), real=True), n // cubes * cubes)
+    if m < needed:
+        raise ValueError(f"the bispectrum of triangles this large, in {cubes} cubes a side, needs a grid of "
+                         f"{-(-needed // cubes) * cubes}^3 cells. Received: {n}^3")
     full, half = (np.rint(axis).astype(int) for axis in _modes(m)[0])
     mode = scipy.fft.rfftn(delta, norm="forward", workers=-1)[np.ix_(full, full, half)].astype(np.complex128)
     sides = tuple(map(tuple, np.round(sides, 9)))
@@ -567,8 +572,11 @@ def mass_bins(mass_minimum, mass_maximum, ratio=1.4):
     [1.0, 2.0, 4.0, 8.0]
     """
     # Less a little: a maximum that is an exact power must not gain a bin from rounding.
-    number = int(np.ceil(np.log(mass_maximum / mass_minimum) / np.log(ratio) - 1e-9))
-    return mass_minimum * float(ratio)**np.arange(number + 1)
+    low, high = float(mass_minimum), float(mass_maximum)
+    number = max(1, int(np.ceil(np.log(high / low) / np.log(ratio) - 1e-9)))  # also where all masses are one
+    edges = low * float(ratio)**np.arange(number + 1)
+    edges[-1] = max(edges[-1], high)
+    return edges
 
 
 def mass_function(mass, edges, volume):

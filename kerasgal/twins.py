@@ -177,7 +177,8 @@ def paired(sources, twins):
         left.remove(twin)
         found.append((twin, wavenumber))
     if left:
-        raise DataError(f"`ceiling`: {', '.join(map(_name, left))} is no twin of any of the simulations")
+        raise DataError(f"`ceiling`: {', '.join(map(_name, left))} is left over: no twin of any of the simulations, or "
+                        "of one that has another twin already")
     return found
 
 
@@ -336,13 +337,17 @@ def majority(halo_id, factor):
     >>> majority(np.array([[[3, -1], [3, -1]], [[3, -1], [5, -1]]]), 2).tolist()
     [[[-1]]]
     """
-    n = len(halo_id) // factor
-    blocks = halo_id.reshape(n, factor, n, factor, n, factor).transpose(0, 2, 4, 1, 3, 5).reshape(n, n, n, -1)
-    blocks = np.where(blocks < 0, np.iinfo(np.int32).max, blocks)  # that there is no halo counts last
-    counts = np.stack([(blocks == blocks[..., [i]]).sum(-1) for i in range(blocks.shape[-1])], -1)
-    # The first label in order among the most frequent
-    best = np.where(counts == counts.max(-1, keepdims=True), blocks, np.iinfo(np.int32).max).min(-1)
-    return np.where(best == np.iinfo(np.int32).max, -1, best).astype(np.int32)
+    n, none = len(halo_id) // factor, np.iinfo(np.int32).max
+    found = np.empty((n, n, n), np.int32)
+    for layer in range(n):  # of blocks, for memory
+        slab = halo_id[layer * factor:(layer + 1) * factor]
+        blocks = slab.reshape(factor, n, factor, n, factor).transpose(1, 3, 0, 2, 4).reshape(n, n, -1)
+        blocks = np.where(blocks < 0, none, blocks)  # that there is no halo counts last
+        counts = np.stack([(blocks == blocks[..., [i]]).sum(-1) for i in range(blocks.shape[-1])], -1)
+        # The first label in order among the most frequent
+        best = np.where(counts == counts.max(-1, keepdims=True), blocks, none).min(-1)
+        found[layer] = np.where(best == none, -1, best)
+    return found
 
 
 def _correlation(one, other):

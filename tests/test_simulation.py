@@ -5,6 +5,7 @@ import h5py
 import numpy as np
 import pytest
 
+import kerasgal as kg
 from kerasgal.cosmology import Cosmology
 from kerasgal.errors import DataError, MissingError
 from kerasgal.simulation import Simulation, write
@@ -57,6 +58,10 @@ def test_particles_finer_than_the_grid_share_a_cells_mass(tmp_path):
     ({"halos/position": np.full((2, 3), -10.1)}, "halos/position runs from -10.1 to -10.1"),
     ({"galaxies/position": np.full((2, 3), 20.1)}, "galaxies/position runs from 20.1 to 20.1"),
     ({"initial/displacement": np.zeros((4, 4, 4))}, "initial/displacement has shape (4, 4, 4)"),
+    ({"final/position": np.zeros((64, 2))}, "final/position has shape (64, 2); expected (particles, 3)"),
+    ({"final/position": np.zeros((64, 3)), "final/velocity": np.zeros((32, 3))},
+     "final/velocity has shape (32, 3), and final/position (64, 3)"),
+    ({"final/delta": np.zeros((4, 4, 5))}, "final/delta has shape (4, 4, 5)"),
     ({"halos/mass": np.array([8e10, 16e10])}, "halos/mass is not in descending order"),
     ({"halos/position": np.zeros((3, 3))}, "halos/position has shape (3, 3); expected (2, 3)"),
     ({"galaxies/position": np.zeros((3, 3)), "galaxies/mass": np.zeros(2)}, "galaxies/mass has 2 rows"),
@@ -173,3 +178,24 @@ def test_same_seed_same_file_and_info(boxes, tmp_path, invoke):
         file["halo_id"][0, 0, 0] = 10**6
     done = invoke("info", broken, check=False)
     assert done.returncode == 1 and "halo_id runs from -1 to 1000000" in done.stderr
+
+
+def test_a_cosmology_must_say_all_its_numbers_and_may_say_more(tmp_path):
+    write_small(tmp_path / "box.h5", small())
+    with h5py.File(tmp_path / "box.h5", "r+") as file:
+        file["cosmology"].attrs["w0"] = -1.0
+        file["note"] = 1.5  # a number is no field
+    with Simulation(tmp_path / "box.h5") as simulation:
+        assert simulation.problems() == [] and simulation.cosmology == Cosmology()
+    with h5py.File(tmp_path / "box.h5", "r+") as file:
+        del file["cosmology"].attrs["sigma8"]
+    with Simulation(tmp_path / "box.h5") as simulation:
+        assert simulation.problems() == ["the cosmology does not say sigma8"]
+        with pytest.raises(DataError, match="does not say sigma8"):
+            simulation.cosmology
+
+
+def test_simulations_of_one_seed_and_two_cosmologies_are_two():
+    one, other = (kg.simulate(particles=8, boxsize=6.25, steps=2, seed=1, cosmology=cosmology)
+                  for cosmology in (None, Cosmology(sigma8=0.9)))
+    assert one.path != other.path and "sigma8 = 0.9" in other.path and "sigma8" not in one.path

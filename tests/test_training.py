@@ -227,6 +227,20 @@ def test_after_a_training_in_mixed_precision_all_is_float32(tmp_path, monkeypatc
     assert keras.config.dtype_policy().name == "float32"
 
 
+def test_weights_are_averaged_in_float16_too():
+    """An optimiser that scales the loss stands before the one that keeps the average."""
+    with workers.arithmetic("mixed_float16"):
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+        model.compile(training.optimizer(TrainingConfig(averaging=0.9, learning_rate=0.1)), loss="mse")
+        assert not hasattr(model.optimizer, "inner_optimizer") or not model.optimizer.use_ema
+        for _ in range(4):
+            model.train_on_batch(np.ones((4, 1), "f4"), np.full((4, 1), 9, "f4"))
+        before = model.get_weights()[0].copy()
+        with training.averaged(model):
+            assert model.get_weights()[0] != before
+        assert model.get_weights()[0] == before
+
+
 def test_folders_are_not_lost(tmp_path):
     run(tmp_path / "run", epochs=1)
     with pytest.raises(DataError, match="exists already; give resume=True"):
