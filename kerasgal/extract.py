@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasgal.errors import DataError
-from kerasgal.files import check_room, refuse_existing, replacing
+from kerasgal.files import check_room, refuse_existing, refuse_inputs, replacing
 from kerasgal.imageset import FORMAT as IMAGE_SET
 from kerasgal.readers.base import opened
 from kerasgal.simulation import FORMAT as SIMULATION
@@ -18,6 +18,7 @@ from kerasgal.tables import FLAT, SUFFIXES, quantities, scalars, unit, write_tab
 ACCEPTED = f"accepted are .npy for a field, {', '.join(SUFFIXES)} for a catalogue"
 # Of the columns that catalogues have in all files that kerasgal writes; lengths are comoving.
 UNITS = {"mass": "Msun/h", "stellar_mass": "Msun/h", "position": "Mpc/h", "radius": "Mpc/h"}
+UNITS_OF_IMAGES = {"radius": "arcsec", "radius_kpc": "kpc", "ra": "deg", "dec": "deg"}
 HEADER = ("app", "run", "boxsize", "kerasgal", "notes")  # attributes of our files that their tables have, too
 STATED = ("unit", "units", "Unit", "Units")  # attributes of datasets in files of other makes
 BYTES_AT_ONCE = 2**26
@@ -32,6 +33,7 @@ def extract(path, name, output, overwrite=False):
     """
     output = Path(output)
     refuse_existing(output, overwrite)
+    refuse_inputs([output], [path])
     with opened(path) as file:
         if name not in file:
             names = []
@@ -52,7 +54,8 @@ def extract(path, name, output, overwrite=False):
                             f"none ({', '.join(f'{column} {values.shape}' for column, values in columns.items())})")
         ours = file.attrs.get("format") in (SIMULATION, IMAGE_SET) or "app" in file.attrs
         said = {column: _stated(values) for column, values in columns.items()}
-        units = {column: said[column] or (UNITS.get(column) if ours else None) for column in columns}
+        usual = UNITS_OF_IMAGES if file.attrs.get("format") == IMAGE_SET else UNITS
+        units = {column: said[column] or (usual.get(column) if ours else None) for column in columns}
         header = {"source": f"{path}: {name}"}
         header |= {key: _plain(file.attrs[key]) for key in HEADER if ours and key in file.attrs}
         columns = {column: _values(values) for column, values in columns.items()}

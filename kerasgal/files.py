@@ -6,13 +6,21 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from kerasgal.errors import DamagedError, DataError, ExistsError, MissingError, first_line
+from kerasgal.errors import DamagedError, DataError, ExistsError, MissingError, SettingError, first_line
 
 
 def refuse_existing(path, overwrite):
     """Raise DataError if `path` exists and `overwrite` is false."""
     if Path(path).exists() and not overwrite:
         raise ExistsError(f"{path} exists already; give overwrite=True to replace it")
+
+
+def refuse_inputs(outputs, inputs):
+    """Raise SettingError for an output that is one of the inputs, which it would replace."""
+    read = {Path(path).resolve() for path in inputs if isinstance(path, str | os.PathLike)}
+    for output in outputs:
+        if Path(output).resolve() in read:
+            raise SettingError(f"{output} is what is read: choose another name for what is written", value=str(output))
 
 
 def check_room(path, size, what=None, kept=""):

@@ -2,7 +2,6 @@
 
 import base64
 import csv
-import importlib.metadata
 import io
 import math
 import re
@@ -231,7 +230,8 @@ def html(evaluation, figures, *, command=None):
     pictures = [{"name": name.replace("_", " "), "data": base64.b64encode(data).decode(), "wide": _wide(data)}
                 for name, data in figures.items()]
     versions = {"kerasgal": __version__, "Python": sys.version.split()[0]}
-    versions |= {name: importlib.metadata.version(name) for name in LIBRARIES if name in sys.modules}
+    versions |= {name: getattr(sys.modules[name], "__version__", "unknown") for name in LIBRARIES
+                 if name in sys.modules}
     return environment.get_template("report.html").render(
         lines=evaluation.lines, notes=notes, tables=tables(metrics), figures=pictures, versions=versions,
         command=command, limits=_with_code(limits(run)), made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -321,7 +321,8 @@ def about(run):
     verbs = [f"predict {called} INPUT", f"summary {called}",
              f"export {called}" + (" --output FOLDER" if networks.is_shipped(run.folder or ".") else "")]
     domain = {f"{name} [{UNITS[name]}]" if name in UNITS else name:
-              value if _single(value) else " to ".join(shown(part) for part in dict.fromkeys(value))
+              value if _single(value) else
+              (" or " if isinstance(value[0], str) else " to ").join(shown(part) for part in dict.fromkeys(value))
               for name, value in (run.domain or {}).items()}
     return {"settings": asdict(run.config), "domain": domain,
             "next": [f"kerasgal {run.app} {words}" for words in verbs]}

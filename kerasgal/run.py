@@ -922,6 +922,9 @@ class Evaluation(Mapping):
         folder = Path(folder)
         refuse_existing(folder / "metrics.json", overwrite)
         drawn, pictures = self.figures(), {}  # before there is a file: an error in drawing leaves none
+        tables = self._tables()
+        for name in (report.REPORT, "metrics.csv", *(f"{name}.{figures}" for name in drawn), *tables):
+            refuse_existing(folder / name, overwrite)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "metrics.json").unlink(missing_ok=True)  # without it a folder is not whole
         for path in report.figures_in(folder):
@@ -933,7 +936,7 @@ class Evaluation(Mapping):
         page = report.html(self, pictures, command=command)
         (folder / report.REPORT).write_text(page, encoding="utf-8")
         (folder / "metrics.csv").write_text(report.as_csv(self.metrics))
-        for name, table in self._tables().items():
+        for name, table in tables.items():
             write_table(folder / name, table, overwrite=True)
         run_folder.write_json(self.metrics, folder / "metrics.json")  # the last: with it a folder is whole
 

@@ -5,12 +5,14 @@
 file as they are asked for, without a JavaScript build.
 """
 
+import socket
+from html import escape
 from pathlib import Path
 
 import numpy as np
 
 from kerasgal import opening
-from kerasgal.errors import DataError, MissingError, SettingError
+from kerasgal.errors import DataError, MissingError, SettingError, first_line
 from kerasgal.imageset import ImageSet
 from kerasgal.simulation import Simulation
 
@@ -290,7 +292,11 @@ def page(path, output, beside=None, overwrite=False):
     from bokeh.embed import file_html
     from bokeh.resources import INLINE
 
-    from kerasgal.files import replacing
+    from kerasgal.files import refuse_inputs, replacing
+
+    if Path(output).suffix not in (".html", ".htm"):
+        raise SettingError(f"{output}: a page is an HTML file, accepted suffixes are .html, .htm", value=str(output))
+    refuse_inputs([output], [path, beside])
 
     with replacing(output, overwrite) as temporary:
         document = Document()
@@ -321,8 +327,11 @@ def serve(path, beside=None, port=0, browser=True, started=None):
     from bokeh.server.server import Server
 
     _layout(path, beside, live=True)  # what is wrong with the files is said here, not in a browser
+    port = port or free_port()
+    # A browser says where its page is from; without these names Bokeh answers none that is not from "localhost".
+    origins = [f"{name}:{port}" for name in ("127.0.0.1", "localhost")]
     server = Server({"/": lambda document: _fill(document, _layout(path, beside, live=True))}, port=port,
-                    address="127.0.0.1")
+                    address="127.0.0.1", allow_websocket_origin=origins)
     server.start()
     address = f"http://127.0.0.1:{server.port}/"
     if started:
@@ -335,6 +344,13 @@ def serve(path, beside=None, port=0, browser=True, started=None):
         pass
     finally:
         server.stop()
+
+
+def free_port():
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
 
 
 def _fill(document, layout):
@@ -449,7 +465,8 @@ class _View:
             const row = source.selected.indices[0];
             if (row === undefined) return;
             const words = Object.entries(source.data).filter(([name]) => !["across", "up", "size"].includes(name))
-              .map(([name, values]) => `${name} ${Number(values[row]).toPrecision(5)}`);
+              .map(([name, values]) => `${name.replace(/&/g, "&amp;").replace(/</g, "&lt;")} ` +
+                                       Number(values[row]).toPrecision(5));
             said.text = `<b>${kind}</b>: ` + words.join(", ");""")
         self.picture.add_tools(TapTool(renderers=[self.circles], callback=tap))
 
@@ -529,8 +546,8 @@ def _points(file):
     made = _Catalogue(*found, boxsize_of(file))
     where = "they end" if isinstance(file, Simulation) else "the file has them"
     kind = made.kind.replace("halos", "haloes")
-    made.words = (f"Circles: the {kind} of {file.path} within {made.depth:.3g} Mpc/h of the slice, where {where}. A "
-                  "click shows the row of one.")
+    made.words = (f"Circles: the {kind} of {escape(str(file.path))} within {made.depth:.3g} Mpc/h of the slice, where "
+                  f"{where}. A click shows the row of one.")
     return made
 
 
@@ -636,7 +653,7 @@ def mass_function_figure(paths):
         files = [stack.enter_context(opening.open(path)) for path in paths]
         found = mass_functions([file for file in files if not isinstance(file, ImageSet)])
     for path in paths:
-        if str(path) not in found:
+        if str(Path(path)) not in found:
             raise DataError(f"{path} has no haloes: a mass function needs halos/mass")
     drawing, axes = figure()
     for name, (mass, number, error) in found.items():
@@ -691,6 +708,9 @@ def _sheet(images, scores, live):
     identity = [str(value) for value in images["id"][...].astype(str)]
     ratio, maps = _ratios(scores, identity) if scores is not None else (None, None)
     order = np.arange(len(identity)) if ratio is None else np.argsort(ratio)
+    if ratio is not None:
+        order = order[np.isfinite(ratio[order])]  # what could not be scored has no place in it
+    unscored = len(identity) - len(order)
     pages = max(1, -(-len(order) // SHEET))
     if not live and pages > 2:  # the ends of the order
         order = np.concatenate([order[:SHEET], order[-SHEET:]])
@@ -714,9 +734,12 @@ def _sheet(images, scores, live):
     show(0)
     words = "in the order of the set" if ratio is None else "from the least to the greatest likelihood ratio"
     said = f"{len(identity)} images, {words}"
-    if not live and len(identity) > 2 * SHEET:
+    if unscored:
+        said += f", without {unscored} that have none"
+    if not live and len(identity) - unscored > 2 * SHEET:
         said += f": the first and the last {SHEET}"
-    said += f"; arcsinh of the flux{', the mean of ' + ', '.join(images.bands) if len(images.bands) > 1 else ''}."
+    bands = escape(", ".join(images.bands))
+    said += f"; arcsinh of the flux{', the mean of ' + bands if len(images.bands) > 1 else ''}."
     if maps is not None:
         said += (" Beside each what its pixels, as the networks saw them, add to the ratio: red for, blue against "
                  f"being real, full at {spread:.2g} nats a pixel.")
@@ -757,7 +780,12 @@ def _ratios(scores, identity):
         with opening.open(scores) as file:
             if "log_p_real" in file.keys():
                 return _mapped(scores, file, identity)
-    table = Table.read(scores)
+    try:  # our header of a CSV stands in comments
+        table = Table.read(scores, **({"comment": "#"} if Path(scores).suffix == ".csv" else {}))
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # whatever a format that is none of a table raises
+        raise DataError(f"{scores} cannot be read as a table: {first_line(error)}") from None
     missing = {"id", "llr"} - set(table.colnames)
     if missing:
         raise DataError(f"{scores} has no column {' and '.join(sorted(missing))}: give the table of `kerasgal morph "

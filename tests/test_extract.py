@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from kerasgal import __version__
+from kerasgal import __version__, imageset
 from kerasgal import extract as module
 from kerasgal.simulation import FORMAT
 
@@ -164,3 +164,12 @@ def test_nothing_is_replaced_unasked(path, tmp_path, invoke):
     assert np.load(tmp_path / "delta.npy").shape == (9, 9, 9)
     done = invoke("extract", tmp_path / "delta.npy", "x", tmp_path / "x.npy", check=False)
     assert done.returncode == 1 and "is not an HDF5 file" in done.stderr
+
+
+def test_radii_of_images_are_angles(tmp_path):
+    rows = Table({"radius": [1.2], "ra": [150.0]})
+    imageset.write(tmp_path / "set.h5", id=["one"], image=np.ones((1, 8, 8), "f4"), source="made up",
+                   unit="nanomaggies", table=rows)
+    module.extract(tmp_path / "set.h5", "table", tmp_path / "table.ecsv")
+    read = Table.read(tmp_path / "table.ecsv")
+    assert str(read["radius"].unit) == "arcsec" and str(read["ra"].unit) == "deg"

@@ -6,14 +6,17 @@ import io
 import json
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
 import kerasgal as kg
 from kerasgal import networks, registry, report
-from kerasgal.errors import SettingError
+from kerasgal.commands.base import print_table
+from kerasgal.errors import ExistsError, SettingError
 from kerasgal.plotting import figure
 from kerasgal.run import Evaluation
+from kerasgal.training import TrainingConfig
 
 METRICS = {
     "simulations": ["a.h5", "<b>.h5"], "loss": 0.57123456, "loss_per_simulation": [0.5, 0.64], "notes": ["a & b"],
@@ -174,3 +177,22 @@ def test_a_browser_sorts_the_tables_and_finds_no_error(folder):
 
 def test_names_of_numbers_are_read_from_within():
     assert dict(report.flat({"a": [{"b": 1}, 2]})) == {"a.0.b": 1, "a.1": 2}
+
+
+def test_words_of_a_domain_are_no_range():
+    run = SimpleNamespace(config=TrainingConfig(), folder=None, app="protohalo",
+                          domain={"finder": ["fof", "hop"], "boxsize": [25.0, 50.0]})
+    assert report.about(run)["domain"] == {"finder": "fof or hop", "boxsize [Mpc/h]": "25 to 50"}
+
+
+def test_files_that_an_evaluation_would_replace_are_kept(tmp_path):
+    made = Evaluation({"loss": 1.0}, ["loss 1"], lambda: {"loss": figure()[0]})
+    (tmp_path / "loss.png").write_bytes(b"mine")
+    with pytest.raises(ExistsError, match="loss.png exists already"):
+        made.save(tmp_path)
+    assert (tmp_path / "loss.png").read_bytes() == b"mine" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_brackets_are_no_markup(capsys):
+    print_table("[a]", [("columns", "ra [deg], dec [deg]")])
+    assert "[a]" in (said := capsys.readouterr().out) and "ra [deg], dec [deg]" in said

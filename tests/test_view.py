@@ -1,5 +1,6 @@
 """Pages and figures of files: what is shown is what NumPy slices, through the server, too."""
 
+import asyncio
 import shutil
 import threading
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 
 import kerasgal as kg
 from kerasgal import imageset, view
+from kerasgal.tables import write_table
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -89,11 +91,20 @@ def test_slices_are_served_as_they_are_asked_for(boxes):
     pytest.importorskip("bokeh")
     from bokeh.client import pull_session
     from bokeh.models import ColumnDataSource, RadioButtonGroup, Slider
+    from tornado.httpclient import HTTPRequest
+    from tornado.websocket import websocket_connect
 
     seen = {}
 
+    async def connect(address):
+        """What the page's own script does, which says where the page is from."""
+        await websocket_connect(HTTPRequest(f"ws{address.removeprefix('http')}ws", headers={"Origin": address[:-1]}),
+                                subprotocols=["bokeh", "none"])
+
     def ask(server, address):
         try:
+            asyncio.run(connect(address))
+            seen["connected"] = True
             session = pull_session(url=address)
             document = session.document
             slider = next(iter(document.select({"type": Slider})))
@@ -111,6 +122,7 @@ def test_slices_are_served_as_they_are_asked_for(boxes):
 
     view.serve(boxes[0], browser=False,
                started=lambda *given: threading.Thread(target=ask, args=given, daemon=True).start())
+    assert seen["connected"]
     with kg.Simulation(boxes[0]) as box:
         np.testing.assert_allclose(seen["images"][0], box["initial/delta"][int(10 / 25 * 32)].T)
 
@@ -131,6 +143,13 @@ def test_a_sheet_goes_by_the_likelihood_ratio(tmp_path, invoke):
     assert sorted(titles) == sorted(f"{name} {value:.1f} nats" for name, value in zip(names, ratio))
     drawn = [picture.title.text for picture in sheet.children[1].children]
     assert drawn == [f"{names[i]} {ratio[i]:.1f} nats" for i in np.argsort(ratio)]
+    write_table(tmp_path / "scores.csv", {"id": names, "llr": [3.0, np.nan, 9.0, 0.5, 2.0]})
+    sheet = view._layout(tmp_path / "set.h5", tmp_path / "scores.csv", live=True)
+    assert "5 images" in sheet.children[0].text and "without 1 that have none" in sheet.children[0].text
+    assert [picture.title.text.split(" ")[1] for picture in sheet.children[1].children] == ["3", "4", "0", "2"]
+    (tmp_path / "scores.odd").write_text("no table")
+    with pytest.raises(kg.DataError, match="cannot be read as a table"):
+        view._layout(tmp_path / "set.h5", tmp_path / "scores.odd", live=True)
     Table({"id": names[1:], "llr": ratio[1:]}).write(tmp_path / "few.ecsv")
     refused = invoke("view", tmp_path / "set.h5", "--with", tmp_path / "few.ecsv", "--output", tmp_path / "no.html",
                      check=False)
@@ -174,3 +193,26 @@ def test_mass_functions_are_drawn_beside_each_other(boxes, invoke, tmp_path):
     assert refused.returncode == 1 and "bare.h5 has no haloes" in refused.stderr and not (tmp_path / "no.png").exists()
     refused = invoke("plot", boxes[0], "mass_function", tmp_path / "no.png", "--log", check=False)
     assert refused.returncode == 2 and "--log is of the slice of a field, and mass_function is none" in refused.stderr
+
+
+def test_no_product_takes_the_place_of_what_it_is_made_of(boxes, trained, tmp_path, invoke, monkeypatch):
+    box = shutil.copy(boxes[2], tmp_path / "box.h5")
+    before = box.read_bytes()
+    for words in (["extract", box, "halos", box], ["view", box, "--output", box],
+                  ["protohalo", "predict", trained("protohalo"), box, "--output", box]):
+        done = invoke(*words, "--overwrite", check=False)
+        assert done.returncode == 2 and ("is what is read" in done.stderr or "HTML file" in done.stderr), done.stderr
+    assert box.read_bytes() == before
+    monkeypatch.chdir(tmp_path)
+    invoke("plot", "./box.h5", "mass_function", "masses.png")
+
+
+def test_words_of_a_file_are_words_on_the_page(tmp_path):
+    pytest.importorskip("bokeh")
+    from bokeh.models import Div
+
+    rng = np.random.default_rng(0)
+    imageset.write(tmp_path / "set.h5", id=["one"], image=rng.normal(size=(1, 8, 8, 2)).astype("float32"),
+                   source="made up", unit="nanomaggies", bands="<b>g,r")
+    sheet = view._layout(tmp_path / "set.h5", None, live=False)
+    assert "&lt;b&gt;g, r" in sheet.select_one({"type": Div}).text

@@ -6,7 +6,6 @@ of `evaluate`, whose simulations are those of one suite.
 """
 
 import functools
-from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +15,6 @@ from kerasgal.apps.cascade.run import CLASSIFY, REGRESS, Cascade
 from kerasgal.errors import DomainError, SettingError
 from kerasgal.run import Evaluation, as_list, to_judge_on
 from kerasgal.simulation import opened
-from kerasgal.tables import write_table
 
 TABLE = "table.csv"
 FIGURES = "power_spectrum", "bispectrum"  # of each suite
@@ -27,11 +25,10 @@ OUTSIDE = "!"  # beside a suite that a run does not know, in the printed table
 class Comparison(Evaluation):
     """What `compare` found; its folder holds the table as table.csv, too."""
 
-    def save(self, folder, overwrite=False, command=None, figures="png"):
-        super().save(folder, overwrite, command, figures)
+    def _tables(self):
         rows = self.metrics["table"]
-        columns = {name: np.array([np.nan if row[name] is None else row[name] for row in rows]) for name in rows[0]}
-        write_table(Path(folder) / TABLE, columns, overwrite=True)
+        return {TABLE: {name: np.array([np.nan if row[name] is None else row[name] for row in rows])
+                        for name in rows[0]}}
 
 
 def compare(runs, suites, *, tile=None, outside_domain=False, client=None):

@@ -346,6 +346,8 @@ class Cascade(DensityRun):
         from kerasgal.apps.cascade import data, motion, predict
         from kerasgal.plotting import progress
 
+        if seed and not catalogue:
+            raise SettingError(f"seed={seed} is of drawn galaxies: it goes with catalogue=True", value=seed)
         if round and catalogue:
             raise SettingError("`round` and `catalogue` contradict each other: galaxies are drawn from the expected "
                                "numbers, not from rounded ones")

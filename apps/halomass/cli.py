@@ -127,10 +127,10 @@ def ladder(training, output, overwrite, settings, **options):
     from kerasgal.files import refuse_existing
 
     folder = Path(output)
-    for path in (folder / TABLE, folder / "runs"):
+    for path in (folder / TABLE, folder / "runs", folder / "metrics.json"):
         refuse_existing(path, overwrite)
     made = ladder(list(training), runs=folder / "runs", overwrite=overwrite, **options, **settings)
-    made.save(folder, overwrite=True)
+    made.save(folder, overwrite=overwrite)
     for line in made.lines:
         click.echo(line)
     click.echo(f"{folder / TABLE}: the table, with ladder.png beside it")

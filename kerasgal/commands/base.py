@@ -298,8 +298,9 @@ def print_table(title, rows):
     """Print pairs of a name and a value as a table."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text  # in which a bracket is no markup
 
-    table = Table("name", "value", title=str(title), title_justify="left")
+    table = Table("name", "value", title=Text(str(title)), title_justify="left")
     for name, value in rows:
-        table.add_row(name, str(value))
+        table.add_row(Text(str(name)), Text(str(value)))
     Console().print(table)

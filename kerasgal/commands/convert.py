@@ -87,8 +87,9 @@ def convert(context, output, overwrite, dry_run, manifest, jobs, dask, **argumen
         given = {name: value for name, value in arguments.items() if value is not None}
         convert_many(context.command, manifest, output, given, jobs, dask, overwrite, dry_run)
         return
-    if dask:
-        raise click.UsageError("--dask shares the rows of a --manifest: give one")
+    for flag, given in (("--dask", dask), ("--jobs", jobs > 1)):
+        if given:
+            raise click.UsageError(f"{flag} shares the rows of a --manifest: give one")
     if Path(output).is_dir():
         raise click.UsageError(f"OUTPUT {output} is a folder: give a file, or --manifest")
     if dry_run:

@@ -24,6 +24,7 @@ from kerasgal import config as configuration
 from kerasgal.commands.base import DASK, Command, NetworkCommand, in_flags, section, together
 from kerasgal.commands.settings import settings_options
 from kerasgal.errors import DataError, SettingError
+from kerasgal.files import refuse_inputs
 from kerasgal.plotting import FORMATS
 from kerasgal.registry import imported
 
@@ -188,6 +189,7 @@ def outputs_of(sources, output, label, suffixes, default=".h5"):
     twice = next((path for path in paths if paths.count(path) > 1), None)
     if twice:
         raise click.UsageError(f"two inputs would both be written to {twice}: give them in two commands")
+    refuse_inputs(paths, sources)
     return paths
 
 
