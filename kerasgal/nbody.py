@@ -16,8 +16,10 @@ import scipy.fft
 from scipy.integrate import solve_ivp
 
 from kerasgal.cosmology import PLANCK_2018, linear_power
+from kerasgal.errors import DataError
 from kerasgal.grid import cic_arguments, lattice, wrap
 
+ROUNDED = 1e-3  # by which scale factors may be off, as files round redshifts
 A_EARLY = 1e-3  # deep in matter domination: Lambda is 1e-9 of the density, radiation is not modelled
 
 
@@ -451,7 +453,7 @@ def growth_history(cosmology):
     Returns
     -------
     callable
-        From the scale factor, 1e-3 to 1, to a `Growth`.
+        From the scale factor, 1e-3 to 1, to a `Growth`; raises DataError for another.
 
     Examples
     --------
@@ -474,4 +476,11 @@ def growth_history(cosmology):
     history = solve_ivp(slope, (np.log(a), 0), early, "DOP853", rtol=1e-9, atol=1e-15, dense_output=True).sol
     D1_today = history(0)[0]
     unit = np.array([D1_today, D1_today, D1_today**2, D1_today**2, 1, 1])
-    return lambda a: Growth(*(history(np.log(a)) / unit).tolist())
+
+    def growth(a):
+        if not A_EARLY * (1 - ROUNDED) <= a <= 1 + ROUNDED:
+            raise DataError(f"growth is known from redshift {1 / A_EARLY - 1:g} to 0, received {1 / a - 1:g}", value=a,
+                            accepted=(A_EARLY, 1))
+        return Growth(*(history(np.log(a)) / unit).tolist())
+
+    return growth

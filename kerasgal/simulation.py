@@ -41,6 +41,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kerasgal.domain import COSMOLOGY
 from kerasgal.errors import DataError, MissingError, SettingError
 from kerasgal.files import CheckedFile, check_room, datasets, replacing
 
@@ -52,11 +53,11 @@ POSITIONS = ("final/position", "halos/position", "halos/initial_position", "gala
 HDF5_OVERHEAD = 2**16  # bytes of a file beside its arrays, amply
 SUFFIXES = (".h5", ".hdf5")
 HEADER = ("boxsize", "redshift_initial", "redshift_final", "particle_mass")
-COSMOLOGY = ("Om0", "Ob0", "h", "ns", "sigma8")
 CUBES = ("initial/delta", "final/delta", "halo_id", "galaxies/count")
 # By letters, lengths that must be one and the same in a file.
 SHAPES = {
-    "initial/delta": ("n", "n", "n"), "initial/displacement": ("n", "n", "n", 3), "initial/velocity": ("n", "n", "n", 3),
+    "initial/delta": ("n", "n", "n"),
+    "initial/displacement": ("n", "n", "n", 3), "initial/velocity": ("n", "n", "n", 3),
     "final/position": ("p", 3), "final/velocity": ("p", 3), "final/delta": ("m", "m", "m"), "halo_id": ("k", "k", "k"),
     "halos/mass": ("h",), "halos/position": ("h", 3), "halos/radius": ("h",), "halos/count": ("h",),
     "halos/velocity": ("h", 3), "halos/initial_position": ("h", 3), "galaxies/position": ("g", 3),

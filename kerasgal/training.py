@@ -275,7 +275,7 @@ def fit(state, dataset, validation, strategy, tensorboard):
             workers.fit_across_workers(model, stream)
         reporter = Reporter(state) if state.chief else None
         callbacks = [state.callback(), *([reporter] if reporter else [])]
-        if model.optimizer.use_ema:
+        if keeps_average(model):
             callbacks.append(keras.callbacks.SwapEMAWeights())  # validates with the averaged weights
         if tensorboard and state.chief:
             callbacks.append(keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False))
@@ -303,12 +303,18 @@ def fit(state, dataset, validation, strategy, tensorboard):
                             + state.kept()) from error
 
 
+def keeps_average(model):
+    """Whether a model's optimiser keeps a running average of the weights."""
+    # In float16 Keras wraps the optimiser in one that scales the loss, and that keeps none itself.
+    return getattr(model.optimizer, "inner_optimizer", model.optimizer).use_ema
+
+
 @contextlib.contextmanager
 def averaged(model):
     """The model with the running average of its weights in place of these, where its optimiser keeps one."""
     import numpy as np
 
-    if not model.optimizer.use_ema:
+    if not keeps_average(model):
         yield
         return
     weights = [np.array(variable) for variable in model.trainable_variables]
