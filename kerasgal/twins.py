@@ -177,7 +177,8 @@ def paired(sources, twins):
         left.remove(twin)
         found.append((twin, wavenumber))
     if left:
-        raise DataError(f"`ceiling`: {', '.join(map(_name, left))} is no twin of any of the simulations")
+        raise DataError(f"`ceiling`: {', '.join(map(_name, left))} is left over: of the simulations, each of which "
+                        "takes one twin, none is left that it is a twin of")
     return found
 
 
@@ -337,12 +338,17 @@ def majority(halo_id, factor):
     [[[-1]]]
     """
     n = len(halo_id) // factor
-    blocks = halo_id.reshape(n, factor, n, factor, n, factor).transpose(0, 2, 4, 1, 3, 5).reshape(n, n, n, -1)
-    blocks = np.where(blocks < 0, np.iinfo(np.int32).max, blocks)  # that there is no halo counts last
-    counts = np.stack([(blocks == blocks[..., [i]]).sum(-1) for i in range(blocks.shape[-1])], -1)
-    # The first label in order among the most frequent
-    best = np.where(counts == counts.max(-1, keepdims=True), blocks, np.iinfo(np.int32).max).min(-1)
-    return np.where(best == np.iinfo(np.int32).max, -1, best).astype(np.int32)
+    none = np.iinfo(np.int32).max  # that there is no halo counts last
+    found = np.empty((n, n, n), np.int32)
+    for x in range(n):  # the blocks of a whole box, and how often each label is in them, would take much memory
+        slab = halo_id[x * factor:(x + 1) * factor].reshape(factor, n, factor, n, factor)
+        blocks = slab.transpose(1, 3, 0, 2, 4).reshape(n, n, -1)
+        blocks = np.where(blocks < 0, none, blocks)
+        counts = np.stack([(blocks == blocks[..., [i]]).sum(-1) for i in range(blocks.shape[-1])], -1)
+        # The first label in order among the most frequent
+        best = np.where(counts == counts.max(-1, keepdims=True), blocks, none).min(-1)
+        found[x] = np.where(best == none, -1, best)
+    return found
 
 
 def _correlation(one, other):
