@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 from colossus.cosmology import cosmology as colossus_cosmology
 
-from kerasgal.errors import SettingError
+from kerasgal.errors import DataError, SettingError
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,17 @@ def growth_factor(cosmology, z):
     cosmology : Cosmology
         The universe.
     z : float or array
-        Redshifts, of any shape.
+        Redshifts, of any shape, up to 500.
 
     Returns
     -------
     array
         Of the shape of `z`.
+
+    Raises
+    ------
+    DataError
+        For a redshift outside of what colossus tabulates.
 
     Examples
     --------
@@ -108,7 +113,12 @@ def growth_factor(cosmology, z):
     >>> growth_factor(Cosmology(), [0.0, 1.0]).round(3).tolist()
     [1.0, 0.608]
     """
-    return _colossus(cosmology).growthFactor(np.asarray(z, dtype=float))
+    z = np.asarray(z, dtype=float)
+    outside = z[~((z > -0.99) & (z <= 500))]
+    if outside.size:
+        raise DataError(f"growth is known up to redshift 500, received {outside[0]:g}", value=float(outside[0]),
+                        accepted=(None, 500))
+    return _colossus(cosmology).growthFactor(z)
 
 
 def mean_density(cosmology):

@@ -349,11 +349,7 @@ def mean_velocity(position, velocity, gridsize, boxsize):
     empty, size = mass < LEAST_MASS, 1
     for axis in range(3):
         field[..., axis] = momentum[axis] / np.where(empty, 1, mass)
-    mean = velocity.mean(axis=0, dtype=np.float64)
-    while empty.any():
-        if size >= 2 * gridsize:  # so few particles that no neighbourhood has enough of them
-            field[empty] = mean
-            break
+    while empty.any() and size < gridsize:
         size = 2 * size + 1 if size == 1 else 2 * size - 1
         around = uniform_filter(mass, size, np.float64, mode="wrap")
         found = empty & (around >= LEAST_MASS)
@@ -361,6 +357,7 @@ def mean_velocity(position, velocity, gridsize, boxsize):
             field[found, axis] = (uniform_filter(momentum[axis], size, np.float64, mode="wrap")[found]
                                   / around[found])
         empty &= ~found
+    field[empty] = velocity.mean(axis=0, dtype=np.float64)  # of so few particles that a box's window misses them
     return field
 
 

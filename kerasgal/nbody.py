@@ -19,6 +19,7 @@ from kerasgal.cosmology import PLANCK_2018, linear_power
 from kerasgal.errors import DataError
 from kerasgal.grid import cic_arguments, lattice, wrap
 
+ROUNDED = 1e-3  # by which scale factors may be off, as files round redshifts
 A_EARLY = 1e-3  # deep in matter domination: Lambda is 1e-9 of the density, radiation is not modelled
 
 
@@ -452,7 +453,7 @@ def growth_history(cosmology):
     Returns
     -------
     callable
-        From the scale factor, 1e-3 to 1, to a `Growth`.
+        From the scale factor, 1e-3 to 1, to a `Growth`; raises DataError for another.
 
     Examples
     --------
@@ -477,9 +478,9 @@ def growth_history(cosmology):
     unit = np.array([D1_today, D1_today, D1_today**2, D1_today**2, 1, 1])
 
     def growth(a):
-        if not A_EARLY <= a <= 1:
-            raise DataError(f"growth is known from redshift {1 / A_EARLY - 1:.0f} to 0, received redshift "
-                            f"{1 / a - 1:.4g}")
+        if not A_EARLY * (1 - ROUNDED) <= a <= 1 + ROUNDED:
+            raise DataError(f"growth is known from redshift {1 / A_EARLY - 1:g} to 0, received {1 / a - 1:g}", value=a,
+                            accepted=(A_EARLY, 1))
         return Growth(*(history(np.log(a)) / unit).tolist())
 
     return growth

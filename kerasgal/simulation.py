@@ -53,6 +53,17 @@ POSITIONS = ("final/position", "halos/position", "halos/initial_position", "gala
 HDF5_OVERHEAD = 2**16  # bytes of a file beside its arrays, amply
 SUFFIXES = (".h5", ".hdf5")
 HEADER = ("boxsize", "redshift_initial", "redshift_final", "particle_mass")
+CUBES = ("initial/delta", "final/delta", "halo_id", "galaxies/count")
+# By letters, lengths that must be one and the same in a file.
+SHAPES = {
+    "initial/delta": ("n", "n", "n"),
+    "initial/displacement": ("n", "n", "n", 3), "initial/velocity": ("n", "n", "n", 3),
+    "final/position": ("p", 3), "final/velocity": ("p", 3), "final/delta": ("m", "m", "m"), "halo_id": ("k", "k", "k"),
+    "halos/mass": ("h",), "halos/position": ("h", 3), "halos/radius": ("h",), "halos/count": ("h",),
+    "halos/velocity": ("h", 3), "halos/initial_position": ("h", 3), "galaxies/position": ("g", 3),
+    "galaxies/halo": ("g",), "galaxies/central": ("g",), "galaxies/velocity": ("g", 3),
+    "galaxies/count": ("c", "c", "c"),
+}
 
 
 class Simulation(CheckedFile):
@@ -158,9 +169,9 @@ class Simulation(CheckedFile):
             number = np.asarray(attributes[name])
             if number.ndim or number.dtype.kind not in "iuf" or not np.isfinite(number):
                 raise DataError(f"{self.path}: {name} is {attributes[name]!r}; it must be a finite number")
-        for name in ("initial/delta", "halo_id"):
-            if name in self.file and (self.file[name].ndim != 3 or len(set(self.file[name].shape)) != 1):
-                raise DataError(f"{self.path}: {name} has shape {self.file[name].shape}; it must be a cube (n, n, n)")
+        misshapen = _misshapen({name: self.file[name].shape or () for name in SHAPES if name in self.file})
+        if misshapen:
+            raise DataError(f"{self.path}: {misshapen[0]}")
 
     def check_has(self, require):
         """Raise MissingError if one of the datasets `require` is missing."""
@@ -244,19 +255,17 @@ class Simulation(CheckedFile):
         """The cosmology, as `kerasgal.cosmology.Cosmology`."""
         from kerasgal.cosmology import Cosmology
 
-        if "cosmology" not in self.file:
-            raise DataError(f"{self.path} has no cosmology")
-        said = self.file["cosmology"].attrs
-        missing = [name for name in COSMOLOGY if name not in said]
+        missing = self._missing_cosmology()
         if missing:
-            raise DataError(f"{self.path}: its cosmology does not say {', '.join(missing)}")
-        return Cosmology(**{name: float(said[name]) for name in COSMOLOGY})
+            raise DataError(f"{self.path} has no {missing}")
+        known = _numbers(self.file["cosmology"])
+        return Cosmology(**{name: known[name] for name in COSMOLOGY})
 
     @property
     def parameters(self):
         """All numbers that the simulation was run with, those of its cosmology and any others: {name: float}."""
-        return {name: float(value) for group in ("cosmology", "parameters") if group in self.file
-                for name, value in self.file[group].attrs.items()}
+        return {name: value for group in ("cosmology", "parameters") if group in self.file
+                for name, value in _numbers(self.file[group]).items()}
 
     def delta(self):
         """The initial density contrast, read whole.
@@ -290,36 +299,23 @@ class Simulation(CheckedFile):
 
         Reads every dataset slab by slab, positions twice and all others once.
         """
-        found = []
-        shapes = {name: self.file[name].shape for name in self.datasets()}
+        shapes = {name: self.file[name].shape or () for name in self.datasets()}
+        found = _misshapen(shapes)
+        if found:
+            return found
         if "initial/delta" not in shapes and "final/delta" not in shapes:
             found.append("there is neither initial/delta nor final/delta")
-        if "cosmology" not in self.file:
-            found.append("there is no cosmology")
-        else:
-            missing = [name for name in COSMOLOGY if name not in self.file["cosmology"].attrs]
-            if missing:
-                found.append(f"the cosmology does not say {', '.join(missing)}")
-        n = shapes["initial/delta"][0] if "initial/delta" in shapes else None
+        missing = self._missing_cosmology()
+        if missing:
+            found.append(f"there is no {missing}")
         for name in ("boxsize", "particle_mass"):
             value = float(self.file.attrs[name])
             if not value > 0 or not np.isfinite(value):
                 found.append(f"{name} is {value:g}; it must be positive")
-        for name, expected in (("initial/displacement", (n, n, n, 3)), ("initial/velocity", (n, n, n, 3))):
-            if n and name in shapes and shapes[name] != expected:
-                found.append(f"{name} has shape {shapes[name]}; expected {expected}")
-        for name in ("final/position", "final/velocity"):
-            if name in shapes and (len(shapes[name]) != 2 or shapes[name][1] != 3):
-                found.append(f"{name} has shape {shapes[name]}; expected (particles, 3)")
-        if "final/velocity" in shapes and shapes["final/velocity"] != shapes.get("final/position"):
-            found.append(f"final/velocity has shape {shapes['final/velocity']}, and final/position "
-                         f"{shapes.get('final/position')}")
-        if len(set(shapes.get("final/delta", ()))) > 1 or len(shapes.get("final/delta", (1,) * 3)) != 3:
-            found.append(f"final/delta has shape {shapes['final/delta']}; expected as many cells along each of three "
-                         "axes")
+        found += _uneven(shapes)
         for name in shapes:
             dataset = self.file[name]
-            if dataset.dtype.kind != "f" or not dataset.shape:  # a number by itself is nobody's field
+            if dataset.dtype.kind != "f" or not shapes[name]:
                 continue
             if name in CONTRASTS:
                 found += _faults(check_mean, dataset, name)
@@ -332,6 +328,14 @@ class Simulation(CheckedFile):
         if "halo_id" in shapes or "halos/mass" in shapes:
             found += self._halo_problems(shapes)
         return found + self._galaxy_problems(shapes)
+
+    def _missing_cosmology(self):
+        """Words for what is missing of the cosmology; None where nothing is."""
+        if "cosmology" not in self.file:
+            return "cosmology"
+        known = _numbers(self.file["cosmology"])
+        missing = [name for name in COSMOLOGY if name not in known]
+        return f"{', '.join(missing)} in the cosmology" if missing else None
 
     def _check_inside(self, dataset, name):
         """Raise DataError if positions are more than a box outside it."""
@@ -347,10 +351,6 @@ class Simulation(CheckedFile):
         if found:
             return found
         rows = shapes["halos/mass"][0]
-        for name in HALO_COLUMNS:
-            expected = (rows, 3) if name == "position" else (rows,)
-            if shapes[f"halos/{name}"] != expected:
-                found.append(f"halos/{name} has shape {shapes[f'halos/{name}']}; expected {expected}")
         if np.any(np.diff(self.file["halos/mass"][...]) > 0):
             found.append("halos/mass is not in descending order")
         if "halo_id" not in shapes:  # haloes beside a field, without their particles
@@ -371,7 +371,7 @@ class Simulation(CheckedFile):
             if not name.startswith("galaxies/") or name == "galaxies/count":
                 continue
             if shape[:1] != shapes.get("galaxies/position", (None,))[:1]:
-                found.append(f"{name} has {shape[0]} rows; galaxies/position has "
+                found.append(f"{name} has {shape[0] if shape else 'no'} rows; galaxies/position has "
                              f"{shapes.get('galaxies/position', ('no',))[0]}")
         if "galaxies/halo" in shapes and shapes["galaxies/halo"][0]:
             halo, rows = self.file["galaxies/halo"][...], shapes.get("halos/mass", (0,))[0]
@@ -380,8 +380,6 @@ class Simulation(CheckedFile):
                              f"{rows - 1}, the last of {rows} halos")
         if "galaxies/count" in shapes:
             shape = shapes["galaxies/count"]
-            if len(shape) != 3 or len(set(shape)) != 1:
-                return [*found, f"galaxies/count has shape {shape}; it must be a cube (m, m, m)"]
             if shape != shapes.get("final/delta", shape):
                 found.append(f"galaxies/count has shape {shape}; final/delta has {shapes['final/delta']}")
             lowest = min(self.file["galaxies/count"][slab].min() for slab in _slabs(shape))
@@ -394,6 +392,46 @@ class Simulation(CheckedFile):
         found = self.problems()
         if found:
             raise DataError(f"{self.path}: " + "; ".join(found))
+
+
+def _misshapen(shapes):
+    """What is wrong with datasets, {name: shape}, that are no arrays of the schema, one sentence each."""
+    found = []
+    for name, axes in SHAPES.items():
+        shape = shapes.get(name)
+        if shape is None:
+            continue
+        if name in CUBES and (len(shape) != 3 or len(set(shape)) != 1):
+            found.append(f"{name} has shape {shape}; it must be a cube (n, n, n)")
+        elif len(shape) != len(axes):
+            found.append(f"{name} has shape {shape}; expected {_words(axes)}")
+    return found
+
+
+def _uneven(shapes):
+    """What is wrong with datasets whose lengths do not fit to others, one sentence each."""
+    found, lengths = [], {}
+    for name, axes in SHAPES.items():
+        if name not in shapes:
+            continue
+        expected = tuple(lengths.setdefault(axis, length) if isinstance(axis, str) else axis
+                         for axis, length in zip(axes, shapes[name]))
+        if shapes[name] != expected:
+            found.append(f"{name} has shape {shapes[name]}; expected {expected}")
+    if "p" in lengths and "k" in lengths and lengths["p"] != lengths["k"]**3:
+        found.append(f"there are {lengths['p']} particles in final/..., and {lengths['k']**3} in halo_id")
+    return found
+
+
+def _words(axes):
+    """A shape with letters in it, as Python writes one."""
+    return str(axes).replace("'", "")
+
+
+def _numbers(group):
+    """The attributes of a group that are numbers: {name: float}."""
+    found = {name: np.asarray(value) for name, value in group.attrs.items()}
+    return {name: float(value) for name, value in found.items() if not value.ndim and value.dtype.kind in "iuf"}
 
 
 def _slabs(shape, cells=2**24):
@@ -496,7 +534,7 @@ def write(path, *, boxsize, cosmology, redshift_initial, redshift_final, particl
     def fill(file):
         file.attrs.update(attributes)
         group = file.create_group("cosmology")
-        for name in ("Om0", "Ob0", "h", "ns", "sigma8"):
+        for name in COSMOLOGY:
             group.attrs[name] = float(getattr(cosmology, name))
         if parameters:
             file.create_group("parameters").attrs.update({name: float(value) for name, value in parameters.items()})
@@ -619,7 +657,7 @@ def from_array(delta, *, boxsize, name="initial/delta", cosmology=None, redshift
     file.attrs.update({key: value for key, value in said.items() if value is not None})
     if cosmology is not None:
         group = file.create_group("cosmology")
-        for parameter in ("Om0", "Ob0", "h", "ns", "sigma8"):
+        for parameter in COSMOLOGY:
             group.attrs[parameter] = float(getattr(cosmology, parameter))
     file[name] = delta
     return Simulation.from_file(file, source)

@@ -1,6 +1,7 @@
 """Making simulations: initial conditions, N-body, haloes, painted galaxies."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,7 @@ import numpy as np
 from kerasgal import galaxies as painting
 from kerasgal import halos as finders
 from kerasgal import nbody, simulation
-from kerasgal.conditioning import in_words
 from kerasgal.cosmology import PLANCK_2018, Cosmology, mean_density
-from kerasgal.domain import COSMOLOGY
 from kerasgal.domain import RULES
 from kerasgal.errors import DataError, SettingError
 from kerasgal.files import check_room, refuse_existing
@@ -117,9 +116,9 @@ def simulate(output=None, *, particles=None, boxsize=None, seed=0, steps=20, mes
             painted = paint_galaxies(catalogue, halo_id, run.position, boxsize, seed, run.velocity)
     finer = f"a mesh of {mesh} cells per particle and side, " if mesh != MESH else ""
     words = f"{steps} steps, {finer}seed {seed}, {finder} haloes of at least {minimum}"
-    if cosmology != PLANCK_2018:  # which seed and size do not say
-        words += f", {in_words({name: getattr(cosmology, name) for name in COSMOLOGY})}"
-    source = (f"kerasgal simulate: {particles}^3 particles in {boxsize:g} Mpc/h, 2LPT and COLA, {words}"
+    other = "".join(f", {name} {float(value)!r}" for name, value in asdict(cosmology).items()
+                    if value != getattr(PLANCK_2018, name))  # else boxes of one seed would be called the same
+    source = (f"kerasgal simulate: {particles}^3 particles in {boxsize:g} Mpc/h{other}, 2LPT and COLA, {words}"
               + ("; galaxies painted into them, not simulated" if galaxies else ""))
     if twin_of is not None:
         source += f"; a twin of {getattr(twin_of, 'path', twin_of)}, with all of its waves" + (

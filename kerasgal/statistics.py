@@ -92,7 +92,8 @@ def power_multipoles(delta, boxsize, orders=(0, 2), axis=2, bins=None, compensat
     boxsize : float
         Mpc/h.
     orders : sequence of int
-        l of each multipole; 0 is the monopole, which is what `power_spectrum` has, and 2 the quadrupole.
+        l of each multipole, even, as odd ones of a real field are zero; 0 is the monopole, which is what
+        `power_spectrum` has, and 2 the quadrupole.
     axis : int
         The line of sight.
     bins, compensate, shot_noise : optional
@@ -110,7 +111,7 @@ def power_multipoles(delta, boxsize, orders=(0, 2), axis=2, bins=None, compensat
     Raises
     ------
     ValueError
-        If the field's shape does not fit, or `compensate` is unknown.
+        If the field's shape does not fit, `compensate` is unknown, or an order is not an even number.
 
     Examples
     --------
@@ -124,8 +125,8 @@ def power_multipoles(delta, boxsize, orders=(0, 2), axis=2, bins=None, compensat
     n = len(delta)
     if delta.shape != (n, n, n):
         raise ValueError(f"power_multipoles takes a field of the shape (n, n, n). Received: {delta.shape}")
-    if any(order < 0 or order % 2 for order in orders):  # P(k) is that of -k: odd ones are zero
-        raise ValueError(f"the orders of multipoles are even numbers from 0 on. Received: {tuple(orders)}")
+    if any(order < 0 or order % 2 for order in orders):
+        raise ValueError(f"orders must be even, 0, 2, 4 and so on. Received: {orders!r}")
     if isinstance(compensate, tuple) or compensate not in WINDOWS:
         raise ValueError(f"compensate must be None, 'ngp', 'cic' or 'tsc'. Received: {compensate!r}")
     mode = scipy.fft.rfftn(np.moveaxis(delta, axis, 0), workers=-1)
@@ -424,25 +425,19 @@ def bispectrum_in_cubes(delta, boxsize, sides, cubes=2):
         raise ValueError("every side of the triangles must be longer than half the fundamental mode, "
                          f"{np.pi / boxsize:.3g} h/Mpc. Received: {sides.min() * 2 * np.pi / boxsize:.3g} h/Mpc")
     needed = int(np.ceil(sides.sum(axis=1).max() + 1.5))
-    if needed > n:
-        raise ValueError(f"the bispectrum of triangles this large needs a grid of {needed}^3 cells. Received: {n}^3")
-    m = min(cubes * scipy.fft.next_fast_len(-(-needed // cubes), real=True), n // cubes * cubes)
-    if m < needed:
-        raise ValueError(f"the bispectrum of triangles this large, in {cubes} cubes a side, needs a grid of "
+    largest = n // cubes * cubes  # else cubes would not be equal
+    if needed > largest:
+        raise ValueError(f"the bispectrum of triangles this large in {cubes}^3 cubes needs a grid of "
                          f"{-(-needed // cubes) * cubes}^3 cells. Received: {n}^3")
+    m = min(cubes * scipy.fft.next_fast_len(-(-needed // cubes), real=True), largest)
     full, half = (np.rint(axis).astype(int) for axis in _modes(m)[0])
     mode = scipy.fft.rfftn(delta, norm="forward", workers=-1)[np.ix_(full, full, half)].astype(np.complex128)
     sides = tuple(map(tuple, np.round(sides, 9)))
     product = _products(mode, m, sides)
-    edges = np.rint(np.linspace(0, m, cubes + 1)).astype(int)[:-1]
     triangles = _triangles(m, sides)
 
     def means(field):
-        total = field
-        for axis in range(3):
-            total = np.add.reduceat(total, edges, axis=axis)
-        return total.ravel() / np.multiply.outer(np.multiply.outer(*[np.diff([*edges, m])] * 2),
-                                                 np.diff([*edges, m])).ravel()
+        return field.reshape((cubes, m // cubes) * 3).mean(axis=(1, 3, 5)).ravel()
 
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.stack([np.where(count, boxsize**6 * means(field) / count, np.nan)
@@ -553,6 +548,8 @@ def _outer(full, half, dimensions=3):
 def mass_bins(mass_minimum, mass_maximum, ratio=1.4):
     """Edges of mass bins: the least mass times powers of a ratio, up to the first edge that reaches the greatest.
 
+    There is one bin at least, also for masses that are all the same.
+
     Parameters
     ----------
     mass_minimum, mass_maximum : float
@@ -572,10 +569,10 @@ def mass_bins(mass_minimum, mass_maximum, ratio=1.4):
     [1.0, 2.0, 4.0, 8.0]
     """
     # Less a little: a maximum that is an exact power must not gain a bin from rounding.
-    low, high = float(mass_minimum), float(mass_maximum)
-    number = max(1, int(np.ceil(np.log(high / low) / np.log(ratio) - 1e-9)))  # also where all masses are one
-    edges = low * float(ratio)**np.arange(number + 1)
-    edges[-1] = max(edges[-1], high)
+    least, greatest = float(mass_minimum), float(mass_maximum)
+    number = max(1, int(np.ceil(np.log(greatest / least) / np.log(ratio) - 1e-9)))
+    edges = least * float(ratio)**np.arange(number + 1)
+    edges[-1] = max(edges[-1], greatest)
     return edges
 
 

@@ -308,7 +308,8 @@ def fit(state, dataset, validation, strategy, tensorboard):
 
 
 def keeps_average(model):
-    """Whether a model's optimiser keeps a running average of its weights; in float16 another stands before it."""
+    """Whether a model's optimiser keeps a running average of the weights."""
+    # In float16 Keras wraps the optimiser in one that scales the loss, and that keeps none itself.
     return getattr(model.optimizer, "inner_optimizer", model.optimizer).use_ema
 
 

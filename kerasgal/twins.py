@@ -177,8 +177,8 @@ def paired(sources, twins):
         left.remove(twin)
         found.append((twin, wavenumber))
     if left:
-        raise DataError(f"`ceiling`: {', '.join(map(_name, left))} is left over: no twin of any of the simulations, or "
-                        "of one that has another twin already")
+        raise DataError(f"`ceiling`: {', '.join(map(_name, left))} is left over: of the simulations, each of which "
+                        "takes one twin, none is left that it is a twin of")
     return found
 
 
@@ -337,16 +337,17 @@ def majority(halo_id, factor):
     >>> majority(np.array([[[3, -1], [3, -1]], [[3, -1], [5, -1]]]), 2).tolist()
     [[[-1]]]
     """
-    n, none = len(halo_id) // factor, np.iinfo(np.int32).max
+    n = len(halo_id) // factor
+    none = np.iinfo(np.int32).max  # that there is no halo counts last
     found = np.empty((n, n, n), np.int32)
-    for layer in range(n):  # of blocks, for memory
-        slab = halo_id[layer * factor:(layer + 1) * factor]
-        blocks = slab.reshape(factor, n, factor, n, factor).transpose(1, 3, 0, 2, 4).reshape(n, n, -1)
-        blocks = np.where(blocks < 0, none, blocks)  # that there is no halo counts last
+    for x in range(n):  # the blocks of a whole box, and how often each label is in them, would take much memory
+        slab = halo_id[x * factor:(x + 1) * factor].reshape(factor, n, factor, n, factor)
+        blocks = slab.transpose(1, 3, 0, 2, 4).reshape(n, n, -1)
+        blocks = np.where(blocks < 0, none, blocks)
         counts = np.stack([(blocks == blocks[..., [i]]).sum(-1) for i in range(blocks.shape[-1])], -1)
         # The first label in order among the most frequent
         best = np.where(counts == counts.max(-1, keepdims=True), blocks, none).min(-1)
-        found[layer] = np.where(best == none, -1, best)
+        found[x] = np.where(best == none, -1, best)
     return found
 
 

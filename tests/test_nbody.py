@@ -7,11 +7,14 @@ from colossus.cosmology import cosmology as colossus_cosmology
 from colossus.lss.mass_function import massFunction
 from scipy.integrate import solve_ivp
 
+import kerasgal as kg
 from kerasgal import nbody
 from kerasgal.cosmology import PLANCK_2018, Cosmology, growth_factor, linear_power, mean_density
 from kerasgal.errors import DataError, SettingError
 from kerasgal.grid import density_contrast, interpolate_cic, lattice
 from kerasgal.halos import friends_of_friends
+from kerasgal.run import check_once
+from kerasgal.run_folder import told_of
 from kerasgal.statistics import mass_function, power_spectrum
 
 BOXSIZE = 50.0
@@ -87,6 +90,17 @@ def test_second_order_displacement_of_two_plane_waves(waves):
         for phase, q in ((alpha + beta, k + p), (alpha - beta, k - p)))
     np.testing.assert_allclose(nbody.displacement_2lpt(first + second, BOXSIZE), expected, atol=1e-5)
     assert np.abs(expected).max() > 0.05
+
+
+def test_growth_outside_of_its_range_is_refused():
+    growth = nbody.growth_history(Cosmology())
+    assert growth(1 / 1000).D1 > 0 and growth(1 + 1e-6).D1 == pytest.approx(1, rel=1e-5)
+    for a, words in ((1 / 1500, "redshift 999 to 0, received 1499"), (2.0, "received -0.5"), (np.nan, "received nan")):
+        with pytest.raises(DataError, match=words):
+            growth(a)
+    for redshift in (600.0, -1.0, np.nan):
+        with pytest.raises(DataError, match=f"up to redshift 500, received {redshift:g}"):
+            growth_factor(Cosmology(), [1.0, redshift])
 
 
 def test_growth_of_an_einstein_de_sitter_universe():
@@ -271,9 +285,18 @@ def test_settings_out_of_range_are_refused():
         nbody.evolve(delta[:, :, :3], BOXSIZE)
 
 
-def test_a_simulation_with_a_finer_mesh_is_that_of_the_mesh_and_says_so():
-    import kerasgal as kg
+def test_boxes_of_one_seed_and_several_cosmologies_are_not_called_the_same():
+    boxes = [kg.simulate(particles=8, boxsize=12.5, seed=3, steps=2, cosmology=cosmology)
+             for cosmology in (None, kg.Cosmology(), kg.Cosmology(Om0=0.3), kg.Cosmology(Om0=0.3, sigma8=0.9))]
+    assert boxes[0].path == boxes[1].path == ("kerasgal simulate: 8^3 particles in 12.5 Mpc/h, 2LPT and COLA, 2 steps, "
+                                              "seed 3, fof haloes of at least 20")
+    check_once(boxes[1:])
+    assert "12.5 Mpc/h, Om0 0.3, sigma8 0.9, 2LPT" in told_of(boxes[3].path)
+    with pytest.raises(SettingError, match="is given twice"):
+        check_once(boxes)
 
+
+def test_a_simulation_with_a_finer_mesh_is_that_of_the_mesh_and_says_so():
     box = kg.simulate(particles=16, boxsize=12.5, seed=3, steps=4, mesh=3)
     run = nbody.simulate(16, 12.5, seed=3, steps=4, mesh_factor=3)
     np.testing.assert_array_equal(box["final/position"][...], run.position)

@@ -58,10 +58,15 @@ def test_particles_finer_than_the_grid_share_a_cells_mass(tmp_path):
     ({"halos/position": np.full((2, 3), -10.1)}, "halos/position runs from -10.1 to -10.1"),
     ({"galaxies/position": np.full((2, 3), 20.1)}, "galaxies/position runs from 20.1 to 20.1"),
     ({"initial/displacement": np.zeros((4, 4, 4))}, "initial/displacement has shape (4, 4, 4)"),
-    ({"final/position": np.zeros((64, 2))}, "final/position has shape (64, 2); expected (particles, 3)"),
-    ({"final/position": np.zeros((64, 3)), "final/velocity": np.zeros((32, 3))},
-     "final/velocity has shape (32, 3), and final/position (64, 3)"),
-    ({"final/delta": np.zeros((4, 4, 5))}, "final/delta has shape (4, 4, 5)"),
+    ({"final/position": np.ones((60, 3))}, "there are 60 particles in final/..., and 64 in halo_id"),
+    ({"final/position": np.ones(64)}, "final/position has shape (64,); expected (p, 3)"),
+    ({"final/position": np.ones((64, 3)), "final/velocity": np.ones((8, 3))},
+     "final/velocity has shape (8, 3); expected (64, 3)"),
+    ({"final/delta": np.zeros((4, 4, 8))}, "final/delta has shape (4, 4, 8); it must be a cube"),
+    ({"halos/velocity": np.ones((1, 3))}, "halos/velocity has shape (1, 3); expected (2, 3)"),
+    ({"halos/initial_position": np.ones((2, 2))}, "halos/initial_position has shape (2, 2); expected (2, 3)"),
+    ({"halos/mass": np.array(1e10)}, "halos/mass has shape (); expected (h,)"),
+    ({"galaxies/position": np.zeros((3, 3)), "galaxies/mass": np.array(1.0)}, "galaxies/mass has no rows"),
     ({"halos/mass": np.array([8e10, 16e10])}, "halos/mass is not in descending order"),
     ({"halos/position": np.zeros((3, 3))}, "halos/position has shape (3, 3); expected (2, 3)"),
     ({"galaxies/position": np.zeros((3, 3)), "galaxies/mass": np.zeros(2)}, "galaxies/mass has 2 rows"),
@@ -140,7 +145,7 @@ def test_files_of_other_kinds_are_refused(tmp_path):
         Simulation(tmp_path)
 
 
-def test_damaged_files_are_named(tmp_path):
+def test_damaged_files_are_named(tmp_path, invoke):
     path = tmp_path / "box.h5"
     write_small(path, small())
     with h5py.File(path, "a") as file:
@@ -152,6 +157,23 @@ def test_damaged_files_are_named(tmp_path):
         del file["cosmology"]
     with Simulation(path) as simulation:
         assert simulation.problems() == ["there is no cosmology"]
+    with h5py.File(path, "a") as file:
+        file.create_group("cosmology").attrs.update(Om0=0.3, h="0.7", sigma8=0.8, ns=1.0, Neff=3.04, name="another")
+    with Simulation(path) as simulation:
+        assert simulation.problems() == ["there is no Ob0, h in the cosmology"]
+        with pytest.raises(DataError, match="box.h5 has no Ob0, h in the cosmology"):
+            simulation.cosmology
+    with h5py.File(path, "a") as file:
+        file["cosmology"].attrs.update(Ob0=0.05, h=0.7)
+        file["note"], file["nothing"] = 1.5, h5py.Empty("f4")
+    with Simulation(path) as simulation:
+        assert simulation.cosmology == Cosmology(Om0=0.3, Ob0=0.05, h=0.7, ns=1.0, sigma8=0.8)
+        assert simulation.parameters["Neff"] == 3.04 and simulation.problems() == []
+    invoke("info", path)
+    with h5py.File(path, "a") as file:
+        del file["halos/mass"]
+        file["halos/mass"] = h5py.Empty("f4")
+    assert "halos/mass has shape (); expected (h,)" in invoke("info", path, check=False).stderr
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DataError, match="box.h5 is damaged or cut short: .*truncated file"):
         Simulation(path)

@@ -344,6 +344,22 @@ def test_mass_bins():
     np.testing.assert_allclose(edges[1:] / edges[:-1], 1.4)
     assert edges[0] == 1e12 and edges[-2] < 1e14 <= edges[-1]
     np.testing.assert_allclose(mass_bins(1.0, 8.0, ratio=2), [1, 2, 4, 8])
+    for number in (1, 5):
+        masses = np.full(number, 3e12, np.float32)
+        assert mass_function(masses, mass_bins(masses.min(), masses.max()), 1.0)[0].size == 1
+        assert np.histogram(masses, mass_bins(masses.min(), masses.max()))[0].tolist() == [number]
+    for bins in range(1, 40):  # the greatest mass is on the last edge but for rounding
+        masses = np.array([1e12, 1e12 * 1.4**bins], np.float32)
+        assert np.histogram(masses, mass_bins(*masses))[0].sum() == 2
+
+
+def test_cubes_of_the_bispectrum_are_equal():
+    """Of a grid that does not divide, and a resolution that needs nearly all of it."""
+    delta, sides = np.random.default_rng(3).normal(size=(27, 27, 27)), [[8.1 * FUNDAMENTAL] * 3]
+    whole = bispectrum(delta, BOXSIZE, *[8.1 * FUNDAMENTAL] * 2, np.array([2 * np.pi / 3]))[0]
+    np.testing.assert_allclose(bispectrum_in_cubes(delta, BOXSIZE, sides).mean(axis=0), whole, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"in 5\^3 cubes needs a grid of 30\^3 cells. Received: 27\^3"):
+        bispectrum_in_cubes(delta, BOXSIZE, sides, cubes=5)
 
 
 @pytest.mark.parametrize("n, cubes", [(24, 2), (25, 2), (36, 3)])
@@ -405,6 +421,9 @@ def test_multipoles_of_a_linear_redshift_space_field_are_kaisers():
         statistics.power_multipoles(field[0], 100.0)
     with pytest.raises(ValueError, match="compensate"):
         statistics.power_multipoles(field, 100.0, compensate="pcs")
+    for orders in ((0, 1), (-2,), (0.5,)):
+        with pytest.raises(ValueError, match="orders must be even"):
+            statistics.power_multipoles(field, 100.0, orders=orders)
 
 
 def test_shot_noise_is_of_the_monopole_alone():

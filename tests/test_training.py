@@ -227,18 +227,28 @@ def test_after_a_training_in_mixed_precision_all_is_float32(tmp_path, monkeypatc
     assert keras.config.dtype_policy().name == "float32"
 
 
-def test_weights_are_averaged_in_float16_too():
-    """An optimiser that scales the loss stands before the one that keeps the average."""
-    with workers.arithmetic("mixed_float16"):
-        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-        model.compile(training.optimizer(TrainingConfig(averaging=0.9, learning_rate=0.1)), loss="mse")
-        assert not hasattr(model.optimizer, "inner_optimizer") or not model.optimizer.use_ema
-        for _ in range(4):
-            model.train_on_batch(np.ones((4, 1), "f4"), np.full((4, 1), 9, "f4"))
-        before = model.get_weights()[0].copy()
-        with training.averaged(model):
-            assert model.get_weights()[0] != before
-        assert model.get_weights()[0] == before
+def test_in_float16_what_is_kept_and_validated_is_the_average_of_the_weights(tmp_path, monkeypatch):
+    """The average of three steps, by hand: beginning with the weights of the first, momentum 0.5."""
+    steps = []
+
+    class Averaging(keras.Sequential):
+        def train_step(self, data):
+            logs = super().train_step(data)
+            steps.append(self.layers[0].kernel.numpy())
+            return logs
+
+    def building():
+        model = Averaging([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.5), "mse", run_eagerly=True,
+                      loss_weights=[1e-3])  # no overflow
+        return model
+
+    monkeypatch.setattr(workers, "accelerators", lambda backend: ["a GPU"])
+    model = run(tmp_path / "run", epochs=1, steps=3, precision="mixed_float16", build=building)
+    expected = steps[0] / 4 + steps[1] / 4 + steps[2] / 2
+    np.testing.assert_allclose(model.layers[0].kernel.numpy(), expected, rtol=1e-5)
+    validated = model.evaluate(validation(), verbose=0)
+    assert float(losses(tmp_path / "run")[0][1]) == pytest.approx(validated, rel=0.01)
 
 
 def test_folders_are_not_lost(tmp_path):

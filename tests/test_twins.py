@@ -1,5 +1,6 @@
 """Twins: the waves that they share, against sums of waves that are written out, and what is refused."""
 
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -151,3 +152,9 @@ def test_the_label_of_most_cells_is_that_of_a_count():
         most = max(counts.values())
         frequent = sorted(label for label, count in counts.items() if count == most)
         assert found[x, y, z] == next((label for label in frequent if label >= 0), -1)
+    halo_id = np.zeros((96, 96, 96), np.int32)
+    tracemalloc.start()
+    assert not majority(halo_id, 4).any()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < halo_id.nbytes

@@ -268,7 +268,7 @@ def halo_models(training, validation, config, found=()):
     try:
         if not validation:
             with opened(training[0], ()) as simulation:
-                gridsize = data.gridsize_of(simulation.path, simulation.boxsize, config.cell)
+                gridsize = data.cells_of(simulation, config.cell)
                 corner = data.test_corner(gridsize, config.patch) * simulation.boxsize / gridsize
         samples = samples_of(training)
     except DataError as error:

@@ -29,6 +29,15 @@ def gridsize_of(path, boxsize, cell):
     return gridsize
 
 
+def cells_of(simulation, cell):
+    """`gridsize_of` a simulation: that of its own grid at redshift_final, if its cells are about as large."""
+    for name in ("final/delta", "galaxies/count"):
+        gridsize = simulation[name].shape[0] if name in simulation else 0
+        if gridsize and abs(simulation.boxsize / gridsize / cell - 1) <= TOLERANCE:
+            return gridsize
+    return gridsize_of(simulation.path, simulation.boxsize, cell)
+
+
 def is_gridded(simulation, gridsize):
     """Whether a simulation has its final density on a grid of so many cells a side."""
     return "final/delta" in simulation and simulation["final/delta"].shape == (gridsize,) * 3
@@ -40,7 +49,7 @@ def features(source, cell, velocity=False):
     velocity: whether the velocity of its particles is, too.
     """
     with opened(source, ()) as simulation:
-        gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
+        gridsize = cells_of(simulation, cell)
         found = of_box(simulation, "final/delta", gridsize=gridsize)
         if is_gridded(simulation, gridsize) and not velocity:
             found["particles_per_cell"] = simulation.particles_per_cell  # the density is not made of those in the file
@@ -66,7 +75,7 @@ def sparseness(simulation, cell, velocity=False):
 
     velocity: whether one is made of them, too, for which a field of the density does not do.
     """
-    gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
+    gridsize = cells_of(simulation, cell)
     shares = []
     if is_gridded(simulation, gridsize) and simulation.particles_per_cell is not None:
         shares.append(simulation.particles_per_cell)
@@ -80,7 +89,7 @@ def sparseness(simulation, cell, velocity=False):
 
 def other_window(simulation, cell, deposit):
     """Words for a field whose particles were not put on its grid by `deposit`; None where that is right or unsaid."""
-    gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
+    gridsize = cells_of(simulation, cell)
     if not is_gridded(simulation, gridsize) or simulation.window in (None, deposit):
         return None
     return (f"{simulation.path}: the particles of final/delta were put on its grid by {simulation.window}, and the run "
@@ -103,7 +112,7 @@ def density_field(simulation, cell, *, deposit="cic", sparse=False, velocity=Fal
 
     velocity: whether that is made of the particles, too, which must then be enough.
     """
-    gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
+    gridsize = cells_of(simulation, cell)
     if not sparse:
         words = sparseness(simulation, cell, velocity)
         if words:
@@ -163,7 +172,7 @@ def velocity(simulation, cell):
     bad = np.count_nonzero(~np.isfinite(moving))
     if bad:
         raise DataError(f"{simulation.path}: final/velocity has {bad} values that are NaN or infinite")
-    return mean_velocity(position, moving, gridsize_of(simulation.path, simulation.boxsize, cell), simulation.boxsize)
+    return mean_velocity(position, moving, cells_of(simulation, cell), simulation.boxsize)
 
 
 def galaxy_counts(simulation, cell):
@@ -171,7 +180,7 @@ def galaxy_counts(simulation, cell):
 
     Raises DataError where there are no galaxies, or the field's shape differs or has negative values.
     """
-    gridsize = gridsize_of(simulation.path, simulation.boxsize, cell)
+    gridsize = cells_of(simulation, cell)
     if "galaxies/count" in simulation:
         counts = simulation["galaxies/count"][...].astype(np.float32)
         if counts.shape != (gridsize,) * 3:

@@ -91,7 +91,7 @@ class DensityRun(Run):
         from kerasgal.apps.cascade import data
 
         with opened(source, ()) as simulation:
-            return data.gridsize_of(simulation.path, simulation.boxsize, config.cell)
+            return data.cells_of(simulation, config.cell)
 
     def features(self, source, parameters=None):
         """What the domain knows of a simulation, in cells of the run; parameters: known ones that are not its own."""

@@ -183,7 +183,7 @@ def motion_of(sources, validation, config):
     corner = None
     if not validation:
         with opened(sources[0], ()) as simulation:
-            gridsize = data.gridsize_of(simulation.path, simulation.boxsize, config.cell)
+            gridsize = data.cells_of(simulation, config.cell)
         corner = data.test_corner(gridsize, config.patch)
     return motion.measure(motion.samples_of([*sources, *validation], config, corner))
 

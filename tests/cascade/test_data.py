@@ -55,6 +55,20 @@ def test_gridded_fields_are_taken_as_they_are_and_positions_are_counted_by_cell(
         np.testing.assert_allclose(data.load(simulation, config)[0], clouds, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["final_delta", "galaxies_count"])
+def test_a_files_own_grid_is_taken_where_its_cells_are_about_those_of_the_run(name, tmp_path):
+    """Of 96 cells of 0.0833 Mpc/h, where the box would be divided into 97 of them; TNG300 has 1024, for 1025."""
+    datasets = {"galaxies_position": np.zeros((1, 3)), name: np.zeros((96,) * 3, np.float32)}
+    if name == "galaxies_count":
+        datasets = {name: np.ones((96,) * 3, np.uint8), "final_position": np.full((1, 3), 4.0)}
+    with Simulation(write(tmp_path / "own.h5", **datasets), require=()) as simulation:
+        assert data.density(simulation, 8 / 97, sparse=True).shape == (96,) * 3
+        assert data.galaxy_counts(simulation, 8 / 97).shape == (96,) * 3
+        assert kg.Cascade.grid(simulation, TrainConfig(cell=8 / 97)) == 96
+        assert data.features(simulation, 8 / 97)["cellsize"] == 8 / 96
+        assert kg.Cascade.grid(simulation, TrainConfig(cell=8 / 100)) == 100  # further off than the tolerance
+
+
 @pytest.mark.parametrize("message, cell, datasets", [
     ("galaxies/count has the shape", 1.0, {"final_delta": np.zeros((8,) * 3), "galaxies_count": np.ones((4,) * 3)}),
     ("values that are negative", 1.0, {"final_delta": np.zeros((8,) * 3), "galaxies_count": np.full((8,) * 3, -1)}),

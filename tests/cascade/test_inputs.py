@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import kerasgal as kg
-from kerasgal import simulation
+from kerasgal import grid, simulation
 from kerasgal.apps.cascade import data, model, predict
 from kerasgal.cosmology import Cosmology
 from kerasgal.errors import DataError, DomainError, RunError, SettingError
@@ -77,7 +77,7 @@ def test_a_plane_wave_is_seen_through_the_window_of_the_cells():
         np.testing.assert_allclose(field[..., component], expected, atol=0.6)  # of 300
 
 
-def test_an_empty_cell_moves_as_its_nearest_neighbours():
+def test_an_empty_cell_moves_as_its_nearest_neighbours(monkeypatch):
     """Two particles in the middle of cells, 8 cells of a box apart along x: the halves of the box follow them."""
     position = (np.array([[2, 4, 4], [10, 4, 4]]) + 0.5) * 1.0
     velocity = np.array([[100.0, 0, 0], [0, 0, -300]])
@@ -87,6 +87,9 @@ def test_an_empty_cell_moves_as_its_nearest_neighbours():
     np.testing.assert_allclose(field[12, 2, 4], [0, 0, -300], rtol=1e-5)  # among the 125
     np.testing.assert_allclose(field[6, 4, 4], [50, 0, -150], rtol=1e-5)  # among the 729 of both
     assert np.isfinite(field).all() and np.abs(field).max() == 300
+    monkeypatch.setattr(grid, "LEAST_MASS", 1e-4)
+    alone = mean_velocity(position[:1] + 0.3, velocity[:1], 32, 16.0)  # a 32768th of a particle in each cell
+    np.testing.assert_allclose(alone, np.broadcast_to([100, 0, 0], alone.shape), rtol=1e-4)
     with pytest.raises(ValueError, match="velocity must have the shape of position"):
         mean_velocity(position, velocity[:1], 16, 16.0)
 

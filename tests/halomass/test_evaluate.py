@@ -187,10 +187,10 @@ def test_two_draws_about_one_mean_agree_as_well_as_the_root_says():
 
 
 def test_twins_that_are_none_are_refused(runs, boxes, twin, invoke, tmp_path):
-    for given, words in (((boxes[1],), "none of"), ((twin, twin), "no twin of any")):
+    for given, words in (((boxes[1],), "none of"), ((twin, twin), "is left over")):
         done = invoke("halomass", "evaluate", runs[0], boxes[2], *(word for path in given for word in
                       ("--ceiling", path)), "--sample", 100, "--output", tmp_path / "no", check=False)
-        assert done.returncode == 1 and words in done.stderr and not (tmp_path / "no").exists()
+        assert done.returncode == 1 and words in " ".join(done.stderr.split()) and not (tmp_path / "no").exists()
     with pytest.raises(DataError, match="0 particles end in haloes of the range of masses in both boxes"):
         nothing = np.full(50, np.nan)
         evaluate.ceiling_of(np.full(50, 13.0), nothing, {}, np.arange(50), 12, 14)

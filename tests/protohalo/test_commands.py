@@ -144,10 +144,10 @@ def test_a_twin_stands_beside_the_predictions(run, boxes, twin, tmp_path, invoke
     assert found["twin"]["large_scale_correlation"] > found["adaptive"]["large_scale_correlation"]
     with Simulation(twin) as other:
         assert metrics["haloes"]["twin"] == (other["halos/count"][...] >= 20).sum()
-    for given, words in (((boxes[1],), "none of"), ((twin, twin), "no twin of any")):
+    for given, words in (((boxes[1],), "none of"), ((twin, twin), "is left over")):
         refused = invoke("protohalo", "evaluate", run, boxes[2], *(word for path in given for word in
                          ("--ceiling", path)), "--output", tmp_path / "no", check=False)
-        assert refused.returncode == 1 and words in refused.stderr and not (tmp_path / "no").exists()
+        assert refused.returncode == 1 and words in " ".join(refused.stderr.split()) and not (tmp_path / "no").exists()
 
 
 def test_predicted_haloes_say_where_they_end(run, prediction, boxes):
