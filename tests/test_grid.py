@@ -232,9 +232,3 @@ def test_top_hats_average_over_spheres(rng):
     for radius, smooth in zip(radii, grid.top_hats(field(cells), radii), strict=True):
         for cell in ((0, 0, 0), (15, 3, 8)):
             assert smooth[cell] == pytest.approx(field(np.array(cell) + radius * ball).mean(), abs=0.05)
-
-
-def test_a_single_particle_says_how_all_of_a_large_box_moves():
-    """No neighbourhood, of whatever size, has the mass that a mean is taken of."""
-    field = grid.mean_velocity(np.array([[1.0, 2, 3]]), np.array([[30.0, -20, 10]]), gridsize=101, boxsize=100.0)
-    np.testing.assert_allclose(field, np.broadcast_to([30.0, -20, 10], field.shape), rtol=1e-5)

@@ -304,10 +304,3 @@ def test_a_simulation_with_a_finer_mesh_is_that_of_the_mesh_and_says_so():
     assert "4 steps, a mesh of 3 cells per particle and side, seed 3" in box.file.attrs["source"]
     with pytest.raises(SettingError, match="mesh=0: it must be a whole number of at least 1"):
         kg.simulate(particles=16, mesh=0)
-
-
-def test_growth_is_not_extrapolated():
-    growth = nbody.growth_history(Cosmology())
-    for a in (1e-4, 1.01):
-        with pytest.raises(DataError, match="growth is known from redshift 999 to 0"):
-            growth(a)

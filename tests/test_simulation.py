@@ -5,7 +5,6 @@ import h5py
 import numpy as np
 import pytest
 
-import kerasgal as kg
 from kerasgal.cosmology import Cosmology
 from kerasgal.errors import DataError, MissingError
 from kerasgal.simulation import Simulation, write
@@ -200,24 +199,3 @@ def test_same_seed_same_file_and_info(boxes, tmp_path, invoke):
         file["halo_id"][0, 0, 0] = 10**6
     done = invoke("info", broken, check=False)
     assert done.returncode == 1 and "halo_id runs from -1 to 1000000" in done.stderr
-
-
-def test_a_cosmology_must_say_all_its_numbers_and_may_say_more(tmp_path):
-    write_small(tmp_path / "box.h5", small())
-    with h5py.File(tmp_path / "box.h5", "r+") as file:
-        file["cosmology"].attrs["w0"] = -1.0
-        file["note"] = 1.5  # a number is no field
-    with Simulation(tmp_path / "box.h5") as simulation:
-        assert simulation.problems() == [] and simulation.cosmology == Cosmology()
-    with h5py.File(tmp_path / "box.h5", "r+") as file:
-        del file["cosmology"].attrs["sigma8"]
-    with Simulation(tmp_path / "box.h5") as simulation:
-        assert simulation.problems() == ["the cosmology does not say sigma8"]
-        with pytest.raises(DataError, match="does not say sigma8"):
-            simulation.cosmology
-
-
-def test_simulations_of_one_seed_and_two_cosmologies_are_two():
-    one, other = (kg.simulate(particles=8, boxsize=6.25, steps=2, seed=1, cosmology=cosmology)
-                  for cosmology in (None, Cosmology(sigma8=0.9)))
-    assert one.path != other.path and "sigma8 = 0.9" in other.path and "sigma8" not in one.path

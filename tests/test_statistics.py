@@ -500,24 +500,3 @@ def test_redshift_space_multipoles_are_a_direct_sum_over_modes():
         statistics.redshift_space_multipoles(position, velocity[1:], boxsize, cosmology, 0.0, 48)
     with pytest.raises(ValueError, match="one tracer or more"):
         statistics.redshift_space_multipoles(position[:0], velocity[:0], boxsize, cosmology, 0.0, 48)
-
-
-def test_haloes_of_one_mass_have_a_bin_and_the_heaviest_is_in_the_last():
-    assert mass_bins(1e12, 1e12).tolist() == [1e12, 1.4e12]
-    masses = np.float32([20, 28]) * np.float32(3.7e9)  # a ratio of 1.4, but for rounding
-    assert np.histogram(masses, mass_bins(masses.min(), masses.max(), 1.4))[0].sum() == 2
-
-
-def test_odd_multipoles_are_refused():
-    with pytest.raises(ValueError, match="even numbers"):
-        statistics.power_multipoles(np.zeros((8, 8, 8)), 100.0, orders=(0, 1))
-
-
-def test_cubes_that_do_not_divide_the_grid_are_of_one_size_all_the_same():
-    """The grid that the triangles need, of 25 cells, would be cut into 12 and 13."""
-    delta = np.random.default_rng(0).normal(size=(26, 26, 26))
-    sides = [[7.7 * FUNDAMENTAL] * 3]
-    parts = bispectrum_in_cubes(delta, BOXSIZE, sides, 2)
-    np.testing.assert_allclose(parts.mean(), bispectrum_in_cubes(delta, BOXSIZE, sides, 1)[0, 0], rtol=1e-6)
-    with pytest.raises(ValueError, match="in 2 cubes a side, needs a grid of"):
-        bispectrum_in_cubes(delta[:25, :25, :25], BOXSIZE, sides, 2)
