@@ -256,7 +256,10 @@ def deposit_ngp(position, gridsize, boxsize, weight=None):
     >>> deposit_ngp(np.array([[1.0, 1.0, 9.0], [1.0, 1.0, 9.9]]), gridsize=4, boxsize=10)[0, 0].tolist()
     [0.0, 0.0, 0.0, 2.0]
     """
-    cell = np.floor(np.asarray(position, np.float64) * (gridsize / boxsize)).astype(np.int64) % gridsize
+    position = np.asarray(position, np.float64)
+    if position.ndim != 2 or position.shape[1] != 3:
+        raise ValueError(f"position must have the shape (points, 3). Received: {position.shape}")
+    cell = np.floor(position * (gridsize / boxsize)).astype(np.int64) % gridsize
     flat = np.ravel_multi_index(tuple(cell.T), (gridsize,) * 3)
     return np.bincount(flat, weight, gridsize**3).astype(np.float32).reshape((gridsize,) * 3)
 

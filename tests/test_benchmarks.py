@@ -141,6 +141,59 @@ def test_peers_are_measured_one_by_one_and_say_whether_the_aim_holds(monkeypatch
                                                         "does not hold")
 
 
+def test_a_peer_is_judged_by_the_median_of_the_ratios_to_the_faster_layout(capsys):
+    """Rounds of 2 / min(4, 5), 3 / min(9, 4) and 1 / min(2, 4): 0.5, 0.75 and 0.5; of wall time 1, 0.8 and 0.7."""
+    peers = benchmark("peers")
+
+    def rounds(cpu, wall):
+        return [{"cpu": one, "wall": other} for one, other in zip(cpu, wall)]
+
+    answers = {"ours": rounds([2, 3, 1], [5, 4, 7]), "torch": rounds([4, 9, 2], [5, 5, 20]),
+               "torch channels-last": rounds([5, 4, 4], [9, 8, 10])}
+    peers.judge("inception", "1 core", 2, answers, busy=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "  ours                   1000.00 CPU ms per sample   2500.00 ms wall",
+        "  torch                  2000.00 CPU ms per sample   2500.00 ms wall",
+        "  torch channels-last    2000.00 CPU ms per sample   4500.00 ms wall",
+        "  inception, 1 core, CPU time, ours / torch of the faster layout: 0.5, at most 0.7: holds",
+        "  inception, 1 core, wall time, ours / torch of the faster layout: 0.8, at most 0.7: does not hold"]
+    peers.judge("inception", "1 core with others", 2, answers, busy=True)
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "  CPU time, ours / torch of the faster layout: 0.50",
+        "  inception, 1 core with others, wall time, ours / torch of the faster layout: 0.8, at most 1: holds"]
+
+
+def test_the_gpu_benchmark_fails_where_no_row_was_measured(monkeypatch, capsys):
+    gpu = benchmark("gpu")
+    monkeypatch.setattr("sys.argv", ["gpu.py", "--networks", "protohalo", "morph", "--ways", "XLA"])
+    monkeypatch.setattr(gpu, "in_process", lambda chosen, name, *more: None)
+    with pytest.raises(SystemExit, match="nothing could be measured"):
+        gpu.main()
+    monkeypatch.setattr(gpu, "in_process", lambda chosen, name, *more: {"device": "one"} if name == "morph" else None)
+    gpu.main()
+    assert capsys.readouterr().out.splitlines()[-1] == "one"
+
+
+def test_a_step_from_the_disk_is_of_batches_read_after_the_memory_of_the_file_was_emptied(monkeypatch, tmp_path):
+    disk, done = benchmark("disk"), []
+    monkeypatch.setattr(disk.os, "posix_fadvise", lambda *given: done.append("emptied"))
+    network = mock.Mock(train_on_batch=lambda batch: done.append(batch))
+    stream = ((number,) for number in range(100))
+    with open(tmp_path / "scratch", "wb") as file:
+        assert len(disk.block(network, stream, file)) == disk.BLOCK
+    steps = [word for number in range(disk.WAITING, disk.WAITING + disk.BLOCK) for word in ("emptied", number)]
+    assert done == ["emptied"] * disk.WAITING + steps
+    done.clear()
+    disk.block(network, stream, None)
+    assert done == list(range(2 * disk.WAITING + disk.BLOCK, 2 * (disk.WAITING + disk.BLOCK)))
+
+
+def test_ranges_of_k_in_which_there_is_none_are_left_out_with_their_label():
+    k, ratio = np.array([0.6, 0.9, 3.0]), np.array([[1.0, 3.0, 5.0], [2.0, 4.0, 6.0]])
+    found = benchmark("cola").in_edges(k, ratio)
+    assert {edges: values.tolist() for edges, values in found.items()} == {(0.5, 1): [2.0, 3.0], (2, 4): [5.0, 6.0]}
+
+
 def test_what_was_asked_of_networks_is_printed_line_by_line_with_its_verdict(tmp_path, capsys):
     """Numbers are made up, so that each line is known."""
     results = benchmark("results")

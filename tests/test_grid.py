@@ -165,9 +165,9 @@ def test_wrong_shapes_are_refused(position):
         grid.deposit_cic(position, 4, BOXSIZE, np.ones(3))
     with pytest.raises(ValueError, match=r"\(particles, 3\)"):
         grid.deposit_cic(position.T, 4, BOXSIZE)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"shape \(points, 3\). Received: \(.*, 2\)"):
         grid.deposit_ngp(position[:, :2], 4, BOXSIZE)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="weight"):
         grid.deposit_ngp(position, 4, BOXSIZE, np.ones(3))
 
 

@@ -352,6 +352,7 @@ def test_several_files(tmp_path, chunked, at_once, monkeypatch):
     ({"boxsize": BOX + 1}, "ics.1 is not of the snapshot of .*ics.0: their headers differ in boxsize"),
     ({"files": 2}, "ics.1 is not of the snapshot of .*ics.0: their headers differ in files"),
     ({"gas": 9}, "ics.1 is not of the snapshot of .*ics.0: their headers differ in masses, totals"),
+    ({"byteorder": ">"}, "ics.1 is not of the snapshot of .*ics.0: its byte order or format is another"),
     ({"cells": 3}, "ics.0: its files hold 344 particles of type 1, its header says 512 in all"),
 ])
 def test_binary_files_that_are_not_of_one_snapshot(tmp_path, chunked, changes, message):

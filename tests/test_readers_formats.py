@@ -148,6 +148,25 @@ def test_binary_masses_that_are_missing_or_of_unequal_particles_of_a_lattice(tmp
         convert(tmp_path / "run.h5", final=path, grid=8, length_unit="kpc")
 
 
+@pytest.mark.parametrize("wrong", [-1.0, np.nan, np.inf])
+def test_masses_that_are_none_are_refused(tmp_path, wrong):
+    mass = weights()
+    mass[7] = wrong
+    path = write_binary(tmp_path / "snap", {1: (positions(), mass)})
+    with pytest.raises(DataError, match="snap has particles whose mass is negative, NaN or infinite"):
+        convert(tmp_path / "run.h5", final=path, grid=8, length_unit="kpc")
+    assert not (tmp_path / "run.h5").exists()
+
+
+def test_a_block_of_another_size_than_its_particles_is_refused(tmp_path):
+    path = write_binary(tmp_path / "snap", {1: (positions(), weights())})
+    content, size = path.read_bytes(), 12 * N**3
+    longer = np.array(size + 12, "<u4").tobytes()  # positions of one more particle than there are
+    path.write_bytes(content[:264] + longer + content[268:268 + size] + bytes(12) + longer + content[272 + size:])
+    with pytest.raises(DataError, match=f"the block of Coordinates has {size + 12} bytes; accepted are {size} and "):
+        convert(tmp_path / "run.h5", final=path, grid=8, length_unit="kpc")
+
+
 def test_a_header_that_is_no_flat_universe(tmp_path):
     path = write_binary(tmp_path / "snap", {1: (positions(), MASS)}, lambda0=0.5)
     with pytest.raises(DataError, match="says Omega0 = 0.3 and OmegaLambda = 0.5, which are no flat universe"):

@@ -7,7 +7,7 @@ import pytest
 
 from kerasgal.cosmology import Cosmology
 from kerasgal.errors import DataError, MissingError
-from kerasgal.simulation import Simulation, write
+from kerasgal.simulation import Simulation, opened, write
 
 
 def small(n=4):
@@ -23,6 +23,16 @@ def small(n=4):
 def write_small(path, datasets, boxsize=10.0, **options):
     write(path, boxsize=boxsize, cosmology=Cosmology(), redshift_initial=19, redshift_final=0, particle_mass=1e10,
           source="test", datasets=datasets, **options)
+
+
+def test_a_closed_simulation_is_not_used(tmp_path):
+    write_small(tmp_path / "box.h5", small())
+    with Simulation(tmp_path / "box.h5") as simulation:
+        with opened(simulation, require=("halo_id",)) as same:
+            assert same is simulation
+    with pytest.raises(DataError, match="box.h5 is closed: open it again"):
+        with opened(simulation):
+            pass
 
 
 def test_what_is_written_is_read(tmp_path):

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerasgal import config as configuration
 from kerasgal import run_folder, training, workers  # noqa: F401 (programs below take it from here)
 from kerasgal.errors import DataError, RunError, UnseenError
 from kerasgal.training import TrainingConfig, TrainingInterrupted, train
@@ -278,6 +280,42 @@ def test_folders_are_not_lost(tmp_path):
     with pytest.raises(DataError, match="has no last.weights.h5"):
         run(tmp_path / "run", resume=True, epochs=2, stale=(measured.name,))
     assert measured.exists() and (tmp_path / "run" / "best.weights.h5").exists()
+
+
+def test_learning_rates_fall_as_their_formulas_say():
+    rate, step = 2e-3, np.array([0, 1, 7, 20, 39, 40])
+    for settings, expected in (
+            ({"decay": "cosine", "epochs": 8}, rate * (1 + np.cos(np.pi * step / 40)) / 2),
+            ({"decay": "exponential", "decay_factor": 0.3, "decay_epochs": 2}, rate * 0.3**(step / 10)),
+            ({"decay": "exponential", "decay_factor": 0.99, "decay_epochs": 0}, rate * 0.99**step),
+            ({"decay": "step", "decay_factor": 0.3, "decay_epochs": 2}, rate * 0.3**(step // 10))):
+        found = training.learning_rate(TrainingConfig(learning_rate=rate, steps_per_epoch=5, **settings))
+        np.testing.assert_allclose([float(found(number)) for number in step], expected, rtol=1e-5, atol=1e-9)
+
+
+def test_a_run_whose_learning_rate_falls_to_its_end_is_not_given_another(tmp_path):
+    kept = {decay: TrainingConfig(epochs=4, decay=decay) for decay in ("cosine", "step")}
+    for decay, config in kept.items():
+        (tmp_path / decay).mkdir()
+        configuration.write(config, tmp_path / decay / "config.json", app="test")
+    longer = {decay: dataclasses.replace(config, epochs=5) for decay, config in kept.items()}
+    with pytest.raises(RunError, match=r"trained with another epochs \(on which the decay of the learning rate"):
+        run_folder.check_resumed(tmp_path / "cosine", longer["cosine"], "test", {})
+    run_folder.check_resumed(tmp_path / "cosine", kept["cosine"], "test", {})
+    run_folder.check_resumed(tmp_path / "step", longer["step"], "test", {})
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_state_before(tmp_path, monkeypatch):
+    model = frozen()
+    state = training.State(model, TrainingConfig(epochs=4), tmp_path, True, "val_loss")
+    state.save()
+    before, state.epoch = (tmp_path / "last.weights.h5").read_bytes(), 1
+    monkeypatch.setattr(model, "save_weights", mock.Mock(side_effect=OSError(28, "No space left on device")))
+    with pytest.raises(DataError, match=r"the state of training cannot be written \(.*No space left on device\); .* "
+                                        "holds the 1 epochs before, resume=True goes on with it"):
+        state.save()
+    assert [path.name for path in tmp_path.iterdir()] == ["last.weights.h5"]
+    assert (tmp_path / "last.weights.h5").read_bytes() == before
 
 
 def test_weights_of_another_network_are_refused(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 import kerasgal as kg
 from kerasgal.simulation import from_array
-from kerasgal.twins import majority, notes_of, paired, shared_field, shared_wavenumber, twin_labels
+from kerasgal.twins import blocks, majority, notes_of, paired, shared_field, shared_wavenumber, twin_labels
 
 
 def waves(gridsize, boxsize, count, largest, seed=0):
@@ -116,6 +116,20 @@ def test_a_twin_is_of_the_redshift_and_the_cosmology_of_its_box(other, words):
     box, twin = box_and({"redshift_final": 0.01, "cosmology": kg.Cosmology(h=0.677)})  # as files round them
     (found, _), = paired([box], [twin])
     assert found is twin
+
+
+def test_a_twin_too_many_is_refused():
+    box, twin = box_and({})
+    assert [found for found, _ in paired([box], [twin])] == [twin]
+    with pytest.raises(kg.DataError, match="`ceiling`: .* is no twin of any of the simulations"):
+        paired([box], [twin, box_and({})[1]])
+
+
+def test_cells_hold_a_whole_number_of_a_twins_particles(boxes):
+    with kg.Simulation(boxes[0]) as box:
+        assert blocks(box, 16, box) == 2
+        with pytest.raises(kg.DataError, match="its 32 particles a side are no multiple of the 24 cells of"):
+            blocks(box, 24, box)
 
 
 def test_a_box_that_does_not_end_today_has_no_twin():

@@ -21,6 +21,7 @@ BENCHMARKS = {  # {name: (arguments, packages or programs that it needs)}
     "watershed": (["watershed.py", "--largest", "1024", "--demo"], ()),
     "patches": (["pipeline.py"], ()),
     "nbody": (["nbody.py", "--large"], ()),
+    "convert": (["convert.py"], ()),
     "disk": (["disk.py", "--full", "--steps", "30"], ()),
     "maps": (["maps.py", "--small"], ()),
     "memory": (["memory.py"], ()),

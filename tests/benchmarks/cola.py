@@ -24,8 +24,9 @@ CASES = [(20, 2), (60, 3), (100, 4)]  # steps, cells of the mesh of forces per p
 
 
 def in_edges(k, ratio):
-    """Means of a ratio, (..., shells), in ranges of k."""
-    return [ratio[..., (k >= low) & (k < high)].mean(axis=-1) for low, high in EDGES if ((k >= low) & (k < high)).any()]
+    """{(low, high): mean} of a ratio, (..., shells), in those ranges of k in which there are some."""
+    inside = {(low, high): (k >= low) & (k < high) for low, high in EDGES}
+    return {edges: ratio[..., shells].mean(axis=-1) for edges, shells in inside.items() if shells.any()}
 
 
 def steps(particles=32, boxsize=12.5, seeds=(5001, 5002, 5003)):
@@ -37,7 +38,8 @@ def steps(particles=32, boxsize=12.5, seeds=(5001, 5002, 5003)):
         spectra.append(np.mean([power for _, power, _ in each], axis=0))
     k = each[0][0]
     for (number, mesh), power in zip(CASES, spectra):
-        words = ", ".join(f"{value:.3f}" for value in in_edges(k, power / spectra[-1]))
+        words = ", ".join(f"{value:.3f} from {low:g} to {high:g} h/Mpc"
+                          for (low, high), value in in_edges(k, power / spectra[-1]).items())
         print(f"{number} steps, mesh {mesh}: P(k) over that of {CASES[-1][0]} steps, mesh {CASES[-1][1]}: {words}")
 
 
@@ -54,7 +56,8 @@ def matter(suites, gridsize=128):
     one, other = np.array(spectra)
     names = " over ".join(suites)
     each = in_edges(k, one / other)
-    for (low, high), value, values in zip(EDGES, in_edges(k, one.mean(axis=0) / other.mean(axis=0)), each):
+    for (low, high), value in in_edges(k, one.mean(axis=0) / other.mean(axis=0)).items():
+        values = each[low, high]
         error = np.std(values, ddof=1) / len(values)**0.5
         print(f"{names}, {low:g} to {high:g} h/Mpc: {value:.3f} +- {error:.3f}")
 

@@ -4,8 +4,8 @@
 
 216^3 particles (10 million) on a displaced lattice: initial conditions in Gadget-1 binary, a snapshot of 8 HDF5 files,
 the same compressed with Blosc, and a group catalogue, made in a temporary folder. Each conversion is a fresh process,
-of which the peak memory is printed, its start and imports in it. The goals are less than 1.5 GiB and more than a
-million particles per second, each particle of each snapshot counted once.
+of which the peak memory is printed, its start and imports in it. The goals are at most 1.5 GiB and at least a million
+particles per second, each particle of each snapshot counted once.
 """
 
 import resource
@@ -18,7 +18,9 @@ from pathlib import Path
 import h5py
 import hdf5plugin
 import numpy as np
+from bars import verdict
 
+GIBIBYTES, MILLIONS = 1.5, 1  # the goals: peak memory, particles per second
 BOX, OM0, CHUNKS = 205.0, 0.3089, 8  # Mpc/h
 
 
@@ -102,8 +104,9 @@ def measure(name, particles, *arguments):
     kerasgal(["convert", *arguments, "--overwrite"], standalone_mode=False)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{name}: {int(particles) / seconds / 1e6:.2f} million particles per second ({seconds:.1f} s, "
-          f"{time.process_time():.1f} CPU s), {peak:.2f} GiB at the peak")
+    print(f"{name}: {seconds:.1f} s, {time.process_time():.1f} CPU s", flush=True)
+    verdict(f"{name}, rate", int(particles) / seconds / 1e6, MILLIONS, "million particles per second", least=True)
+    verdict(f"{name}, peak memory", peak, GIBIBYTES, "GiB")
 
 
 if __name__ == "__main__":

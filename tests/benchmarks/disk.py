@@ -4,9 +4,10 @@
 
 The boxes are random numbers, a field and a target each: 20 of 64^3 cells, with --full 200 of 128^3, of which patches of
 32^3 and 48^3 cells are cut for protohalo's demo network: with the demo's own 64^3 its steps alone take 2.9 GiB. Both
-trainings take steps in turn in one process, so that both see the same machine; memory is that of another one, which
-trains from the file alone. The scratch file lies in the current folder. The goal: at least 0.95 of the rate, and at
-most 3 GiB.
+trainings take blocks of steps in turn in one process, so that both see the same machine; before each block the batches
+that wait are drawn, so that those of a step from the disk were read after the system's memory of the file was emptied.
+Memory is that of another process, which trains from the file alone. The scratch file lies in the current folder. The
+goal: at least 0.95 of the rate, and at most 3 GiB.
 """
 
 import argparse
@@ -21,6 +22,8 @@ import numpy as np
 from bars import verdict
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+WAITING = 5  # batches that are made ahead, at most
+BLOCK = 5  # steps of one training that follow each other
 MEMORY = {False: "10MB", True: "500MB"}  # that boxes may take
 
 
@@ -87,17 +90,26 @@ def rates(arguments):
         for _ in range(2):
             network.train_on_batch(*batch)
         steps = [[], [], []]
-        for number in range(arguments.steps):
+        for number in range(-(-arguments.steps // BLOCK)):
             for place in np.roll(range(3), number):  # each comes first, second and last as often
-                stream = data[min(place, 1)]
-                if place == 2:  # nothing of the file is left in the system's memory
-                    os.fsync(store.file.fileno())
-                    os.posix_fadvise(store.file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-                begun, used = time.monotonic(), time.process_time()
-                network.train_on_batch(*next(stream))
-                steps[place].append((time.monotonic() - begun, time.process_time() - used))
+                steps[place] += block(network, data[min(place, 1)], store.file if place == 2 else None)
     wall, cpu = np.median(steps, axis=1).T
     print(json.dumps([batches, wall.tolist(), cpu.tolist()]))
+
+
+def block(network, stream, file):
+    """Wall and CPU seconds of steps that follow each other; a file that is given is read from the disk for each."""
+    took = []
+    for number in range(WAITING + BLOCK):
+        if file is not None:  # nothing of it is left in the system's memory
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        begun, used = time.monotonic(), time.process_time()
+        batch = next(stream)
+        if number >= WAITING:
+            network.train_on_batch(*batch)
+            took.append((time.monotonic() - begun, time.process_time() - used))
+    return took
 
 
 def main():

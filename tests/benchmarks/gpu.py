@@ -352,6 +352,8 @@ def main():
                 row = in_process(chosen, name, precision, way)
                 if row:
                     devices.add(row["device"])
+    if not devices:
+        raise SystemExit("nothing could be measured")
     for words in sorted(devices):
         print(words)
 

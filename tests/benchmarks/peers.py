@@ -242,6 +242,11 @@ def compare(name, cores, rounds, keep, busy=False):
             worker.wait()
     batch, where = begun["ours"]["batch"], f"{cores} core{'s' * (cores > 1)}{' with others' * busy}"
     print(f"{name}, {begun['ours']['parameters']:,} parameters, batch {batch}, {where}")
+    judge(name, where, batch, answers, busy)
+
+
+def judge(name, where, batch, answers, busy):
+    """Print the medians of what the processes answered, {kind: seconds of each round}, and the ratio with its aim."""
     for kind, found in answers.items():
         cpu, wall = (statistics.median(one[key] for one in found) / batch * 1000 for key in ("cpu", "wall"))
         print(f"  {kind:20s}{cpu:10.2f} CPU ms per sample{wall:10.2f} ms wall")

@@ -1,10 +1,10 @@
-"""How long commands take to write their first character on a terminal, and what importing for a network costs.
+"""How long commands take to write their first character on a terminal, and what importing TensorFlow costs them.
 
     python tests/benchmarks/start.py [--rounds 5]
 
 Wall time from the start of the process, the median of the rounds: code that was compiled and files that were read
-before are there, as for the second command of a session. What is imported for a network is compared with a plain import
-of TensorFlow and Keras, in CPU seconds of processes that take turns.
+before are there, as for the second command of a session. TensorFlow and Keras as a network's command imports them are
+compared with a plain import of the two, in CPU seconds of processes that take turns.
 """
 
 import argparse
@@ -70,8 +70,8 @@ def main(rounds):
         verdict(f"first character of kerasgal {name}", wall, SECONDS, "s")
     took = [[seconds_of_import(program) for program in IMPORTS.values()] for _ in range(rounds)]
     for name, seconds in zip(IMPORTS, zip(*took)):
-        print(f"import for a network's command, {name}: {statistics.median(seconds):.1f} CPU s", flush=True)
-    verdict("import for a network's command, CPU time, ours / plain",
+        print(f"import of TensorFlow and Keras, {name}: {statistics.median(seconds):.1f} CPU s", flush=True)
+    verdict("import of TensorFlow and Keras, CPU time, as a network's command does it / plain, median of the rounds",
             statistics.median(own / plain for own, plain in took), 1)
 
 

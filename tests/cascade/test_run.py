@@ -12,7 +12,7 @@ from astropy.table import Table
 
 import kerasgal as kg
 from kerasgal import run_folder, tiling
-from kerasgal.apps.cascade import data, predict, scatter
+from kerasgal.apps.cascade import data, evaluate, predict, scatter, train
 from kerasgal.apps.cascade.scatter import Scatter
 from kerasgal.errors import DataError, DomainError, RunError, SettingError, UnseenError
 from kerasgal.grid import density_contrast
@@ -68,6 +68,14 @@ def test_a_run_sees_the_density_by_the_deposit_that_it_was_trained_with(cascade,
     assert np.abs(found - cascade.predict(painted[2])["probability"]).max() > 1e-3
     with pytest.raises(DataError, match="different ways of putting particles on a grid cannot be compared"):
         run.evaluate(painted[2], compare=kg.Cascade(cascade.config, cascade.networks))
+
+
+def test_boxes_of_two_sizes_are_not_averaged(cascade, painted, monkeypatch):
+    sizes = iter([(12.5, 32), (12.5, 16)])
+    monkeypatch.setattr(evaluate, "measure_one", lambda task: (None, {}, [], next(sizes), [], None))
+    monkeypatch.setattr(kg.Cascade, "unseen", lambda self, source, margin: None)
+    with pytest.raises(DataError, match="box_1.h5: all simulations must have one box size and grid to be averaged"):
+        evaluate.evaluate(cascade, [painted[0], painted[1]], bars=evaluate.Bars({}))
 
 
 def test_a_cascade_from_training_to_evaluation(cascade, painted, tmp_path):
@@ -126,8 +134,12 @@ def test_a_diffusion_from_training_to_evaluation(diffusion, cascade, painted, tm
     (tmp_path / "older" / "calibration.json").unlink()
     older = kg.load(tmp_path / "older").predict(painted[2], **options)
     assert "did not measure what its estimates stand for" in repr(older)
-    for wrong in ({"steps": 0}, {"draws": 1.5}, {"sampler": "quick"}, {"axis": "xy"}, {"parameters": {"Om0": 0.3}}):
-        with pytest.raises(SettingError):
+    for wrong, words in (({"steps": 0}, "steps=0: it must be a whole number of at least 1"),
+                         ({"draws": 1.5}, "draws=1.5: it must be a whole number of at least 1"),
+                         ({"sampler": "quick"}, "sampler='quick': accepted are ancestral"),
+                         ({"axis": "xy"}, "axis='xy': accepted are x, y, z"),
+                         ({"parameters": {"Om0": 0.3}}, "was not trained with Om0")):
+        with pytest.raises(SettingError, match=words):
             run.predict(painted[2], **wrong)
 
 
@@ -148,10 +160,16 @@ def test_phase_1_alone_is_a_run_that_cannot_predict_yet(painted, tmp_path):
         kg.Cascade.train(run=tmp_path / "run", phase="regress", validation=tmp_path / "other.h5")
     run = kg.Cascade.train(run=tmp_path / "run", phase="regress")  # the folder knows the rest
     assert run.predict(painted[2])["count"].shape == (32, 32, 32)
-    for wrong in ({"phase": "third"}, {"sweep": {"w3": [1]}}, {"sweep": {"w1": [-1]}},
-                  {"sweep": {"w1": [1]}, "phase": "classify"}):
-        with pytest.raises(SettingError):
-            kg.train("cascade", painted[:2], run=tmp_path / "none", **TINY, **wrong)
+    for wrong, words in (({"phase": "third"}, "phase='third': accepted are both, classify, regress"),
+                         ({"sweep": {"w3": [1]}}, r"`sweep` of w3 over \[1\]: accepted are w1=... and w2=..."),
+                         ({"sweep": {"w1": [-1]}}, r"`sweep` of w1 over \[-1\]: .* numbers of at least 0"),
+                         ({"sweep": {"w1": [1]}, "phase": "classify"}, "goes with neither `phase` nor `resume`"),
+                         ({"filters": 3}, "filters=3 is odd: the last block of the R2U-Net has half as many")):
+        with pytest.raises(SettingError, match=words):
+            kg.train("cascade", painted[:2], run=tmp_path / "none", **{**TINY, **wrong})
+    with pytest.raises(SettingError, match="strategy=workers trains one phase at a time: give phase='classify'"):
+        train.fit(kg.Cascade, painted[:2], None, harness.config_of("cascade", strategy="workers"), tmp_path / "none",
+                  store=None)
     assert not (tmp_path / "none").exists()
 
 
@@ -165,8 +183,6 @@ def test_training_starts_from_the_weights_of_another_run(cascade, painted, tmp_p
 
 
 def test_a_phase_2_that_is_resumed_before_it_was_begun_begins_as_phase_1_did(cascade, tmp_path, monkeypatch):
-    from kerasgal.apps.cascade import train
-
     folder, begun = tmp_path / "run", {}
     shutil.copytree(cascade.folder / "classify", folder / "classify")
     place = folder / "classify" / "provenance.json"
@@ -179,8 +195,6 @@ def test_a_phase_2_that_is_resumed_before_it_was_begun_begins_as_phase_1_did(cas
 
 
 def test_a_phase_1_that_goes_on_to_other_weights_has_phase_2_begin_anew(cascade, tmp_path, monkeypatch, caplog):
-    from kerasgal.apps.cascade import train
-
     folder, begun, better = shutil.copytree(cascade.folder, tmp_path / "run"), [], False
 
     def train_phase(phase, *given, resume, **options):
@@ -199,8 +213,6 @@ def test_a_phase_1_that_goes_on_to_other_weights_has_phase_2_begin_anew(cascade,
 
 
 def test_a_sweep_over_an_earlier_one_has_a_phase_1_of_its_own(tmp_path, monkeypatch):
-    from kerasgal.apps.cascade import train
-
     def fit_phases(cls, boxes, weights, place, phase, **options):
         for name in ("classify", "regress") if phase == "both" else ("regress",):
             (place / name).mkdir(parents=True, exist_ok=True)
@@ -241,8 +253,6 @@ def test_a_refused_training_leaves_the_calibration(diffusion, tmp_path):
 
 
 def test_a_phase_2_that_goes_on_has_no_scatter_of_before(cascade, tmp_path, monkeypatch):
-    from kerasgal.apps.cascade import train
-
     folder = shutil.copytree(cascade.folder, tmp_path / "run")
     assert kg.load(folder).unmeasured() == []
 

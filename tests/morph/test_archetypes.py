@@ -563,7 +563,7 @@ def test_archetypes_keep_where_the_galaxy_is(tmp_path, psf, invoke):
         assert table["object"].tolist() == ["NGC 1", ""]
 
 
-def test_a_table_that_was_extracted_as_csv_gives_archetypes(tmp_path, psf, invoke):
+def test_parameters_are_read_from_a_table_that_was_extracted_as_csv(tmp_path):
     write_table(tmp_path / "t.csv", {"magnitude": [15.0], "radius": [3.0], "n": [1.0], "axis_ratio": [0.5],
                                      "angle": [10.0]}, {"boxsize": 50.0})
     assert read_parameters(tmp_path / "t.csv", CAMERA)["radius"].tolist() == [3.0]

@@ -102,6 +102,16 @@ def test_what_does_not_belong_together_is_left_out_or_refused(tmp_path, caplog):
         with pytest.raises(kg.DataError, match=message):
             join(tmp_path / "bad.h5", {band: [tmp_path / f"set_{band}.h5", tmp_path / f"{name}_{band}.h5"]
                                        for band in "gr"})
+    for name, about in (("sharper", {"psf_fwhm": 1.3}), ("unnamed", {"unit": None, "zero_point": None})):
+        for band in "gr":
+            imageset.write(tmp_path / f"{name}_{band}.h5", id=["a"], image=same[:1], source="", **{**ABOUT, **about})
+        with pytest.raises(kg.DataError, match=f"{name}.a. has another unit, zero point or seeing than set.a.: all"):
+            join(tmp_path / "bad.h5", {band: [tmp_path / f"set_{band}.h5", tmp_path / f"{name}_{band}.h5"]
+                                       for band in "gr"})
+    imageset.write(tmp_path / "twice.h5", id=["a_g", "a-g"], image=same[:2], source="", **ABOUT)
+    for second in ("r.h5", "g.h5"):  # of which the first has the galaxy, too
+        with pytest.raises(kg.DataError, match="band g has two images that are called a"):
+            join(tmp_path / "bad.h5", {"g": tmp_path / "twice.h5", "r": tmp_path / second})
     with pytest.raises(kg.SettingError, match="at least two bands are joined"):
         join(tmp_path / "bad.h5", {"g": tmp_path / "g.h5"})
     assert not (tmp_path / "bad.h5").exists()

@@ -8,7 +8,7 @@ from astropy.table import Table
 from scipy import stats
 
 import kerasgal as kg
-from kerasgal.apps.morph.rank import below, lines, ranks, whole
+from kerasgal.apps.morph.rank import below, lines, rank, ranks, whole
 from kerasgal.apps.morph.score import COLUMNS, FLAGS
 
 pytestmark = pytest.mark.usefixtures("eager", "restored_once")
@@ -52,6 +52,16 @@ def test_sets_differ_only_where_they_do():
         assert found["area_under_curve"] == pytest.approx(pairs)
         assert found["area_under_curve_error"] == pytest.approx(0.023, abs=0.008)
         assert ("are not shown to differ" in "".join(lines(found, columns))) is not differs
+
+
+def test_too_few_images_are_not_ranked(monkeypatch):
+    monkeypatch.setattr("kerasgal.apps.morph.rank.scored", lambda run, rows: (rows, ([], [])))
+    with pytest.raises(kg.DataError, match="19 observed images can be scored: at least 20 are needed"):
+        rank(None, rows_of([1.0]), rows_of([None, *range(19)]))
+    with pytest.raises(kg.DataError, match="no image can be scored: damaged"):
+        rank(None, rows_of([None, None]), rows_of(range(20)))
+    with pytest.raises(kg.DataError, match="no image can be scored: there is none"):
+        rank(None, [], rows_of(range(20)))
 
 
 def test_flags_are_in_words():

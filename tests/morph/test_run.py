@@ -131,8 +131,10 @@ def test_images_of_other_pixels_are_refused_and_nothing_is_written(run, galaxies
 
 
 def test_what_are_no_images_is_refused(run):
-    for wrong in (np.zeros((2, 2, 2, 2)), np.zeros((0, 8, 8)), [], np.full((1, 4, 4), "a")):
-        with pytest.raises(kg.DataError):
+    for wrong, words in ((np.zeros((2, 2, 2, 2)), r"shape \(2, 2, 2, 2\) and the type float64: expected are numbers"),
+                         (np.zeros((0, 8, 8)), r"shape \(0, 8, 8\)"), ([], "the list of paths is empty"),
+                         (np.full((1, 4, 4), "a"), r"shape \(1, 4, 4\) and the type <U1")):
+        with pytest.raises(kg.DataError, match=words):
             run.predict(wrong)
     with pytest.raises(kg.DataError, match="expected sets of images"):
         run.evaluate(["a.h5"])

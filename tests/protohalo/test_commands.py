@@ -37,6 +37,19 @@ def prediction(run, boxes, tmp_path_factory, invoke):
     return output
 
 
+def test_outputs_of_several_inputs_and_settings_of_a_run_are_refused(run, invoke, tmp_path):
+    for words, message in (
+            (["predict", run, "a.h5", "b.h5", "--output", "out.h5"],
+             "--output out.h5: 2 inputs need a folder, which is made"),
+            (["predict", run, "a.h5", "other/a.h5", "--output", f"{tmp_path}/"],
+             "a_protohalo.h5: give them in two commands"),
+            (["summary", run, "--preset", "demo"],
+             "a RUN has its own settings: leave --preset, --config and the others out")):
+        done = invoke("protohalo", *words, check=False)
+        assert done.returncode == 2 and message in " ".join(done.stderr.split()), done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_summary_prints_the_papers_network(invoke):
     shown = invoke("protohalo", "summary", "--preset", "paper").stdout
     assert "14,590,741" in shown

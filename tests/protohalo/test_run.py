@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import kerasgal as kg
+from kerasgal.apps.protohalo import evaluate
 from kerasgal.channels import initial_channels
 from kerasgal.simulation import Simulation, write
 
@@ -23,7 +24,7 @@ def run(trained):
     return kg.load(trained("protohalo"))
 
 
-def test_a_notebook_loads_predicts_and_evaluates(trained, boxes, tmp_path):
+def test_a_notebook_loads_predicts_and_evaluates(trained, boxes, tmp_path, monkeypatch):
     run = kg.load(str(trained("protohalo")))
     assert isinstance(run, kg.Protohalo) and run.history[0]["epoch"] == 1
     assert len(repr(run).splitlines()) == 3 and "cells of 0.7812 Mpc/h" in repr(run)
@@ -42,8 +43,17 @@ def test_a_notebook_loads_predicts_and_evaluates(trained, boxes, tmp_path):
     with kg.open(tmp_path / "haloes.h5") as file:
         assert file.header["app"] == "protohalo" and "halos/mass" in file.keys()
         np.testing.assert_array_equal(file["distance"][...], haloes.distance)
+    measured, measure = [], evaluate.measure
+    monkeypatch.setattr(evaluate, "measure", lambda task: measured.append(measure(task)) or measured[-1])
     evaluation = run.evaluate(boxes[2])
     assert evaluation["loss"] == evaluation.metrics["loss"] > 0
+    assert evaluation["clustering"]["boxes"] == 1
+    other = dataclasses.replace(measured[0], spectra={**measured[0].spectra, "k": 2 * measured[0].spectra["k"]})
+    monkeypatch.setattr(evaluate, "measure", lambda task: [measured[0], other][task[1] == boxes[1]])
+    monkeypatch.setattr(kg.Protohalo, "check_unseen", lambda self, sources: None)
+    of_two = run.evaluate([boxes[2], boxes[1]])
+    assert "clustering" not in of_two.metrics and len(of_two["loss_per_simulation"]) == 2
+    assert "how haloes cluster is left out: the boxes differ in side or grid" in of_two["notes"]
     evaluation.save(tmp_path / "evaluation")
     assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text()) == evaluation.metrics
     assert {path.stem for path in (tmp_path / "evaluation").glob("*.png")} == set(evaluation.figures())
