@@ -65,7 +65,7 @@ def features(source, config):
 
 def left_out(simulation, config):
     """Notes, one where slabs do not fill the box along the axis that maps are taken along, which is logged, too."""
-    gridsize = data.gridsize_of(simulation.path, simulation.boxsize, config.cell)
+    gridsize = data.cells_of(simulation, config.cell)
     rest = gridsize % config.depth if config.dimensions == 2 else 0
     if not rest:
         return []

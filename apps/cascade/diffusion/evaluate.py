@@ -68,7 +68,7 @@ def collect(run, source, draws, options, *, regressor=None, model=None, forest=N
 
     def deposited(position):
         """Galaxies per cell of the box."""
-        return deposit_ngp(position, round(boxsize / config.cell), boxsize)
+        return deposit_ngp(position, gridsize, boxsize)
 
     with opened(source, ()) as simulation:
         notes = run.check_domain(source, outside_domain=outside_domain)
@@ -77,7 +77,7 @@ def collect(run, source, draws, options, *, regressor=None, model=None, forest=N
         given, parameters = data.given(simulation, config, axes=(2,), sparse=True, regressor=run.regressor)
         notes += data.left_out(simulation, config)
         true = data.target(simulation, config, axes=(2,), sparse=True)
-        boxsize = simulation.boxsize
+        boxsize, gridsize = simulation.boxsize, densities.cells_of(simulation, config.cell)
         if regressor:
             notes += regressor.check_domain(source, outside_domain=outside_domain)
             others[REGRESSOR] = from_mean(simulation, regressor, BASELINES)
