@@ -22,8 +22,9 @@ quiet.keep_memory()
 # The files that take longest, a minute of CPU or so each, longest first: one that is begun last would leave other cores
 # without work at the end. The first ones train different apps, for which the others would wait.
 DEAR = ("test_harness.py", "cascade/test_commands.py", "morph/test_commands.py", "test_training.py",
-        "cascade/test_run.py", "cascade/test_diffusion_commands.py", "protohalo/test_commands.py",
-        "halomass/test_commands.py", "halomass/test_evaluate.py", "test_docs.py", "cascade/test_diffusion.py",
+        "cascade/test_run.py", "cascade/test_diffusion.py", "halomass/test_evaluate.py", "morph/test_run.py",
+        "protohalo/test_commands.py", "cascade/test_diffusion_commands.py", "cascade/test_diffusion_given.py",
+        "halomass/test_run.py", "halomass/test_commands.py", "morph/test_score.py", "morph/test_sample.py",
         "morph/test_archetypes.py", "test_readers_training.py")
 
 

@@ -57,7 +57,7 @@ RECIPES = {
                                      "surroundings": True},
                                 {"channels": "density,velocity", "parameters": "Om0,sigma8"})),
     "cascade diffusion": Recipe({"cell": 0.390625, "patch": 16, "depth": 8, "filters": 4, "levels": 1, "norm_groups": 0,
-                                 "batch": 4, "epochs": 1, "steps_per_epoch": 1}, data="painted",
+                                 "batch": 4, "epochs": 1, "steps_per_epoch": 1}, data="painted", graphs=False,
                                 variants=({"filters": 8, "norm_groups": 4}, {"dimensions": 3, "patch": 8},
                                           {"attention": True, "schedule": "learned"}), export={"steps": 2}),
     "morph": Recipe({"crop": 64, "size": 8, "filters": 4, "mixtures": 2, "batch": 8, "epochs": 1, "steps_per_epoch": 1},

@@ -223,6 +223,7 @@ def test_the_map_of_a_conditioned_network_is_the_cubes(kept):
     np.testing.assert_allclose(tiled, found, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_conditioned_network_is_compressed(runs, universes, tmp_path):
     small = compress.compress(runs["halomass"], tmp_path / "small")
     np.testing.assert_allclose(said(small, universes[2]), said(runs["halomass"], universes[2]), atol=1e-2)

@@ -221,6 +221,7 @@ def test_links_of_the_readme_lead_somewhere():
     assert all(link.startswith("http") or (ROOT / link).exists() for link in links), links
 
 
+@pytest.mark.slow
 def test_the_example_app_trains_resumes_predicts_evaluates_and_exports(example, invoke, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     invoke("simulate", "box.h5", "--particles", 16, "--boxsize", 12.5, "--realisations", 3, "--seed", 7)

@@ -29,6 +29,7 @@ def on_a_terminal(*arguments):
     return written.decode()
 
 
+@pytest.mark.slow
 def test_a_terminal_is_told_at_once_that_tensorflow_is_loaded(tmp_path):
     """That nothing else is told so is tested where two workers train."""
     shown = on_a_terminal("protohalo", "export", str(tmp_path / "none"))

@@ -121,7 +121,7 @@ def test_a_twin_is_of_the_redshift_and_the_cosmology_of_its_box(other, words):
 def test_a_twin_too_many_is_refused():
     box, twin = box_and({})
     assert [found for found, _ in paired([box], [twin])] == [twin]
-    with pytest.raises(kg.DataError, match="`ceiling`: .* is no twin of any of the simulations"):
+    with pytest.raises(kg.DataError, match="`ceiling`: .* is left over"):
         paired([box], [twin, box_and({})[1]])
 
 

@@ -157,6 +157,7 @@ def test_a_sheet_goes_by_the_likelihood_ratio(tmp_path, invoke):
     assert view.figure_of(tmp_path / "set.h5", "galaxy 3").axes[0].get_title() == "galaxy 3"
 
 
+@pytest.mark.slow
 def test_a_sheet_has_the_maps_of_a_scoring_beside_its_images(trained, galaxies, tmp_path, invoke):
     pytest.importorskip("bokeh")
     from bokeh.models.glyphs import Image

@@ -399,9 +399,9 @@ def test_bars_that_cannot_be_made_are_said(painted, tmp_path, caplog, monkeypatc
     [record] = caplog.records
     assert record.getMessage().startswith("no halo model and no boosted trees to compare with: ")
     assert "does not say which data it was trained on" in caplog.text
-    (tmp_path / "classify").mkdir()
+    (tmp_path / "regress").mkdir()
     run_folder.write_json({"data": {"training": [str(painted[0])], "validation": [str(painted[1])]}},
-                          tmp_path / "classify" / run_folder.PROVENANCE)
+                          tmp_path / "regress" / run_folder.PROVENANCE)
     found = evaluate.bars_of(run, HOD(11.5, 12.8, 1.0), [painted[2]])
     assert "install kerasgal[baseline]" in caplog.text and found.trees is None
     assert set(found.halo_models) == set(baseline.NAMES.values())

@@ -101,8 +101,9 @@ def test_galaxies_of_another_kind_are_refused(of_matter, painted, tmp_path):
         run.predict(np.zeros((32, 32, 32), np.float32), boxsize=12.5, **FEW)
 
 
-def test_what_is_left_in_the_draws_is_said(caplog, painted, tmp_path):
-    kg.Diffusion.train(painted[:2], run=tmp_path / "run", **{**TINY, **OF_MATTER, "gamma_min": -3.5})
+def test_what_is_left_in_the_draws_is_said(caplog):
+    config = kg.Diffusion.configure(**{**TINY, **OF_MATTER, "gamma_min": -3.5})
+    train.check_ends(VariationalDiffusion.of(config), config, [(None, None, np.ones((8, 8, 1), np.float32))])
     assert "stays in what is drawn, 0.17 of" in caplog.text and "gamma_min=-9.3" in caplog.text
 
 
@@ -129,6 +130,7 @@ def test_trees_draw_matter_with_its_power():
     np.testing.assert_allclose(spectrum(drawn), spectrum([density for _, density, _ in unseen]), rtol=0.12)
 
 
+@pytest.mark.slow
 def test_galaxies_are_drawn_given_what_cascade_expects(trained, painted, unseen, tmp_path):
     regressor = shutil.copytree(trained("cascade"), tmp_path / "regressor")
     run = kg.Diffusion.train(unseen("painted"), run=tmp_path / "run", regressor=str(regressor), **TINY)

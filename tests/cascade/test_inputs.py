@@ -277,6 +277,7 @@ def unseen(painted, tmp_path_factory):
     return copied(painted[2], tmp_path_factory.mktemp("unseen") / "box.h5", sigma8=0.8)
 
 
+@pytest.mark.slow
 def test_what_was_normalised_by_travels_with_the_run(given, painted):
     fields = []
     for path in painted[:2]:
@@ -333,6 +334,7 @@ def test_a_run_with_parameters_and_velocities_is_judged_and_gone_on_with(given, 
                       validation=[first.parents[1] / "box_2.h5"], phase="regress", parameters="Om0,sigma8")
 
 
+@pytest.mark.slow
 def test_parameters_are_asked_for_on_the_command_line(given, unseen, tmp_path, invoke, eager):
     output = tmp_path / "out.h5"
     command = ["cascade", "predict", given.folder, unseen, "--output", output]

@@ -150,6 +150,7 @@ def test_several_simulations_are_not_split_by_volume(painted, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_phase_1_alone_is_a_run_that_cannot_predict_yet(painted, tmp_path):
     first = kg.train("cascade", painted[:2], run=tmp_path / "run", phase="classify", **TINY)
     assert first.phases == ("classify",) and {row["phase"] for row in first.history} == {"classify"}

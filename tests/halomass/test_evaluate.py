@@ -113,6 +113,7 @@ def test_the_baseline_needs_no_network_to_be_held_against_the_truth(runs, boxes,
     assert again["baselines"] == result["baselines"] and "violins" in again.figures()
 
 
+@pytest.mark.slow
 def test_a_run_may_be_called_what_a_baseline_is(evaluation, runs, boxes, invoke, tmp_path):
     """The numbers of a run are its own under any name, in the file, the lines and the figures."""
     expected = json.loads((evaluation[0] / "metrics.json").read_text())

@@ -85,6 +85,7 @@ def found(boxes, tmp_path_factory, invoke):
     return folder, said
 
 
+@pytest.mark.slow
 def test_the_command_fits_trees_and_networks_to_every_rung_and_writes_a_table(found, boxes, invoke):
     folder, said = found
     table = Table.read(folder / "ladder.ecsv")

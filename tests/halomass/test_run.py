@@ -98,6 +98,7 @@ def test_the_map_of_an_array_is_that_of_its_simulation(run, boxes, tmp_path, mon
                                atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_simulation_in_memory_is_known_again_when_it_was_trained_on(tmp_path):
     boxes = [kg.simulate(particles=16, boxsize=25, seed=seed) for seed in (1, 2, 3)]
     run = HaloMass.train(boxes[:2], run=tmp_path / "run", **{**TINY, "high": 15.0, "patch": 5, "convolutions": 2})

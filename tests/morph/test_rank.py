@@ -71,6 +71,7 @@ def test_flags_are_in_words():
     assert any("[cut]" in line for line in lines(whole(columns, np.arange(20.0)), columns))
 
 
+@pytest.mark.slow
 def test_a_set_is_ranked_on_the_command_line(trained, galaxies, invoke, tmp_path):
     run, folder = trained("morph"), tmp_path / "ranking"
     said = invoke("morph", "rank", run, galaxies / "unseen_archetypes.h5", "--against", galaxies / "unseen_real.h5",

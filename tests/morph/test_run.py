@@ -81,6 +81,7 @@ def test_both_networks_see_images_in_one_unit(run, galaxies, tmp_path):
         kg.load(folder)
 
 
+@pytest.mark.slow
 def test_later_images_outside_the_domain_are_scored_or_counted(run, galaxies, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("kerasgal.apps.morph.run.PEEK", 4)
     other = shutil.copy(galaxies / "unseen_archetypes.h5", tmp_path / "other.h5")

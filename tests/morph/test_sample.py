@@ -117,6 +117,7 @@ def multiplications(model, images):
     return total
 
 
+@pytest.mark.slow
 def test_sampling_is_the_work_of_one_evaluation(monkeypatch):
     model, side, done = network((32, 32, 1)), 32, 0
     output, double = Convolution.output, Transposed.__call__

@@ -173,6 +173,7 @@ def test_predicted_haloes_say_where_they_end(run, prediction, boxes):
         assert file["halos/velocity"].shape == moved.shape
 
 
+@pytest.mark.slow
 def test_evaluation_where_there_is_nothing_to_see(run, boxes, tmp_path, invoke):
     """A network that has learned nothing has no peaks; a minimum that no halo reaches is named."""
     invoke("protohalo", "train", boxes[0], *TINY[:-6], "--epochs", 1, "--steps-per-epoch", 1, "--batch", 1, "--run",
