@@ -11,6 +11,7 @@ from kerasgal.training import TrainingConfig
 APP = "cascade diffusion"
 FIELDS = ("log", "count")
 DRAWN = GALAXIES, MATTER = ("galaxies", "matter")
+REGRESSOR = "regressor"  # folder of its copy in that of the run
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class DiffusionConfig(TrainingConfig):
 
         if self.matter and self.maximum != self.__dataclass_fields__["maximum"].default:
             raise SettingError(f"maximum={self.maximum} is of galaxies, which drawn=matter does not draw")
-        if self.regressor and self.drawn == MATTER:
+        if self.regressor and self.matter:
             raise SettingError(f"regressor={self.regressor}: what it expects of galaxies is made of the dark matter, "
                                "which drawn=matter is to draw")
 

@@ -5,7 +5,7 @@ import logging
 
 import numpy as np
 
-from kerasgal.apps.cascade.diffusion.config import APP, DiffusionConfig
+from kerasgal.apps.cascade.diffusion.config import APP, REGRESSOR, DiffusionConfig
 from kerasgal.apps.cascade.run import Cascade, DensityRun
 from kerasgal.conditioning import check_given, named
 from kerasgal.errors import SettingError
@@ -94,7 +94,7 @@ class Diffusion(DensityRun):
     """
 
     app, Config = APP, DiffusionConfig
-    parts = ("regressor/classify", "regressor/regress")
+    parts = tuple(f"{REGRESSOR}/{phase}" for phase in Cascade.phases)
     limits = ("Not an uncertainty, unless the ranks of the truth among the draws are even. Not single galaxies: a "
               "draw is as they may stand, and no two draws agree; nor, where matter is drawn, single structures. Of "
               "painted galaxies nothing follows for the real connection of galaxies and matter.")
@@ -108,8 +108,6 @@ class Diffusion(DensityRun):
     @functools.cached_property
     def regressor(self):
         """The run of cascade whose expected galaxies the network is given, a `Cascade`, or None."""
-        from kerasgal.apps.cascade.diffusion.train import REGRESSOR
-
         if not self.config.regressor:
             return None
         kept = self.folder / REGRESSOR if self.folder is not None else None

@@ -9,10 +9,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerasgal import domain, run_folder, training
+from kerasgal import domain, networks, run_folder, training
 from kerasgal.apps.cascade import data as densities
 from kerasgal.apps.cascade.diffusion import calibration, data, sample
-from kerasgal.apps.cascade.diffusion.config import APP
+from kerasgal.apps.cascade.diffusion.config import APP, REGRESSOR
 from kerasgal.apps.cascade.diffusion.counts import field_of
 from kerasgal.apps.cascade.diffusion.model import VariationalDiffusion
 from kerasgal.apps.cascade.model import SCALINGS
@@ -26,7 +26,6 @@ from kerasgal.simulation import opened
 log = logging.getLogger(__name__)
 
 
-REGRESSOR = "regressor"  # folder in that of the run
 LEFT = 0.01  # of the field's standard deviation, that the noise at time 0 may leave in what is drawn
 SEEN = 0.25  # of the noise at time 1, above which the richest cell's galaxies are still seen in it
 SURE = 4  # standard deviations of the noise at time 0 to where an empty cell is taken for one with a galaxy
@@ -179,7 +178,7 @@ def keep_regressor(regressor, folder):
         place = Path(folder) / REGRESSOR / phase
         place.mkdir(parents=True, exist_ok=True)
         for path in (regressor.folder / phase).iterdir():
-            if path.is_file() and path.name not in (run_folder.LAST, "log.txt", "loss.png"):
+            if path.is_file() and path.name not in networks.LEFT_OUT:
                 shutil.copyfile(path, place / path.name)
 
 
