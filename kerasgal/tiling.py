@@ -86,8 +86,8 @@ def _up(cells, multiple):
     return -(-cells // multiple) * multiple
 
 
-def predict_whole(network, field, *, radius, patch, multiple=1, tile=None, context=None, parameters=(), store=None,
-                  progress=None):
+def predict_whole(network, field, *, radius, patch, multiple=1, tile=None, context=None, parameters=(), mirrored=False,
+                  vector=None, store=None, progress=None):
     """Predict a whole periodic box: at once where memory is enough, and else tile by tile.
 
     Parameters
@@ -100,6 +100,8 @@ def predict_whole(network, field, *, radius, patch, multiple=1, tile=None, conte
         See `choose_tiles`; the box is predicted in tiles where `tile` or `context` is given.
     parameters : sequence of float, optional
         Numbers that the network takes beside the field, (batch, parameters).
+    mirrored, vector : optional
+        Whether the result is the mean over the field and its mirror images; see `Mirrored`.
     store, progress : optional
         See `predict_box`.
 
@@ -120,6 +122,10 @@ def predict_whole(network, field, *, radius, patch, multiple=1, tile=None, conte
     """
     from kerasgal.periodic import largest, periodic
 
+    def asked(network):
+        network = beside(network, parameters)
+        return Mirrored(network, vector) if mirrored else network
+
     grid = field.shape[:-1]
     options = {"numbers": largest(network), "radius": radius, "patch": patch, "multiple": multiple}
     chosen = choose_tiles(grid, **options, tile=tile, context=context)
@@ -127,13 +133,13 @@ def predict_whole(network, field, *, radius, patch, multiple=1, tile=None, conte
               f"predicting tiles of {chosen[0]} cells, of which {chosen[1]} at every border are left out")
     if chosen is None:
         try:
-            return predict_at_once(beside(periodic(network), parameters), field, store=store, progress=progress)
+            return predict_at_once(asked(periodic(network)), field, store=store, progress=progress)
         except Exception as error:
             if not out_of_memory(error):
                 raise
         chosen = choose_tiles(grid, **options, tile=max(grid) // 2 // multiple * multiple)
     tile, context = chosen
-    return predict_box(beside(network, parameters), field, tile=tile, context=context, multiple=multiple, store=store,
+    return predict_box(asked(network), field, tile=tile, context=context, multiple=multiple, store=store,
                        progress=progress)
 
 
@@ -151,6 +157,55 @@ class Beside:
 def beside(network, parameters):
     """A network with the parameters that it takes beside its field; itself where there are none."""
     return Beside(network, parameters) if len(parameters) else network
+
+
+class Mirrored:
+    """A network as the mean of what it finds in a field and in its mirror images: eight of a cube, four of a map.
+
+    Each is mirrored back. vector: first of the channels that are the components of a vector, one of which changes its
+    sign in each mirror.
+    """
+
+    def __init__(self, network, vector=None):
+        self.network, self.vector = network, vector
+
+    def predict_on_batch(self, blocks):
+        blocks, total = np.asarray(blocks), 0
+        for axes, signs in mirrors(blocks.ndim - 2, blocks.shape[-1], self.vector):
+            seen = np.ascontiguousarray(np.flip(blocks, axes)) * signs
+            total = total + np.flip(np.asarray(self.network.predict_on_batch(seen), np.float32), axes)
+        return total / 2**(blocks.ndim - 2)
+
+
+def mirrors(dimensions, channels, vector=None):
+    """The axes to be reversed of (batch, x, y[, z], channel), and each channel's sign then, for every mirror image.
+
+    vector: first of the channels that are the components of a vector.
+
+    Examples
+    --------
+    >>> from kerasgal.tiling import mirrors
+    >>> [(axes, signs.tolist()) for axes, signs in mirrors(1, 2, vector=1)]
+    [((), [1.0, 1.0]), ((1,), [1.0, -1.0])]
+    """
+    for reversed_ in itertools.product((False, True), repeat=dimensions):
+        axes = tuple(axis for axis, found in enumerate(reversed_, start=1) if found)
+        signs = np.ones(channels, np.float32)
+        for axis in axes if vector is not None else ():
+            signs[vector + axis - 1] = -1
+        yield axes, signs
+
+
+def mirrored_network(network, vector=None):
+    """The same as `Mirrored`, as a Keras model of the network's inputs, of which the first is the field."""
+    from keras import Input, Model, ops
+
+    inputs = [Input(batch_shape=item.shape, name=item.name) for item in network.inputs]
+    field, total = inputs[0], 0
+    for axes, signs in mirrors(len(field.shape) - 2, field.shape[-1], vector):
+        seen = ops.flip(field, axes) * signs
+        total = total + ops.flip(network([seen, *inputs[1:]] if len(inputs) > 1 else seen), axes)
+    return Model(inputs if len(inputs) > 1 else field, total / 2**(len(field.shape) - 2), name=network.name)
 
 
 def predict_at_once(model, field, *, store=None, progress=None):

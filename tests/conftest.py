@@ -215,6 +215,7 @@ def drawn_once(once):
         parts = "-".join(str(len(axes.get_children())) for axes in drawing.axes)
         drawn = folder / f"{parts}-{Path(path).name}"
         if not drawn.exists():
+            drawing.set_layout_engine("none")  # which takes as long as drawing does
             save(drawing, path)
             with tempfile.NamedTemporaryFile(dir=folder, delete=False) as copy:
                 copy.write(Path(path).read_bytes())
@@ -224,6 +225,7 @@ def drawn_once(once):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plotting, "save", draw_or_copy)
+        patch.setattr(plotting, "DPI", 40)
         yield
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import fnmatch
 import json
 
 import harness
@@ -26,13 +27,17 @@ def all_networks():
 
 @pytest.fixture(scope="session")
 def saved(all_networks, tmp_path_factory):
-    """A folder with every network as .keras, and its inputs and outputs."""
-    folder = tmp_path_factory.mktemp("networks")
-    for name, network in all_networks.items():
-        network.save(folder / f"{name}.keras")
-        inputs = harness.inputs_of(network)
-        np.savez(folder / f"{name}.npz", *inputs, outputs=harness.outputs_of(network, inputs))
-    return folder
+    """A function: the folder with the networks of some names as .keras, and their inputs and outputs."""
+    def save(names):
+        folder = tmp_path_factory.mktemp("networks")
+        for name in fnmatch.filter(all_networks, names):
+            network = all_networks[name]
+            network.save(folder / f"{name}.keras")
+            inputs = harness.inputs_of(network)
+            np.savez(folder / f"{name}.npz", *inputs, outputs=harness.outputs_of(network, inputs))
+        return folder
+
+    return save
 
 
 RELOAD = """
@@ -42,7 +47,7 @@ import harness, keras
 harness.register()
 # What is loaded replaces what layers begin with, whose random numbers JAX would compile for each shape.
 keras.initializers.VarianceScaling.__call__ = lambda self, shape, dtype=None: np.zeros(shape, np.float32)
-for path in sorted(pathlib.Path(sys.argv[1]).glob(sys.argv[2])):
+for path in sorted(pathlib.Path(sys.argv[1]).glob("*.keras")):
     network = keras.models.load_model(path, compile=False)
     with np.load(path.with_suffix(".npz")) as stored:
         inputs = [stored[f"arr_{number}"] for number in range(len(stored.files) - 1)]
@@ -64,17 +69,17 @@ def test_every_app_has_a_recipe():
 
 @pytest.mark.slow  # on JAX the first variants are loaded in a fresh process, too
 def test_every_network_reloads_in_a_fresh_process(saved, all_networks):
-    found = differences(harness.in_another_process(RELOAD, saved, "*.keras"))
+    found = differences(harness.in_another_process(RELOAD, saved("*")))
     assert found.keys() == all_networks.keys() and all(value < 1e-6 for value in found.values()), found
 
 
 TRAIN = """
 assert keras.backend.backend() == "jax"
-for app, (data, options) in json.loads(sys.argv[3]).items():
+for app, (data, options) in json.loads(sys.argv[2]).items():
     data = pathlib.Path(data) if isinstance(data, str) else data
     # Of two networks that are alike one will do: each is compiled for a minute.
     alone = {"archetypes": None} if "archetypes" in harness.sources(app, data) else {}
-    folder = pathlib.Path(sys.argv[4]) / app.replace(" ", "_")
+    folder = pathlib.Path(sys.argv[3]) / app.replace(" ", "_")
     harness.train(app, data, folder, epochs=1, steps_per_epoch=1, **alone, **options)
     losses = [float(row["loss"]) for path in folder.rglob("history.csv") for row in csv.DictReader(path.open())]
     print("losses", json.dumps([app, losses]))
@@ -88,7 +93,7 @@ def on_jax(saved, request, tmp_path_factory):
 
     def said(names, apps):
         data = {app: (request.getfixturevalue(harness.RECIPES[app].data), options) for app, options in apps.items()}
-        return harness.in_another_process(RELOAD + TRAIN, saved, names, json.dumps(data, default=str),
+        return harness.in_another_process(RELOAD + TRAIN, saved(names), json.dumps(data, default=str),
                                           tmp_path_factory.mktemp("jax"), backend="jax")
 
     return said
@@ -97,12 +102,12 @@ def on_jax(saved, request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def said_on_jax(on_jax):
     """Of the first variant of some networks, and of the training that takes least."""
-    return on_jax("[hp]*-0-*.keras", QUICK)
+    return on_jax("[hp]*-0-*", QUICK)
 
 
 @pytest.fixture(scope="module")
 def said_on_jax_of_the_rest(on_jax):
-    return on_jax("*.keras", {app: {} for app in APPS})
+    return on_jax("*", {app: {} for app in APPS})
 
 
 def test_networks_of_boxes_and_of_particles_are_the_same_on_jax(said_on_jax):

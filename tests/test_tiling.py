@@ -4,7 +4,7 @@ import pytest
 from scipy import ndimage
 
 from kerasgal.errors import DataError
-from kerasgal.tiling import predict_box
+from kerasgal.tiling import Mirrored, mirrored_network, predict_box
 
 
 def convolution(kernel):
@@ -21,6 +21,27 @@ def test_tiles_give_the_periodic_convolution(n, tile, context, batch):
     field, kernel = rng.normal(size=(n, n, n, 1)).astype("f4"), rng.normal(size=(3, 3, 3)).astype("f4")
     predicted = predict_box(convolution(kernel), field, tile=tile, context=context, batch=batch)
     np.testing.assert_allclose(predicted[..., 0], ndimage.correlate(field[..., 0], kernel, mode="wrap"), atol=1e-5)
+
+
+def test_the_mean_over_mirror_images_is_the_convolution_by_the_mean_kernel():
+    rng = np.random.default_rng(0)
+    field, kernel = rng.normal(size=(8, 6, 10, 1)).astype("f4"), rng.normal(size=(3, 3, 3)).astype("f4")
+    model = convolution(kernel)
+    for axis in range(3):
+        kernel = (kernel + np.flip(kernel, axis)) / 2
+    predicted = predict_box(Mirrored(model), field, tile=6, context=1)
+    np.testing.assert_allclose(predicted[..., 0], ndimage.correlate(field[..., 0], kernel, mode="wrap"), atol=1e-5)
+
+
+@pytest.mark.parametrize("vector", [None, 1])
+def test_a_vector_is_mirrored_with_its_axes(vector):
+    """A sum over channels keeps of a vector nothing, and of three numbers that are none their sum."""
+    inputs = keras.Input((None, None, None, 4))
+    model = keras.Model(inputs, keras.ops.sum(inputs, axis=-1, keepdims=True))
+    field = np.random.default_rng(1).normal(size=(2, 4, 4, 4, 4)).astype("f4")
+    expected = field.sum(axis=-1, keepdims=True) if vector is None else field[..., :1]
+    np.testing.assert_allclose(Mirrored(model, vector).predict_on_batch(field), expected, atol=1e-6)
+    np.testing.assert_allclose(mirrored_network(model, vector)(field), expected, atol=1e-6)
 
 
 class Breaks:

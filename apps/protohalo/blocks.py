@@ -28,7 +28,7 @@ from kerasgal.compiled import compiled
 from kerasgal.conditioning import check_given, parameter_names
 from kerasgal.errors import DataError, MissingError, SettingError
 from kerasgal.grid import wrapped_block
-from kerasgal.tiling import beside
+from kerasgal.tiling import Mirrored, beside
 
 PEAK = basins.PEAK  # codes below it: the way leaves the block there, with the pointer that many higher
 BLOCK = 256  # cells of a side of a block
@@ -764,4 +764,6 @@ def predict_block(density, runs, deviation, parameters=()):
     """The distance map of a block with its context, (nx, ny, nz) float32. runs: `cluster.Runs` of a run."""
     run, = runs.get()
     inputs = (density / deviation)[None, ..., None]
-    return np.asarray(beside(run.network, parameters).predict_on_batch(inputs), np.float32)[0, ..., 0]
+    network = beside(run.network, parameters)
+    network = Mirrored(network) if run.config.mirrored else network
+    return np.asarray(network.predict_on_batch(inputs), np.float32)[0, ..., 0]

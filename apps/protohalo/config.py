@@ -24,7 +24,8 @@ class TrainConfig(TrainingConfig):
         "Target and patches": ("minimum", "channels", "parameters", "patch", "stride", "margin",
                                "symmetries"),
         "Network and loss": ("levels", "filters", "dropout", "arrangement", "output_slope", "loss", "normalisation"),
-        "Watershed": ("smoothing", "marker", "separation", "flooded", "floor", "depth", "volume", "calibration"),
+        "Prediction and watershed": ("mirrored", "smoothing", "marker", "separation", "flooded", "floor", "depth",
+                                     "volume", "calibration"),
     }
     # Before version 3 there was no other choice.
     meant = {3: {"arrangement": "inner", "flooded": "smoothed", "volume": "current"}}
@@ -53,6 +54,8 @@ class TrainConfig(TrainingConfig):
                         choices=("l1", "l2"))
     normalisation: str = setting("batch", "Whose true maps the loss is divided by: those of the whole batch, or of "
                                           "each patch by itself.", choices=NORMALISATIONS)
+    mirrored: bool = setting(False, "Predict the mean over a box and its seven mirror images, in eight times the time.",
+                             resumable=True)
     learning_rate: float = default(1e-4, demo=1e-3)
     decay: str = default("none", demo="cosine")
     gradient_norm: float = default(0.0, demo=1.0)

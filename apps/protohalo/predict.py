@@ -2,7 +2,7 @@
 
 from kerasgal.apps.protohalo import data, watershed
 from kerasgal.apps.protohalo.model import receptive_radius, unet
-from kerasgal.channel_names import count, names_of
+from kerasgal.channel_names import count, names_of, vector_of
 from kerasgal.conditioning import parameter_names
 from kerasgal.tiling import predict_whole
 
@@ -24,6 +24,7 @@ def predict_distance(network, config, delta, boxsize, *, parameters=(), tile=Non
     field = data.network_input(delta, boxsize, names_of(config.channels))
     return predict_whole(network, field, radius=receptive_radius(config.levels), patch=config.patch,
                          multiple=2**config.levels, tile=tile, context=context, parameters=parameters,
+                         mirrored=config.mirrored, vector=vector_of(names_of(config.channels)),
                          progress=progress)[..., 0]
 
 

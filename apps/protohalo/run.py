@@ -282,7 +282,8 @@ class Protohalo(Run):
         return evaluate(self, sources, ceiling=ceiling, outside_domain=outside_domain, client=client)
 
     def served(self):
-        from kerasgal.channel_names import WORDS, names_of
+        from kerasgal.channel_names import WORDS, names_of, vector_of
+        from kerasgal.tiling import mirrored_network
 
         names, given = names_of(self.config.channels), list(parameter_names(self.config))
         description = {"input": "density contrast / its standard deviation over the whole box"
@@ -292,7 +293,8 @@ class Protohalo(Run):
                        "output": "normalised distance map, 1 at halo centres, 0 outside",
                        "multiple": 2**self.config.levels, "minimum_cells": self.config.minimum,
                        "cut": {"volume": self.line.volume, "distance": self.line.distance}}
-        return self.network, description
+        network = mirrored_network(self.network, vector_of(names)) if self.config.mirrored else self.network
+        return network, description
 
 
 def mass_functions(mass, least, boxsize):

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from unittest import mock
 
 import h5py
@@ -155,9 +156,11 @@ def contrast(shape=(32, 32, 32)):
     return delta - delta.mean()
 
 
-def test_the_map_by_blocks_from_and_to_zarr_is_that_of_the_whole_box(untrained, tmp_path):
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_map_by_blocks_from_and_to_zarr_is_that_of_the_whole_box(mirrored, untrained, tmp_path):
     pytest.importorskip("dask")
     zarr = pytest.importorskip("zarr")
+    untrained = Protohalo(replace(untrained.config, mirrored=mirrored), {"": untrained.network})
     delta = contrast()
     stored, out = (zarr.create_array(tmp_path / f"{name}.zarr", shape=delta.shape, chunks=(8, 8, 8), dtype=np.float32)
                    for name in ("delta", "map"))

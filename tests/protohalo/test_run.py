@@ -15,6 +15,7 @@ import kerasgal as kg
 from kerasgal.apps.protohalo import evaluate
 from kerasgal.channels import initial_channels
 from kerasgal.simulation import Simulation, write
+from kerasgal.tiling import Mirrored
 
 TINY = {"preset": "demo", **harness.RECIPES["protohalo"].settings}
 
@@ -132,7 +133,7 @@ def test_a_training_that_goes_on_has_no_line_of_before_and_a_refused_one_keeps_i
 
 
 def test_a_run_with_channels_trains_predicts_and_exports(boxes, tmp_path, eager):
-    settings = {**TINY, "channels": "density,displacement,tide", "epochs": 1, "steps_per_epoch": 3}
+    settings = {**TINY, "channels": "density,displacement,tide", "mirrored": True, "epochs": 1, "steps_per_epoch": 3}
     run = kg.train("protohalo", boxes[:1], run=tmp_path / "run", **settings)
     with Simulation(boxes[0]) as box:
         delta, boxsize = box.delta() / box.delta().std(), box.boxsize
@@ -146,6 +147,13 @@ def test_a_run_with_channels_trains_predicts_and_exports(boxes, tmp_path, eager)
     described = json.loads((run.export(tmp_path / "served") / "kerasgal.json").read_text())
     assert "tidal invariants" in described["input"] and "first-order displacement" in described["input"]
     assert run.network.input_shape[-1] == 6
+    # What is seen in all mirrors is the same in a mirror, and what leaves the folder sees them all, too.
+    mirrored = run.predict(delta[:, ::-1], boxsize=boxsize).distance
+    np.testing.assert_allclose(mirrored, run.predict(delta, boxsize=boxsize).distance[:, ::-1], atol=1e-5)
+    seen = np.random.default_rng(0).normal(size=(1, 16, 16, 16, 6)).astype(np.float32)
+    served, alone = run.served()[0], run.network
+    np.testing.assert_allclose(served(seen), Mirrored(alone, 1).predict_on_batch(seen), atol=1e-5)
+    assert np.abs(served(seen) - alone(seen)).max() > 1e-3
 
 
 def noise(mean=0.0):
