@@ -18,10 +18,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of as many worker
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 quiet.keep_memory()
+quiet.import_tensorflow(sparing=True)
 
 # The files that take longest, a minute of CPU or so each, longest first: one that is begun last would leave other cores
 # without work at the end. The first ones train different apps, for which the others would wait.
-DEAR = ("test_harness.py", "cascade/test_commands.py", "morph/test_commands.py", "test_training.py",
+DEAR = ("test_harness.py", "test_training.py", "cascade/test_commands.py", "morph/test_commands.py",
         "cascade/test_run.py", "cascade/test_diffusion.py", "halomass/test_evaluate.py", "morph/test_run.py",
         "protohalo/test_commands.py", "cascade/test_diffusion_commands.py", "cascade/test_diffusion_given.py",
         "halomass/test_run.py", "halomass/test_commands.py", "morph/test_score.py", "morph/test_sample.py",

@@ -267,7 +267,7 @@ def batch_of(config, seed=0):
     return tuple(tf.constant(array, tf.float32) for array in arrays)
 
 
-@pytest.mark.parametrize("weighting", ["bound", "velocity"])
+@pytest.mark.parametrize("weighting", [pytest.param("bound", marks=pytest.mark.slow), "velocity"])
 def test_the_schedules_gradient_is_that_of_the_variance(weighting, monkeypatch):
     made, config = tiny(schedule="learned", weighting=weighting)
     batch = batch_of(config)
@@ -290,7 +290,7 @@ def test_the_schedules_gradient_is_that_of_the_variance(weighting, monkeypatch):
 
 
 @pytest.mark.parametrize("changed", [
-    {}, {"dimensions": 3, "parameters": "Om0"},
+    pytest.param({}, marks=pytest.mark.slow), {"dimensions": 3, "parameters": "Om0"},
     pytest.param({"attention": True, "norm_groups": 2}, marks=pytest.mark.slow),
     pytest.param({"prediction": "noise"}, marks=pytest.mark.slow),
     pytest.param({"dimensions": 3, "parameters": "Om0,sigma8", "schedule": "learned", "attention": True},

@@ -38,7 +38,7 @@ def independent(parameters, shape, likelihood="logistic"):
 
 
 def test_images_are_those_of_the_naive_loop():
-    model, shape = network((None, None, 2)), (4, 6, 2)
+    model, shape = network((None, None, 2)), (3, 4, 2)
     fast, naive = (function(model, 4, 11, shape, 3) for function in (sample, sample_naively))
     np.testing.assert_allclose(fast, naive, atol=1e-5)
 
