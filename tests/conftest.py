@@ -226,7 +226,6 @@ def drawn_once(once):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plotting, "save", draw_or_copy)
-        patch.setattr(plotting, "DPI", 40)
         yield
 
 

@@ -47,6 +47,7 @@ def test_a_run_folder_has_the_three_parts_of_the_bound(run, invoke):
     assert "cascade diffusion" in invoke("info", run).stdout
 
 
+@pytest.mark.slow  # test_docs.py prints the first
 def test_summary_prints_the_network(invoke):
     assert "parameters" in invoke("cascade", "diffusion", "summary", "--preset", "demo").stdout
     assert "Conv3D" in invoke("cascade", "diffusion", "summary", "--preset", "demo", "--dimensions", 3).stdout

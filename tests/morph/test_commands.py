@@ -57,6 +57,7 @@ def rows_of(path):
         return list(csv.DictReader(line for line in file if not line.startswith("#")))
 
 
+@pytest.mark.slow  # the demo's is printed in test_docs.py
 def test_summary_prints_the_papers_network(invoke):
     """5.4 million parameters; 550 fewer than in the authors' code, whose last layer of two has 10 outputs between."""
     assert "5,445,380 trainable parameters" in invoke("morph", "summary", "--preset", "paper").stdout
