@@ -71,7 +71,7 @@ ladder: $(VENV)/.installed
 	$(BIN)/kerasgal simulate $(LADDER)/test.h5 --realisations 4 --seed 1001
 	$(BIN)/kerasgal halomass ladder $(foreach i,0 1 2 3 4 5 6 7 8 9 10 11,$(LADDER)/train_$(i).h5) \
 	  $(foreach i,0 1,--validation $(LADDER)/validation_$(i).h5) $(foreach i,0 1 2 3,--test $(LADDER)/test_$(i).h5) \
-	  $(foreach run,$(RAW),--raw $(run)) --output $(LADDER)/coarse
+	  $(foreach run,$(RAW),--raw $(run)) --networks 5 --output $(LADDER)/coarse
 	$(BIN)/kerasgal simulate $(LADDER)/fine_train.h5 --particles 128 --boxsize 25 --realisations 4 --seed 1
 	$(BIN)/kerasgal simulate $(LADDER)/fine_validation.h5 --particles 128 --boxsize 25 --realisations 2 --seed 501
 	$(BIN)/kerasgal simulate $(LADDER)/fine_test.h5 --particles 128 --boxsize 25 --realisations 3 --seed 1001
