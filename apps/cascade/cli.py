@@ -149,6 +149,7 @@ def hod(simulations, output, target, catalogue, **options):
     """
     from kerasgal.apps.cascade import baseline
 
-    if catalogue and not target:
-        raise click.UsageError("--catalogue needs --populate")
+    for flag, given in (("--catalogue", catalogue), ("--seed", options["seed"])):
+        if given and not target:
+            raise click.UsageError(f"{flag} needs --populate")
     baseline.make(simulations, output, target=target, catalogue=catalogue, **options)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from kerasgal.apps.morph.config import TrainConfig
 from kerasgal.commands import App, section, standard_commands, together
@@ -125,6 +126,8 @@ def scored(name, **about):
         if resume and maps:
             raise click.UsageError("--resume goes on with a table; --maps are written from the beginning: give one of "
                                    "them")
+        if maps and maps.resolve() == output.resolve():
+            raise click.UsageError(f"--maps and --output are both {output}: give two files")
         for path in filter(None, (output, maps)):
             refuse_existing(path, overwrite)
         find(paths, options["masks"])  # a missing one is said before TensorFlow's and the networks' time is spent
@@ -323,6 +326,9 @@ def archetypes(output, distributions, size, **options):
     """Make the smooth Sersic archetypes of galaxies and write them to OUTPUT, an image-set file."""
     from kerasgal.apps.morph import sets
 
+    source = click.get_current_context().get_parameter_source("fwhm")
+    if options["psf"] and source is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--psf and --fwhm contradict each other: give one of them")
     given = dict(pair_of(text, "COLUMN=FILE") for text in distributions)
     count = sets.make_archetypes(output, distributions=given, size=size, **options)
     click.echo(f"{output}: {count} Sersic archetypes of {size}^2 pixels")

@@ -346,8 +346,9 @@ def test_an_occupation_is_counted_by_the_command_and_put_into_haloes(painted, tm
         del file["galaxies/halo"]
     done = invoke("cascade", "hod", bare, "--fit", "occupation", "--output", tmp_path / "no.json", check=False)
     assert done.returncode == 1 and "does not say in which halo its galaxies are" in done.stderr
-    done = invoke("cascade", "hod", painted[0], "--catalogue", "out.h5", "--output", tmp_path / "no.json", check=False)
-    assert done.returncode == 2 and "--catalogue needs --populate" in done.stderr
+    for flag, value in (("--catalogue", "out.h5"), ("--seed", 3)):
+        done = invoke("cascade", "hod", painted[0], flag, value, "--output", tmp_path / "no.json", check=False)
+        assert done.returncode == 2 and f"{flag} needs --populate" in done.stderr
 
 
 def test_a_network_without_its_training_simulations_says_so_in_one_line(painted, caplog):

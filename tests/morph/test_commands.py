@@ -290,6 +290,17 @@ def test_what_is_no_number_makes_no_archetypes(option, tmp_path, invoke):
     assert done.returncode == 2 and "nan is not a finite number" in done.stderr and not (tmp_path / "out.h5").exists()
 
 
+def test_options_that_contradict_each_other_are_refused(galaxies, tmp_path, invoke):
+    done = invoke("morph", "archetypes", tmp_path / "out.h5", "--number", 3, "--psf", "psf.fits", "--fwhm", 1.32,
+                  check=False)
+    assert done.returncode == 2 and "--psf and --fwhm contradict each other" in done.stderr
+    output = tmp_path / "scores.hdf5"
+    done = invoke("morph", "score", "morph-demo", galaxies / "real.h5", "--output", output, "--maps",
+                  tmp_path / "." / "scores.hdf5", "--overwrite", check=False)
+    assert done.returncode == 2 and f"--maps and --output are both {output}" in " ".join(done.stderr.split())
+    assert not any(tmp_path.iterdir())
+
+
 def test_real_galaxies_of_the_sdss_are_scored(run, shared_data, tmp_path, invoke):
     """Thirteen real galaxies in two units of flux, to a table and maps each."""
     folder = shared_data / "imfit_sdss"
