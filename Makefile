@@ -78,7 +78,7 @@ ladder: $(VENV)/.installed
 	$(BIN)/kerasgal halomass ladder $(foreach i,0 1 2 3,$(LADDER)/fine_train_$(i).h5) \
 	  $(foreach i,0 1,--validation $(LADDER)/fine_validation_$(i).h5) $(foreach i,0 1 2,--test $(LADDER)/fine_test_$(i).h5) \
 	  --low 10.846 --high 13.246 --patch 75 --shells 12 --samples 20000 --validation-samples 4000 --sample 3000 \
-	  --networks 2 --output $(LADDER)/fine
+	  --networks 5 --output $(LADDER)/fine
 
 # Four simulations with painted galaxies to train on, one to validate on and four to test on.
 demo-cascade: $(VENV)/.installed
