@@ -122,10 +122,7 @@ def predict_whole(network, field, *, radius, patch, multiple=1, tile=None, conte
     """
     from kerasgal.periodic import largest, periodic
 
-    def asked(network):
-        network = beside(network, parameters)
-        return Mirrored(network, vector) if mirrored else network
-
+    given = {"parameters": parameters, "mirrored": mirrored, "vector": vector}
     grid = field.shape[:-1]
     options = {"numbers": largest(network), "radius": radius, "patch": patch, "multiple": multiple}
     chosen = choose_tiles(grid, **options, tile=tile, context=context)
@@ -133,13 +130,13 @@ def predict_whole(network, field, *, radius, patch, multiple=1, tile=None, conte
               f"predicting tiles of {chosen[0]} cells, of which {chosen[1]} at every border are left out")
     if chosen is None:
         try:
-            return predict_at_once(asked(periodic(network)), field, store=store, progress=progress)
+            return predict_at_once(asked(periodic(network), **given), field, store=store, progress=progress)
         except Exception as error:
             if not out_of_memory(error):
                 raise
         chosen = choose_tiles(grid, **options, tile=max(grid) // 2 // multiple * multiple)
     tile, context = chosen
-    return predict_box(asked(network), field, tile=tile, context=context, multiple=multiple, store=store,
+    return predict_box(asked(network, **given), field, tile=tile, context=context, multiple=multiple, store=store,
                        progress=progress)
 
 
@@ -159,6 +156,12 @@ def beside(network, parameters):
     return Beside(network, parameters) if len(parameters) else network
 
 
+def asked(network, parameters=(), mirrored=False, vector=None):
+    """A network as a whole box asks it: `beside` the parameters that it takes, and `Mirrored` where that is wanted."""
+    network = beside(network, parameters)
+    return Mirrored(network, vector) if mirrored else network
+
+
 class Mirrored:
     """A network as the mean of what it finds in a field and in its mirror images: eight of a cube, four of a map.
 
@@ -172,7 +175,7 @@ class Mirrored:
     def predict_on_batch(self, blocks):
         blocks, total = np.asarray(blocks), 0
         for axes, signs in mirrors(blocks.ndim - 2, blocks.shape[-1], self.vector):
-            seen = np.ascontiguousarray(np.flip(blocks, axes)) * signs
+            seen = np.flip(blocks, axes) * signs
             total = total + np.flip(np.asarray(self.network.predict_on_batch(seen), np.float32), axes)
         return total / 2**(blocks.ndim - 2)
 

@@ -16,9 +16,9 @@ from kerasgal import quiet
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of as many workers as there are cores
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    quiet.import_tensorflow(sparing=True)  # not in the process that shares the tests out, which needs none
 
 quiet.keep_memory()
-quiet.import_tensorflow(sparing=True)
 
 # The files that take longest, a minute of CPU or so each, longest first: one that is begun last would leave other cores
 # without work at the end. The first ones train different apps, for which the others would wait.

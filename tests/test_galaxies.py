@@ -167,7 +167,7 @@ def test_painted_numbers_follow_the_occupation(round_haloes):
         assert satellites[group].mean() == pytest.approx(mean[group].mean(), rel=0.08)
 
 
-@pytest.mark.parametrize("strength, differs", [pytest.param(0, False, marks=pytest.mark.slow), (-1, True)])
+@pytest.mark.parametrize("strength, differs", [(0, False), (-1, True)])
 def test_the_environment_matters_at_fixed_mass_and_only_if_it_shall(rng, strength, differs):
     """200 equal haloes, half of them in a dense slab."""
     centre = rng.uniform(0, BOXSIZE, (200, 3))

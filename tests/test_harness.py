@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import fnmatch
+import functools
 import json
 
 import harness
@@ -28,6 +29,7 @@ def all_networks():
 @pytest.fixture(scope="session")
 def saved(all_networks, tmp_path_factory):
     """A function: the folder with the networks of some names as .keras, and their inputs and outputs."""
+    @functools.cache
     def save(names):
         folder = tmp_path_factory.mktemp("networks")
         for name in fnmatch.filter(all_networks, names):
@@ -67,7 +69,7 @@ def test_every_app_has_a_recipe():
     assert set(harness.RECIPES) == set(APPS)
 
 
-@pytest.mark.slow  # on JAX the first variants are loaded in a fresh process, too
+@pytest.mark.slow  # on JAX those of one app are loaded in a fresh process, too
 def test_every_network_reloads_in_a_fresh_process(saved, all_networks):
     found = differences(harness.in_another_process(RELOAD, saved("*")))
     assert found.keys() == all_networks.keys() and all(value < 1e-6 for value in found.values()), found

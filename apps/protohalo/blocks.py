@@ -28,7 +28,7 @@ from kerasgal.compiled import compiled
 from kerasgal.conditioning import check_given, parameter_names
 from kerasgal.errors import DataError, MissingError, SettingError
 from kerasgal.grid import wrapped_block
-from kerasgal.tiling import Mirrored, beside
+from kerasgal.tiling import asked
 
 PEAK = basins.PEAK  # codes below it: the way leaves the block there, with the pointer that many higher
 BLOCK = 256  # cells of a side of a block
@@ -764,6 +764,5 @@ def predict_block(density, runs, deviation, parameters=()):
     """The distance map of a block with its context, (nx, ny, nz) float32. runs: `cluster.Runs` of a run."""
     run, = runs.get()
     inputs = (density / deviation)[None, ..., None]
-    network = beside(run.network, parameters)
-    network = Mirrored(network) if run.config.mirrored else network
+    network = asked(run.network, parameters, run.config.mirrored)
     return np.asarray(network.predict_on_batch(inputs), np.float32)[0, ..., 0]

@@ -21,11 +21,11 @@ def predict_distance(network, config, delta, boxsize, *, parameters=(), tile=Non
     The box passes through the network at once where memory is enough. Else, or where one of them is given, tiles do, by
     themselves with what the network sees as their context where memory holds that; see `kerasgal.tiling.choose_tiles`.
     """
-    field = data.network_input(delta, boxsize, names_of(config.channels))
+    names = names_of(config.channels)
+    field = data.network_input(delta, boxsize, names)
     return predict_whole(network, field, radius=receptive_radius(config.levels), patch=config.patch,
                          multiple=2**config.levels, tile=tile, context=context, parameters=parameters,
-                         mirrored=config.mirrored, vector=vector_of(names_of(config.channels)),
-                         progress=progress)[..., 0]
+                         mirrored=config.mirrored, vector=vector_of(names), progress=progress)[..., 0]
 
 
 def find_trajectories(distance, config):

@@ -196,7 +196,7 @@ def test_old_spellings_go_on_and_say_the_new_ones(run, painted, with_feedback, t
     assert config["norm_groups"] == 0 and config["gradient_norm"] == 0.25
 
 
-@pytest.mark.slow  # as that of cascade's
+@pytest.mark.slow  # those of protohalo, halomass and cascade are not
 def test_a_run_folder_of_version_1_loads(run, with_feedback, tmp_path):
     """As kerasgal 0.1 wrote it: two settings with other names, and no domain."""
     old = tmp_path / "old"

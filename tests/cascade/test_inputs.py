@@ -292,7 +292,6 @@ def test_what_was_normalised_by_travels_with_the_run(given, painted):
     assert again.domain["sigma8"] == [0.75, 0.85] and again.config.names == ("Om0", "sigma8")
 
 
-@pytest.mark.slow  # other tests here have either
 @pytest.mark.usefixtures("eager")
 def test_a_run_with_parameters_and_velocities_is_asked(given, unseen, tmp_path):
     own = given.predict(unseen)

@@ -222,7 +222,7 @@ def images_of(galaxies, **options):
             for number, (pixels, columns) in enumerate(galaxies)]
 
 
-@pytest.mark.slow  # test_rank.py has sets that differ as they do
+@pytest.mark.slow  # the same of made-up ratios is above, and test_commands.py evaluates images
 def test_made_up_galaxies_of_lower_resolution_are_worse(run, kinds):
     sets = {kind: lambda kind=kind: iter(images_of(kinds[kind], psf_fwhm=1.32)) for kind in kinds}
     found = evaluate.evaluate(run, sets, match=["log_mass", "n"], control="sky")

@@ -141,7 +141,7 @@ def test_what_are_no_images_is_refused(run):
         run.evaluate(["a.h5"])
 
 
-@pytest.mark.slow  # of the others one is tested below
+@pytest.mark.slow  # those of protohalo, halomass and cascade are not
 def test_a_run_of_version_1_scores_as_before_and_says_that_it_has_no_domain(run, galaxies, tmp_path, caplog):
     old = tmp_path / "old"
     shutil.copytree(run.folder, old)
