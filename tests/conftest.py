@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import os
 import shutil
 import subprocess
@@ -206,17 +207,25 @@ def galaxies(once):
 def drawn_once(once):
     """Draw each figure once for all workers, and copy it where one of its name and its parts is drawn again.
 
-    Setting its text takes Matplotlib a second or so, and every training and every evaluation draws some.
+    Setting its text takes Matplotlib a second or so, and every training and every evaluation draws some. Drawn once is
+    without the rehearsal in which Matplotlib looks how large everything is, which takes as long again.
     """
     from kerasgal import plotting
 
     folder, save = once("figures", lambda folder: None), plotting.save
 
+    def print_figure(drawing, path, dpi):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        drawing.set_layout_engine("none")
+        drawing.set_dpi(dpi)
+        FigureCanvasAgg(drawing).print_png(path)
+
     def draw_or_copy(drawing, path):
         parts = "-".join(str(len(axes.get_children())) for axes in drawing.axes)
         drawn = folder / f"{parts}-{Path(path).name}"
         if not drawn.exists():
-            drawing.set_layout_engine("none")  # which takes as long as drawing does
+            drawing.savefig = functools.partial(print_figure, drawing)
             save(drawing, path)
             with tempfile.NamedTemporaryFile(dir=folder, delete=False) as copy:
                 copy.write(Path(path).read_bytes())
