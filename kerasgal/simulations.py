@@ -12,7 +12,7 @@ from kerasgal import nbody, simulation
 from kerasgal.cosmology import PLANCK_2018, Cosmology, mean_density
 from kerasgal.domain import RULES
 from kerasgal.errors import DataError, SettingError
-from kerasgal.files import check_room, refuse_existing
+from kerasgal.files import check_room, refuse_existing, refuse_inputs
 from kerasgal.plotting import progress_bar
 from kerasgal.twins import shared_field
 
@@ -94,6 +94,7 @@ def simulate(output=None, *, particles=None, boxsize=None, seed=0, steps=20, mes
     _check(particles, boxsize, seed, steps, mesh, finder, minimum)
     if output is not None:
         output = simulation.check_suffix(output)
+        refuse_inputs([output], [getattr(twin_of, "path", twin_of)])
         refuse_existing(output, overwrite)
         check_room(output, 44 * particles**3)  # ten numbers and a halo of four bytes per particle
     name = Path(output).name if output is not None else "simulation"

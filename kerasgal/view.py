@@ -166,7 +166,7 @@ def check_field(file, name):
     return name
 
 
-def figure_of(path, name=None, *, axis="z", place=None, log=False):
+def figure_of(path, name=None, *, axis=None, place=None, log=False):
     """A slice through a field of a file, or an image of a set, as a Matplotlib figure.
 
     Parameters
@@ -175,8 +175,8 @@ def figure_of(path, name=None, *, axis="z", place=None, log=False):
         A Simulation file, a prediction or an image set.
     name : str, optional
         Of the field; of an image set the id of the image. The first without one.
-    axis : {"x", "y", "z"}
-        That the slice is perpendicular to.
+    axis : {"x", "y", "z"}, optional
+        That the slice is perpendicular to; z without one.
     place : int, optional
         Its cell; the middle without one.
     log : bool
@@ -189,7 +189,7 @@ def figure_of(path, name=None, *, axis="z", place=None, log=False):
     Raises
     ------
     SettingError
-        For a field or a cell that is not there.
+        For a field or a cell that is not there, an axis or a cell of an image, and the logarithm of labels.
 
     Examples
     --------
@@ -201,17 +201,23 @@ def figure_of(path, name=None, *, axis="z", place=None, log=False):
     """
     from kerasgal.plotting import figure
 
-    if axis not in AXES:
+    if axis is not None and axis not in AXES:
         raise SettingError(f"axis={axis!r}: accepted are x, y, z", value=axis, accepted=list(AXES))
     with opening.open(path) as file:
         if isinstance(file, ImageSet):
+            for word, value in (("axis", axis), ("place", place)):
+                if value is not None:
+                    raise SettingError(f"{word}={value} is of the slice of a field, and {path} has images", value=value)
             return _image_figure(file, name, log)
+        axis = axis or "z"
         name = check_field(file, name)
         place = middle(file[name].shape[0], place)
         layer = cut(file[name], AXES.index(axis), place)
         boxsize = boxsize_of(file)
     drawing, axes = figure()
     labels = layer.dtype.kind in "iu"
+    if labels and log:
+        raise SettingError(f"log=True: {name} has labels, of which there is no logarithm", value=log)
     image = axes.imshow(scaled(layer, name, log), origin="lower", extent=(0, boxsize, 0, boxsize),
                         cmap="tab20" if labels else "cividis", interpolation="nearest")
     across, up = (other for other in AXES if other != axis)

@@ -138,6 +138,19 @@ def test_a_dry_run_of_what_can_be_done_writes_nothing(tmp_path, invoke):
     assert any("it is for `final`" in problem or "`grid`" in problem for problem in plan(final=final)["problems"])
 
 
+def test_a_conversion_writes_neither_over_what_it_reads_nor_under_a_name_that_is_none_of_hdf5(tmp_path, invoke):
+    final = write_snapshot(tmp_path / "snap.hdf5")
+    before = final.read_bytes()
+    (tmp_path / "old.h5").touch()
+    for more in ([], ["--dry-run"]):
+        for output, options, said in ((final, ["--overwrite"], "is what is read"),
+                                      (tmp_path / "run.npz", [], "accepted suffixes are .h5, .hdf5"),
+                                      (tmp_path / "old.h5", [], "exists already; give --overwrite")):
+            done = invoke("convert", output, "--final", final, "--grid", 16, *options, *more, check=False)
+            assert done.returncode and said in done.stdout + done.stderr
+    assert final.read_bytes() == before and sorted(tmp_path.iterdir()) == [tmp_path / "old.h5", final]
+
+
 # Many ---------------------------------------------------------------------------------------
 
 
@@ -209,8 +222,10 @@ def test_one_row_that_fails_stops_no_other_and_is_done_again(many, invoke):
     assert "lh_2.h5 is not an HDF5 file" in done.stderr
     assert done.stdout.splitlines()[-1].endswith("1 done, 1 skipped, 1 failed")
     assert invoke(*arguments, "--overwrite").stdout.splitlines()[-1].endswith("3 done, 0 skipped, 0 failed")
-    dry = invoke(*arguments, "--dry-run").stdout.splitlines()
+    dry = invoke(*arguments, "--dry-run", "--overwrite").stdout.splitlines()
     assert len(dry) == 3 and "512 particles" in dry[0]
+    dry = invoke(*arguments, "--dry-run").stdout.splitlines()
+    assert len(dry) == 3 and dry[0].endswith("lh_0.h5: exists already, and is skipped if it is sound")
 
 
 @pytest.mark.parametrize("text, message", [

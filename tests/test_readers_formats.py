@@ -458,6 +458,9 @@ def test_haloes_of_a_subsample_have_all_their_particles(tmp_path):
 
 @pytest.mark.parametrize("given, message", [
     ({"subsample": 0.5}, "`subsample` goes with `grid`"),
+    ({"window": "tsc"}, "`window` goes with `grid`"),
+    ({"minimum": 20}, "`minimum` chooses haloes of `groups`"),
+    ({"index": 3}, "`index` is the row of `parameter_table`, or the simulation in the file"),
     ({"subsample": 1.5, "grid": 8}, "subsample=1.5: accepted is a share of the particles"),
     ({"grid": 1}, "grid=1: accepted are whole numbers of at least 2"),
     ({"window": "gauss", "grid": 8}, "window=gauss: accepted are ngp, cic, tsc"),

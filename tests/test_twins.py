@@ -1,5 +1,6 @@
 """Twins: the waves that they share, against sums of waves that are written out, and what is refused."""
 
+import shutil
 import tracemalloc
 from collections import Counter
 
@@ -79,6 +80,10 @@ def test_a_twin_is_made_and_refused_on_the_command_line(boxes, invoke, tmp_path)
         given = ["--particles", 32, *flags] if "--particles" not in flags else flags
         refused = invoke("simulate", tmp_path / "no.h5", "--twin-of", boxes[0], *given, check=False)
         assert refused.returncode == 2 and words in refused.stderr and len(refused.stderr.splitlines()) <= 4
+    own = shutil.copy(boxes[0], tmp_path / "own.h5")
+    refused = invoke("simulate", own, "--twin-of", own, "--particles", 32, "--share", 2, "--overwrite", check=False)
+    assert refused.returncode == 2 and "is what is read" in refused.stderr
+    assert own.read_bytes() == boxes[0].read_bytes()
     refused = invoke("simulate", tmp_path / "no.h5", "--share", "2", check=False)
     assert refused.returncode == 2 and "--twin-of" in refused.stderr and not (tmp_path / "no.h5").exists()
 

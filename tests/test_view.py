@@ -27,7 +27,8 @@ def test_figures_are_drawn_on_the_command_line(boxes, invoke, tmp_path):
         made = invoke("plot", boxes[0], name, tmp_path / f"{name.replace('/', '_')}.png", *flags)
         assert name in made.stdout
     assert len(list(tmp_path.iterdir())) == 2
-    for name, flags, words in (("density", (), "initial/delta"), ("initial/delta", ("--place", "32"), "0 to 31")):
+    for name, flags, words in (("density", (), "initial/delta"), ("initial/delta", ("--place", "32"), "0 to 31"),
+                               ("halo_id", ("--log",), "--log: halo_id has labels")):
         refused = invoke("plot", boxes[0], name, tmp_path / "no.png", *flags, check=False)
         assert refused.returncode == 2 and words in refused.stderr and not (tmp_path / "no.png").exists()
     assert invoke("plot", boxes[0], "halo_id", tmp_path / "no.txt", check=False).returncode == 2
@@ -155,6 +156,9 @@ def test_a_sheet_goes_by_the_likelihood_ratio(tmp_path, invoke):
                      check=False)
     assert refused.returncode == 1 and "galaxy 0" in refused.stderr
     assert view.figure_of(tmp_path / "set.h5", "galaxy 3").axes[0].get_title() == "galaxy 3"
+    for options in ({"axis": "x"}, {"place": 3}):
+        with pytest.raises(kg.SettingError, match=f"{next(iter(options))}=. is of the slice of a field"):
+            view.figure_of(tmp_path / "set.h5", "galaxy 3", **options)
 
 
 @pytest.mark.slow
@@ -192,8 +196,10 @@ def test_mass_functions_are_drawn_beside_each_other(boxes, invoke, tmp_path):
     refused = invoke("plot", boxes[0], "mass_function", tmp_path / "no.png", "--with", tmp_path / "bare.h5",
                      check=False)
     assert refused.returncode == 1 and "bare.h5 has no haloes" in refused.stderr and not (tmp_path / "no.png").exists()
-    refused = invoke("plot", boxes[0], "mass_function", tmp_path / "no.png", "--log", check=False)
-    assert refused.returncode == 2 and "--log is of the slice of a field, and mass_function is none" in refused.stderr
+    for flags in (["--log"], ["--axis", "x"]):
+        refused = invoke("plot", boxes[0], "mass_function", tmp_path / "no.png", *flags, check=False)
+        words = f"{flags[0]} is of the slice of a field, and mass_function is none"
+        assert refused.returncode == 2 and words in " ".join(refused.stderr.split())
 
 
 def test_no_product_takes_the_place_of_what_it_is_made_of(boxes, trained, tmp_path, invoke, monkeypatch):

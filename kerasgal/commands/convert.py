@@ -93,7 +93,7 @@ def convert(context, output, overwrite, dry_run, manifest, jobs, dask, **argumen
     if Path(output).is_dir():
         raise click.UsageError(f"OUTPUT {output} is a folder: give a file, or --manifest")
     if dry_run:
-        if not plan(context.command, output, arguments):
+        if not plan(context.command, output, arguments, overwrite):
             context.exit(1)
         return
     parts = request.split(arguments)
@@ -108,11 +108,11 @@ def convert(context, output, overwrite, dry_run, manifest, jobs, dask, **argumen
         click.echo(line)
 
 
-def plan(command, output, arguments):
+def plan(command, output, arguments, overwrite):
     """Print what a conversion would take; returns whether nothing stands in its way."""
     from kerasgal.readers import description
 
-    planned = description.plan(**arguments)
+    planned = description.plan(output, overwrite=overwrite, **arguments)
     for line in description.plan_lines(planned):
         click.echo(f"{output}: {in_flags(line, command)}")
     return not planned["problems"]
@@ -130,8 +130,14 @@ def convert_many(command, manifest, folder, common, jobs, dask, overwrite, dry_r
         raise click.UsageError("--dask and --jobs contradict each other: give one of them")
     rows = many.read(manifest, common)
     if dry_run:
-        failed = [output for output, arguments in rows if not plan(command, Path(folder) / output, arguments)]
-        outcomes = Counter(failed=len(failed), done=len(rows) - len(failed))
+        outcomes = Counter()
+        for name, arguments in rows:
+            path = Path(folder) / name
+            if path.exists() and not overwrite:
+                click.echo(f"{path}: exists already, and is skipped if it is sound")
+                outcomes["skipped"] += 1
+            else:
+                outcomes["done" if plan(command, path, arguments, overwrite) else "failed"] += 1
     else:
         outcomes = Counter()
         with connect(dask) as client:

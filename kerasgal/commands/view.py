@@ -41,8 +41,7 @@ def view(path, beside, output, port, no_browser, overwrite):
 @click.option("--with", "beside", multiple=True, type=click.Path(), metavar="RUN|FILE",
               help="Of losses those of another run, of a mass function that of another file; may be given several "
                    "times.")
-@click.option("--axis", type=click.Choice(["x", "y", "z"]), default="z", show_default=True,
-              help="That the slice is perpendicular to.")
+@click.option("--axis", type=click.Choice(["x", "y", "z"]), help="That the slice is perpendicular to.  [default: z]")
 @click.option("--place", type=click.IntRange(0), help="Cell of the slice along it.  [default: the middle]")
 @click.option("--log", is_flag=True, help="Show the logarithm; of a density contrast that of 1 + delta.")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
@@ -64,7 +63,7 @@ def plot(path, name, output, beside, axis, place, log, overwrite):
     if Path(output).suffix not in (".png", ".pdf"):
         raise SettingError(f"{output}: accepted suffixes are .png, .pdf", value=output, accepted=[".png", ".pdf"])
     refuse_existing(output, overwrite)
-    unused = [flag for flag, given in (("--place", place is not None), ("--log", log)) if given]
+    unused = [flag for flag, given in (("--axis", axis), ("--place", place is not None), ("--log", log)) if given]
     if unused and name in ("loss", "mass_function"):
         raise SettingError(f"{unused[0]} is of the slice of a field, and {name} is none")
     if is_name(path) or Path(path).is_dir():

@@ -15,7 +15,7 @@ from kerasgal import halos as finders
 from kerasgal import plotting, simulation
 from kerasgal.cosmology import mean_density
 from kerasgal.errors import DataError, SettingError
-from kerasgal.files import refuse_existing
+from kerasgal.files import refuse_existing, refuse_inputs
 from kerasgal.readers import base, cubes, facts, fields, lagrangian, request
 
 log = logging.getLogger(__name__)
@@ -145,10 +145,19 @@ def write(output, *, overwrite=False, progress=None, **arguments):
     redshift_final, halos and galaxies (their numbers; None without), lattice (in words) and assumed (what no file
     said, a list of words).
     """
-    refuse_existing(output, overwrite)
-    made = make(*request.split(arguments), progress=progress)
+    sources, *others = request.split(arguments)
+    check_output(output, sources, overwrite)
+    made = make(sources, *others, progress=progress)
     simulation.write(output, **made.content, overwrite=overwrite)
     return {"path": Path(output), **made.summary}
+
+
+def check_output(output, sources, overwrite):
+    """Raise DataError if what a conversion makes may not be written there: another suffix, an input, what exists."""
+    simulation.check_suffix(output)
+    read = [source for source in vars(sources).values() if source is not None]
+    refuse_inputs([output], [cubes.split(source)[0] for source in read])
+    refuse_existing(output, overwrite)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ MULTIFIELD = {"Mcdm": "dark matter", "Mtot": "all matter", "Mgas": "gas", "Mstar
 
 def what_of(source):
     """What the density in a file is of, by the names of the CAMELS Multifield Dataset; "unknown" of any other."""
-    path, _ = _split(source)
+    path, _ = split(source)
     named = re.match(r"Grids_(M[a-z]+)_", path.name)
     return MULTIFIELD.get(named[1], "unknown") if named else "unknown"
 
@@ -31,7 +31,7 @@ def read_cube(source, index=None):
     image. The axes stand as NumPy has them: the last one varies fastest in the file.
     Raises DataError if the file is missing, is damaged or holds no such cube.
     """
-    path, name = _split(source)
+    path, name = split(source)
     check_file(path)
     suffix = path.name.lower()
     if suffix.endswith(".npy"):
@@ -74,8 +74,8 @@ def density_of(cube, quantity, path):
     return rho
 
 
-def _split(source):
-    """The path and the name behind its last colon, None if there is none."""
+def split(source):
+    """The path, and the name behind its last colon, None if there is none."""
     source = str(source)
     path, colon, name = source.rpartition(":")
     return (Path(path), name) if colon and path and not Path(source).exists() else (Path(source), None)
@@ -97,7 +97,7 @@ def _one(path, array, index):
 
 def simulations_in(source):
     """How many simulations a .npy file of fields holds, None where it does not hold several."""
-    path, _ = _split(source)
+    path, _ = split(source)
     if not path.name.lower().endswith(".npy") or not path.is_file():
         return None
     shape = memory_map(path).shape

@@ -232,7 +232,7 @@ def _arrays(path):
 # Before a conversion ------------------------------------------------------------------------
 
 
-def plan(**arguments):
+def plan(output=None, *, overwrite=False, **arguments):
     """What a conversion would take, without doing it; the arguments are those of `convert.convert`.
 
     Returns a dictionary: problems, all that stands in its way, a list of words; particles or cells that would be read;
@@ -251,6 +251,8 @@ def plan(**arguments):
             return None
 
     tried(request.check, sources, choices, unsaid)
+    if output is not None:
+        tried(convert.check_output, output, sources, overwrite)
     given = {name: value for name, value in vars(unsaid).items() if name != "length_unit"}
     tried(facts.given_parameters, sources.parameter_table, choices.index, sources.density, given)
     lagrangian = sources.initial is not None and not choices.grid

@@ -81,10 +81,9 @@ def check(sources, choices, unsaid):
     if wanted.grid and (files.initial is not None and files.final is not None or files.density is not None):
         raise SettingError("`grid` is for `final` or `initial` alone: with both, particles stay particles, and the "
                            "field of `density` has a grid of its own")
-    if wanted.particles != "dark" and not wanted.grid:
-        raise SettingError("`particles` goes with `grid`")
-    if wanted.subsample is not None and not wanted.grid:
-        raise SettingError("`subsample` goes with `grid`")
+    for name in ("window", "particles", "subsample"):
+        if getattr(wanted, name) != getattr(Choices, name) and not wanted.grid:
+            raise SettingError(f"`{name}` goes with `grid`")
     if files.density is not None and not wanted.quantity:
         raise SettingError("`density` needs `quantity`: rho, 1+delta or delta")
     if wanted.quantity and files.density is None:
@@ -97,12 +96,17 @@ def check(sources, choices, unsaid):
         raise SettingError("a group catalogue (`groups`) needs the snapshot that it belongs to (`final`)")
     if files.galaxies is not None and files.final is None and files.density is None:
         raise SettingError("a catalogue of galaxies (`galaxies`) needs the snapshot that it belongs to (`final`)")
+    if files.groups is None and wanted.minimum is not None:
+        raise SettingError("`minimum` chooses haloes of `groups`: give a catalogue")
     if files.galaxies is None and (wanted.stellar_mass is not None or wanted.minimum_stars is not None):
         raise SettingError("`stellar_mass` and `minimum_stars` choose `galaxies`: give a catalogue")
     if wanted.stellar_mass is not None and wanted.minimum_stars is not None:
         raise SettingError("`stellar_mass` and `minimum_stars` are two ways to choose galaxies: give one")
     if files.parameter_table is not None and wanted.index is None:
         raise SettingError("`parameter_table` needs `index`, the row of the simulation")
+    if wanted.index is not None and files.parameter_table is None and files.density is None and files.counts is None:
+        raise SettingError("`index` is the row of `parameter_table`, or the simulation in the file of `density` or "
+                           "`counts`: give one of these")
 
 
 def _check_values(values):
