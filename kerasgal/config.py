@@ -393,9 +393,21 @@ def layered(config_class, preset_name=None, path=None, values=None, *, otherwise
     """
     stored, start = read_values(config_class, path) if path else ({}, None)
     values = values or {}
-    # In one step: settings that agree only together may come from several places.
-    return replace(preset(config_class, preset_name or start or otherwise), {**stored, **values},
-                   origin=path if stored and not values else None)
+    begun = preset(config_class, preset_name or start or otherwise)
+    try:  # in one step: settings that agree only together may come from several places
+        return replace(begun, {**stored, **values}, origin=path if stored and not values else None)
+    except SettingError:
+        if stored and values and _accepts(begun, values):
+            replace(begun, stored, origin=path)  # raises where the fault is the file's own
+        raise
+
+
+def _accepts(config, values):
+    try:
+        replace(config, values)
+    except SettingError:
+        return False
+    return True
 
 
 def write(config, path, **header):

@@ -131,6 +131,18 @@ def test_the_command_line_says_it_in_its_flags():
         assert result.exit_code == 2 and message in result.output
 
 
+def test_a_fault_is_of_the_file_or_of_the_single_values_or_of_both_together(tmp_path):
+    path = tmp_path / "mine.toml"
+    for text, values, kind, message in (
+            ("levels = 0", {"rate": 1.0}, DataError, f"{path}: levels=0: it must be between 1 and 9"),
+            ("levels = 3", {"rate": -1.0}, SettingError, "rate=-1.0: it must be at least 0.0"),
+            ("smooth = true", {"loss": "l2"}, SettingError, "smooth=True goes with loss=l1 only")):
+        path.write_text(text)
+        with pytest.raises(DataError) as error:
+            config.layered(Example, None, path, values)
+        assert str(error.value) == message and type(error.value) is kind
+
+
 def test_files_that_are_no_configuration(tmp_path):
     with pytest.raises(MissingError, match="no such file"):
         config.read(Example, tmp_path / "none.json")

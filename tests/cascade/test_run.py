@@ -389,7 +389,7 @@ def test_draws_are_written_one_after_another(diffusion, painted, tmp_path):
     np.testing.assert_array_equal(written.table["galaxies"], kept["count"].sum(axis=(2, 3)).ravel())
 
 
-def test_maps_say_what_of_the_box_they_leave_out(diffusion, painted):
+def test_maps_say_what_of_the_box_they_leave_out(diffusion, painted, tmp_path, caplog):
     config = dataclasses.replace(diffusion.config, depth=12)
     run = kg.Diffusion(config, diffusion.networks, folder=diffusion.folder, domain=diffusion.domain)
     draws = run.predict(painted[2], draws=1, steps=1, axis="x")
@@ -398,6 +398,10 @@ def test_maps_say_what_of_the_box_they_leave_out(diffusion, painted):
     panel = draws.plot().axes[0]
     assert (panel.get_xlabel(), panel.get_ylabel()) == ("y [Mpc/h]", "z [Mpc/h]")
     assert words in run.evaluate(painted[2], draws=2, steps=1, maps=1)["notes"]
+    with caplog.at_level("INFO"), pytest.raises(kg.DataError, match="fewer than the patch of 48"):
+        harness.train("cascade diffusion", painted, tmp_path / "run", depth=12, patch=48, slab_stride=0)
+    assert [line for line in caplog.messages if words.partition(": ")[2] in line][-2:] == [
+        f"{kind}: {words.partition(': ')[2]}" for kind in ("training", "validation")]
 
 
 @pytest.mark.slow

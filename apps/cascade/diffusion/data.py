@@ -65,14 +65,21 @@ def features(source, config):
 
 def left_out(simulation, config):
     """Notes, one where slabs do not fill the box along the axis that maps are taken along, which is logged, too."""
-    gridsize = data.cells_of(simulation, config.cell)
-    rest = gridsize % config.depth if config.dimensions == 2 else 0
-    if not rest:
+    words = unseen(data.cells_of(simulation, config.cell), config)
+    if not words:
         return []
-    note = (f"{display_name(simulation)}: maps of {config.depth} cells show {gridsize - rest} of the {gridsize} along "
-            f"their axis; the last {rest} are left out")
+    note = f"{display_name(simulation)}: {words}"
     log.info(note)
     return [note]
+
+
+def unseen(gridsize, config):
+    """Words for what slabs side by side leave out of a box of so many cells a side; none where they fill it."""
+    rest = gridsize % config.depth if config.dimensions == 2 else 0
+    if not rest:
+        return ""
+    return (f"maps of {config.depth} cells show {gridsize - rest} of the {gridsize} along their axis; the last {rest} "
+            "are left out")
 
 
 def load(source, config, axes=(0, 1, 2), stride=0, regressor=None):

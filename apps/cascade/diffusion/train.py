@@ -107,6 +107,10 @@ def fit(sources, validation, config, folder, *, store, **options):
     inside, outside = ([load(source, config, store, stride, regressor)
                         for source in track(sources, "densities and galaxies")]
                        for sources, stride in ((sources, config.slab_stride), (validation, 0)))
+    for kind, samples in (("training", () if config.slab_stride else inside), ("validation", outside)):
+        for gridsize in sorted({len(seen) for seen, *_ in samples}):
+            if words := data.unseen(gridsize, config):
+                log.info(f"{kind}: {words}")
     for seen, *_ in (*inside, *outside):
         check_patch(len(seen), config.patch)
     log.info(f"{sum(seen.shape[2] for seen, *_ in inside):,} training maps" if config.dimensions == 2 else
