@@ -18,7 +18,7 @@ from kerasgal.errors import DataError, DomainError, SettingError, UnseenError
 from kerasgal.grid import density_contrast
 from kerasgal.scratch import Store
 
-pytestmark = pytest.mark.usefixtures("eager")
+pytestmark = pytest.mark.usefixtures("eager", "restored_once")
 
 TINY = {"preset": "demo", **harness.RECIPES["cascade diffusion"].settings}
 OF_MATTER = {"drawn": "matter", "field": "log", "gamma_min": -10.0, "gamma_max": 10.0}
