@@ -59,6 +59,7 @@ def seconds_of_import(program):
 
 
 def main(rounds):
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or none of our code would be compiled before
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "kerasgal", "simulate", Path(folder) / "box.h5", "--particles", "16",
                         "--boxsize", "12.5"], check=True, capture_output=True)
