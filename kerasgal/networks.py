@@ -246,6 +246,8 @@ def pack(run, name, *, summary, figures, card, licence="MIT", place=None, half=T
                     _halve(path, target)
                 elif path.name == run_folder.PROVENANCE:
                     run_folder.write_json(_without_paths(run_folder.read_json(path)), target)
+                elif path.name == run_folder.CONFIG:
+                    run_folder.write_json(_without_folders(run_folder.read_json(path)), target)
                 else:
                     shutil.copyfile(path, target)
         (temporary / CARD).write_text(card, encoding="utf-8")
@@ -270,6 +272,12 @@ def _without_paths(provenance):
     before = {run_folder.FROM: Path(provenance[run_folder.FROM]).name,
               run_folder.BEFORE: told(provenance.get(run_folder.BEFORE, ()))} if run_folder.FROM in provenance else {}
     return {**provenance, **before, "data": data, "sessions": sessions}
+
+
+def _without_folders(stored):
+    """A stored config as it is published: another run that it names, of which the folder has a copy, by its bare name."""
+    return {**stored, "config": {name: Path(value).name if isinstance(value, str) and Path(value).is_absolute()
+                                 else value for name, value in stored["config"].items()}}
 
 
 def _halve(path, target):

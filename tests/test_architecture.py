@@ -56,7 +56,10 @@ def test_every_package_is_in_the_wheel():
     packages = {name.rsplit(".", 1)[0] if path.name != "__init__.py" else name for name, path in FILES.items()}
     assert set(setup["options"]["packages"].split()) == packages
     patterns = setup["options.package_data"]["kerasgal"].split()
-    assert all(any((ROOT / "kerasgal").glob(pattern)) for pattern in patterns) and "py.typed" in patterns
+    found = [set((ROOT / "kerasgal").glob(pattern)) for pattern in patterns]
+    assert all(found) and "py.typed" in patterns
+    shipped = {path for path in (ROOT / "kerasgal" / "shipped").rglob("*") if path.is_file()}
+    assert shipped <= set.union(*found)
 
 
 def test_the_files_are_found():

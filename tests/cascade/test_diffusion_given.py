@@ -145,7 +145,8 @@ def test_galaxies_are_drawn_given_what_cascade_expects(trained, painted, unseen,
     packed = networks.pack(tmp_path / "run", "given", summary="small", figures={}, card="# given",
                            place=tmp_path / "registry", half=False)
     shutil.rmtree(regressor)  # the run keeps a copy
-    assert kg.load(packed).regressor.folder == packed / "regressor"
+    assert kg.load(packed).regressor.folder == packed / "regressor" and run.config.regressor == str(regressor)
+    assert kg.load(packed).config.regressor == "regressor"  # and not where it was trained
     moved = kg.load(shutil.move(tmp_path / "run", tmp_path / "moved"))
     draws = moved.predict(painted[2], **FEW)
     assert draws["count"].shape == (4, 2, 32, 32)
