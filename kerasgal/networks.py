@@ -275,7 +275,7 @@ def _without_paths(provenance):
 
 
 def _without_folders(stored):
-    """A stored config as it is published: another run that it names, of which the folder has a copy, by its bare name."""
+    """A stored config as it is published: a run that it names, of which the folder has a copy, by its bare name."""
     return {**stored, "config": {name: Path(value).name if isinstance(value, str) and Path(value).is_absolute()
                                  else value for name, value in stored["config"].items()}}
 

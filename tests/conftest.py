@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -214,10 +215,9 @@ def drawn_once(once):
 
     folder, save = once("figures", lambda folder: None), plotting.save
 
-    def print_figure(drawing, path, dpi):
+    def print_png(drawing, path, dpi):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-        drawing.set_layout_engine("none")
         drawing.set_dpi(dpi)
         FigureCanvasAgg(drawing).print_png(path)
 
@@ -225,8 +225,10 @@ def drawn_once(once):
         parts = "-".join(str(len(axes.get_children())) for axes in drawing.axes)
         drawn = folder / f"{parts}-{Path(path).name}"
         if not drawn.exists():
-            drawing.savefig = functools.partial(print_figure, drawing)
-            save(drawing, path)
+            drawing.set_layout_engine("none")
+            printed = functools.partial(print_png, drawing) if Path(path).suffix == ".png" else drawing.savefig
+            with mock.patch.object(drawing, "savefig", printed):
+                save(drawing, path)
             with tempfile.NamedTemporaryFile(dir=folder, delete=False) as copy:
                 copy.write(Path(path).read_bytes())
             os.replace(copy.name, drawn)
