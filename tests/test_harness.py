@@ -103,8 +103,8 @@ def on_jax(saved, request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def said_on_jax(on_jax):
-    """Of the networks of an app, and of the training that takes least."""
-    return on_jax("halomass-*", QUICK)
+    """Of some networks of an app, and of the training that takes least."""
+    return on_jax("halomass-[0-2]-*", QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def said_on_jax_of_the_rest(on_jax):
 
 def test_networks_of_particles_are_the_same_on_jax(said_on_jax):
     found = differences(said_on_jax)
-    assert len(found) == len(harness.RECIPES["halomass"].variants)
+    assert len(found) == 3  # cubes of either padding, and averages
     assert all(value < 1e-4 for value in found.values()), found
 
 

@@ -142,7 +142,7 @@ def poisson_cells(rate, gamma_min, gamma_max, mean, spread, sampler, steps, cell
 
     rng = np.random.default_rng(12)
     gammas = np.linspace(gamma_max, gamma_min, steps + 1).tolist()
-    settle = counts.one_or_none(*levels[:2], lambda: rng.random(cells)) if settled else None
+    settle = counts.whole(levels, lambda: rng.random(cells)) if settled else None
     field = drawn_by(sampler, denoise, gammas, rng.standard_normal(cells), rng, settle)
     return counts.counts_of(field * spread + mean, "count", 99)
 

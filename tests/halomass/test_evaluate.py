@@ -109,8 +109,14 @@ def test_the_baseline_needs_no_network_to_be_held_against_the_truth(runs, boxes,
     assert list(result["baselines"]) == ["boosted trees", "mean", "random"] and "boosted trees" in said.stdout
     assert result["baselines"]["boosted trees"]["rms_dex"] < result["baselines"]["random"]["rms_dex"]
     assert result["runs"] == {}
+
+
+@pytest.mark.slow
+def test_the_baseline_in_python_is_that_of_the_command(runs, boxes, invoke, tmp_path):
+    invoke("halomass", "baseline", runs[0], boxes[2], "--sample", 500, "--output", tmp_path / "b")
     again = HaloMass.load(runs[0]).baseline(boxes[2], sample=500)
-    assert again["baselines"] == result["baselines"] and "violins" in again.figures()
+    assert again["baselines"] == json.loads((tmp_path / "b" / "metrics.json").read_text())["baselines"]
+    assert "violins" in again.figures()
 
 
 @pytest.mark.slow

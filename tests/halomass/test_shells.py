@@ -154,7 +154,7 @@ def test_a_run_of_an_earlier_version_predicts_as_it_did(trained, boxes, tmp_path
                                   new.predict(boxes[2], sample=20)["log_mass"])
 
 
-def test_a_run_of_multipoles_predicts_maps_and_is_exported_and_compressed(boxes, tmp_path):
+def test_a_run_of_multipoles_predicts_maps_and_is_exported_and_compressed(boxes, tmp_path, eager):
     settings = {**harness.RECIPES["halomass"].settings, "padding": "same", "steps_per_epoch": 5}
     run = HaloMass.train(boxes[:1], boxes[1:2], run=tmp_path / "run", preset="demo", input="multipoles", shells=3,
                          **settings)

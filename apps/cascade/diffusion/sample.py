@@ -124,7 +124,7 @@ def draw(model, config, density, draws, *, steps, sampler="ancestral", seed=0, p
 
     places, start, settle = fine[::several], noise(), None
     if model.calibration:  # by estimates that are not put right, empty cells would get galaxies
-        settle = counts.one_or_none(*np.asarray(model.noised(model.levels[:2])).tolist(), chance)
+        settle = counts.whole(model.noised(model.levels), chance)
     if sampler == "deterministic":
         field = vdm.deterministic(denoise, places, start)
     else:

@@ -109,7 +109,8 @@ def ancestral(denoise, gammas, z, noise, settle=None):
 
     denoise: function of z and gamma, a number; gammas: (steps + 1,) from gamma_1 down to gamma_0; z: standard normal;
     noise: function of the step to standard normal numbers like z. settle: function of the expected field, the one that
-    the step would lead towards, and the one expected before, None at first, to the one that it leads towards.
+    the step would lead towards, the one expected before, None at first, and the noise in z / alpha, to the field that it
+    leads towards.
     """
     return _steps(denoise, gammas, z, noise, settle, second=False)
 
@@ -132,7 +133,7 @@ def _steps(denoise, gammas, z, noise, settle, second):
         width = (above - below) / 2  # of the step in ln(alpha / sigma)
         ahead = field + (field - before) * (width / last / 2) if second and step else field
         if settle:
-            ahead = settle(field, ahead, before)
+            ahead = settle(field, ahead, before, sigma_t / alpha_t)
         share = -math.expm1(below - above)
         z = (alpha_t / alpha_s) * (sigma_s / sigma_t)**2 * z + alpha_s * share * ahead \
             + sigma_s * math.sqrt(share) * noise(step)
