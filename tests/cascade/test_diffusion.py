@@ -170,6 +170,24 @@ def test_rare_galaxies_are_drawn_as_often_as_they_are(sampler, steps, rate, cell
         assert poisson_cells(rate, *ends, **options, settled=False).mean() < 0.9 * rate
 
 
+def test_cells_of_which_nothing_more_is_known_are_drawn_about_as_they_are_expected():
+    """To the end; the number nearest to 1.3 galaxies would be one in each. The more steps, the more it is still that."""
+    config, rng, expected = preset(DiffusionConfig, "demo"), np.random.default_rng(21), 1.3
+    levels = (np.arange(9) - 0.06) / 0.42
+
+    def denoise(z, gamma):
+        alpha, sigma = vdm.parts(gamma)
+        return (z - alpha * np.interp(expected, np.arange(9), levels)) / sigma
+
+    def mean(settle):
+        gammas = np.linspace(config.gamma_max, config.gamma_min, 26).tolist()
+        field = drawn_by("multistep", denoise, gammas, rng.standard_normal(20_000), rng, settle)
+        return counts.counts_of(field * 0.42 + 0.06, "count", 8).mean()
+
+    assert mean(counts.whole(levels, lambda: rng.random(20_000))) == pytest.approx(expected, rel=0.04)
+    assert mean(None) < 1.1
+
+
 def test_noise_of_short_steps_makes_that_of_a_long_one():
     """To a field that is known for certain both ways lead alike, and the noise of the long steps is standard normal."""
     rng, fine = np.random.default_rng(13), np.linspace(HIGH, LOW, 13).tolist()

@@ -34,13 +34,13 @@ def whole(levels, chance):
 
     levels: the field of 0, 1, 2 and more galaxies; chance: function to numbers in [0, 1), like the field.
 
-    Given z_t a cell has a whole number of galaxies, and z_s is a mixture of normal distributions about these. In a short
-    step a normal one about the mean is as good; in one that halves the noise it ends between two numbers, where hardly
-    any field lies, and what is rarer than evens is lost: of cells with 0.06 galaxies, with the best denoiser, 12% in 25
-    multistep steps and 10% in 100 ancestral ones. So of the numbers on either side of the expectation one is drawn, with
-    the chances that keep the mean: of less than a galaxy in every step, of more once the noise is less than half of what
-    tells the two apart. Before, there are more than two numbers that may be, and the step is a good one. A network that
-    is unsure to the end would else have the nearest number taken for its expectation, and fewer than that are nearest.
+    Given z_t a cell has a whole number of galaxies, and z_s is a mixture of normal distributions about these. In a
+    short step a normal one about the mean is as good; in one that halves the noise it ends between two numbers, where
+    hardly any field lies, and what is rarer than evens is lost: of cells with 0.06 galaxies, with the best denoiser,
+    12% in 25 multistep steps and 10% in 100 ancestral ones. So of the numbers on either side of the expectation one is
+    drawn, by the chances that keep the mean: of less than a galaxy in every step, of more once the noise is less than
+    half of what tells the two apart. Before that, more than two numbers may be, and a normal step is a good one. Where
+    a network is unsure to the end, the number nearest to its expectation would else be taken, which is less on average.
     """
     levels = np.asarray(levels, np.float32)
 

@@ -109,8 +109,8 @@ def ancestral(denoise, gammas, z, noise, settle=None):
 
     denoise: function of z and gamma, a number; gammas: (steps + 1,) from gamma_1 down to gamma_0; z: standard normal;
     noise: function of the step to standard normal numbers like z. settle: function of the expected field, the one that
-    the step would lead towards, the one expected before, None at first, and the noise in z / alpha, to the field that it
-    leads towards.
+    the step would lead towards, the one expected before, None at first, and the noise in z / alpha, to the field that
+    it leads towards.
     """
     return _steps(denoise, gammas, z, noise, settle, second=False)
 
