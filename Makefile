@@ -127,7 +127,7 @@ longer-diffusion: demo-diffusion
 	$(BIN)/kerasgal simulate $(DIFFUSION)/apart.h5 --galaxies --particles 128 --boxsize 75 --steps 12 \
 	  --realisations 5 --seed 101
 	$(BIN)/kerasgal simulate $(DIFFUSION)/later.h5 --galaxies --particles 128 --boxsize 75 --steps 12 \
-	  --realisations 8 --seed 7301
+	  --realisations 8 --seed 7401
 	$(BIN)/kerasgal cascade train $(foreach i,0 1 2 3 4,$(DIFFUSION)/apart_$(i).h5) --preset demo --cell 0.78125 \
 	  --run $(DIFFUSION)/regressor
 	$(BIN)/kerasgal cascade diffusion train $(foreach i,$(shell seq 0 23),$(DIFFUSION)/train_$(i).h5) --preset demo \
