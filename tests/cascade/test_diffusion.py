@@ -171,7 +171,7 @@ def test_rare_galaxies_are_drawn_as_often_as_they_are(sampler, steps, rate, cell
 
 
 def test_cells_of_which_nothing_more_is_known_are_drawn_about_as_they_are_expected():
-    """To the end; the number nearest to 1.3 galaxies would be one in each. The more steps, the more it is still that."""
+    """To the end; the number nearest to 1.3 galaxies would be one in each, and more steps lead nearer to that."""
     config, rng, expected = preset(DiffusionConfig, "demo"), np.random.default_rng(21), 1.3
     levels = (np.arange(9) - 0.06) / 0.42
 
