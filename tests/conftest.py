@@ -17,8 +17,8 @@ from kerasgal import quiet
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # One thread for each of as many workers as there are cores: those that wait for each other would keep the cores from
-    # the other workers. NumPy, which reads this once, has not been imported yet.
+    # One thread for each of as many workers as there are cores: those that wait for each other would keep the cores
+    # from the other workers. NumPy, which reads this once, has not been imported yet.
     for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     quiet.import_tensorflow(sparing=True)  # not in the process that shares the tests out, which needs none
