@@ -181,10 +181,10 @@ longer-morph: $(VENV)/.installed
 models: demo longer-protohalo demo-halomass demo-cascade longer-diffusion demo-morph longer-morph
 	$(BIN)/python data/networks.py .
 
-# All but the slowest, each of which tests at length what another one tests in short.
 # Where Python is told to keep no bytecode, each of the suite's processes would compile package and tests anew.
 test test-all: export PYTHONDONTWRITEBYTECODE =
 
+# All but the slowest, each of which tests at length what another one tests in short.
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow'
 

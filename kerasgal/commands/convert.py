@@ -129,8 +129,8 @@ def convert_many(command, manifest, folder, common, jobs, dask, overwrite, dry_r
     if dask and jobs > 1:
         raise click.UsageError("--dask and --jobs contradict each other: give one of them")
     rows = many.read(manifest, common)
+    outcomes = Counter()
     if dry_run:
-        outcomes = Counter()
         for name, arguments in rows:
             path = Path(folder) / name
             if path.exists() and not overwrite:
@@ -139,7 +139,6 @@ def convert_many(command, manifest, folder, common, jobs, dask, overwrite, dry_r
             else:
                 outcomes["done" if plan(command, path, arguments, overwrite) else "failed"] += 1
     else:
-        outcomes = Counter()
         with connect(dask) as client:
             for output, outcome, words in many.run(rows, folder, jobs=jobs, overwrite=overwrite, client=client):
                 outcomes[outcome] += 1

@@ -59,7 +59,6 @@ def test_dark_matter_is_drawn_given_galaxies_alone(of_matter, painted, tmp_path,
     assert draws.table["mean_density"][3] == pytest.approx(drawn[1, 1].mean()) and len(draws.plot().axes) == 4
 
 
-@pytest.mark.slow
 def test_draws_of_matter_are_held_against_matter(of_matter, painted, invoke, tmp_path):
     said = invoke("cascade", "diffusion", "evaluate", of_matter, painted[2], "--draws", 2, "--steps", 2, "--maps", 2,
                   "--output", tmp_path / "judged").stdout
