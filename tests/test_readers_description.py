@@ -151,6 +151,17 @@ def test_a_conversion_writes_neither_over_what_it_reads_nor_under_a_name_that_is
     assert final.read_bytes() == before and sorted(tmp_path.iterdir()) == [tmp_path / "old.h5", final]
 
 
+def test_a_conversion_does_not_write_over_another_file_of_its_snapshot(tmp_path, invoke):
+    first, second = tmp_path / "snap.0.hdf5", tmp_path / "snap.1.hdf5"
+    for part in (first, second):
+        write_snapshot(part)
+    before = second.read_bytes()
+    for more in ([], ["--dry-run"]):
+        done = invoke("convert", second, "--final", first, "--grid", 16, "--overwrite", *more, check=False)
+        assert done.returncode and "is one of the files of which" in done.stdout + done.stderr
+    assert second.read_bytes() == before
+
+
 # Many ---------------------------------------------------------------------------------------
 
 

@@ -404,12 +404,17 @@ def existing(path):
     return path
 
 
+def numbered(path):
+    """The match of a file's name with NAME.NUMBER or NAME.NUMBER.hdf5, as files of several are called; None without."""
+    return re.fullmatch(r"(.*)\.(\d+)(\.hdf5|\.h5)?", Path(path).name)
+
+
 def chunks(path, number, attribute):
     """All files of the snapshot or catalogue of `number` files to which `path` belongs, in order.
 
     number: None where the header does not say, which is one file unless it has numbered neighbours.
     """
-    name = re.fullmatch(r"(.*)\.(\d+)(\.hdf5|\.h5)?", path.name)
+    name = numbered(path)
     if number is None and name:
         others = [path.with_name(f"{name[1]}.{int(name[2]) + step}{name[3] or ''}") for step in (-1, 1)]
         if any(other.is_file() for other in others):

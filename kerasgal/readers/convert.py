@@ -155,9 +155,21 @@ def write(output, *, overwrite=False, progress=None, **arguments):
 def check_output(output, sources, overwrite):
     """Raise DataError if what a conversion makes may not be written there: another suffix, an input, what exists."""
     simulation.check_suffix(output)
-    read = [source for source in vars(sources).values() if source is not None]
-    refuse_inputs([output], [cubes.split(source)[0] for source in read])
+    read = [cubes.split(source)[0] for source in vars(sources).values() if source is not None]
+    refuse_inputs([output], read)
+    refuse_parts(output, read)
     refuse_existing(output, overwrite)
+
+
+def refuse_parts(output, read):
+    """Raise SettingError for an output that is another of the files of a snapshot or catalogue, of which one is given."""
+    name = base.numbered(output)
+    for path in map(Path, read):
+        of_read = base.numbered(path)
+        alike = name and of_read and (name[1], name[3]) == (of_read[1], of_read[3])
+        if alike and path.resolve().parent == Path(output).resolve().parent and Path(output).exists():
+            raise SettingError(f"{output} is one of the files of which {path} is another: choose another name for what "
+                               "is written", value=str(output))
 
 
 @dataclass(frozen=True)
