@@ -182,6 +182,17 @@ SHIPPED = [
      "commands": ["kerasgal simulate test.h5 --realisations 4 --seed 1001",
                   "kerasgal halomass evaluate halomass-dipole test_*.h5 --sample 2000"],
      "limits": LIMITS_3D + " That it does as well as the raw network says what carries the mass here, in these cells."},
+    {"name": "halomass-longer", "run": "demo-halomass-longer/raw", "measure": halomass,
+     "tests": ("demo-halomass-longer/test_{}.h5", 12), "options": {"sample": 1000},
+     "summary": "halo mass from the initial density in 40^3 cells of 0.78 Mpc/h around a particle, z = 0",
+     "what": "The network of `make longer-halomass` on the raw density, without padding, so that it predicts whole "
+             "boxes, too (`--map`): masses of 1e12 to 1e14.5 Msun/h.",
+     "trained": BOXES.format(particles=64, seeds="1 to 59; 60 and 61 to validate"),
+     "words": "seeds 8001 to 8012, 1,000 particles of each",
+     "commands": ["kerasgal simulate test.h5 --realisations 12 --seed 8001",
+                  "kerasgal halomass evaluate halomass-longer test_*.h5 --sample 1000"],
+     "limits": LIMITS_3D + " A mass is that of the halo if the particle ends in one of the range; it does not say "
+                           "whether it does."},
     {"name": "morph-demo", "run": "demo-morph/run", "measure": morph,
      "tests": {name: f"demo-morph/{name}.h5" for name in ("real", "fine", "smooth", "archetypes")},
      "summary": "realism of made-up galaxies in pixels of 0.396 arcsec, as an example",

@@ -24,12 +24,18 @@ class TrainConfig(TrainingConfig):
 
     groups = {
         "Sample": ("low", "high", "samples", "validation_samples"),
-        "Input": ("input", "channels", "parameters", "patch", "shells", "order", "extent", "symmetries"),
+        "Input": ("input", "channels", "parameters", "patch", "whole", "shells", "order", "extent", "symmetries"),
         "Network": ("padding", "convolutions", "filters", "dense"),
         "Likelihood and priors": ("likelihood", "scale_rate", "alpha", "last_prior"),
     }
     # Before version 3 there was no other choice.
     meant = {3: {"last_prior": True}}
+    # That of the demo, but larger, trained longer, and on whole boxes
+    presets = {"whole": {
+        "low": 12.0, "high": 14.5, "patch": 21, "whole": True, "padding": "none", "symmetries": "reflections",
+        "convolutions": 4, "filters": 16, "dense": 128, "alpha": 1e-5, "last_prior": True, "scale_rate": 10.0,
+        "learning_rate": 1.5e-3, "decay": "cosine", "gradient_norm": 1.0, "batch": 2, "epochs": 25,
+        "steps_per_epoch": 100, "patience": 0}}
 
     # 11 and 13.4 in Msun, with the paper's h of 0.701
     low: float = setting(10.846, "Least log10 halo mass [Msun/h] of the sample.", demo=12.0)
@@ -46,6 +52,9 @@ class TrainConfig(TrainingConfig):
     parameters: str = setting("", HELP)
     patch: int = setting(75, "Cells per side of the cube around a particle; odd, so that its cell is the centre.",
                          demo=21, minimum=5)
+    whole: bool = setting(False, "Train a network without padding on whole boxes, a batch of them in each step, and on "
+                                 "every fourth cell along each axis (with four convolutions) whose particle is in a "
+                                 "halo of the range, not on so many `samples`.")
     shells: int = setting(20, "Spherical shells of `averaged` and `multipoles`.", demo=10, minimum=1)
     order: int = setting(2, "Highest of the `multipoles` of a shell: 0 is its average, 1 the dipole, 2 the quadrupole.",
                          minimum=0, maximum=2)
@@ -95,6 +104,9 @@ class TrainConfig(TrainingConfig):
         if self.padding == "none" and self.input not in ("raw", "channels"):
             raise SettingError("padding=none predicts whole boxes from the initial density: it takes input=raw or "
                                f"input=channels, received input={self.input}")
+        if self.whole and (self.padding != "none" or self.parameters):
+            raise SettingError("whole=True takes a network without padding and without parameters: padding=none, "
+                               f"parameters=''; received padding={self.padding}, parameters={self.parameters!r}")
         if -1 < self.alpha < 0:
             raise SettingError(f"alpha={self.alpha:g}: it must be at least 0, or -1 for that of the authors' code",
                                value=self.alpha, accepted=(0.0, None))

@@ -156,19 +156,21 @@ def negative_log_likelihood(d, y, scales, likelihood="cauchy", low=-1.0, high=1.
 
 @keras.saving.register_keras_serializable("kerasgal")
 class SelectionLikelihood(keras.losses.Loss):
-    """Negative log-likelihood of the true d, (batch, 1), given [y, scales...], (batch, 1 + scales).
+    """Negative log-likelihood of the true d, (..., 1), given [y, scales...], (..., 1 + scales).
 
-    In float32 whatever the precision policy. The selection is [low, high] in the units of d.
+    In float32 whatever the precision policy. The selection is [low, high] in the units of d. Where there are weights,
+    the loss is the mean over what they leave.
     """
 
     def __init__(self, likelihood="cauchy", low=-1.0, high=1.0, name="selection_likelihood", **kwargs):
-        super().__init__(name=name, dtype="float32", **{k: v for k, v in kwargs.items() if k != "dtype"})
+        super().__init__(**{"reduction": "mean_with_sample_weight", **kwargs, "name": name, "dtype": "float32"})
         self.likelihood, self.low, self.high = likelihood, low, high
 
     def call(self, y_true, y_pred):
-        """(batch,) whose mean is the loss."""
-        d, y = ops.reshape(y_true, (-1,)), y_pred[:, 0]
-        scales = [y_pred[:, 1 + i] for i in range(len(LIKELIHOODS[self.likelihood].names))]
+        """(...) whose mean is the loss."""
+        y = y_pred[..., 0]
+        d = ops.reshape(y_true, ops.shape(y))
+        scales = [y_pred[..., 1 + i] for i in range(len(LIKELIHOODS[self.likelihood].names))]
         return negative_log_likelihood(d, y, scales, self.likelihood, self.low, self.high)
 
     def get_config(self):
@@ -184,7 +186,7 @@ class ScaleMetric(keras.metrics.Mean):
         self.column = column
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        return super().update_state(y_pred[:, self.column])
+        return super().update_state(y_pred[..., self.column])
 
     def get_config(self):
         return {**super().get_config(), "column": self.column}

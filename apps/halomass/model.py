@@ -59,7 +59,7 @@ class Select(layers.Layer):
 
 @keras.saving.register_keras_serializable("kerasgal")
 class Scales(layers.Layer):
-    """Appends the likelihood's trainable scales to the prediction: (batch, 1) to (batch, 1 + scales).
+    """Appends the likelihood's trainable scales to predictions: (..., 1) to (..., 1 + scales).
 
     A scale is least + exp(rate * weight), e.g. gamma > 0 by construction, in float32 whatever the precision policy. A
     variable of the loss would not be trained; one of the last layer is. Adam moves every weight by about the learning
@@ -77,8 +77,8 @@ class Scales(layers.Layer):
 
     def call(self, prediction):
         scales = ops.exp(self.rate * self.log_scales) + np.array(self.least, "float32")
-        scales = ops.broadcast_to(scales, (ops.shape(prediction)[0], len(self.initial)))
-        return ops.concatenate([prediction, scales], axis=1)
+        scales = ops.broadcast_to(scales, (*ops.shape(prediction)[:-1], len(self.initial)))
+        return ops.concatenate([prediction, scales], axis=-1)
 
     def get_config(self):
         config = {**super().get_config(), "initial": self.initial, "least": self.least, "rate": self.rate}

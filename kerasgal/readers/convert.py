@@ -162,7 +162,7 @@ def check_output(output, sources, overwrite):
 
 
 def refuse_parts(output, read):
-    """Raise SettingError for an output that is another of the files of a snapshot or catalogue, of which one is given."""
+    """Raise SettingError for an output that is one of the files of a snapshot of which another one is given."""
     name = base.numbered(output)
     for path in map(Path, read):
         of_read = base.numbered(path)
