@@ -167,11 +167,13 @@ def instances(all_networks):
     from kerasgal.apps.halomass import losses as halomass
     from kerasgal.apps.halomass.model import Select
     from kerasgal.apps.halomass.regularizers import SparseGroups
+    from kerasgal.apps.halomass.whole import Continued, Cubes
     from kerasgal.apps.morph import losses as morph
     from kerasgal.apps.protohalo.losses import NormalisedDistance
 
     made = [NormalisedDistance(2, 2), WeightedCrossEntropy(7.0), WeightedPoisson(1.2), WeightedSquaredError(1.5),
             halomass.SelectionLikelihood("laplace"), halomass.ScaleMetric(1, "gamma"), Select([0, 2]),
+            Continued(2), Cubes(3),
             morph.LogisticMixture(8), morph.Normal(), morph.PixelLikelihood(8), sample.NearestCount([0.0, 1.0, 2.0]),
             schedule.LinearSchedule(-5.0, 8.0), schedule.LearnedSchedule(-5.0, 8.0)]
     for network in all_networks.values():

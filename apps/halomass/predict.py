@@ -16,6 +16,7 @@ from kerasgal.training import PRECISIONS
 
 QUANTILES = {"log_mass_p025": 0.025, "log_mass_p16": 0.16, "log_mass_p50": 0.5, "log_mass_p84": 0.84,
              "log_mass_p975": 0.975}
+CUBES = 64  # that are predicted together where a batch of the training is of boxes
 
 
 def build(config, kept=None, dense=None):
@@ -106,7 +107,7 @@ def predict_particles(network, config, source, particles, progress=None, known=N
     particles = np.asarray(particles, np.int64)
     sample = data.load(source, config, particles, known)
     parts, done = [], 0
-    for (inputs,) in data.batches([sample], config, targets=False):
+    for (inputs,) in data.batches([sample], config, targets=False, batch=CUBES if config.whole else None):
         parts.append(np.asarray(network.predict_on_batch(inputs))[:, 0])
         done += len(parts[-1])
         if progress:
