@@ -4,8 +4,8 @@ What neighbouring cubes repeat of each other's work is computed once, as in `den
 learns. The layers are those of `cnn` without padding, and see the same cells, from the other side of the box where a
 cube reaches beyond a face. So what is trained here predicts particles and maps like any other run.
 
-A cube of 40 cells has as many as the share of a box of 64 that a prediction for one of its 4,096 places takes 1,000
-times; a third of these places are in haloes of the demo's masses.
+A box of 64^3 cells has 4,096 such places with the demo's four convolutions, so 64 cells for each, where its cube has
+40^3, a thousand times as many. A third of the places are in haloes of the demo's masses.
 """
 
 import keras
