@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import importlib
+import logging
 import os
 import platform
 import sys
@@ -46,6 +47,20 @@ def keep_memory():
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return all([mallopt(M_ARENA_MAX, 1), mallopt(M_MMAP_THRESHOLD, LARGE), mallopt(M_TRIM_THRESHOLD, -1)])
+
+
+@contextlib.contextmanager
+def without_retracing():
+    """A block in which TensorFlow does not warn of functions that it traces for several shapes, which are meant."""
+    def other(record):
+        return "retracing" not in record.getMessage()
+
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(other)
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from kerasgal.apps.halomass.model import SLOPE, Select
 from kerasgal.conditioning import parameter_names, parameters_of
 from kerasgal.errors import DataError
 from kerasgal.grid import wrapped_block
+from kerasgal.quiet import without_retracing
 from kerasgal.simulation import opened
 
 LIMIT = 2**24  # numbers of a layer's output that are computed at once, and beyond which phases go one by one
@@ -72,13 +73,15 @@ def predict_cells(model, field, *, parameters=(), tile=None, store=None, progres
     multiple = 2 ** (len(stages) - 1)
     room = tiling.SHARE * tiling.free_memory() / (4 * numbers(stages))  # cells
     if tile is None and whole_side(n, side, multiple) ** 3 < room:
-        y = _whole(stages, side, field, progress)
+        with without_retracing():
+            y = _whole(stages, side, field, progress)
         return y if store is None else store((slice(None),) * 3, y)
     tile = int(room ** (1 / 3)) if tile is None else tile
     core = max(multiple, (tile - side + 1) // multiple * multiple)
     around = (side // 2, side - 1 - side // 2)
-    y = tiling.predict_cores(Tile(stages), field, core, around, multiple=multiple, progress=progress,
-                             store=None if store is None else lambda place, values: store(place, values[..., 0]))
+    with without_retracing():
+        y = tiling.predict_cores(Tile(stages), field, core, around, multiple=multiple, progress=progress,
+                                 store=None if store is None else lambda place, values: store(place, values[..., 0]))
     return None if store else y[..., 0]
 
 

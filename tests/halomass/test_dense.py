@@ -39,6 +39,15 @@ def test_the_papers_sizes():
     assert count == [2_108_258, 2_108_258]
 
 
+def test_a_map_says_nothing_of_how_its_functions_are_traced(caplog):
+    model = network(9, 4)
+    field = np.random.default_rng(0).normal(size=(32, 32, 32, 1)).astype("f4")
+    with caplog.at_level("WARNING"):
+        for n in (32, 28):  # other shapes for each of the stages
+            dense.predict_cells(model, field[:n, :n, :n])
+    assert not [record for record in caplog.records if "retracing" in record.getMessage()]
+
+
 @pytest.mark.parametrize("n, patch, convolutions, channels", [
     (24, 7, 3, 1), pytest.param(32, 9, 4, 2, marks=pytest.mark.slow), (27, 5, 3, 2)])
 def test_the_map_is_the_cubes(n, patch, convolutions, channels, monkeypatch):
