@@ -105,6 +105,8 @@ LIMITS_3D = ("It answers for cells and redshifts like those of its training, and
              "or halo finder it only warns. The boxes are small: haloes above 1e15 Msun/h were hardly seen. The "
              "cosmology is that of Planck 2018 alone. COLA's smallest haloes are fewer than those of a converged "
              "simulation.")
+LIMITS_HALOMASS = (LIMITS_3D + " A mass is that of the halo if the particle ends in one of the range; it does not say "
+                               "whether it does.")
 SHIPPED = [
     {"name": "protohalo-demo", "run": "demo/protohalo", "measure": protohalo, "tests": ("demo/test_{}.h5", 12),
      "summary": "haloes of 200 cells and more from the initial density, cells of 0.78 Mpc/h, z = 0",
@@ -170,8 +172,7 @@ SHIPPED = [
      "words": "seeds 1001 to 1004, 2,000 particles of each",
      "commands": ["kerasgal simulate test.h5 --realisations 4 --seed 1001",
                   "kerasgal halomass evaluate halomass-raw test_*.h5 --sample 2000"],
-     "limits": LIMITS_3D + " A mass is that of the halo if the particle ends in one of the range; it does not say "
-                           "whether it does."},
+     "limits": LIMITS_HALOMASS},
     {"name": "halomass-dipole", "run": "demo-halomass/multipoles", "measure": halomass,
      "tests": ("demo-halomass/test_{}.h5", 4), "options": {"sample": 2000},
      "summary": "halo mass from averages and dipoles of shells around a particle, cells of 0.78 Mpc/h, z = 0",
@@ -191,8 +192,7 @@ SHIPPED = [
      "words": "seeds 8001 to 8012, 1,000 particles of each",
      "commands": ["kerasgal simulate test.h5 --realisations 12 --seed 8001",
                   "kerasgal halomass evaluate halomass-longer test_*.h5 --sample 1000"],
-     "limits": LIMITS_3D + " A mass is that of the halo if the particle ends in one of the range; it does not say "
-                           "whether it does."},
+     "limits": LIMITS_HALOMASS},
     {"name": "morph-demo", "run": "demo-morph/run", "measure": morph,
      "tests": {name: f"demo-morph/{name}.h5" for name in ("real", "fine", "smooth", "archetypes")},
      "summary": "realism of made-up galaxies in pixels of 0.396 arcsec, as an example",

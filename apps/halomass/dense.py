@@ -60,6 +60,7 @@ def check_padding(config):
                         value=config.padding, accepted=("none",))
 
 
+@without_retracing()
 def predict_cells(model, field, *, parameters=(), tile=None, store=None, progress=None):
     """The network's prediction for the cube around every cell of a periodic field: (n, n, n) from (n, n, n, channel).
 
@@ -73,15 +74,13 @@ def predict_cells(model, field, *, parameters=(), tile=None, store=None, progres
     multiple = 2 ** (len(stages) - 1)
     room = tiling.SHARE * tiling.free_memory() / (4 * numbers(stages))  # cells
     if tile is None and whole_side(n, side, multiple) ** 3 < room:
-        with without_retracing():
-            y = _whole(stages, side, field, progress)
+        y = _whole(stages, side, field, progress)
         return y if store is None else store((slice(None),) * 3, y)
     tile = int(room ** (1 / 3)) if tile is None else tile
     core = max(multiple, (tile - side + 1) // multiple * multiple)
     around = (side // 2, side - 1 - side // 2)
-    with without_retracing():
-        y = tiling.predict_cores(Tile(stages), field, core, around, multiple=multiple, progress=progress,
-                                 store=None if store is None else lambda place, values: store(place, values[..., 0]))
+    y = tiling.predict_cores(Tile(stages), field, core, around, multiple=multiple, progress=progress,
+                             store=None if store is None else lambda place, values: store(place, values[..., 0]))
     return None if store else y[..., 0]
 
 

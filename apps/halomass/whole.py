@@ -13,6 +13,7 @@ import numpy as np
 from keras import layers, ops
 
 from kerasgal.apps.halomass import data
+from kerasgal.apps.halomass.dense import pooled_side_of
 from kerasgal.apps.halomass.model import SLOPE
 from kerasgal.channel_names import vector_of
 from kerasgal.errors import DataError
@@ -74,7 +75,7 @@ def over_boxes(network, n):
     """
     convolutions = [layer for layer in network.layers if isinstance(layer, layers.Conv3D)]
     dense = [layer for layer in network.layers if isinstance(layer, layers.Dense)]
-    side = next(layer for layer in network.layers if isinstance(layer, layers.Flatten)).input.shape[1]
+    side = pooled_side_of(network)
     inputs = keras.Input((n, n, n, network.inputs[0].shape[-1]), name="box")
     x = next(layer for layer in network.layers if hasattr(layer, "deviation"))(inputs)
     for number, layer in enumerate(convolutions):
