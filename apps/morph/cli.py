@@ -7,7 +7,7 @@ from click.core import ParameterSource
 
 from kerasgal.apps.morph.config import TrainConfig
 from kerasgal.commands import App, section, standard_commands, together
-from kerasgal.commands.base import DASK, NetworkCommand, check_suffix, finite
+from kerasgal.commands.base import DASK, NetworkCommand, check_suffix, finite, old_option
 from kerasgal.commands.frame import FIGURES, OUTSIDE, OVERWRITE, beside, write_evaluation
 from kerasgal.errors import DataError
 
@@ -73,6 +73,8 @@ def run_and_images(run, given, old_run, images):
     from kerasgal.networks import is_name
 
     is_run = words and ((Path(words[0]) / "real" / "config.json").exists() or is_name(words[0]))
+    if is_run and old_run:
+        raise click.UsageError(f"--run, an old spelling, and RUN, {words[0]}, contradict each other: give one of them")
     folder = old_run or (words.pop(0) if is_run else "morph-run")
     found = [*images, *words]
     if not found:
@@ -171,7 +173,7 @@ def evaluate(run, given, old_run, old_sets, output, dask, overwrite, figures, **
     from kerasgal.files import refuse_existing
     from kerasgal.readers.images import find
 
-    if old_sets:
+    if old_run or old_sets:
         given = (*([run] if run else []), *given, *old_sets)
         run = old_run or "morph-run"
         click.echo(f"--run and --set are old spellings: write kerasgal morph evaluate {run} {' '.join(given)}",
@@ -336,18 +338,18 @@ def archetypes(output, distributions, size, **options):
 
 @cli.command()
 @click.argument("run", required=False, default="morph-run", metavar="RUN")
-@click.option("--run", "old_run", hidden=True, type=click.Path())
+@old_option("--run", "run", type=click.Path())
 @click.option("--on", type=KINDS, default="real", show_default=True, help="Which network to draw from.")
 @click.option("--number", type=click.IntRange(1), default=16, show_default=True, help="Images to draw.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the draws.")
 @click.option("--output", type=click.Path(dir_okay=False), default="samples.h5", show_default=True,
               help="Image-set file to write; a contact sheet of the images stands beside it.")
 @OVERWRITE
-def sample(run, old_run, output, number, **options):
+def sample(run, output, number, **options):
     """Draw images from a trained network, as counts: the stretch of the preparation is undone."""
     from kerasgal.apps.morph import sets
     from kerasgal.apps.morph.run import Morph
 
-    trained = Morph.load(old_run or run)
+    trained = Morph.load(run)
     sheet = sets.write_samples(trained, output, number=number, **options)
     click.echo(f"{output}: {number} images of {trained.config.size}^2 pixels; {sheet}: the same as a picture")

@@ -231,7 +231,8 @@ def old_option(old, new, **options):
         if value is not None and value is not False and value != ():  # 0 is a value
             context.meta.setdefault(RENAMED, {})[old] = (new, value)
 
-    return click.option(old, hidden=True, expose_value=False, callback=note, **options)
+    parameter = f"old_{old.strip('-').replace('-', '_')}"  # it may be an argument's name by now
+    return click.option(old, parameter, hidden=True, expose_value=False, callback=note, **options)
 
 
 def old_command(group, old, new):

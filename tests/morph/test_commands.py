@@ -301,6 +301,15 @@ def test_options_that_contradict_each_other_are_refused(galaxies, tmp_path, invo
     assert not any(tmp_path.iterdir())
 
 
+def test_an_old_spelling_of_the_run_beside_the_run_is_refused(run, galaxies, tmp_path, invoke):
+    real = galaxies / "real.h5"
+    for words in (["sample", run, "--run", "other"], ["score", run, real, "--run", "other"],
+                  ["evaluate", run, f"observed={real}", "--run", "other"]):
+        done = invoke("morph", *words, check=False)
+        assert done.returncode == 2, words
+        assert "contradict each other" in done.stderr or "accepted is NAME=PATH" in done.stderr, done.stderr
+
+
 def test_real_galaxies_of_the_sdss_are_scored(run, shared_data, tmp_path, invoke):
     """Thirteen real galaxies in two units of flux, to a table and maps each."""
     folder = shared_data / "imfit_sdss"
