@@ -163,14 +163,15 @@ def test_a_peer_is_judged_by_the_median_of_the_ratios_to_the_faster_layout(capsy
         "  inception, 1 core with others, wall time, ours / torch of the faster layout: 0.8, at most 1: holds"]
 
 
-def test_the_gpu_benchmark_fails_where_no_row_was_measured(monkeypatch, capsys):
+def test_the_gpu_benchmark_fails_where_a_row_was_not_measured(monkeypatch, capsys):
     gpu = benchmark("gpu")
     monkeypatch.setattr("sys.argv", ["gpu.py", "--networks", "protohalo", "morph", "--ways", "XLA"])
     monkeypatch.setattr(gpu, "in_process", lambda chosen, name, *more: None)
-    with pytest.raises(SystemExit, match="nothing could be measured"):
+    with pytest.raises(SystemExit, match="4 rows could not be measured"):
         gpu.main()
     monkeypatch.setattr(gpu, "in_process", lambda chosen, name, *more: {"device": "one"} if name == "morph" else None)
-    gpu.main()
+    with pytest.raises(SystemExit, match="2 rows could not be measured"):
+        gpu.main()
     assert capsys.readouterr().out.splitlines()[-1] == "one"
 
 

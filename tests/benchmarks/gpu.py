@@ -343,7 +343,7 @@ def main():
         return
     print(f"{'network':18s}{'arithmetic':16s}{'way':15s}{'batch':>6s}{'training/s':>12s}{'share':>7s}"
           f"{'prediction/s':>14s}{'share':>7s}{'GiB':>7s}")
-    devices = set()
+    devices, failed = set(), 0
     for name in chosen.networks:
         for precision in chosen.precisions:
             for way in chosen.ways:
@@ -352,10 +352,12 @@ def main():
                 row = in_process(chosen, name, precision, way)
                 if row:
                     devices.add(row["device"])
-    if not devices:
-        raise SystemExit("nothing could be measured")
+                else:
+                    failed += 1
     for words in sorted(devices):
         print(words)
+    if failed or not devices:
+        raise SystemExit(f"{failed} rows could not be measured" if failed else "nothing was measured")
 
 
 def in_process(chosen, name, precision, way):
