@@ -38,14 +38,13 @@ demo: $(VENV)/.installed
 	$(BIN)/kerasgal protohalo predict $(DEMO)/protohalo $(DEMO)/test_0.h5 --output $(DEMO)/test_0_protohalo.h5
 	$(BIN)/kerasgal protohalo evaluate $(DEMO)/protohalo $(TEST) --output $(DEMO)/evaluation
 
-# The network of `demo` that sees all channels, trained five times as long on 60 simulations: two hours on two cores.
+# The network of `demo` that sees all channels, trained five times as long on 60 whole boxes: two hours on two cores.
 longer-protohalo: $(VENV)/.installed
 	rm -rf $(LONGER)
 	mkdir -p $(LONGER)
 	$(BIN)/kerasgal simulate $(LONGER)/train.h5 --realisations 61 --seed 1
 	$(BIN)/kerasgal simulate $(LONGER)/test.h5 --realisations 12 --seed 5001
-	$(BIN)/kerasgal protohalo train $(LONGER_TRAIN) --preset demo --channels density,potential,displacement,tide \
-	  --epochs 40 --steps-per-epoch 100 --run $(LONGER)/protohalo
+	$(BIN)/kerasgal protohalo train $(LONGER_TRAIN) --preset whole --run $(LONGER)/protohalo
 	$(BIN)/kerasgal protohalo evaluate $(LONGER)/protohalo $(LONGER_TEST) --output $(LONGER)/evaluation
 
 # Twelve simulations to train on, two to validate on and four to test on; the same network on three inputs, and trees.

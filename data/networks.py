@@ -120,9 +120,9 @@ SHIPPED = [
                            "from 28% too low to 22% too high; in all of them together 4% too low."},
     {"name": "protohalo-longer", "run": "demo-longer/protohalo", "measure": protohalo,
      "tests": ("demo-longer/test_{}.h5", 12),
-     "summary": "the same, trained five times as long on more boxes, and shown tides and displacements",
+     "summary": "the same, trained five times as long on more boxes, whole ones, and shown tides and displacements",
      "what": "The network of `make longer-protohalo`: that of `protohalo-demo`, shown the potential, the displacement "
-             "and the tides beside the density, and trained for 4,000 steps instead of 800.",
+             "and the tides beside the density, and trained for 4,000 steps instead of 800, on whole periodic boxes.",
      "trained": BOXES.format(particles=64, seeds="1 to 60; 61 to validate"), "words": "seeds 5001 to 5012",
      "commands": ["kerasgal simulate test.h5 --realisations 12 --seed 5001",
                   "kerasgal protohalo evaluate protohalo-longer test_*.h5"],

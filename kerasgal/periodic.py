@@ -1,6 +1,7 @@
 """A network for a whole periodic box: the same layers, but what lies beyond a face is the box's other side."""
 
 import weakref
+from functools import partial
 
 import keras
 from keras import layers, ops
@@ -28,29 +29,29 @@ def wrapped(x, cells):
 
 
 class Periodic(keras.Model):
-    """A functional network as it is in a box without faces, with the network's own weights; see `periodic`."""
+    """A functional network as it is in a box without faces, of the network's own layers; see `periodic`."""
 
-    def __init__(self, network):
-        super().__init__(name=network.name)
-        # The graph and the layers, not the network itself, which `_made` would then keep for good.
-        self.graph, self.parts = graph_of(network), list(network.layers)
-
-    def call(self, inputs):
-        return self.graph._run_through_graph(inputs, operation_fn=wrapping)
+    def call(self, inputs, training=None, mask=None):
+        return self._run_through_graph(inputs, operation_fn=partial(wrapping, training=training))
 
 
 def graph_of(network):
     """The graph of a functional network, a `keras.Function`."""
-    return keras.Function(network.inputs, network.outputs[0] if len(network.outputs) == 1 else network.outputs)
+    return keras.Function(*ends_of(network))
 
 
-def wrapping(operation):
+def ends_of(network):
+    """Inputs and outputs of a functional network; one output is no list."""
+    return network.inputs, network.outputs[0] if len(network.outputs) == 1 else network.outputs
+
+
+def wrapping(operation, training=None):
     """What does the work of a layer, or of another operation of a graph, in a box without faces."""
     if isinstance(operation, keras.Model):
         graph = graph_of(operation)
 
         def work(inputs):
-            return graph._run_through_graph(inputs, operation_fn=wrapping)
+            return graph._run_through_graph(inputs, operation_fn=partial(wrapping, training=training))
     elif isinstance(operation, TRANSPOSED):
         def work(x):
             return without_border(operation(wrapped(x, 1)), operation.strides)
@@ -60,6 +61,9 @@ def wrapping(operation):
     elif isinstance(operation, PADDINGS):
         def work(x):
             return wrapped(x, [before for before, _ in operation.padding])
+    elif training is not None and getattr(operation, "_call_has_training_arg", False):
+        # The graph repeats what a layer was told when it was built.
+        return lambda *inputs, **options: operation(*inputs, **{**options, "training": training})
     else:
         return operation
     return lambda x, **_: work(x)  # the graph keeps masks and the like, which none of these has
@@ -108,7 +112,8 @@ def periodic(network):
     [[4.0, 6.0, 9.0], [9.0]]
     """
     if network not in _made:
-        _made[network] = Periodic(network)
+        # Of its graph, not of the network itself, which `_made` would then keep for good.
+        _made[network] = Periodic(*ends_of(network), name=network.name)
     return _made[network]
 
 

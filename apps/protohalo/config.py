@@ -21,7 +21,7 @@ class TrainConfig(TrainingConfig):
     """Target, patches, network, optimiser and watershed of one protohalo run."""
 
     groups = {
-        "Target and patches": ("minimum", "channels", "parameters", "patch", "stride", "margin",
+        "Target and patches": ("minimum", "channels", "parameters", "patch", "whole", "stride", "margin",
                                "symmetries"),
         "Network and loss": ("levels", "filters", "dropout", "arrangement", "output_slope", "loss", "normalisation"),
         "Prediction and watershed": ("mirrored", "smoothing", "marker", "separation", "flooded", "floor", "depth",
@@ -29,6 +29,12 @@ class TrainConfig(TrainingConfig):
     }
     # Before version 3 there was no other choice.
     meant = {3: {"arrangement": "inner", "flooded": "smoothed", "volume": "current"}}
+    # That of the demo, shown more, trained longer, and on whole boxes
+    presets = {"whole": {
+        "minimum": 200, "channels": "density,potential,displacement,tide", "patch": 64, "whole": True, "stride": 1,
+        "margin": 0, "levels": 3, "filters": 16, "dropout": 0.0, "output_slope": 0.05, "smoothing": 0.75,
+        "marker": 0.15, "floor": 0.02, "depth": 2.5, "calibration": "residual", "learning_rate": 1e-3,
+        "decay": "cosine", "gradient_norm": 1.0, "batch": 1, "epochs": 40, "steps_per_epoch": 100}}
 
     minimum: int = setting(4525, "Fewest cells of a halo; smaller ones are background. The paper's smallest halo has "
                                  "4,525.", demo=200, minimum=1)
@@ -36,6 +42,8 @@ class TrainConfig(TrainingConfig):
                                        f"{', '.join(CHANNELS)}.")
     parameters: str = setting("", HELP)
     patch: int = setting(128, "Cells per side of a training patch.", demo=64, minimum=8)
+    whole: bool = setting(False, "Train on whole boxes, of `patch` cells a side and without a margin: beyond a face "
+                                 "the network sees the other side of the box, not zeros as beyond a patch.")
     stride: int = setting(64, "Cells between the patches cut from a box; 1 cuts them everywhere.", demo=1, minimum=1)
     margin: int = setting(16, "Cells at each face of a patch that the loss leaves out.", demo=8, minimum=0)
     symmetries: str = setting("rotations", "Symmetries of the cube under which patches are seen: none, the 24 "
@@ -87,6 +95,9 @@ class TrainConfig(TrainingConfig):
         if self.patch <= 2 * self.margin:
             raise SettingError(f"patch={self.patch} leaves no cell to the loss with margin={self.margin}: the patch "
                                "must be larger than twice the margin")
+        if self.whole and self.margin:
+            raise SettingError(f"margin={self.margin}: a whole box has no face from which to keep away; with "
+                               "whole=True give margin=0", value=self.margin, accepted=(0, 0))
         if self.patch % 2**self.levels:
             raise SettingError(f"patch={self.patch} cannot be halved {self.levels} times, once per level: give a "
                                f"multiple of {2**self.levels}, or fewer `levels`")

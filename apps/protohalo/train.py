@@ -11,8 +11,10 @@ from kerasgal.apps.protohalo.losses import NormalisedDistance
 from kerasgal.channel_names import names_of, vector_of
 from kerasgal.conditioning import parameter_names, parameters_of, warn_of_constant
 from kerasgal.errors import DataError
+from kerasgal.periodic import Periodic, ends_of
 from kerasgal.pipeline import check_patch, patches, tiles
 from kerasgal.plotting import track
+from kerasgal.run import display_name
 from kerasgal.simulation import opened
 
 CALIBRATION = "calibration.json"  # in a run folder: the line of the adaptive cut
@@ -30,6 +32,8 @@ def compiled(config, deviation=None, parameters=None):
         network.get_layer("normalised_parameters").adapt(parameters)
     if names_of(config.channels) != ("density",) and deviation is not None:
         network.get_layer("scaled").deviation.assign(deviation)
+    if config.whole:
+        network = Periodic(*ends_of(network), name=network.name)
     power = {"l1": 1, "l2": 2}[config.loss]
     network.compile(training.optimizer(config), loss=NormalisedDistance(config.margin, power, config.normalisation))
     return network
@@ -45,6 +49,10 @@ def load(sources, config, store):
     for source in track(sources, "distance maps"):
         *arrays, described = data.load(source, config.minimum, names, given)
         check_patch(arrays[0].shape[0], config.patch)
+        if config.whole and arrays[0].shape[0] != config.patch:
+            raise DataError(f"{display_name(source)} has {arrays[0].shape[0]} cells a side: with whole=True they must "
+                            f"be those of patch={config.patch}", value=arrays[0].shape[0],
+                            accepted=(config.patch, config.patch))
         squares.append(data.mean_squares(arrays[0], names))
         volumes.append(store.keep(arrays))
         features.append(described)
