@@ -7,6 +7,7 @@ import numpy as np
 from kerasgal import run_folder, workers
 from kerasgal.apps.halomass import predict
 from kerasgal.apps.halomass.config import APP
+from kerasgal.apps.halomass.model import standardising
 from kerasgal.files import refuse_existing, replacing
 from kerasgal.tiling import beside
 
@@ -81,7 +82,7 @@ def smaller(network, config):
 def difference(one, other, inputs=64, seed=0):
     """Greatest difference of the predictions y of two networks on standardised noise as inputs."""
     noise = np.random.default_rng(seed).normal(size=(inputs, *one.inputs[0].shape[1:])).astype(np.float32)
-    layer = next(layer for layer in one.layers if hasattr(layer, "deviation"))
+    layer = standardising(one)
     noise = noise * np.asarray(layer.deviation) + np.asarray(layer.mean)
     given = np.ravel(one.get_layer("normalised_parameters").mean) if len(one.inputs) > 1 else ()
     y = [np.concatenate([np.asarray(beside(network, given).predict_on_batch(part))[:, 0]

@@ -18,7 +18,7 @@ from keras import layers
 
 from kerasgal import tiling
 from kerasgal.apps.halomass import data
-from kerasgal.apps.halomass.model import SLOPE, Select
+from kerasgal.apps.halomass.model import SLOPE, Select, standardising
 from kerasgal.conditioning import parameter_names, parameters_of
 from kerasgal.errors import DataError
 from kerasgal.grid import wrapped_block
@@ -141,7 +141,7 @@ def stages_of(model, parameters=()):
     for group in [convolutions[:2], *([layer] for layer in convolutions[2:])]:
         x = inputs = keras.Input((None, None, None, group[0].kernel.shape[-2]))
         if not stages:
-            x = next(layer for layer in model.layers if hasattr(layer, "deviation"))(x)
+            x = standardising(model)(x)
         for layer in group:
             x = layers.LeakyReLU(SLOPE)(layer(x))
         x = layers.MaxPooling3D(2, strides=1)(x)

@@ -24,6 +24,11 @@ class Standardise(layers.Layer):
         return (inputs - self.mean) / self.deviation
 
 
+def standardising(network):
+    """The layer of a network that standardises its input."""
+    return next(layer for layer in network.layers if isinstance(layer, Standardise))
+
+
 @keras.saving.register_keras_serializable("kerasgal")
 class ShellCube(layers.Layer):
     """Averages over shells, (batch, shells), to a cube in which each cell has its shell's: (batch, x, y, z, 1)."""

@@ -8,6 +8,7 @@ from kerasgal import domain, training
 from kerasgal.apps.halomass import compress, data, predict, whole
 from kerasgal.apps.halomass.config import APP
 from kerasgal.apps.halomass.losses import LIKELIHOODS, ScaleMetric, SelectionLikelihood
+from kerasgal.apps.halomass.model import standardising
 from kerasgal.conditioning import parameter_names, warn_of_constant
 from kerasgal.simulation import opened
 
@@ -23,7 +24,7 @@ def compiled(config, mean, deviation, parameters=None, size=None):
     network = predict.build(config)
     if parameters is not None and parameter_names(config):
         network.get_layer("normalised_parameters").adapt(parameters)
-    layer = next(layer for layer in network.layers if hasattr(layer, "deviation"))
+    layer = standardising(network)
     layer.mean.assign(mean)
     layer.deviation.assign(deviation)
     names = LIKELIHOODS[config.likelihood].names

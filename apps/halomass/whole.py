@@ -14,7 +14,7 @@ from keras import layers, ops
 
 from kerasgal.apps.halomass import data
 from kerasgal.apps.halomass.dense import pooled_side_of
-from kerasgal.apps.halomass.model import SLOPE
+from kerasgal.apps.halomass.model import SLOPE, standardising
 from kerasgal.channel_names import vector_of
 from kerasgal.errors import DataError
 from kerasgal.simulation import opened
@@ -77,7 +77,7 @@ def over_boxes(network, n):
     dense = [layer for layer in network.layers if isinstance(layer, layers.Dense)]
     side = pooled_side_of(network)
     inputs = keras.Input((n, n, n, network.inputs[0].shape[-1]), name="box")
-    x = next(layer for layer in network.layers if hasattr(layer, "deviation"))(inputs)
+    x = standardising(network)(inputs)
     for number, layer in enumerate(convolutions):
         x = layers.LeakyReLU(SLOPE)(layer(Continued(2)(x)))
         if layer is convolutions[-1]:

@@ -11,7 +11,7 @@ from kerasgal.apps.protohalo.losses import NormalisedDistance
 from kerasgal.channel_names import names_of, vector_of
 from kerasgal.conditioning import parameter_names, parameters_of, warn_of_constant
 from kerasgal.errors import DataError
-from kerasgal.periodic import Periodic, ends_of
+from kerasgal.periodic import periodic
 from kerasgal.pipeline import check_patch, patches, tiles
 from kerasgal.plotting import track
 from kerasgal.run import display_name
@@ -33,7 +33,7 @@ def compiled(config, deviation=None, parameters=None):
     if names_of(config.channels) != ("density",) and deviation is not None:
         network.get_layer("scaled").deviation.assign(deviation)
     if config.whole:
-        network = Periodic(*ends_of(network), name=network.name)
+        network = periodic(network)
     power = {"l1": 1, "l2": 2}[config.loss]
     network.compile(training.optimizer(config), loss=NormalisedDistance(config.margin, power, config.normalisation))
     return network
