@@ -434,7 +434,7 @@ def _numbers(group):
     return {name: float(value) for name, value in found.items() if not value.ndim and value.dtype.kind in "iuf"}
 
 
-def _slabs(shape, cells=2**24):
+def _slabs(shape, cells=2**22):
     """Slices along the first axis that hold about `cells` numbers each."""
     thickness = max(1, cells // max(1, int(np.prod(shape[1:]))))
     return [slice(start, start + thickness) for start in range(0, max(shape[0], 1), thickness)]

@@ -7,7 +7,7 @@ import pytest
 
 from kerasgal.cosmology import Cosmology
 from kerasgal.errors import DataError, MissingError
-from kerasgal.simulation import Simulation, opened, write
+from kerasgal.simulation import Simulation, check_mean, opened, write
 
 
 def small(n=4):
@@ -209,3 +209,16 @@ def test_same_seed_same_file_and_info(boxes, tmp_path, invoke):
         file["halo_id"][0, 0, 0] = 10**6
     done = invoke("info", broken, check=False)
     assert done.returncode == 1 and "halo_id runs from -1 to 1000000" in done.stderr
+
+
+def test_a_large_density_is_checked_a_few_layers_at_a_time():
+    class Dataset:
+        shape, dtype, sizes = (512, 512, 512), np.dtype("float32"), []
+
+        def __getitem__(self, slab):
+            part = np.broadcast_to(np.float32(0), (len(range(512)[slab]), 512, 512))
+            self.sizes.append(part.size)
+            return part
+
+    check_mean(Dataset(), "delta")
+    assert sum(Dataset.sizes) == 512**3 and max(Dataset.sizes) <= 2**22
