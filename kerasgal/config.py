@@ -8,7 +8,7 @@
 
 The default is the paper's value and makes the preset `paper`; `demo` gives the value sized for two CPU cores where it
 differs. `default` gives an inherited setting other values and leaves its help and what it accepts as they are. A class
-may name further presets in `presets`, each by what differs from the paper's values.
+may name further presets in `presets`, each by what differs from another one.
 """
 
 import dataclasses
@@ -117,7 +117,7 @@ class Config:
         Of the class: what a config.json means that is older than a setting and leaves it out, where that is not the
         paper's value, {first version with the setting: {name: value}}.
     presets : dict
-        Of the class: further presets, {name: {setting: value that differs from the paper's}}.
+        Of the class: further presets, {name: (the preset it is like, {setting: value that differs})}.
 
     Raises
     ------
@@ -211,9 +211,12 @@ def preset_values(config_class, name):
     if name not in names:
         raise SettingError(f"unknown preset {name!r}; accepted are {', '.join(names)}", value=name, accepted=names)
     fields = dataclasses.fields(config_class)
+    if name == "paper":
+        return {field.name: field.default for field in fields}
     if name == "demo":
         return {field.name: field.metadata["demo"] for field in fields}
-    return {field.name: field.default for field in fields} | config_class.presets.get(name, {})
+    like, differing = config_class.presets[name]
+    return preset_values(config_class, like) | differing
 
 
 def replace(config, values, origin=None):

@@ -31,11 +31,9 @@ class TrainConfig(TrainingConfig):
     # Before version 3 there was no other choice.
     meant = {3: {"last_prior": True}}
     # That of the demo, but larger, trained longer, and on whole boxes
-    presets = {"whole": {
-        "low": 12.0, "high": 14.5, "patch": 21, "whole": True, "padding": "none", "symmetries": "reflections",
-        "convolutions": 4, "filters": 16, "dense": 128, "alpha": 1e-5, "last_prior": True, "scale_rate": 10.0,
-        "learning_rate": 1.5e-3, "decay": "cosine", "gradient_norm": 1.0, "batch": 2, "epochs": 25,
-        "steps_per_epoch": 100, "patience": 0}}
+    presets = {"whole": ("demo", {
+        "whole": True, "padding": "none", "filters": 16, "dense": 128, "learning_rate": 1.5e-3, "decay": "cosine",
+        "batch": 2, "epochs": 25, "steps_per_epoch": 100})}
 
     # 11 and 13.4 in Msun, with the paper's h of 0.701
     low: float = setting(10.846, "Least log10 halo mass [Msun/h] of the sample.", demo=12.0)

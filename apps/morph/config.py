@@ -28,9 +28,9 @@ class TrainConfig(TrainingConfig):
     }
     renamed = {"step_decay": "decay_factor"}
     meant = {4: {"likelihood": LOGISTIC, "rebin": "mean", "decay": "exponential"}}
-    presets = {"pixelcnn++": {
+    presets = {"pixelcnn++": ("paper", {
         "rebin": "mean", "blocks": 5, "filters": 160, "likelihood": LOGISTIC, "mixtures": 10, "averaging": 0.9995,
-        "learning_rate": 1e-3, "decay": "exponential", "epochs": 100, "patience": 10}}
+        "learning_rate": 1e-3, "decay": "exponential", "epochs": 100, "patience": 10})}
 
     bands: str = setting("", "Bands that are seen together, with commas between, e.g. g,r,i; empty for images of one "
                              "band, whichever it is.")

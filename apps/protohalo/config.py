@@ -30,11 +30,9 @@ class TrainConfig(TrainingConfig):
     # Before version 3 there was no other choice.
     meant = {3: {"arrangement": "inner", "flooded": "smoothed", "volume": "current"}}
     # That of the demo, shown more, trained longer, and on whole boxes
-    presets = {"whole": {
-        "minimum": 200, "channels": "density,potential,displacement,tide", "patch": 64, "whole": True, "stride": 1,
-        "margin": 0, "levels": 3, "filters": 16, "dropout": 0.0, "output_slope": 0.05, "smoothing": 0.75,
-        "marker": 0.15, "floor": 0.02, "depth": 2.5, "calibration": "residual", "learning_rate": 1e-3,
-        "decay": "cosine", "gradient_norm": 1.0, "batch": 1, "epochs": 40, "steps_per_epoch": 100}}
+    presets = {"whole": ("demo", {
+        "channels": "density,potential,displacement,tide", "whole": True, "margin": 0, "smoothing": 0.75, "epochs": 40,
+        "steps_per_epoch": 100})}
 
     minimum: int = setting(4525, "Fewest cells of a halo; smaller ones are background. The paper's smallest halo has "
                                  "4,525.", demo=200, minimum=1)

@@ -4,7 +4,7 @@ import dataclasses
 
 import click
 
-from kerasgal.config import preset_names, sections
+from kerasgal.config import preset_names, preset_values, sections
 from kerasgal.planning import AUTO
 
 SOURCES = "Where settings come from"
@@ -18,7 +18,7 @@ def settings_options(config_class, auto=False):
     """
     names = [field.name for field in dataclasses.fields(config_class)]
     auto = auto and "patch" in names
-    presets = preset_names(config_class)
+    presets = {name: preset_values(config_class, name) for name in preset_names(config_class)}
 
     def decorate(command):
         def collect(**arguments):
@@ -30,13 +30,13 @@ def settings_options(config_class, auto=False):
         collect.__click_params__ = list(getattr(command, "__click_params__", []))
         for heading, fields in reversed(sections(config_class)):
             for field in reversed(fields):
-                collect = _flag(field, config_class.presets)(collect)
+                collect = _flag(field, presets)(collect)
                 collect.__click_params__[-1].section = heading
         for option in (
                 click.option("--config", type=click.Path(dir_okay=False), metavar="FILE",
                              help="JSON or TOML file, such as a run folder's config.json or what `config` prints; it "
                                   "need not have all settings. Single flags go before it, it before the preset."),
-                click.option("--preset", type=click.Choice((*presets, AUTO) if auto else presets),
+                click.option("--preset", type=click.Choice((*presets, AUTO) if auto else tuple(presets)),
                              help="The paper's values, or a demonstration's sized for two CPU cores"
                                   + ("; auto: patch, batch, accumulation and precision by boxes and memory."
                                      if auto else "."))):
@@ -48,12 +48,11 @@ def settings_options(config_class, auto=False):
 
 
 def _flag(field, presets):
-    """The flag of a setting, whose help has its value in each preset; presets: the class's own."""
+    """The flag of a setting, whose help has its value in each preset; presets: {name: {setting: value}}."""
     name = "--" + field.name.replace("_", "-")
-    paper, demo = field.default, field.metadata["demo"]
-    others = {"demo": demo, **{other: values.get(field.name, paper) for other, values in presets.items()}}
-    differing = "".join(f"; {other}: {value}" for other, value in others.items() if value != paper)
-    help = f"{field.metadata['help']}  [default: {paper}{differing}]"
+    values = {preset: settings[field.name] for preset, settings in presets.items()}
+    differing = "".join(f"; {preset}: {value}" for preset, value in values.items() if value != field.default)
+    help = f"{field.metadata['help']}  [default: {field.default}{differing}]"
     if field.type is bool:
         return click.option(f"{name}/--no-{name[2:]}", default=None, help=help)
     choices, minimum, maximum = (field.metadata[key] for key in ("choices", "minimum", "maximum"))
