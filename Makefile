@@ -15,6 +15,10 @@ LONGER_TRAIN = $(foreach i,$(shell seq 0 60),$(LONGER)/train_$(i).h5)
 LONGER_TEST = $(foreach i,$(shell seq 0 11),$(LONGER)/test_$(i).h5)
 CASCADE = $(DEMO)-cascade
 LONGER_HALOMASS = $(DEMO)-halomass-longer
+LONGER_HALOMASS_TRAIN = $(foreach i,$(shell seq 0 58),$(LONGER_HALOMASS)/train_$(i).h5)
+LONGER_HALOMASS_VALIDATION = $(foreach i,59 60,--validation $(LONGER_HALOMASS)/train_$(i).h5)
+LONGER_HALOMASS_TEST = $(foreach i,$(shell seq 0 11),$(LONGER_HALOMASS)/test_$(i).h5)
+LONGER_HALOMASS_TWINS = $(foreach i,$(shell seq 0 11),--ceiling $(LONGER_HALOMASS)/twin_$(i).h5)
 LONGER_CASCADE = $(DEMO)-cascade-longer
 DIFFUSION = $(DEMO)-diffusion
 MORPH = $(DEMO)-morph
@@ -67,13 +71,12 @@ longer-halomass: $(VENV)/.installed
 	mkdir -p $(LONGER_HALOMASS)
 	$(BIN)/kerasgal simulate $(LONGER_HALOMASS)/train.h5 --realisations 61 --seed 1
 	$(BIN)/kerasgal simulate $(LONGER_HALOMASS)/test.h5 --realisations 12 --seed 8001
-	$(BIN)/kerasgal halomass train $(foreach i,$(shell seq 0 58),$(LONGER_HALOMASS)/train_$(i).h5) \
-	  $(foreach i,59 60,--validation $(LONGER_HALOMASS)/train_$(i).h5) --preset whole --run $(LONGER_HALOMASS)/raw
+	$(BIN)/kerasgal halomass train $(LONGER_HALOMASS_TRAIN) $(LONGER_HALOMASS_VALIDATION) --preset whole \
+	  --run $(LONGER_HALOMASS)/raw
 	for i in $(shell seq 0 11); do $(BIN)/kerasgal simulate $(LONGER_HALOMASS)/twin_$$i.h5 \
 	  --twin-of $(LONGER_HALOMASS)/test_$$i.h5 --seed $$((9001 + i)) || exit 1; done
-	$(BIN)/kerasgal halomass evaluate $(LONGER_HALOMASS)/raw $(foreach i,$(shell seq 0 11),$(LONGER_HALOMASS)/test_$(i).h5) \
-	  $(foreach i,$(shell seq 0 11),--ceiling $(LONGER_HALOMASS)/twin_$(i).h5) --compare halomass-raw --sample 1000 \
-	  --baseline --output $(LONGER_HALOMASS)/evaluation
+	$(BIN)/kerasgal halomass evaluate $(LONGER_HALOMASS)/raw $(LONGER_HALOMASS_TEST) $(LONGER_HALOMASS_TWINS) \
+	  --compare halomass-raw --sample 1000 --baseline --output $(LONGER_HALOMASS)/evaluation
 
 # Multipoles in the demo's boxes, and in boxes of the paper's cells and range of masses. RAW="RUN..." are trained runs of
 # `make demo-halomass` or like it, to stand beside the former.
