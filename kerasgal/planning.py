@@ -358,9 +358,13 @@ def choose(cls, config, said, training, validation, folder):
     if "steps_per_epoch" not in said:
         values["steps_per_epoch"] = config.steps_per_epoch * accumulation // config.accumulation
     chosen = configuration.replace(config, values)
+    seconds = found.step / one.batch
+    steps = chosen.epochs * chosen.steps_per_epoch
     log.info(f"preset auto, from {start()}: patch {chosen.patch} (the smallest grid has {min(grids)} cells a side), "
              f"batch {batch}, accumulation {accumulation}, precision {chosen.precision}; a sample takes "
              f"{sample / 1e9:.2f} GB in a step, and {SHARE:.0%} of {found.limit / 1e9:.1f} GB may be taken")
+    log.info(f"a sample takes {1000 * seconds:.0f} ms in a step: {duration(seconds * batch * steps)} for {steps:,} "
+             f"steps{f' of {found.network}, the first of several networks' if found.network else ''}")
     return chosen
 
 

@@ -1,5 +1,6 @@
 """Plans of trainings, and the preset that fits the boxes and the machine."""
 
+import re
 import shutil
 import types
 
@@ -32,6 +33,7 @@ def test_auto_chooses_a_patch_that_fits_the_box(boxes, tmp_path, trained, invoke
     said = invoke("protohalo", "train", *boxes[:2], *FLAGS, "--preset", "auto", "--run", folder, "--overwrite",
                   "--dry-run").stdout
     assert "preset auto, from demo: patch 32 (the smallest grid has 32 cells a side), batch 1" in said
+    assert re.search(r"a sample takes \d+ ms in a step: [\d.]+ (s|min|h) for 48 steps\n", said)
     assert "settings: patch 32, batch 1, accumulation 1, precision float32" in said
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
@@ -49,7 +51,7 @@ class Measured:
         size = 2e9 * (config.patch / 64)**3 * config.batch
         if size > self.most:
             raise planning.Greedy("out of memory")
-        return types.SimpleNamespace(step_memory=size, limit=self.limit)
+        return types.SimpleNamespace(step_memory=size, limit=self.limit, step=0.25 * config.batch, network="")
 
 
 def chosen(monkeypatch, *, limit, grids=(64,), said=(), most=1e12, **settings):

@@ -365,7 +365,10 @@ def in_process(chosen, name, precision, way):
     batch = 2 if chosen.preset == "tiny" else NETWORKS[name][chosen.preset == "demo"]
     command = [sys.executable, __file__, "--preset", chosen.preset, "--steps", str(chosen.steps), "--one", name,
                precision, way, str(batch)]
-    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+    # Beside PyTorch ours only counts operations: it must not take the GPU's memory beforehand
+    sparing = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    environment = {**(sparing if way.startswith("torch") else {}), **os.environ}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     start = f"{name:18s}{precision:16s}{way:15s}"
     if done.returncode:
         print(f"{start} failed: {(done.stderr.strip().splitlines() or ['?'])[-1][:120]}", flush=True)
