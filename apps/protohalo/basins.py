@@ -82,6 +82,30 @@ def components(one, other, up, number):
 
 
 @compiled
+def join_low(one, other, height, dynamics, top, up, joins):
+    """Set `joins` for pairs of which the lower peak is less than `dynamics` above their saddle; others keep what it is.
+
+    Pairs come by falling height of their saddles. Regions that have joined are one, whose peak is the higher of theirs.
+
+    top: the highest number of the map in each region, overwritten.  up: 0, 1, 2, ..., overwritten.
+    """
+    for pair in range(len(one)):
+        a, b = root(up, one[pair]), root(up, other[pair])
+        if a != b and (joins[pair] or min(top[a], top[b]) - height[pair] < dynamics):
+            joins[pair] = True
+            up[max(a, b)] = min(a, b)
+            top[min(a, b)] = max(top[a], top[b])
+
+
+@compiled
+def highest_cells(smooth, labels, top):
+    """The highest number of a map in each label above 0, written into `top`; all flat."""
+    for cell in range(len(labels)):
+        if labels[cell] > 0:
+            top[labels[cell]] = max(top[labels[cell]], smooth[cell])
+
+
+@compiled
 def point_uphill(smooth, floor, labels, first, last):
     """In every cell above the floor a pointer to the highest of its six neighbours, or PEAK; in all others 0.
 

@@ -211,8 +211,8 @@ def climb(task):
 
     task: (number, start, shape, field, floor, shape of the box, flat indices of marked cells, scratch)
 
-    Returns the number of ends, the peaks among them and their cells in the box, the cells of each end, the end of each
-    marked cell, and the saddles (one, other, low, high).
+    Returns the number of ends, the peaks among them, their cells in the box and their heights, the cells of each end,
+    the end of each marked cell, and the saddles (one, other, low, high).
     """
     number, start, shape, field, floor, box, marked, scratch = task
     padded = field.read(start, shape, 1)
@@ -233,14 +233,15 @@ def climb(task):
             faces[f"{name}_{axis}_map"] = inner.take(layer, axis)
     np.savez(scratch / f"faces_{number}.npz", cell=cell, way=way, **faces)
     peak = np.flatnonzero(way == 0)[1:]
-    whole = np.ravel_multi_index([at + first for at, first in zip(np.unravel_index(cell[peak], shape), start)], box)
+    place = np.unravel_index(cell[peak], shape)
+    whole, height = np.ravel_multi_index([at + first for at, first in zip(place, start)], box), inner[place]
     at = np.unravel_index(marked, box)
     ends = labels[tuple(index - first for index, first in zip(at, start))]
     # One more layer without labels, so that no neighbour is seen across the block's faces
     open_labels = np.zeros([side + 1 for side in shape], np.int32)
     open_labels[:-1, :-1, :-1] = labels
     del labels, inner
-    return count, peak, whole, size, ends, block_saddles(np.ascontiguousarray(padded[1:, 1:, 1:]), open_labels)
+    return count, peak, whole, height, size, ends, block_saddles(np.ascontiguousarray(padded[1:, 1:, 1:]), open_labels)
 
 
 def block_saddles(smooth, labels):
@@ -301,14 +302,15 @@ class Basins:
     """What the passes over the blocks found: tables, no volume.
 
     offset: of the ends of each block in a list of all, whose first one, number 0, is the background; (blocks + 1,).
-    basin: of each end, numbered from 1 in the order of their peaks.  size: cells of each end.  count: of basins.
+    basin: of each end, numbered from 1 in the order of their peaks.  size: cells of each end.  top: height of each
+    basin's peak, that of number 0 being 0, (basins + 1,).
     pair, low, high: the highest saddles of basins.  marked: basin of each marked cell.
     """
 
     offset: np.ndarray
     basin: np.ndarray
     size: np.ndarray
-    count: int
+    top: np.ndarray
     pair: np.ndarray
     low: np.ndarray
     high: np.ndarray
@@ -328,9 +330,10 @@ def find_basins(field, box, floor, cells, scratch, client):
     found = list(each(climb, tasks, client))
     offset = np.cumsum([0, *(count for count, *_ in found)])
     up = np.arange(offset[-1] + 1)
-    size = np.concatenate([[0], *(sizes[1:] for _, _, _, sizes, _, _ in found)])
+    size = np.concatenate([[0], *(sizes[1:] for _, _, _, _, sizes, _, _ in found)])
     peaks = np.concatenate([first + peak for first, (_, peak, *_) in zip(offset, found)])
     where = np.concatenate([whole for _, _, whole, *_ in found])
+    top = np.concatenate([height for _, _, _, height, *_ in found])[np.argsort(where)]
     marked = np.empty(len(cells), np.int64)
     pairs = []
     for number, (first, (*_, ends, (pair, low, high))) in enumerate(zip(offset, found)):
@@ -351,7 +354,7 @@ def find_basins(field, box, floor, cells, scratch, client):
     basin[peaks[np.argsort(where)]] = np.arange(1, len(peaks) + 1)
     basin = basin[up]
     one, other, low, high = map(np.concatenate, zip(*pairs))
-    return Basins(offset, basin, size, len(peaks), *between(basin[one], basin[other], low, high), basin[marked])
+    return Basins(offset, basin, size, np.concatenate([[np.float32(0)], top]), *between(basin[one], basin[other], low, high), basin[marked])
 
 
 def between(one, other, low, high):
@@ -369,25 +372,26 @@ def falling(pair, low, high):
 
 def join_basins(found, numbers):
     """The label of each basin, (basins + 1,) int32, as in `watershed.native`; numbers: of the marked cells."""
-    label = np.zeros(found.count + 1, np.int32)
+    label = np.zeros(len(found.top), np.int32)
     label[found.marked] = numbers  # of several markers in a basin the last counts
     label[0] = 0
     one, other, _ = falling(found.pair, found.low, found.high)
-    basins.join_unmarked(one, other, np.arange(found.count + 1), label)
+    basins.join_unmarked(one, other, np.arange(len(found.top)), label)
     return label
 
 
-def join_fragments(found, label, depth):
+def join_fragments(found, label, depth, dynamics):
     """New labels of the basins once fragments are joined, as in `watershed.join_fragments`."""
     count = int(label.max(initial=0)) + 1
-    size = np.zeros(count, np.int64)
+    size, top = np.zeros(count, np.int64), np.zeros(count, np.float32)
     np.add.at(size, label[found.basin], found.size)
+    np.maximum.at(top, label, found.top)
     pair, low, high = between(label[found.pair >> 32].astype(np.int64),
                               label[found.pair & 0xFFFFFFFF].astype(np.int64), found.low, found.high)
     one, other, height = falling(pair, low, high)
-    deep = height * watershed.radius(np.minimum(size[one], size[other])) > depth
+    joins = watershed.fragments(one, other, height, size, top, depth, dynamics)
     number = np.empty(count, np.int32)
-    basins.components(one[deep], other[deep], np.arange(count), number)
+    basins.components(one[joins], other[joins], np.arange(count), number)
     return number[label]
 
 
@@ -644,8 +648,8 @@ def find_haloes(distance, config, line, out, *, boxsize, cell_mass, block=BLOCK,
         smoothing = config.smoothing if config.flooded == "smoothed" else 0.0
         found = find_basins(field_of(distance, smoothing, client), box, config.floor, cells, folder, client)
         label = join_basins(found, numbers)
-        if config.depth:
-            label = join_fragments(found, label, config.depth)
+        if config.depth or config.dynamics:
+            label = join_fragments(found, label, config.depth, config.dynamics)
         table = label[found.basin]
         owner = owners(found, table)
         blocks = list(enumerate(box.blocks()))

@@ -38,8 +38,8 @@ def find_trajectories(distance, config):
     flooded = smooth if config.flooded == "smoothed" else distance
     del smooth  # as large as the map: memory for what follows
     labels = watershed.native(flooded, markers, config.floor, out=markers)
-    if config.depth:
-        labels = watershed.join_fragments(flooded, labels, config.depth, out=labels)
+    if config.depth or config.dynamics:
+        labels = watershed.join_fragments(flooded, labels, config.depth, config.dynamics, out=labels)
     del flooded
     return watershed.trajectories(distance, labels, config.volume)
 

@@ -3,8 +3,10 @@
 The line of the adaptive cut is fitted in one half of the boxes, and haloes are counted in the other, both ways.
 
     python tests/benchmarks/markers.py RUN box_0.h5 box_1.h5 ...
+    python tests/benchmarks/markers.py perfect box_0.h5 box_1.h5 ...
 
-with boxes that neither a training nor a test uses.
+with boxes that neither a training nor a test uses. `perfect` takes the true maps in place of predicted ones, under the
+preset `demo`: what the watershed loses by itself.
 """
 
 import sys
@@ -14,22 +16,29 @@ import numpy as np
 
 import kerasgal as kg
 from kerasgal.apps.protohalo import data, metrics, predict, watershed
+from kerasgal.apps.protohalo.config import TrainConfig
+from kerasgal.config import preset
 from kerasgal.halos import renumbered
 
-SETTINGS = [{"smoothing": smoothing, "floor": floor, "depth": depth} for smoothing, floor, depth in (
-    (0.5, 0.02, 2.5),  # the demo's
-    (0.5, 0.02, 0.0), (0.5, 0.02, 2.0), (0.5, 0.02, 3.0), (0.0, 0.02, 2.5), (0.75, 0.02, 2.5), (1.0, 0.02, 2.5),
-    (0.5, 0.0, 2.5), (0.5, 0.05, 2.5), (1.0, 0.0, 2.5))]
+SETTINGS = [{"smoothing": smoothing, "floor": floor, "depth": depth, "dynamics": dynamics}
+            for smoothing, floor, depth, dynamics in (
+    (0.5, 0.02, 2.5, 0.0),  # the demo's
+    (0.5, 0.02, 0.0, 0.0), (0.5, 0.02, 1.5, 0.0), (0.5, 0.02, 2.0, 0.0), (0.5, 0.02, 3.0, 0.0), (0.0, 0.02, 2.5, 0.0),
+    (0.75, 0.02, 2.5, 0.0), (1.0, 0.02, 2.5, 0.0), (0.5, 0.0, 2.5, 0.0), (0.5, 0.05, 2.5, 0.0), (1.0, 0.0, 2.5, 0.0),
+    (1.0, 0.02, 2.0, 0.0), (0.5, 0.02, 2.5, 0.15), (0.75, 0.02, 2.5, 0.1), (0.75, 0.02, 2.5, 0.15),
+    (0.75, 0.02, 0.0, 0.2), (0.75, 0.02, 0.0, 0.3), (0.75, 0.02, 0.0, 0.5), (0.0, 0.0, 0.0, 0.5))]
+DEMO = preset(TrainConfig, "demo")
 BINS = 200 * 1.4**np.arange(14)  # cells
 
 
 def opened(run, path):
-    """The predicted map of a box, the true label volume, and the cells of its haloes."""
+    """The map of a box, predicted or without a run the true one, the true label volume, and the cells of its haloes."""
+    minimum = run.config.minimum if run else DEMO.minimum
     with kg.open(path) as box:
         size = data.true_cells(box)
-        large = np.flatnonzero(size >= run.config.minimum)
-        halo_id = renumbered(data.lagrangian_halo_id(box, run.config.minimum), large)
-        return run.predict(box).distance, halo_id, size[large]
+        large = np.flatnonzero(size >= minimum)
+        halo_id = renumbered(data.lagrangian_halo_id(box, minimum), large)
+        return run.predict(box).distance if run else data.distance_map(halo_id), halo_id, size[large]
 
 
 def judged(config, boxes):
@@ -55,13 +64,13 @@ def judged(config, boxes):
 
 
 def main(folder, *paths):
-    run = kg.load(folder)
+    run = None if folder == "perfect" else kg.load(folder)
     boxes = [opened(run, path) for path in paths]
-    print(f"{'smoothing':>10s}{'floor':>8s}{'depth':>8s}{'haloes':>9s}{'summed':>9s}{'per bin':>9s}{'Dice':>8s}"
+    print(f"{'smoothing':>10s}{'floor':>8s}{'depth':>8s}{'dynamics':>10s}{'haloes':>9s}{'summed':>9s}{'per bin':>9s}{'Dice':>8s}"
           f"{'one to one':>12s}")
     for settings in SETTINGS:
-        total, summed, mean, dice, found = judged(replace(run.config, **settings), boxes)
-        print(f"{settings['smoothing']:10.2f}{settings['floor']:8.2f}{settings['depth']:8.2f}{100 * (total - 1):+8.1f}%"
+        total, summed, mean, dice, found = judged(replace(run.config if run else DEMO, **settings), boxes)
+        print(f"{settings['smoothing']:10.2f}{settings['floor']:8.2f}{settings['depth']:8.2f}{settings['dynamics']:10.2f}{100 * (total - 1):+8.1f}%"
               f"{summed:9.1%}{mean:9.1%}{dice:8.3f}{found:12.1%}", flush=True)
 
 

@@ -83,12 +83,13 @@ def test_reading_a_smoothed_block_is_smoothing_the_box():
 
 
 @pytest.mark.parametrize("line", [LINE, None])
-@pytest.mark.parametrize("levels, depth, flooded, volume", [
-    (None, 0.8, "map", "native"), (6, 0.0, "map", "native"), (None, 0.8, "smoothed", "current")])
+@pytest.mark.parametrize("levels, depth, dynamics, flooded, volume", [
+    (None, 0.8, 0.0, "map", "native"), (6, 0.0, 0.0, "map", "native"), (None, 0.8, 0.0, "smoothed", "current"),
+    (None, 0.0, 0.1, "map", "native"), (6, 1.5, 0.05, "smoothed", "native")])
 @pytest.mark.parametrize("block", [10, (8, 24, 7)])
-def test_haloes_and_their_catalogue_are_those_of_the_whole_box(line, levels, depth, flooded, volume, block):
+def test_haloes_and_their_catalogue_are_those_of_the_whole_box(line, levels, depth, dynamics, flooded, volume, block):
     config = TrainConfig(smoothing=0.6, marker=0.2, separation=1, floor=0.05, depth=depth, minimum=6, flooded=flooded,
-                         volume=volume)
+                         volume=volume, dynamics=dynamics)
     image = smooth_map((24, 24, 24), seed=3, sigma=1.5, levels=levels)
     expected = predict.find_haloes(image, config, line)
     assert expected.max() > 5 and (line is None or expected.max() < 1000)

@@ -213,6 +213,28 @@ def test_a_perfect_map_comes_back_exactly(shift, smoothing):
     assert labels.max() == 4 and same_partition(labels, halo_id)
 
 
+def test_haloes_of_a_simulation_come_back_one_by_one_from_their_map(boxes):
+    """They are no spheres: many have several peaks, and the whole halo is one by their dynamics alone.
+
+    Counted are regions of half as many cells as the smallest halo: crumbs that do not touch the rest of it cannot join.
+    """
+    pieces, found, haloes, right, cells = 0, 0, 0, 0, 0
+    for path in boxes:
+        with Simulation(path) as box:
+            true = data.lagrangian_halo_id(box, 100)
+        distance = data.distance_map(true)
+        labels = native(distance, smoothing=0.0, floor=0.0)
+        joined = watershed.join_fragments(distance, labels, 0.0, dynamics=0.5)
+        inside = (true >= 0) & (joined > 0)
+        shared = np.zeros((true.max() + 1, joined.max() + 1), int)
+        np.add.at(shared, (true[inside], joined[inside]), 1)
+        pieces, found = (so_far + (np.bincount(regions[regions > 0]) >= 50).sum()
+                         for so_far, regions in ((pieces, labels), (found, joined)))
+        haloes += true.max() + 1
+        right, cells = right + shared.max(axis=1).sum(), cells + (true >= 0).sum()
+    assert pieces > 1.3 * haloes and 0.97 * haloes <= found <= 1.03 * haloes and right > 0.92 * cells
+
+
 @pytest.mark.parametrize("preset_name", config.PRESETS)
 def test_haloes_of_a_perfect_map_have_the_cells_of_the_true_ones(preset_name, boxes):
     """Haloes of a simulation, and balls. What is missing are crumbs without a peak, which touch no other cell."""
@@ -258,6 +280,24 @@ def test_saddles_are_the_highest_of_all_pairs_of_cells(monkeypatch):
     one, other, height = watershed.saddles(image, labels)
     assert dict(zip(zip(one.tolist(), other.tolist()), height)) == expected
     assert np.all(np.diff(height) <= 0)
+
+
+@pytest.mark.parametrize("dynamics", [0.2, 0.3, 0.4])
+def test_regions_join_by_dynamics_as_a_loop_over_thresholds_says(dynamics):
+    """As the map is flooded from above, two lakes that meet are one where the lower peak is hardly above the water."""
+    image = ndimage.gaussian_filter(np.random.default_rng(4).normal(size=(16, 16, 16)), 1.0, mode="wrap")
+    image = np.clip(image / image.max(), 0, None).astype(np.float32)
+    labels = native(image, smoothing=0.0, floor=0.3)
+    lakes = {label: ({label}, image[labels == label].max()) for label in range(1, labels.max() + 1)}
+    for one, other, height in zip(*watershed.saddles(image, labels)):
+        (first, high), (second, low) = lakes[int(one)], lakes[int(other)]
+        if first is not second and min(high, low) - height < np.float32(dynamics):
+            lakes.update(dict.fromkeys(first | second, (first | second, max(high, low))))
+    expected = np.zeros_like(labels)
+    for members, _ in lakes.values():
+        expected[np.isin(labels, list(members))] = min(members)
+    joined = watershed.join_fragments(image, labels, 0.0, dynamics)
+    assert 1 < joined.max() < labels.max() and same_partition(joined, expected)
 
 
 def test_threads_do_not_change_the_result(monkeypatch):
