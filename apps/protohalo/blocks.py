@@ -354,7 +354,8 @@ def find_basins(field, box, floor, cells, scratch, client):
     basin[peaks[np.argsort(where)]] = np.arange(1, len(peaks) + 1)
     basin = basin[up]
     one, other, low, high = map(np.concatenate, zip(*pairs))
-    return Basins(offset, basin, size, np.concatenate([[np.float32(0)], top]), *between(basin[one], basin[other], low, high), basin[marked])
+    return Basins(offset, basin, size, np.concatenate([[np.float32(0)], top]),
+                  *between(basin[one], basin[other], low, high), basin[marked])
 
 
 def between(one, other, low, high):

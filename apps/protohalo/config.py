@@ -79,8 +79,8 @@ class TrainConfig(TrainingConfig):
     depth: float = setting(0.0, "Regions are one halo if the saddle between them lies deeper inside the smaller one "
                                 "than so many cells; 0 joins none, as in the paper.", demo=2.5, minimum=0.0,
                            resumable=True)
-    dynamics: float = setting(0.0, "Regions are one halo if the lower of their peaks is less than this above the saddle "
-                                   "between them; 0 joins none so, as in the paper.", minimum=0.0, maximum=1.0,
+    dynamics: float = setting(0.0, "Regions are one halo if the lower of their peaks is less than this above the "
+                                   "saddle between them; 0 joins none so, as in the paper.", minimum=0.0, maximum=1.0,
                               resumable=True)
     volume: str = setting("native", "Volume whose sphere turns the normalised distance into cells: `native`, that of "
                                     "the whole region, as in the paper's Eq. 4; `current`, that of the part above the "

@@ -177,7 +177,8 @@ def fragments(one, other, height, size, top, depth, dynamics):
     if depth:
         joins |= height * radius(np.minimum(size[one], size[other])) > depth
     if dynamics:
-        basins.join_low(one.astype(np.int64), other.astype(np.int64), height, dynamics, top, np.arange(len(size)), joins)
+        one, other = one.astype(np.int64), other.astype(np.int64)
+        basins.join_low(one, other, height, dynamics, top, np.arange(len(size)), joins)
     return joins
 
 

@@ -66,12 +66,12 @@ def judged(config, boxes):
 def main(folder, *paths):
     run = None if folder == "perfect" else kg.load(folder)
     boxes = [opened(run, path) for path in paths]
-    print(f"{'smoothing':>10s}{'floor':>8s}{'depth':>8s}{'dynamics':>10s}{'haloes':>9s}{'summed':>9s}{'per bin':>9s}{'Dice':>8s}"
-          f"{'one to one':>12s}")
+    print(f"{'smoothing':>10s}{'floor':>8s}{'depth':>8s}{'dynamics':>10s}{'haloes':>9s}{'summed':>9s}{'per bin':>9s}"
+          f"{'Dice':>8s}{'one to one':>12s}")
     for settings in SETTINGS:
         total, summed, mean, dice, found = judged(replace(run.config if run else DEMO, **settings), boxes)
-        print(f"{settings['smoothing']:10.2f}{settings['floor']:8.2f}{settings['depth']:8.2f}{settings['dynamics']:10.2f}{100 * (total - 1):+8.1f}%"
-              f"{summed:9.1%}{mean:9.1%}{dice:8.3f}{found:12.1%}", flush=True)
+        print(f"{settings['smoothing']:10.2f}{settings['floor']:8.2f}{settings['depth']:8.2f}"
+              f"{settings['dynamics']:10.2f}{100 * (total - 1):+8.1f}%{summed:9.1%}{mean:9.1%}{dice:8.3f}{found:12.1%}", flush=True)
 
 
 if __name__ == "__main__":
