@@ -221,8 +221,8 @@ notebooks: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[notebook]'
 	$(BIN)/python docs/notebooks.py docs/_build/notebooks $(NAMES)
 
-# Every bar of speed and size, and whether it holds: up to an hour and a half on two cores. NAMES="watershed nbody" takes these
-# alone. It installs Dask and PyTorch, from plain PyPI several GB; what cannot be installed is not measured.
+# Every bar of speed and size, and whether it holds: up to an hour and a half on two cores. NAMES="watershed nbody" takes
+# these alone. It installs Dask and PyTorch, from plain PyPI several GB; what cannot be installed is not measured.
 bench: $(VENV)/.installed
 	-$(BIN)/python -m pip install --quiet --editable '.[dask]'
 	-$(BIN)/python -m pip install --quiet --editable '.[bench]'

@@ -332,8 +332,8 @@ def find_basins(field, box, floor, cells, scratch, client):
     up = np.arange(offset[-1] + 1)
     size = np.concatenate([[0], *(sizes[1:] for _, _, _, _, sizes, _, _ in found)])
     peaks = np.concatenate([first + peak for first, (_, peak, *_) in zip(offset, found)])
-    where = np.concatenate([whole for _, _, whole, *_ in found])
-    top = np.concatenate([height for _, _, _, height, *_ in found])[np.argsort(where)]
+    order = np.argsort(np.concatenate([whole for _, _, whole, *_ in found]))
+    top = np.concatenate([np.zeros(1, np.float32), np.concatenate([height for _, _, _, height, *_ in found])[order]])
     marked = np.empty(len(cells), np.int64)
     pairs = []
     for number, (first, (*_, ends, (pair, low, high))) in enumerate(zip(offset, found)):
@@ -351,11 +351,10 @@ def find_basins(field, box, floor, cells, scratch, client):
             break
         up = farther
     basin = np.zeros(len(up), np.int64)
-    basin[peaks[np.argsort(where)]] = np.arange(1, len(peaks) + 1)
+    basin[peaks[order]] = np.arange(1, len(peaks) + 1)
     basin = basin[up]
     one, other, low, high = map(np.concatenate, zip(*pairs))
-    return Basins(offset, basin, size, np.concatenate([[np.float32(0)], top]),
-                  *between(basin[one], basin[other], low, high), basin[marked])
+    return Basins(offset, basin, size, top, *between(basin[one], basin[other], low, high), basin[marked])
 
 
 def between(one, other, low, high):

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/bars.py [NAME...]
 
-Without names all are run, forty minutes to an hour and a half on two cores: `--list` says which there are. What cannot run here,
-for want of a package or a GPU, is "not measured". A bar is a line that `verdict` or `claim` printed. The exit code is 1
-where a benchmark ended in an error, and 0 where a bar does not hold.
+Without names all are run, forty minutes to an hour and a half on two cores: `--list` says which there are. What cannot
+run here, for want of a package or a GPU, is "not measured". A bar is a line that `verdict` or `claim` printed. The exit
+code is 1 where a benchmark ended in an error, and 0 where a bar does not hold.
 """
 
 import argparse

@@ -27,13 +27,11 @@ SETTINGS = [{"smoothing": smoothing, "floor": floor, "depth": depth, "dynamics":
     (0.75, 0.02, 2.5, 0.0), (1.0, 0.02, 2.5, 0.0), (0.5, 0.0, 2.5, 0.0), (0.5, 0.05, 2.5, 0.0), (1.0, 0.0, 2.5, 0.0),
     (1.0, 0.02, 2.0, 0.0), (0.5, 0.02, 2.5, 0.15), (0.75, 0.02, 2.5, 0.1), (0.75, 0.02, 2.5, 0.15),
     (0.75, 0.02, 0.0, 0.2), (0.75, 0.02, 0.0, 0.3), (0.75, 0.02, 0.0, 0.5), (0.0, 0.0, 0.0, 0.5))]
-DEMO = preset(TrainConfig, "demo")
 BINS = 200 * 1.4**np.arange(14)  # cells
 
 
-def opened(run, path):
+def opened(run, minimum, path):
     """The map of a box, predicted or without a run the true one, the true label volume, and the cells of its haloes."""
-    minimum = run.config.minimum if run else DEMO.minimum
     with kg.open(path) as box:
         size = data.true_cells(box)
         large = np.flatnonzero(size >= minimum)
@@ -65,13 +63,15 @@ def judged(config, boxes):
 
 def main(folder, *paths):
     run = None if folder == "perfect" else kg.load(folder)
-    boxes = [opened(run, path) for path in paths]
+    config = run.config if run else preset(TrainConfig, "demo")
+    boxes = [opened(run, config.minimum, path) for path in paths]
     print(f"{'smoothing':>10s}{'floor':>8s}{'depth':>8s}{'dynamics':>10s}{'haloes':>9s}{'summed':>9s}{'per bin':>9s}"
           f"{'Dice':>8s}{'one to one':>12s}")
     for settings in SETTINGS:
-        total, summed, mean, dice, found = judged(replace(run.config if run else DEMO, **settings), boxes)
+        total, summed, mean, dice, found = judged(replace(config, **settings), boxes)
         print(f"{settings['smoothing']:10.2f}{settings['floor']:8.2f}{settings['depth']:8.2f}"
-              f"{settings['dynamics']:10.2f}{100 * (total - 1):+8.1f}%{summed:9.1%}{mean:9.1%}{dice:8.3f}{found:12.1%}", flush=True)
+              f"{settings['dynamics']:10.2f}{100 * (total - 1):+8.1f}%{summed:9.1%}{mean:9.1%}"
+              f"{dice:8.3f}{found:12.1%}", flush=True)
 
 
 if __name__ == "__main__":
