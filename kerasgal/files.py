@@ -1,6 +1,7 @@
 """Writing whole files or none, and opening HDF5 with errors a person can read."""
 
 import contextlib
+import math
 import os
 import shutil
 import tempfile
@@ -90,6 +91,13 @@ def datasets(file):
     found = {}
     file.visititems(lambda name, item: found.update({name: item}) if hasattr(item, "shape") else None)
     return found
+
+
+def slabs(dataset, cells=2**22):
+    """The parts of an array or dataset along its first axis, of about so many numbers each, one after another."""
+    thickness = max(1, cells // max(1, math.prod(dataset.shape[1:])))
+    for start in range(0, dataset.shape[0], thickness):
+        yield dataset[start:start + thickness]
 
 
 class CheckedFile:

@@ -43,7 +43,7 @@ import numpy as np
 
 from kerasgal.domain import COSMOLOGY
 from kerasgal.errors import DataError, MissingError, SettingError
-from kerasgal.files import CheckedFile, check_room, datasets, replacing
+from kerasgal.files import CheckedFile, check_room, datasets, replacing, slabs
 
 FORMAT = "kerasgal simulation"
 VERSION = 1
@@ -320,7 +320,7 @@ class Simulation(CheckedFile):
             if name in CONTRASTS:
                 found += _faults(check_mean, dataset, name)
             else:
-                bad = sum(np.count_nonzero(~np.isfinite(dataset[slab])) for slab in _slabs(dataset.shape))
+                bad = sum(np.count_nonzero(~np.isfinite(slab)) for slab in slabs(dataset))
                 if bad:
                     found.append(f"{name} has {bad} values that are NaN or infinite")
                 elif name in POSITIONS and shapes[name][0]:
@@ -382,7 +382,7 @@ class Simulation(CheckedFile):
             shape = shapes["galaxies/count"]
             if shape != shapes.get("final/delta", shape):
                 found.append(f"galaxies/count has shape {shape}; final/delta has {shapes['final/delta']}")
-            lowest = min(self.file["galaxies/count"][slab].min() for slab in _slabs(shape))
+            lowest = min(slab.min() for slab in slabs(self.file["galaxies/count"]))
             if lowest < 0:
                 found.append(f"galaxies/count has cells of {lowest:g} galaxies; accepted are 0 and more")
         return found
@@ -434,15 +434,9 @@ def _numbers(group):
     return {name: float(value) for name, value in found.items() if not value.ndim and value.dtype.kind in "iuf"}
 
 
-def _slabs(shape, cells=2**22):
-    """Slices along the first axis that hold about `cells` numbers each."""
-    thickness = max(1, cells // max(1, int(np.prod(shape[1:]))))
-    return [slice(start, start + thickness) for start in range(0, max(shape[0], 1), thickness)]
-
-
 def _extremes(dataset):
     """The least and the greatest number of a dataset, which is read slab by slab."""
-    extremes = [(slab.min(), slab.max()) for slab in (dataset[s] for s in _slabs(dataset.shape))]
+    extremes = [(slab.min(), slab.max()) for slab in slabs(dataset)]
     return min(low for low, _ in extremes), max(high for _, high in extremes)
 
 
@@ -681,8 +675,8 @@ def check_mean(delta, name):
     delta: an array, or a dataset, (n, n, n), which is read slab by slab; name: for errors.
     """
     bad, total, squares = 0, 0.0, 0.0
-    for slab in _slabs(delta.shape):
-        values = np.asarray(delta[slab], np.float32)
+    for slab in slabs(delta):
+        values = np.asarray(slab, np.float32)
         bad += np.count_nonzero(~np.isfinite(values))
         total += values.sum(dtype=float)
         squares += np.square(values).sum(dtype=float)

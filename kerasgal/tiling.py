@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 
 from kerasgal.errors import DataError, SettingError, out_of_memory
+from kerasgal.files import slabs
 from kerasgal.grid import wrapped_block
 
 HALVINGS = 8
@@ -357,13 +358,6 @@ class Derived:
 
     def __getitem__(self, place):
         return self.function(np.asarray(self.dataset[place], np.float32))[..., None]
-
-
-def slabs(dataset, cells=2**22):
-    """The parts of an array or dataset along its first axis, of about so many numbers each, one after another."""
-    thickness = max(1, cells // max(1, int(np.prod(dataset.shape[1:]))))
-    for start in range(0, dataset.shape[0], thickness):
-        yield dataset[start:start + thickness]
 
 
 def deviation(dataset):

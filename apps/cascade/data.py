@@ -7,9 +7,10 @@ import numpy as np
 from kerasgal.conditioning import parameters_of
 from kerasgal.domain import of_box
 from kerasgal.errors import DataError, DomainError
+from kerasgal.files import slabs
 from kerasgal.grid import density_contrast, deposit_ngp, mean_velocity
 from kerasgal.simulation import check_mean, opened
-from kerasgal.tiling import Derived, slabs
+from kerasgal.tiling import Derived
 
 log = logging.getLogger(__name__)
 

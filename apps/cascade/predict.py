@@ -6,7 +6,8 @@ from kerasgal.apps.cascade import model
 from kerasgal.apps.cascade.config import POOLINGS
 from kerasgal.apps.cascade.scatter import draw, within
 from kerasgal.errors import SettingError
-from kerasgal.tiling import predict_whole, slabs
+from kerasgal.files import slabs
+from kerasgal.tiling import predict_whole
 
 CLASSIFY, REGRESS = "classify", "regress"  # the phases, and their folders inside a run's
 

@@ -11,10 +11,10 @@ from kerasgal import quiet, run_folder
 from kerasgal.apps.cascade.config import APP, POOLINGS, TrainConfig
 from kerasgal.conditioning import check_given, named
 from kerasgal.errors import RunError, SettingError
+from kerasgal.files import slabs
 from kerasgal.networks import folder_of
 from kerasgal.run import Prediction, Run, as_list, display_name, names_of, to_judge_on
 from kerasgal.simulation import opened
-from kerasgal.tiling import slabs
 
 CLASSIFY, REGRESS = PHASES = "classify", "regress"
 

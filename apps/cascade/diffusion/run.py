@@ -9,9 +9,9 @@ from kerasgal.apps.cascade.diffusion.config import APP, REGRESSOR, DiffusionConf
 from kerasgal.apps.cascade.run import Cascade, DensityRun
 from kerasgal.conditioning import check_given, named
 from kerasgal.errors import SettingError
+from kerasgal.files import slabs
 from kerasgal.run import Prediction, display_name, to_judge_on
 from kerasgal.simulation import opened
-from kerasgal.tiling import slabs
 
 SAMPLERS = ("ancestral", "multistep", "deterministic")
 AXES = "xyz"
