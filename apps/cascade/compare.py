@@ -56,7 +56,8 @@ def compare(runs, suites, *, tile=None, outside_domain=False, client=None):
         means over simulations; power_large and power_small, the mean relative residuals of the spectrum with the
         galaxies' scatter below and above 1 h/Mpc, and power_as_it_is, the paper's; correlation_large and _small, with
         the truth; bispectrum and bispectrum_error, the residual at the paper's triangles; classifier_minutes and
-        regressor_minutes of training. None where something is not known.
+        regressor_minutes of training. None where something is not known. `bounds` are such rows, as far as they go, of
+        another drawing of the same galaxies and of the exact expectation, in suites whose galaxies were painted.
 
     Raises
     ------
@@ -79,13 +80,15 @@ def compare(runs, suites, *, tile=None, outside_domain=False, client=None):
                                        client=client, bars=evaluate.Bars({})) for suite, sources in suites.items()}
     rows = [row(key[1], run, suite, judged[suite], outside[key, suite])
             for key, run in named.items() for suite in suites]
+    bounds = [dict.fromkeys(rows[0]) | {"run": name, "suite": suite, "outside_domain": False} | spectra_of(entry)
+              for suite, found in judged.items() for name, entry in found["bounds"].items()]
 
     def draw():
         return {f"{suite}_{name}": figure for suite, found in judged.items()
                 for name, figure in found.figures().items() if name in FIGURES}
 
-    metrics = {"table": rows, "suites": {suite: found.metrics for suite, found in judged.items()}}
-    return Comparison(metrics, lines(rows), functools.cache(draw), first)
+    metrics = {"table": rows, "bounds": bounds, "suites": {suite: found.metrics for suite, found in judged.items()}}
+    return Comparison(metrics, lines(rows, bounds), functools.cache(draw), first)
 
 
 def check(runs, suites):
@@ -115,18 +118,22 @@ def is_outside(run, sources, outside_domain):
 def row(name, run, suite, judged, outside):
     """A row of the table; see `compare`. judged: the `Evaluation` of the suite."""
     each = [found for found in judged["table"] if found["run"] == name]
-    found = judged["runs"][name]
-    power, triangles = found["power_residual_by_scale"], found.get("bispectra", {}).get("paper", {})
     minutes = {f"{words}_minutes": training_minutes(run, phase)
                for words, phase in (("classifier", CLASSIFY), ("regressor", REGRESS))}
     return {"run": name, "suite": suite, "simulations": len(each), "outside_domain": outside,
             "galaxies": sum(one["galaxies"] for one in each) / sum(one["true_galaxies"] for one in each),
             **{what: mean([one["at_half"][what] for one in each]) for what in MEANS},
-            "power_large": power["with_shot_noise"]["large"], "power_small": power["with_shot_noise"]["small"],
+            **spectra_of(judged["runs"][name]), **minutes}
+
+
+def spectra_of(found):
+    """What a row says of spectra. found: of `Cascade.evaluate`, a run's numbers, or those of a bound."""
+    power, triangles = found["power_residual_by_scale"], found.get("bispectra", {}).get("paper", {})
+    return {"power_large": power["with_shot_noise"]["large"], "power_small": power["with_shot_noise"]["small"],
             "power_as_it_is": power["as_it_is"]["all"],
             "correlation_large": found["correlation_by_scale"]["large"],
             "correlation_small": found["correlation_by_scale"]["small"],
-            "bispectrum": triangles.get("residual"), "bispectrum_error": triangles.get("residual_error"), **minutes}
+            "bispectrum": triangles.get("residual"), "bispectrum_error": triangles.get("residual_error")}
 
 
 def mean(values):
@@ -142,18 +149,18 @@ def training_minutes(run, phase):
     return None if seconds is None else seconds / 60
 
 
-def lines(rows):
-    """The table as lines of text."""
-    yield (f"{'run':16s}{'suite':16s}{'galaxies':>9s}{'accuracy':>10s}{'recall':>8s}{'precision':>11s}{'minutes':>13s}"
+def lines(rows, bounds=()):
+    """The table, and what is known of how well it can be done, as lines of text."""
+    yield (f"{'run':20s}{'suite':16s}{'galaxies':>9s}{'accuracy':>10s}{'recall':>8s}{'precision':>11s}{'minutes':>13s}"
            f"{'P, k<1':>9s}{'k>1':>8s}{'as it is':>10s}{'r(k<1)':>8s}{'k>1':>6s}{'bispectrum':>16s}")
-    for one in rows:
+    for one in (*rows, *bounds):
         percent = {name: evaluate.percent(one[name]) for name in
                    (*MEANS, "power_large", "power_small", "power_as_it_is")}
         minutes = [one[f"{phase}_minutes"] for phase in ("classifier", "regressor")]
-        minutes = " + ".join("?" if value is None else f"{value:.0f}" for value in minutes)
-        yield (f"{one['run'][-15:]:16s}{one['suite'][-14:] + (OUTSIDE if one['outside_domain'] else ''):16s}"
-               f"{one['galaxies']:>9.3f}{percent['accuracy']:>10s}{percent['recall']:>8s}{percent['precision']:>11s}"
-               f"{minutes:>13s}{percent['power_large']:>9s}{percent['power_small']:>8s}"
+        minutes = "-" if one in bounds else " + ".join("?" if value is None else f"{value:.0f}" for value in minutes)
+        yield (f"{one['run'][-19:]:20s}{one['suite'][-14:] + (OUTSIDE if one['outside_domain'] else ''):16s}"
+               f"{evaluate.number(one['galaxies'], 3):>9s}{percent['accuracy']:>10s}{percent['recall']:>8s}"
+               f"{percent['precision']:>11s}{minutes:>13s}{percent['power_large']:>9s}{percent['power_small']:>8s}"
                f"{percent['power_as_it_is']:>10s}{evaluate.number(one['correlation_large']):>8s}"
                f"{evaluate.number(one['correlation_small']):>6s}"
                f"{evaluate.percent(one['bispectrum'], one['bispectrum_error']):>16s}")

@@ -601,6 +601,6 @@ def percent(value, error=None):
     return f"{100 * value:.1f}%" + (f" +- {100 * error:.0f}" if error is not None and np.isfinite(error) else "")
 
 
-def number(value):
-    """A number of two digits as text; - for what is undefined."""
-    return "-" if value is None else f"{value:.2f}"
+def number(value, digits=2):
+    """A number of so many digits as text; - for what is undefined."""
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -510,8 +510,8 @@ def lines(result):
                + (f"{amount(seen)} of {amount(seen, 'true_')} galaxies" if of_galaxies else
                   f"mean density {amount(seen)}, true {amount(seen, 'true_')}"))
     ranks = entry["ranks"]
-    yield (f"ranks of the truth among {result['draws']} draws in {ranks['blocks']} blocks: even with p = "
-           f"{ranks['p_value']:.3g}; were blocks at one place of neighbouring maps independent, "
+    yield (f"ranks of the truth among {result['draws']} draws in {ranks['blocks']} blocks: even ones are as uneven with "
+           f"a chance of p = {ranks['p_value']:.3g}; were blocks at one place of neighbouring maps independent, "
            f"{ranks['p_value_of_independent_blocks']:.3g}")
     for sampler in sample.SAMPLERS if "study" in entry else ():
         most = entry["study"]["ancestral"][0]["steps"]

@@ -127,7 +127,7 @@ def ranks(observed, expected, p):
     axis.fill_between(np.append(place, len(place)) - 0.5, *(np.append(expected, expected[-1]) + sign * np.sqrt(
         np.append(expected, expected[-1])) for sign in (-1, 1)), step="post", color="0.2", alpha=0.15, linewidth=0)
     axis.set(xlabel="rank of the truth among the draws, from low to high", ylabel="blocks", xticks=[],
-             title=f"even with p = {p:.2g}")
+             title=f"chance that even ranks are as uneven: {p:.2g}")
     return drawing
 
 
