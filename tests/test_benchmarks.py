@@ -222,6 +222,14 @@ def test_what_was_asked_of_networks_is_printed_line_by_line_with_its_verdict(tmp
         "bispectrum, beside that of 'told'": False, "bispectrum": True}
     assert lines["Eq. 2, over trees'"][0].endswith("0.750  at most  1.000   holds          exact expectation 0.500")
     assert results.judged(*results.longer_cascade(made)[0])[1]  # 0.75 of the trees', where 0.85 is asked
+    made["runs"]["other"], made["table"][1]["galaxies"] = entry(31.0, 0.3), 200.0
+    text, holds = results.judged(*results.cascade_machines(made)[0])  # 197 galaxies and 200
+    assert holds and text.split()[-5:] == ["0.015", "at", "most", "0.030", "holds"]
+    assert not results.sampler({"sampler": "multistep", "steps": 25}, None)
+    studied = {"steps": 25, "power": 0.96, "power_error": 0.01, "ratio": [0.9, None, 1.02]}
+    study = {"multistep": [{"steps": 50}, studied]}
+    text, holds = results.judged(*results.sampler({"sampler": "multistep", "steps": 25}, study)[0])
+    assert not holds and text.endswith("error 0.010; largest of a bin 0.100")
     del made["baselines"]["boosted trees"]  # as of a network that comes without its training simulations
     text, holds = results.judged(*results.cascade(made)[0])
     assert "not measured" in text and not holds

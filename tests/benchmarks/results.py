@@ -4,9 +4,11 @@
       cascade=demo-cascade/evaluation diffusion=demo-diffusion/evaluation morph=demo-morph/evaluation
 
 Folders are those that `kerasgal APP evaluate` writes; any number of them. `longer-protohalo` and `longer-cascade` take
-the bars of trainings of hours. The first run of each is judged. Behind the verdict stands what is known of how well it
-can be done at all: by twins that share the large waves, by another drawing of the same galaxies, by the exact
-expectation of the rule that painted them. Exit code 1 where something does not hold.
+the bars of trainings of hours. `cascade-machines` holds two runs of one evaluation, the same training on two machines,
+against each other. Of an evaluation with `--study` the sampler is judged, too. The first run of each is judged. Behind
+the verdict stands what is known of how well it can be done at all: by twins that share the large waves, by another
+drawing of the same galaxies, by the exact expectation of the rule that painted them. Exit code 1 where something does
+not hold.
 """
 
 import json
@@ -71,6 +73,12 @@ def longer_cascade(result):
     return cascade(result, squared_error=0.85)
 
 
+def cascade_machines(result):
+    """The same training on two machines: `kerasgal cascade evaluate RUN ... --compare OTHER`."""
+    one, other = (sum(row["galaxies"] for row in result["table"] if row["run"] == run) for run in result["runs"])
+    return [("number of galaxies, over another machine's, from one", abs(one / other - 1), 0.03)]
+
+
 def bispectrum(result):
     """The lines of the bispectrum at the paper's triangles, where the boxes are large enough for them."""
     own = first(result).get("bispectra", {}).get("paper")
@@ -107,22 +115,31 @@ def diffusion(result):
             *((f"mean residual, over that of the {name}", own["power_residual"], entry["power_residual"])
               for name, entry in bars.items()),
             *((f"r(k) < 1 h/Mpc, short of one, over that of the {name}", 1 - r(own), 1 - r(entry))
-              for name, entry in bars.items() if name == "boosted trees")]
+              for name, entry in bars.items() if name == "boosted trees"),
+            *sampler(result, own.get("study"))]
+
+
+def sampler(result, study):
+    """The line of the sampler and the number of steps that draws were made with, where they were studied."""
+    rows = [row for row in study[result["sampler"]] if row["steps"] == result["steps"]] if study else []
+    return [(f"power in {row['steps']} {result['sampler']} steps over that in 100 ancestral ones, from one",
+             abs(row["power"] - 1), 0.03, f"error {row['power_error']:.3f}; largest of a bin "
+             f"{np.nanmax(np.abs(np.array(row['ratio'], float) - 1)):.3f}") for row in rows]
 
 
 def morph(result):
     return [("area under the curve against smooth", result["sets"]["smooth"]["area_under_curve"], 0.85, "", AT_LEAST)]
 
 
-JUDGES = {judge.__name__.replace("_", "-"): judge
-          for judge in (protohalo, longer_protohalo, halomass, cascade, longer_cascade, diffusion, morph)}
+JUDGES = {judge.__name__.replace("_", "-"): judge for judge in (
+    protohalo, longer_protohalo, halomass, cascade, longer_cascade, cascade_machines, diffusion, morph)}
 
 
 def judged(words, found, bar, note="", at_least=False):
     """The text of a line, and whether its bar holds."""
     holds = bool(found >= bar if at_least else found <= bar)
     verdict = "holds" if holds else "does not hold" if np.isfinite([found, bar]).all() else "not measured"
-    text = f"{words:62s}{found:8.3f}  at {'least' if at_least else 'most':5s} {bar:<8.3f}{verdict:15s}{note}"
+    text = f"{words:70s}{found:8.3f}  at {'least' if at_least else 'most':5s} {bar:<8.3f}{verdict:15s}{note}"
     return text.rstrip(), holds
 
 
