@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import settings, strategies
 
+from kerasgal.channels import initial_channels
 from kerasgal.errors import DataError
 from kerasgal.grid import deposit_cic
 from kerasgal.readers import base, gadget_binary, tipsy
@@ -98,6 +99,9 @@ def test_real_file(shared_data, tmp_path):
         # Zel'dovich (1970): the velocity is a H f times the displacement; f is 1 to a part in a thousand.
         hubble = 100 * np.sqrt(0.3 * 20**3 + 0.7)
         np.testing.assert_allclose(velocity, displacement * hubble / 20, atol=1e-3 * velocity.std())
+        # What a network is shown of the displacement, from the density, is the file's own.
+        made = initial_channels(simulation.delta(), 210.0, ["displacement"])
+        assert np.mean((made - displacement)**2) < 0.02**2 * np.mean(displacement**2)
 
 
 NO_TIPSY = "is no snapshot that is read; accepted are .*TIPSY"
