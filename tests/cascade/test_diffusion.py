@@ -10,6 +10,7 @@ import tensorflow as tf
 from scipy import stats
 from tensorflow_probability import distributions
 
+from kerasgal import statistics
 from kerasgal.apps.cascade.diffusion import calibration, counts, data, evaluate, model, sample, train, vdm
 from kerasgal.apps.cascade.diffusion.config import DiffusionConfig
 from kerasgal.apps.cascade.diffusion.figures import HALO_MODEL, SHUFFLED, TRUTH
@@ -650,11 +651,14 @@ def test_spectra_and_correlations_are_those_of_known_fields():
     rng = np.random.default_rng(1)
     item = samples_of(rng, 1.0, maps=6)[0]
     item.drawn[HALO_MODEL] = [np.stack([field] * 2) for field in item.truth]  # the truth itself
-    wave, mean, scatter = evaluate.spectra([item], RUN)
+    wave, mean, scatter, error = evaluate.spectra([item], RUN)
     np.testing.assert_allclose(mean[HALO_MODEL], mean[TRUTH])
     # White: Poisson noise and a rate without structure have the variance times the area of a cell.
     expected = np.var(item.truth) / np.mean(item.truth)**2 * (10 / 32)**2
     assert abs(mean[TRUTH].mean() / expected - 1) < 0.1 and (scatter > 0).all() and scatter.shape == wave.shape
+    level = np.mean(item.truth)
+    each = [statistics.power_spectrum(field / level, item.boxsize)[1] for field in item.truth]
+    np.testing.assert_allclose(error, stats.sem(each))
     r = evaluate.correlation([item], RUN)
     np.testing.assert_allclose(r[HALO_MODEL], 1)
     assert abs(r[SHUFFLED].mean()) < 0.1 < r[RUN].mean()

@@ -43,5 +43,5 @@ def test_draws_have_colour_bars_and_spectra_their_unit(dimensions, words):
     assert [axis.get_xlabel() for axis in drawing.axes[4:]] == ["log$_{10}$ density / mean", *["galaxies"] * 3]
     assert drawing._supxlabel.get_text() == words
     k = np.array([0.1, 1.0])
-    spectra = diffusion.spectra(k, {diffusion.TRUTH: k, RUN: k}, RUN, 0.1 * k, {RUN: k}, dimensions)
+    spectra = diffusion.spectra(k, {diffusion.TRUTH: k, RUN: k}, RUN, 0.1 * k, 0.2 * k, {RUN: k}, dimensions)
     assert f"[(Mpc/h)$^{dimensions}$]" in spectra.axes[0].get_ylabel()

@@ -184,7 +184,7 @@ def on_training(run, number, most, draws, options, given, client=None):
     samples = [item for item, _ in cluster.each(collect_one, tasks, client)]
     if len({(item.boxsize, item.truth[0].shape) for item in samples}) > 1:
         return None
-    k, mean, _ = spectra(samples, own)
+    k, mean, *_ = spectra(samples, own)
     drawn = [field for item in samples for field in item.drawn[own]]
     return {"simulations": [display_name(source) for source in chosen], "draws": draws, "maps": len(drawn),
             **amounts(run, [true for item in samples for true in item.truth], "true_"), **amounts(run, drawn),
@@ -212,14 +212,17 @@ def power(fields, boxsize, mean, bins=None):
 
 
 def spectra(samples, run):
-    """Spectra averaged over maps: k, {key: P}, and of the draws of `run` the scatter from draw to draw of that average.
+    """Spectra averaged over maps: k, {key: P}, and of that average two errors, of draws of `run` and of the truth.
 
-    Each prediction's overdensity is relative to its own mean over all maps; shot noise is in all of them.
+    That of the draws is their scatter from draw to draw, that of the truth what the scatter from map to map makes of
+    it: NaN for a single map. Each prediction's overdensity is relative to its own mean over all maps; shot noise is in
+    all of them.
     """
     boxsize, mean, scatter = samples[0].boxsize, {}, None
     truth = [field for item in samples for field in item.truth]
     k, each = power(truth, boxsize, np.mean(truth))
     mean[TRUTH] = each.mean(axis=0)
+    error = each.std(axis=0, ddof=1) / np.sqrt(len(each)) if len(each) > 1 else np.full(len(k), np.nan)
     for key in samples[0].drawn:
         fields = [drawn for item in samples for drawn in item.drawn[key]]  # of (fields, n, n)
         level = np.mean(fields)
@@ -227,7 +230,7 @@ def spectra(samples, run):
         mean[key] = each.mean(axis=(0, 1))
         if key == run:
             scatter = each.mean(axis=0).std(axis=0, ddof=1)
-    return k, mean, scatter
+    return k, mean, scatter, error
 
 
 def correlation(samples, run):
@@ -326,7 +329,7 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
         notes += noted
         if (item.boxsize, item.truth[0].shape) != (samples[0].boxsize, samples[0].truth[0].shape):
             raise DataError(f"{display_name(source)}: all simulations must have one box size and grid to be averaged")
-    k, mean, scatter = spectra(samples, own)
+    k, mean, scatter, error = spectra(samples, own)
     r = correlation(samples, own)
     places, columns = ranks(samples, own)
     observed, expected, p, effect = evenness(places, draws, columns=columns)
@@ -336,7 +339,7 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
     for key, values in mean.items():
         if key == TRUTH:
             put(result, key, {**amounts(run, [true for item in samples for true in item.truth]),
-                              "power": numbers(values)})
+                              "power": numbers(values), "power_error": numbers(error)})
             continue
         put(result, key, {
             **amounts(run, [drawn for item in samples for drawn in item.drawn[key]]), "power": numbers(values),
@@ -368,7 +371,7 @@ def evaluate(run, sources, *, draws, options, regressor=None, hod=None, most=Non
 
     def draw():
         drawn = {"draws": figures.draws(samples[0], own, matter=run.config.matter),
-                 "power_spectrum": figures.spectra(k, mean, own, scatter, r, run.config.dimensions),
+                 "power_spectrum": figures.spectra(k, mean, own, scatter, error, r, run.config.dimensions),
                  "ranks": figures.ranks(observed, expected, p)}
         if "response" in entry:
             drawn["response"] = figures.response(k, entry["response"])
@@ -510,8 +513,8 @@ def lines(result):
                + (f"{amount(seen)} of {amount(seen, 'true_')} galaxies" if of_galaxies else
                   f"mean density {amount(seen)}, true {amount(seen, 'true_')}"))
     ranks = entry["ranks"]
-    yield (f"ranks of the truth among {result['draws']} draws in {ranks['blocks']} blocks: even ones are as uneven with "
-           f"a chance of p = {ranks['p_value']:.3g}; were blocks at one place of neighbouring maps independent, "
+    yield (f"ranks of the truth among {result['draws']} draws in {ranks['blocks']} blocks: even ones are as uneven "
+           f"with a chance of p = {ranks['p_value']:.3g}; were blocks at one place of neighbouring maps independent, "
            f"{ranks['p_value_of_independent_blocks']:.3g}")
     for sampler in sample.SAMPLERS if "study" in entry else ():
         most = entry["study"]["ancestral"][0]["steps"]

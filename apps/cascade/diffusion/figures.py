@@ -90,16 +90,18 @@ def draws(item, run, most=3, matter=False):
     return panels_of(panels, item.boxsize, depth_of(item.truth[0], item.boxsize))
 
 
-def spectra(k, mean, run, scatter, correlation, dimensions=2):
-    """Power spectra with the draws' scatter, their ratios to the truth's, and correlation coefficients.
+def spectra(k, mean, run, scatter, error, correlation, dimensions=2):
+    """Power spectra with the draws' scatter, their ratios to the truth's with its error, and correlation coefficients.
 
-    dimensions: of what was transformed, 2 for maps and 3 for boxes.
+    scatter, error: of `evaluate.spectra`; dimensions: of what was transformed, 2 for maps and 3 for boxes.
     """
     drawing, (left, middle, right) = figure(3, width=4)
     for key, values in mean.items():
         left.loglog(k, values, color=colour(key), label=label(key))
         if key != TRUTH:
             middle.plot(k, values / mean[TRUTH], color=colour(key))
+    middle.fill_between(k, 1 - error / mean[TRUTH], 1 + error / mean[TRUTH], color="0.85", linewidth=0,
+                        label="truth's scatter from map to map,\nover the root of their number")
     for axis, unit in ((left, 1), (middle, mean[TRUTH])):
         axis.fill_between(k, (mean[run] - scatter) / unit, (mean[run] + scatter) / unit, alpha=0.25, color=colour(run),
                           linewidth=0)
@@ -113,7 +115,7 @@ def spectra(k, mean, run, scatter, correlation, dimensions=2):
     left.yaxis.set_minor_formatter("")
     for axis in (left, middle, right):
         axis.xaxis.set_minor_formatter("")
-    for axis in (left, right):
+    for axis in (left, middle, right):
         axis.legend(frameon=False, fontsize=8)
     return drawing
 
