@@ -198,7 +198,8 @@ def evaluate(run, sources, ceiling=(), outside_domain=False, client=None):
         objects = metrics.objects([box.matchings[method] for box in boxes], mass_by_box["true"], mass_by_box[method],
                                   edges)
         by_mass = {name: objects.pop(name) for name in ("completeness_by_mass", "purity_by_mass")}
-        result[method] = {**metrics.mass_function_residual(mass["true"], mass[method], edges), **by_mass,
+        result[method] = {**metrics.mass_function_residual(mass["true"], mass[method], edges),
+                          **metrics.residual_by_chance(mass_by_box["true"], mass_by_box[method], edges), **by_mass,
                           "dice": metrics.dice(sum(box.members[method] for box in boxes)),
                           "cell_mass_offset_dex": float(np.median(ratio)) if len(ratio) else None,
                           "cell_mass_scatter_dex": float(ratio.std()) if len(ratio) else None,
@@ -239,8 +240,9 @@ def lines(result):
     yield f"loss {result['loss']:.3f}{bound}; {result['haloes']['true']} true haloes"
     for method in (name for name in (*METHODS, TWIN) if name in result):
         row = result[method]
-        yield (f"  {method:14s} {result['haloes'][method]:5d} haloes ({100 * (row['total'] - 1):+.1f}%), summed "
-               f"residual {percent(row['summed_residual'])}, cell mass scatter "
+        yield (f"  {method:14s} {result['haloes'][method]:5d} haloes ({100 * (row['total'] - 1):+.1f}%), residual "
+               f"{percent(row['summed_residual'])} summed, {percent(row['mean_absolute_residual'])} per bin (by chance "
+               f"{percent(row['mean_absolute_residual_by_chance'])}), cell mass scatter "
                f"{number(row['cell_mass_scatter_dex'])} dex")
         found = row["objects"]
         yield (f"  {'':14s} one to one: {percent(found['completeness'])} of the true and {percent(found['purity'])} of "

@@ -29,6 +29,24 @@ def mass_function_residual(true_mass, predicted_mass, edges):
             "total": float(len(predicted_mass) / len(true_mass))}
 
 
+def residual_by_chance(true_mass, predicted_mass, edges):
+    """What the residuals of a prediction would be that is right on average, but scatters from box to box as this one.
+
+    true_mass, predicted_mass: of each box, (haloes,). Of a bin's sum over boxes the scatter of predicted less true
+    counts says the deviation; a normal number of that and mean zero is sqrt(2 / pi) of it away from zero on average.
+    summed_residual_by_chance, mean_absolute_residual_by_chance: see `mass_function_residual`; None for a single box.
+    """
+    true, predicted = (np.array([np.histogram(masses, edges)[0] for masses in each])
+                       for each in (true_mass, predicted_mass))
+    total = true.sum(axis=0)
+    rich = total >= FEWEST
+    if len(true) == 1 or not rich.any():
+        return {"summed_residual_by_chance": None, "mean_absolute_residual_by_chance": None}
+    expected = np.sqrt(2 / np.pi * len(true) * (predicted - true).var(axis=0, ddof=1))
+    return {"summed_residual_by_chance": float(expected[rich].sum() / total[rich].sum()),
+            "mean_absolute_residual_by_chance": float((expected[rich] / total[rich]).mean())}
+
+
 def cell_masses(true_id, predicted_id, true_mass, predicted_mass):
     """Mass of the halo that each cell ends in, true and predicted, for cells that are in a halo in both: two (c,)."""
     both = (true_id >= 0) & (predicted_id >= 0)

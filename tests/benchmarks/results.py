@@ -39,7 +39,8 @@ def protohalo(result, loss=0.52, dice=0.78):
     return [("loss", result["loss"], loss, known(result, "twins", "twin_loss")),
             ("Dice of the cells", own["dice"], dice, known(result, "twins", "twin", "dice"), AT_LEAST),
             ("mean residual per bin of mass", own["mean_absolute_residual"], 0.08,
-             known(result, "twins", "twin", "mean_absolute_residual"))]
+             known(result, "twins", "twin", "mean_absolute_residual")
+             or known(result, "by chance", "adaptive", "mean_absolute_residual_by_chance"))]
 
 
 def longer_protohalo(result):

@@ -61,6 +61,23 @@ def test_a_prediction_without_haloes_matches_none():
     assert found["purity_by_mass"] == [None]
 
 
+def test_residuals_by_chance_are_those_that_predictions_without_a_bias_have_on_average():
+    rng, edges = np.random.default_rng(0), np.array([1.0, 2.0, 4.0, 8.0])
+
+    def drawn():
+        return [np.repeat([1.5, 3.0, 6.0], rng.poisson([20, 10, 1])) for _ in range(12)]
+
+    pairs = [(drawn(), drawn()) for _ in range(400)]
+    chance = [metrics.residual_by_chance(*pair, edges) for pair in pairs]
+    found = [metrics.mass_function_residual(*map(np.concatenate, pair), edges) for pair in pairs]
+    for name in ("summed_residual", "mean_absolute_residual"):
+        assert np.mean([one[f"{name}_by_chance"] for one in chance]) == pytest.approx(
+            np.mean([one[name] for one in found]), rel=0.08)
+    # The last bin has fewer than 20 haloes as a rule, and does not count; of one box nothing is known.
+    assert metrics.residual_by_chance(drawn()[:1], drawn()[:1], edges) == {
+        "summed_residual_by_chance": None, "mean_absolute_residual_by_chance": None}
+
+
 def test_bounds_of_sigma_are_those_of_a_normal_distribution():
     rng = np.random.default_rng(0)
     true = rng.uniform(1, 2, 200_000)
