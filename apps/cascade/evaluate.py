@@ -554,6 +554,7 @@ def lines(result):
     for kind in ("runs", "baselines", "bounds"):
         for name, entry in result[kind].items():
             yield line(figures.label((kind, name)), entry)
+    yield from other_triangles(result)
     if "another drawing" in result["bounds"]:
         yield from ("", one_drawing(result["bounds"]["another drawing"]))
     if "assembly_bias" in result["truth"]:
@@ -561,6 +562,16 @@ def lines(result):
             figures.label((kind, name)): entry["assembly_bias"] for kind in ("runs", "baselines", "bounds")
             for name, entry in result[kind].items()}))
     yield from (note for note in result.get("notes", ()) if note.startswith("floor"))
+
+
+def other_triangles(result):
+    """Residuals of the bispectrum at other triangles than the paper's, a line for each shape that boxes hold."""
+    entries = {figures.label((kind, name)): entry["bispectra"] for kind in ("runs", "baselines", "bounds")
+               for name, entry in result[kind].items() if "bispectra" in entry}
+    for shape in dict.fromkeys(shape for found in entries.values() for shape in found if shape != "paper"):
+        yield f"bispectrum, {shape}: " + ", ".join(
+            f"{name} {percent(found[shape]['residual'], found[shape]['residual_error'])}"
+            for name, found in entries.items())
 
 
 def one_drawing(entry):

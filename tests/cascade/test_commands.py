@@ -83,6 +83,10 @@ def test_evaluate_compares_runs_of_any_name_and_the_halo_model(run, painted, tmp
     assert list(result["runs"]) == names and {"halo model", "boosted trees"} <= set(result["baselines"])
     assert set(result["bounds"]) == {"another drawing", "exact expectation"} and "exact expectation" in said
     assert result["baselines"]["halo model"]["parameters"]["alpha"] > 0
+    equal = result["runs"]["halo model"]["bispectra"]["equilateral"]
+    line, = (line for line in said.splitlines() if line.startswith("bispectrum, equilateral: "))
+    assert f"run halo model {evaluate.percent(equal['residual'], equal['residual_error'])}, " in line
+    assert "\nbispectrum, squeezed: run target " in said and "exact expectation " in line
     bars = harness.bars("cascade", result)
     assert len(bars) >= 7 and not [line for line in bars if "nan" in line] and "exact expectation" in bars[0]
     for name in ("slices", "occupation", "power_spectrum", "counts", "bispectrum"):
