@@ -149,7 +149,7 @@ def training_minutes(run, phase):
     return None if seconds is None else seconds / 60
 
 
-def lines(rows, bounds=()):
+def lines(rows, bounds):
     """The table, and what is known of how well it can be done, as lines of text."""
     yield (f"{'run':20s}{'suite':16s}{'galaxies':>9s}{'accuracy':>10s}{'recall':>8s}{'precision':>11s}{'minutes':>13s}"
            f"{'P, k<1':>9s}{'k>1':>8s}{'as it is':>10s}{'r(k<1)':>8s}{'k>1':>6s}{'bispectrum':>16s}")
