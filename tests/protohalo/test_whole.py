@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from kerasgal import load
 from kerasgal.apps.protohalo import predict, train
 from kerasgal.apps.protohalo.config import TrainConfig
 from kerasgal.apps.protohalo.run import Protohalo
@@ -77,3 +78,10 @@ def test_what_does_not_fit_is_refused(boxes, tmp_path):
     with pytest.raises(DataError, match="has 32 cells a side: with whole=True they must be those of patch=16"):
         Protohalo.train(boxes[:1], boxes[1:2], run=tmp_path / "run", config=small(patch=16))
     assert not (tmp_path / "run").exists()
+
+
+def test_the_network_that_ships_predicts_as_a_training_of_the_preset_would():
+    """`make longer-protohalo` and `protohalo-longer` are of the same settings, but for how long the last part is."""
+    made, shipped = preset(TrainConfig, "whole"), load("protohalo-longer").config
+    named = [*made.groups["Prediction and watershed"], "channels", "whole", "margin", "minimum"]
+    assert {name: getattr(shipped, name) for name in named} == {name: getattr(made, name) for name in named}
