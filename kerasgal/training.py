@@ -22,6 +22,7 @@ from kerasgal.files import replacing
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 DECAYS = ("none", "cosine", "step", "exponential")
+OPTIMIZERS = ("adam", "muon")
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +49,15 @@ class TrainingConfig(Config):
     """
 
     groups = {
-        "Optimiser": ("learning_rate", "decay", "decay_factor", "decay_epochs", "gradient_norm", "averaging"),
+        "Optimiser": ("optimizer", "learning_rate", "decay", "decay_factor", "decay_epochs", "gradient_norm",
+                      "averaging"),
         "Length": ("batch", "accumulation", "epochs", "steps_per_epoch", "patience"),
         "Machine": ("seed", "precision", "strategy"),
     }
 
-    learning_rate: float = setting(1e-4, "Learning rate of Adam.", minimum=0.0)
+    optimizer: str = setting("adam", "What makes steps of gradients: Adam; or Muon, which needs fewer steps, with Adam "
+                                     "for biases and the last layer.", choices=OPTIMIZERS)
+    learning_rate: float = setting(1e-4, "Learning rate.", minimum=0.0)
     decay: str = setting("none", "How the learning rate falls: it does not; to zero along a cosine; by decay_factor in "
                                  "steps, or evenly, every decay_epochs.", choices=DECAYS)
     decay_factor: float = setting(0.5, "What the learning rate is multiplied by, with the decays step and exponential.",
@@ -119,17 +123,17 @@ def learning_rate(config):
                                       staircase=config.decay == "step")
 
 
-def optimizer(config, kind="Adam", **options):
+def optimizer(config, weight_decay=None, amsgrad=False):
     """The optimiser of a config.
 
     Parameters
     ----------
     config : TrainingConfig
-        Its learning rate and decay, gradient_norm, averaging and accumulation count.
-    kind : str
-        A class of keras.optimizers.
-    **options
-        Of that class.
+        Its optimizer, learning rate and decay, gradient_norm, averaging and accumulation count.
+    weight_decay : float, optional
+        Decoupled from the gradient (AdamW); none without it.
+    amsgrad : bool
+        Of Adam; Muon has no such thing.
 
     Returns
     -------
@@ -143,10 +147,15 @@ def optimizer(config, kind="Adam", **options):
     """
     import keras
 
-    return getattr(keras.optimizers, kind)(
-        learning_rate(config), global_clipnorm=config.gradient_norm or None, use_ema=config.averaging > 0,
-        ema_momentum=config.averaging,
-        gradient_accumulation_steps=config.accumulation if config.accumulation > 1 else None, **options)
+    from kerasgal.muon import Muon
+
+    options = {
+        "weight_decay": weight_decay, "global_clipnorm": config.gradient_norm or None, "use_ema": config.averaging > 0,
+        "ema_momentum": config.averaging,
+        "gradient_accumulation_steps": config.accumulation if config.accumulation > 1 else None}
+    if config.optimizer == "muon":
+        return Muon(learning_rate(config), adam_weight_decay=weight_decay, **options)
+    return keras.optimizers.Adam(learning_rate(config), amsgrad=amsgrad, **options)
 
 
 def train(build, dataset, validation, config, folder, *, app, data, domain=None, stale=(), begin=None, init=None,

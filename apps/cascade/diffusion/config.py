@@ -24,8 +24,8 @@ class DiffusionConfig(TrainingConfig):
         "Noise and loss": ("schedule", "gamma_min", "gamma_max", "prediction", "weighting"),
         "Network": ("filters", "levels", "norm_groups", "norm_epsilon", "dropout", "attention", "projections",
                     "fourier"),
-        "Optimiser": ("learning_rate", "decay", "decay_factor", "decay_epochs", "weight_decay", "gradient_norm",
-                      "averaging"),
+        "Optimiser": ("optimizer", "learning_rate", "decay", "decay_factor", "decay_epochs", "weight_decay",
+                      "gradient_norm", "averaging"),
     }
     renamed = {"clip": "gradient_norm", "groups": "norm_groups"}
     meant = {5: {"standardise": False, "norm_epsilon": 1e-3, "projections": 2}}

@@ -51,7 +51,7 @@ def compiled(config, parameters, samples=()):
         if config.fourier:
             spreads = [np.ravel(layer.spread) for layer in (model.standardised, layer_of_given)]
             model.network.get_layer("waves_of_the_field").spread.assign(np.concatenate(spreads))
-    model.compile(training.optimizer(config, "AdamW", weight_decay=config.weight_decay))
+    model.compile(training.optimizer(config, weight_decay=config.weight_decay))
     return model
 
 

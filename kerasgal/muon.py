@@ -1,0 +1,37 @@
+"""Muon for convolutions.
+
+Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon): a step of a matrix of weights is its momentum with all
+singular values brought near to one. Keras has it for matrices alone.
+"""
+
+import math
+
+import keras
+
+
+@keras.saving.register_keras_serializable("kerasgal")
+class Muon(keras.optimizers.Muon):
+    """Keras' Muon, of kernels of convolutions, too: each is the matrix of what a filter sees, and the filters.
+
+    Biases, scales, and kernels with one output, the last layer's, are stepped by Adam at the same rate. Steps are as long
+    as Adam's usually are (Liu et al. 2025, arXiv:2502.16982, Sec. 2.2).
+
+    Examples
+    --------
+    >>> from kerasgal.muon import Muon
+    >>> Muon(1e-3).name
+    'muon'
+    """
+
+    def _should_use_adamw(self, variable):
+        return variable.name != "kernel" or variable.shape[-1] < 2
+
+    def zeropower_via_newtonschulz5(self, x, steps):
+        """The nearest matrix with all singular values alike, nearly, of a kernel of any rank."""
+        matrix = keras.ops.reshape(x, (-1, x.shape[-1]))
+        return keras.ops.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape)
+
+    def lr_adjust(self, x):
+        """The step brought to the length of Adam's."""
+        rows = math.prod(x.shape[:-1])
+        return x * (self.rms_rate * max(rows, x.shape[-1]) ** 0.5)
