@@ -142,10 +142,10 @@ demo-diffusion: $(VENV)/.installed
 	  --realisations 4 --seed 6001
 	$(BIN)/kerasgal cascade diffusion train $(foreach i,$(shell seq 0 23),$(DIFFUSION)/train_$(i).h5) --preset demo \
 	  --run $(DIFFUSION)/run
-	$(BIN)/kerasgal cascade diffusion predict $(DIFFUSION)/run $(DIFFUSION)/test_0.h5 --draws 2 --sampler multistep \
-	  --steps 25 --output $(DIFFUSION)/test_0_draws.h5
+	$(BIN)/kerasgal cascade diffusion predict $(DIFFUSION)/run $(DIFFUSION)/test_0.h5 --draws 2 \
+	  --output $(DIFFUSION)/test_0_draws.h5
 	$(BIN)/kerasgal cascade diffusion evaluate $(DIFFUSION)/run $(foreach i,0 1 2 3,$(DIFFUSION)/test_$(i).h5) \
-	  --maps 3 --draws 8 --sampler multistep --steps 25 --output $(DIFFUSION)/evaluation
+	  --maps 3 --draws 8 --output $(DIFFUSION)/evaluation
 
 # The same given what cascade expects, whose networks are trained on five further boxes: the network that ships. Half an
 # hour more, and tests on eight boxes of their own.
@@ -159,7 +159,7 @@ longer-diffusion: demo-diffusion
 	$(BIN)/kerasgal cascade diffusion train $(foreach i,$(shell seq 0 23),$(DIFFUSION)/train_$(i).h5) --preset demo \
 	  --regressor $(DIFFUSION)/regressor --run $(DIFFUSION)/longer
 	$(BIN)/kerasgal cascade diffusion evaluate $(DIFFUSION)/longer $(foreach i,$(shell seq 0 7),$(DIFFUSION)/later_$(i).h5) \
-	  --maps 3 --draws 8 --sampler multistep --steps 25 --output $(DIFFUSION)/longer_evaluation
+	  --maps 3 --draws 8 --output $(DIFFUSION)/longer_evaluation
 
 # The other way round, as Ono et al.: dark matter drawn given the galaxies of `demo-diffusion`.
 matter-diffusion: demo-diffusion

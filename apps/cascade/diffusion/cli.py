@@ -18,19 +18,16 @@ def diffusion():
     """
 
 
-def sampling_options(steps, sampler):
-    """A decorator with the options of the sampler, which is `sampler` by default."""
-    return together([
-        click.option("--steps", type=click.IntRange(1), default=steps, show_default=True, help="Steps of the sampler."),
-        click.option("--sampler", type=click.Choice(["ancestral", "multistep", "deterministic"]), default=sampler,
-                     show_default=True, help="With fresh noise in each step; the same to second order, in fewer steps; "
-                                             "or without noise."),
-        click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
-        click.option("--tile", type=click.IntRange(8), help="Cells per side that pass through the network at once. A "
-                                                            "border of them is thrown away, as wide as its "
-                                                            "convolutions see if that leaves a quarter.  [default: the "
-                                                            "whole map or box, or what memory holds]"),
-    ])
+sampling_options = together([
+    click.option("--steps", type=click.IntRange(1), default=25, show_default=True, help="Steps of the sampler."),
+    click.option("--sampler", type=click.Choice(["ancestral", "multistep", "deterministic"]), default="ancestral",
+                 show_default=True, help="With fresh noise in each step; the same to second order; or without noise."),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+    click.option("--tile", type=click.IntRange(8), help="Cells per side that pass through the network at once. A "
+                                                        "border of them is thrown away, as wide as its convolutions "
+                                                        "see if that leaves a quarter.  [default: the whole map or "
+                                                        "box, or what memory holds]"),
+])
 
 
 @old_option("--groups", "norm_groups", type=click.IntRange(0))
@@ -48,7 +45,7 @@ def train(cls, simulations, **options):
 @click.option("--draws", type=click.IntRange(1), default=8, show_default=True, help="Draws for each map, or the box.")
 @click.option("--axis", type=click.Choice(["x", "y", "z"]), default="z", show_default=True,
               help="Along which the maps are taken, all there are; of no meaning for boxes.")
-@sampling_options(100, "ancestral")
+@sampling_options
 @PARAMETER
 def predict(run, source, **options):
     """Draw galaxies for each of SIMULATIONS from its dark matter, or the reverse, with the trained RUN."""
@@ -62,7 +59,7 @@ def predict(run, source, **options):
                    "simulations that RUN was trained on]")
 @click.option("--draws", type=click.IntRange(2), default=16, show_default=True, help="Draws for each map, or the box.")
 @click.option("--maps", type=click.IntRange(1), help="Maps of each simulation, along z.  [default: all]")
-@sampling_options(25, "multistep")
+@sampling_options
 @click.option("--study", is_flag=True, help="Also draw with all samplers in few and many steps, and compare.")
 @DASK
 def evaluate(run, simulations, *, dask, **options):

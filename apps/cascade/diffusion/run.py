@@ -89,7 +89,7 @@ class Diffusion(DensityRun):
     >>> import kerasgal as kg
     >>> run = kg.load("RUN")                                            # doctest: +SKIP
     >>> box = kg.simulate(particles=128, boxsize=75, seed=1)            # doctest: +SKIP
-    >>> draws = run.predict(box, draws=8, sampler="multistep", steps=25)    # doctest: +SKIP
+    >>> draws = run.predict(box, draws=8)                             # doctest: +SKIP
     >>> draws["count"].std(axis=1)                                      # doctest: +SKIP
     """
 
@@ -167,7 +167,7 @@ class Diffusion(DensityRun):
 
         return fit(training, validation, config, folder, **options)
 
-    def predict(self, source, *, boxsize=None, cosmology=None, redshift=None, draws=8, axis="z", steps=100,
+    def predict(self, source, *, boxsize=None, cosmology=None, redshift=None, draws=8, axis="z", steps=25,
                 sampler="ancestral", seed=0, tile=None, parameters=None, outside_domain=False, output=None,
                 overwrite=False):
         """Draw galaxies for a simulation from its dark matter, or dark matter from its galaxies.
@@ -190,7 +190,7 @@ class Diffusion(DensityRun):
         steps : int
             Steps of the sampler.
         sampler : {"ancestral", "multistep", "deterministic"}
-            With fresh noise in each step; the same to second order, in fewer steps; or without noise.
+            With fresh noise in each step; the same to second order; or without noise.
         seed : int
             Of the noise.
         tile : int, optional
@@ -262,7 +262,7 @@ class Diffusion(DensityRun):
         shape = (len(maps), draws, *grid) if flat else (draws, *grid)
         return Draws.filled(self, source, {name: shape}, fill, notes, output=output, overwrite=overwrite, **said)
 
-    def evaluate(self, sources, *, regressor=None, hod=None, draws=16, maps=None, steps=25, sampler="multistep",
+    def evaluate(self, sources, *, regressor=None, hod=None, draws=16, maps=None, steps=25, sampler="ancestral",
                  seed=0, tile=None, study=False, outside_domain=False, client=None):
         """Hold draws against galaxies, or dark matter, that the run never saw, boosted trees and the halo model.
 
