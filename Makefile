@@ -16,8 +16,8 @@ LONGER_VALIDATION = $(foreach i,$(shell seq 0 11),--validation $(LONGER)/validat
 LONGER_TEST = $(foreach i,$(shell seq 0 11),$(LONGER)/test_$(i).h5)
 CASCADE = $(DEMO)-cascade
 LONGER_HALOMASS = $(DEMO)-halomass-longer
-LONGER_HALOMASS_TRAIN = $(foreach i,$(shell seq 0 58),$(LONGER_HALOMASS)/train_$(i).h5)
-LONGER_HALOMASS_VALIDATION = $(foreach i,59 60,--validation $(LONGER_HALOMASS)/train_$(i).h5)
+LONGER_HALOMASS_TRAIN = $(foreach i,$(shell seq 0 179),$(LONGER_HALOMASS)/train_$(i).h5)
+LONGER_HALOMASS_VALIDATION = $(foreach i,$(shell seq 0 11),--validation $(LONGER_HALOMASS)/validation_$(i).h5)
 LONGER_HALOMASS_TEST = $(foreach i,$(shell seq 0 11),$(LONGER_HALOMASS)/test_$(i).h5)
 LONGER_HALOMASS_TWINS = $(foreach i,$(shell seq 0 11),--ceiling $(LONGER_HALOMASS)/twin_$(i).h5)
 LONGER_CASCADE = $(DEMO)-cascade-longer
@@ -67,11 +67,12 @@ demo-halomass: $(VENV)/.installed
 	$(BIN)/kerasgal halomass evaluate $(HALOMASS)/raw $(HALOMASS_TEST) \
 	  $(foreach input,multipoles averaged final,--compare $(HALOMASS)/$(input)) --sample 2000 --baseline --output $(HALOMASS)/evaluation
 
-# A larger network on the raw density, trained on 59 whole boxes: an hour on two cores.
+# A larger network on the raw density, trained on 180 whole boxes: an hour on two cores.
 longer-halomass: $(VENV)/.installed
 	rm -rf $(LONGER_HALOMASS)
 	mkdir -p $(LONGER_HALOMASS)
-	$(BIN)/kerasgal simulate $(LONGER_HALOMASS)/train.h5 --realisations 61 --seed 1
+	$(BIN)/kerasgal simulate $(LONGER_HALOMASS)/train.h5 --realisations 180 --seed 1
+	$(BIN)/kerasgal simulate $(LONGER_HALOMASS)/validation.h5 --realisations 12 --seed 2001
 	$(BIN)/kerasgal simulate $(LONGER_HALOMASS)/test.h5 --realisations 12 --seed 8001
 	$(BIN)/kerasgal halomass train $(LONGER_HALOMASS_TRAIN) $(LONGER_HALOMASS_VALIDATION) --preset whole \
 	  --run $(LONGER_HALOMASS)/raw
@@ -161,7 +162,8 @@ matter-diffusion: demo-diffusion
 	$(BIN)/kerasgal cascade diffusion train $(foreach i,$(shell seq 0 23),$(DIFFUSION)/train_$(i).h5) --preset demo \
 	  --drawn matter --field log --gamma-min -9.3 --gamma-max 10 --no-fourier --run $(DIFFUSION)/matter
 	$(BIN)/kerasgal cascade diffusion evaluate $(DIFFUSION)/matter \
-	  $(foreach i,0 1 2 3,$(DIFFUSION)/matter_test_$(i).h5) --maps 3 --draws 8 --output $(DIFFUSION)/matter_evaluation
+	  $(foreach i,0 1 2 3,$(DIFFUSION)/matter_test_$(i).h5) --maps 3 --draws 8 --sampler multistep \
+	  --output $(DIFFUSION)/matter_evaluation
 
 # Made-up galaxies and their archetypes to train on; others, in three degrees of realism and as archetypes, to test on.
 demo-morph: $(VENV)/.installed

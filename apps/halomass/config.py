@@ -32,7 +32,7 @@ class TrainConfig(TrainingConfig):
     meant = {3: {"last_prior": True}}
     # That of the demo, but larger, trained longer, and on whole boxes
     presets = {"whole": ("demo", {
-        "whole": True, "padding": "none", "filters": 16, "dense": 128, "optimizer": "muon", "learning_rate": 2e-3,
+        "whole": True, "padding": "none", "filters": 16, "dense": 128, "optimizer": "muon", "learning_rate": 3e-3,
         "decay": "cosine", "batch": 2, "epochs": 25, "steps_per_epoch": 100})}
 
     # 11 and 13.4 in Msun, with the paper's h of 0.701
