@@ -240,3 +240,35 @@ def test_what_was_asked_of_networks_is_printed_line_by_line_with_its_verdict(tmp
     assert not ended.value.code and capsys.readouterr().out.split()[-1] == "holds"
     with pytest.raises(SystemExit, match="results.py protohalo="):
         results.main([f"unknown={tmp_path}"])
+
+
+def test_the_error_of_a_centre_that_is_known_to_a_spread_is_that_of_the_normal_distribution(monkeypatch):
+    from scipy.stats import norm
+
+    from kerasgal.galaxies import Painting
+
+    centres = benchmark("centres")
+    monkeypatch.setattr(centres, "PLACES", 3000)
+    guess, cells, spread = np.array([[2.3, 1.5, 2.5]]), 4, 0.3
+    painting = Painting(boxsize=4.0, centre=guess, radius=np.ones(1), concentration=np.full(1, 5.0),
+                        stretch=np.eye(3)[None], central=np.ones(1), satellites=np.zeros(1))
+    counts = np.zeros((cells,) * 3)
+    counts[2, 1, 2] = 1
+    edges = norm.cdf(np.arange(cells + 1) - guess.T, scale=spread)
+    chance = np.einsum("i,j,k->ijk", *np.diff(edges, axis=1))
+    found = centres.error(painting, counts, guess, spread, np.random.default_rng(0)) / centres.LOSS_CELLS
+    assert found == pytest.approx(np.mean((chance - counts)**2), rel=0.03)
+    assert centres.error(painting, counts, guess, 0, np.random.default_rng(0)) == 0
+
+
+def test_the_centroid_of_the_densest_cell_finds_a_centre_on_the_grid():
+    from kerasgal.galaxies import Painting
+    from kerasgal.grid import density_contrast
+
+    centres, boxsize, rng = benchmark("centres"), 8.0, np.random.default_rng(0)
+    true = np.array([[0.1, 3.7, 5.5], [6.0, 1.2, 7.9]])  # two are at a face
+    particles = (true[:, None] + 0.2 * rng.normal(size=(2, 4000, 3))).reshape(-1, 3) % boxsize
+    painting = Painting(boxsize, true, np.ones(2), np.full(2, 5.0), np.eye(3)[None].repeat(2, 0), np.array([1.0, 1.0]),
+                        np.array([0.0, 3.0]))
+    offset, galaxies = centres.guessed(painting, density_contrast(particles.astype("f4"), 16, boxsize))
+    assert np.abs(offset).max() < 0.03 and galaxies.tolist() == [1, 4]
