@@ -32,7 +32,7 @@ class TrainConfig(TrainingConfig):
     # That of the demo, shown more, trained longer, and on whole boxes
     presets = {"whole": ("demo", {
         "channels": "density,potential,displacement,tide", "whole": True, "margin": 0, "smoothing": 1.0, "depth": 2.25,
-        "optimizer": "muon", "learning_rate": 5e-3, "epochs": 30, "steps_per_epoch": 100})}
+        "epochs": 40, "steps_per_epoch": 100})}
 
     minimum: int = setting(4525, "Fewest cells of a halo; smaller ones are background. The paper's smallest halo has "
                                  "4,525.", demo=200, minimum=1)
