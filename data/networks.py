@@ -196,7 +196,7 @@ SHIPPED = [
      "summary": "halo mass from the initial density in 40^3 cells of 0.78 Mpc/h around a particle, z = 0",
      "what": "The network of `make longer-halomass` on the raw density, without padding, so that it predicts whole "
              "boxes, too (`--map`): masses of 1e12 to 1e14.5 Msun/h.",
-     "trained": BOXES.format(particles=64, seeds="1 to 59; 60 and 61 to validate"),
+     "trained": BOXES.format(particles=64, seeds="1 to 180; 2001 to 2012 to validate"),
      "words": "seeds 8001 to 8012, 1,000 particles of each",
      "commands": ["kerasgal simulate test.h5 --realisations 12 --seed 8001",
                   "kerasgal halomass evaluate halomass-longer test_*.h5 --sample 1000"],

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 
+from kerasgal import load
 from kerasgal.apps.halomass import data, dense, predict, train, whole
 from kerasgal.apps.halomass.config import TrainConfig
 from kerasgal.apps.halomass.losses import SelectionLikelihood
@@ -135,3 +136,7 @@ def test_its_moments_are_those_of_all_cells(boxes):
     mean, deviation = whole.moments(read)
     np.testing.assert_allclose([mean, deviation], [[fields.mean()], [fields.std()]], rtol=1e-4, atol=1e-6)
     assert train.compiled(small(), mean, deviation, size=32).count_params() == predict.build(small()).count_params()
+
+
+def test_the_network_that_ships_is_one_of_the_preset():
+    assert load("halomass-longer").config == preset(TrainConfig, "whole")
