@@ -9,7 +9,6 @@ import math
 import keras
 
 
-@keras.saving.register_keras_serializable("kerasgal")
 class Muon(keras.optimizers.Muon):
     """Keras' Muon, of kernels of convolutions, too: each is the matrix of what a filter sees, and the filters.
 

@@ -147,13 +147,13 @@ def optimizer(config, weight_decay=None, amsgrad=False):
     """
     import keras
 
-    from kerasgal.muon import Muon
-
     options = {
         "weight_decay": weight_decay, "global_clipnorm": config.gradient_norm or None, "use_ema": config.averaging > 0,
         "ema_momentum": config.averaging,
         "gradient_accumulation_steps": config.accumulation if config.accumulation > 1 else None}
     if config.optimizer == "muon":
+        from kerasgal.muon import Muon
+
         return Muon(learning_rate(config), adam_weight_decay=weight_decay, **options)
     return keras.optimizers.Adam(learning_rate(config), amsgrad=amsgrad, **options)
 
