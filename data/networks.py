@@ -111,8 +111,8 @@ LIMITS_HALOMASS = (LIMITS_3D + " A mass is that of the halo if the particle ends
 SHIPPED = [
     {"name": "protohalo-demo", "run": "demo/density", "measure": protohalo, "tests": ("demo/test_{}.h5", 12),
      "summary": "haloes of 200 cells and more from the initial density, cells of 0.78 Mpc/h, z = 0",
-     "what": "The network of the preset `demo`, trained on the boxes of `make demo`: haloes of at least 200 cells of 0.78 "
-             "Mpc/h from an initial density.",
+     "what": "The network of the preset `demo`, trained on the boxes of `make demo`: haloes of at least 200 cells of "
+             "0.78 Mpc/h from an initial density.",
      "trained": BOXES.format(particles=64, seeds="1 to 24; 25 to validate"), "words": "seeds 1001 to 1012",
      "commands": ["kerasgal simulate test.h5 --realisations 12 --seed 1001",
                   "kerasgal protohalo evaluate protohalo-demo test_*.h5"],

@@ -12,8 +12,8 @@ import keras
 class Muon(keras.optimizers.Muon):
     """Keras' Muon, of kernels of convolutions, too: each is the matrix of what a filter sees, and the filters.
 
-    Biases, scales, and kernels with one output, the last layer's, are stepped by Adam at the same rate. Steps are as long
-    as Adam's usually are (Liu et al. 2025, arXiv:2502.16982, Sec. 2.2).
+    Biases, scales, and kernels with one output, the last layer's, are stepped by Adam at the same rate. Steps are as
+    long as Adam's usually are (Liu et al. 2025, arXiv:2502.16982, Sec. 2.2).
 
     Examples
     --------

@@ -2,11 +2,11 @@
 
     python tests/benchmarks/centres.py demo-cascade/test_0.h5 demo-cascade/test_1.h5 ...
 
-The rule that painted the galaxies is given every halo, its mass, environment and shape, and for its centre a guess that
-is off by a normal deviate; its prediction is then the mean over all centres that may be, given the guess. Each line is a
-standard deviation along each axis, the error of such a prediction, and of one that keeps to cells of the guess, the mean
-and its error over the boxes. Then how far a guess from the density on the grid is off: the centroid of the 27 cells
-about the densest cell near the centre, in haloes that have a galaxy with a chance of a tenth or more.
+The rule that painted the galaxies is given every halo, its mass, environment and shape, and for its centre a guess
+that is off by a normal deviate; its prediction is then the mean over all centres that may be, given the guess. Each
+line is a standard deviation along each axis, the error of such a prediction, and of one that keeps to the guess, the
+mean and its error over the boxes. Then how far a guess from the density on the grid is off: the centroid of the 27
+cells about the densest cell near the centre, in haloes that have a galaxy with a chance of a tenth or more.
 """
 
 import sys
