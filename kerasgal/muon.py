@@ -12,7 +12,7 @@ import keras
 class Muon(keras.optimizers.Muon):
     """Keras' Muon, of kernels of convolutions, too: each is the matrix of what a filter sees, and the filters.
 
-    Biases, scales, and kernels with one output, the last layer's, are stepped by Adam at the same rate. Steps are as
+    Biases, scales, and kernels whose last axis is one are stepped by Adam at the same rate. Steps are as
     long as Adam's usually are (Liu et al. 2025, arXiv:2502.16982, Sec. 2.2).
 
     Examples
@@ -23,7 +23,7 @@ class Muon(keras.optimizers.Muon):
     """
 
     def _should_use_adamw(self, variable):
-        return variable.name != "kernel" or variable.shape[-1] < 2
+        return variable.name not in ("kernel", "v") or variable.shape[-1] < 2  # v: of a weight-normalised one
 
     def zeropower_via_newtonschulz5(self, x, steps):
         """The nearest matrix with all singular values alike, nearly, of a kernel of any rank."""

@@ -55,8 +55,8 @@ class TrainingConfig(Config):
         "Machine": ("seed", "precision", "strategy"),
     }
 
-    optimizer: str = setting("adam", "What makes steps of gradients: Adam; or Muon, which needs fewer steps, with Adam "
-                                     "for biases and the last layer.", choices=OPTIMIZERS)
+    optimizer: str = setting("adam", "What makes steps of gradients: Adam; or Muon, which is ahead in short trainings, "
+                                     "with Adam for biases and layers of one output.", choices=OPTIMIZERS)
     learning_rate: float = setting(1e-4, "Learning rate.", minimum=0.0)
     decay: str = setting("none", "How the learning rate falls: it does not; to zero along a cosine; by decay_factor in "
                                  "steps, or evenly, every decay_epochs.", choices=DECAYS)

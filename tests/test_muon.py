@@ -49,6 +49,12 @@ def test_what_is_no_kernel_or_the_last_one_is_stepped_by_adam(name, shape):
     np.testing.assert_allclose(made, stepped(keras.optimizers.Adam(RATE), kernel, gradient), atol=1e-6)
 
 
+def test_kernels_of_all_networks_are_matrices_also_where_weights_are_normalised():
+    kernel, gradient = random(3, 3, 4, 8)
+    made = stepped(Muon(RATE, weight_decay=None, adam_weight_decay=None), kernel, gradient, "v")
+    assert np.abs(made - stepped(keras.optimizers.Adam(RATE), kernel, gradient)).max() > RATE / 10
+
+
 def test_the_setting_chooses_the_optimiser():
     chosen = TrainingConfig(optimizer="muon", learning_rate=2e-3, gradient_norm=1.0, averaging=0.9, accumulation=2)
     made = optimizer(chosen, weight_decay=0.1)
