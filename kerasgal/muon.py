@@ -4,16 +4,15 @@ Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon): a step of a matr
 singular values brought near to one. Keras has it for matrices alone.
 """
 
-import math
-
 import keras
 
 
 class Muon(keras.optimizers.Muon):
-    """Keras' Muon, of kernels of convolutions, too: each is the matrix of what a filter sees, and the filters.
+    """Keras' Muon, of kernels of convolutions, too: each is the matrix of its filters and what they see.
 
-    Biases, scales, and kernels whose last axis is one are stepped by Adam at the same rate. Steps are as
-    long as Adam's usually are (Liu et al. 2025, arXiv:2502.16982, Sec. 2.2).
+    Of a transposed convolution it is that of what is seen and what is made of it. Biases, scales, and kernels whose
+    last axis is one are stepped by Adam at the same rate. Steps are as long as Adam's usually are (Liu et al. 2025,
+    arXiv:2502.16982, Sec. 2.2).
 
     Examples
     --------
@@ -27,10 +26,13 @@ class Muon(keras.optimizers.Muon):
 
     def zeropower_via_newtonschulz5(self, x, steps):
         """The nearest matrix with all singular values alike, nearly, of a kernel of any rank."""
-        matrix = keras.ops.reshape(x, (-1, x.shape[-1]))
-        return keras.ops.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape)
+        return keras.ops.reshape(super().zeropower_via_newtonschulz5(as_matrix(x), steps), x.shape)
 
     def lr_adjust(self, x):
         """The step brought to the length of Adam's."""
-        rows = math.prod(x.shape[:-1])
-        return x * (self.rms_rate * max(rows, x.shape[-1]) ** 0.5)
+        return keras.ops.reshape(super().lr_adjust(as_matrix(x)), x.shape)
+
+
+def as_matrix(kernel):
+    """A kernel of any rank as the matrix of its last axis and all others."""
+    return keras.ops.reshape(kernel, (-1, kernel.shape[-1]))
