@@ -2,7 +2,7 @@
 
 import click
 
-from kerasgal.apps.cascade.diffusion.config import DiffusionConfig
+from kerasgal.apps.cascade.diffusion.config import SAMPLERS, DiffusionConfig
 from kerasgal.cluster import connect
 from kerasgal.commands import App, old_command, old_option, standard_commands, together
 from kerasgal.commands.base import DASK, PARAMETER
@@ -20,7 +20,7 @@ def diffusion():
 
 sampling_options = together([
     click.option("--steps", type=click.IntRange(1), default=25, show_default=True, help="Steps of the sampler."),
-    click.option("--sampler", type=click.Choice(["ancestral", "multistep", "deterministic"]), default="ancestral",
+    click.option("--sampler", type=click.Choice(SAMPLERS), default="ancestral",
                  show_default=True, help="With fresh noise in each step; the same to second order; or without noise."),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
     click.option("--tile", type=click.IntRange(8), help="Cells per side that pass through the network at once. A "

@@ -11,6 +11,7 @@ from kerasgal.training import TrainingConfig
 APP = "cascade diffusion"
 FIELDS = ("log", "count")
 DRAWN = GALAXIES, MATTER = ("galaxies", "matter")
+SAMPLERS = ("ancestral", "multistep", "deterministic")
 REGRESSOR = "regressor"  # folder of its copy in that of the run
 
 

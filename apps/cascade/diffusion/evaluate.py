@@ -18,6 +18,7 @@ from kerasgal import cluster, run_folder, statistics
 from kerasgal.apps.cascade import baseline, metrics, scatter, trees
 from kerasgal.apps.cascade import data as densities
 from kerasgal.apps.cascade.diffusion import data, figures, matter, sample
+from kerasgal.apps.cascade.diffusion.config import SAMPLERS
 from kerasgal.apps.cascade.diffusion.figures import FLOOR, HALO_MODEL, REGRESSOR, SHUFFLED, TREES, TRUTH
 from kerasgal.apps.cascade.evaluate import SEED, farthest_off, put
 from kerasgal.apps.cascade.run import Cascade
@@ -516,7 +517,7 @@ def lines(result):
     yield (f"ranks of the truth among {result['draws']} draws in {ranks['blocks']} blocks: even ones are as uneven "
            f"with a chance of p = {ranks['p_value']:.3g}; were blocks at one place of neighbouring maps independent, "
            f"{ranks['p_value_of_independent_blocks']:.3g}")
-    for sampler in sample.SAMPLERS if "study" in entry else ():
+    for sampler in SAMPLERS if "study" in entry else ():
         most = entry["study"]["ancestral"][0]["steps"]
         for row in entry["study"][sampler]:
             yield (f"{sampler}, {row['steps']} steps: {percent(row['power'])} +- {percent(row['power_error'])} of the "

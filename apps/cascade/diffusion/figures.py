@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kerasgal.apps.cascade.diffusion.config import SAMPLERS
 from kerasgal.plotting import figure
 
 TRUTH = ("truth", "")  # (kind, name): the run's is ("runs", its name), whatever that is
@@ -135,9 +136,9 @@ def ranks(observed, expected, p):
 
 def study(result):
     """Power spectra with few steps over that of the longest ancestral sampler, with errors from map to map."""
-    k, samplers = np.array(result["k"]), ("ancestral", "multistep", "deterministic")
+    k = np.array(result["k"])
     drawing, axes = figure(3, width=4, sharey=True)
-    for axis, sampler in zip(axes, samplers):
+    for axis, sampler in zip(axes, SAMPLERS):
         for number, row in enumerate(result[sampler]):
             ratio, error = (np.array(row[name], float) for name in ("ratio", "error"))
             axis.errorbar(k, ratio, error, label=f"{row['steps']} steps", color=f"C{number}", capsize=2, linewidth=1)

@@ -5,7 +5,7 @@ import logging
 
 import numpy as np
 
-from kerasgal.apps.cascade.diffusion.config import APP, REGRESSOR, DiffusionConfig
+from kerasgal.apps.cascade.diffusion.config import APP, REGRESSOR, SAMPLERS, DiffusionConfig
 from kerasgal.apps.cascade.run import Cascade, DensityRun
 from kerasgal.conditioning import check_given, named
 from kerasgal.errors import SettingError
@@ -13,7 +13,6 @@ from kerasgal.files import slabs
 from kerasgal.run import Prediction, display_name, to_judge_on
 from kerasgal.simulation import opened
 
-SAMPLERS = ("ancestral", "multistep", "deterministic")
 AXES = "xyz"
 # What an exported network is given, by whether it draws matter and by channels.
 SERVED = {(False, 1): "density in units of its mean", (True, 1): "galaxies in each cell",

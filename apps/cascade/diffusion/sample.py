@@ -10,7 +10,6 @@ from kerasgal.apps.cascade.diffusion.data import channelled
 from kerasgal.apps.cascade.diffusion.network import radius
 from kerasgal.tiling import choose_tiles, predict_at_once, predict_box
 
-SAMPLERS = ("ancestral", "multistep", "deterministic")
 TOGETHER = 2**21  # cells of several draws that pass through the network at once
 CHOOSE = object()
 
@@ -78,7 +77,7 @@ def draw(model, config, density, draws, *, steps, sampler="ancestral", seed=0, p
     Or, where the config says so, the density in units of its mean, drawn given the galaxies.
     model: a `VariationalDiffusion`, and its config.
     density: what is given, (n, n) or (n, n, n), or with channels (n, n, c), as `data.given` has it. steps: of the
-        sampler, one of SAMPLERS.
+        sampler, one of SAMPLERS of config.py.
     parameters: of the simulation, (p,), where the run was trained with some.
     tile, context: cells per side that pass through the network at once, and of its border that are thrown away; see
         `tiles_for`, which chooses what is not given: the whole field where memory is enough. The noise is that of the

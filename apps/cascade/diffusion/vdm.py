@@ -116,7 +116,7 @@ def ancestral(denoise, gammas, z, noise, settle=None):
 
 
 def multistep(denoise, gammas, z, noise, settle=None):
-    """Draw a field from noise as `ancestral` does, in fewer steps: z_0 / alpha_0.
+    """Draw a field from noise as `ancestral` does, to second order: z_0 / alpha_0.
 
     By the second-order multistep solver SDE-DPM-Solver++(2M) (Lu et al. 2022, arXiv:2211.01095, App. B): a step of
     `ancestral` towards the field that this and the last one point to. Arguments as in `ancestral`.
