@@ -4,8 +4,8 @@
 
 The rule that painted the galaxies is given every halo, its mass, environment and shape, and for its centre a guess
 that is off by a normal deviate; its prediction is then the mean over all centres that may be, given the guess. Each
-line is a standard deviation along each axis, the error of such a prediction, and of one that keeps to the guess, the
-mean and its error over the boxes. Then how far a guess from the density on the grid is off: the centroid of the 27
+line is a standard deviation along each axis and the error of such a prediction, the mean and its error over the
+boxes. Then how far a guess from the density on the grid is off: the centroid of the 27
 cells about the densest cell near the centre, in haloes that have a galaxy with a chance of a tenth or more.
 """
 
@@ -39,11 +39,9 @@ def load(path):
 def error(painting, counts, guess, spread, rng):
     """The squared error of the mean number of galaxies in cells where centres are normal about a guess."""
     fields = np.array([replace(painting, centre=guess + rng.normal(0, spread, guess.shape)).expected(
-        len(counts), 3 if spread else 300, number) for number in range(PLACES if spread else 1)])
-    found = np.mean(np.square(fields.mean(axis=0) - counts), dtype=float)
-    if spread:  # what is there because the mean is of so many fields alone
-        found -= np.mean(fields.var(axis=0, ddof=1), dtype=float) / PLACES
-    return found * LOSS_CELLS
+        len(counts), samples=3, seed=number) for number in range(PLACES)])
+    by_chance = fields.var(axis=0, ddof=1) / PLACES  # since the mean is of so many fields alone
+    return np.mean(np.square(fields.mean(axis=0) - counts) - by_chance, dtype=float) * LOSS_CELLS
 
 
 def guessed(painting, delta):
@@ -67,17 +65,15 @@ def main(paths):
         found = []
         for painting, counts, _ in boxes:
             guess = painting.centre + rng.normal(0, spread, painting.centre.shape)
-            found.append([error(painting, counts, guess, spread, rng), error(painting, counts, guess, 0, rng)])
-        mean, scatter = np.mean(found, axis=0), np.std(found, axis=0, ddof=1) / np.sqrt(len(found))
-        print(f"centres known to {spread:.2f} Mpc/h: Eq. 2 {mean[0]:.1f} +- {scatter[0]:.1f}; of the guess alone "
-              f"{mean[1]:.1f} +- {scatter[1]:.1f}", flush=True)
+            found.append(error(painting, counts, guess, spread, rng))
+        scatter = np.std(found, ddof=1) / np.sqrt(len(found))
+        print(f"centres known to {spread:.3f} Mpc/h: Eq. 2 {np.mean(found):.1f} +- {scatter:.1f}", flush=True)
     offset, galaxies = (np.concatenate(parts) for parts in zip(*(guessed(box[0], box[2]) for box in boxes)))
     offset -= np.average(offset, axis=0, weights=galaxies)
     rms = np.sqrt(np.average(np.mean(offset**2, axis=1), weights=galaxies))
     typical = np.median(np.abs(offset)) / 0.6745
     print(f"a centroid on the grid is off by {rms:.3f} Mpc/h along an axis (rms by galaxies; {typical:.3f} from the "
-          "median), a cell is "
-          f"{CONFIG.cell:.3f}")
+          f"median), a cell is {CONFIG.cell:.3f}")
 
 
 if __name__ == "__main__":
