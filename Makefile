@@ -206,7 +206,7 @@ longer-morph: $(VENV)/.installed
 	  smooth=$(LONGER_MORPH)/smooth.h5 archetypes=$(LONGER_MORPH)/archetypes.h5 --match log_mass,log_radius,n \
 	  --control sky --output $(LONGER_MORPH)/evaluation
 
-# The networks that come with kerasgal, from the demos' runs.
+# The networks that come with kerasgal, from the demos' runs and one of protohalo's preset `demo`.
 models: demo longer-protohalo demo-halomass longer-halomass demo-cascade longer-diffusion demo-morph longer-morph
 	$(BIN)/kerasgal protohalo train $(TRAIN) --preset demo --run $(DEMO)/density
 	$(BIN)/python data/networks.py .
