@@ -233,7 +233,7 @@ def test_every_saved_model_serves_without_keras_or_our_code(trained, tmp_path, a
         options = harness.RECIPES[app].export
         assert run.export(tmp_path / name, **options) == tmp_path / name
         network, description = run.served(**options)
-        inputs = harness.inputs_of(network)
+        inputs = [10 * field for field in harness.inputs_of(network)]  # so that hardly trained diffusion draws galaxies
         np.savez(tmp_path / f"{name}.npz", *inputs, outputs=harness.outputs_of(network, inputs))
         stored = json.loads((tmp_path / name / "kerasgal.json").read_text())
         assert stored["app"] == app and "input" in stored and "output" in stored
