@@ -105,7 +105,7 @@ def second(context, parameter, value):
 @click.option("--test", multiple=True, required=True, type=click.Path(), metavar="FILE",
               help="What to compare on, which nothing was fitted to; may be given several times.")
 @click.option("--raw", multiple=True, type=click.Path(), metavar="RUN", help="A trained run to stand above the ladder, "
-              "such as of --input raw; those of one input are its seeds.")
+              "such as of --input raw; those that differ in their seed alone are one rung.")
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="Trainings of the trees.")
 @click.option("--networks", type=click.IntRange(0), default=3, show_default=True, help="Trainings of the network.")
 @click.option("--sample", type=click.IntRange(1), default=2000, show_default=True, metavar="NUMBER",

@@ -45,7 +45,8 @@ class Ladder(Evaluation):
     ::
 
         model           "trees" or "network"
-        rung            what it sees: "l = 0", "l <= 1", "l <= 2", or the input of a run that was given
+        rung            what it sees: "l = 0", "l <= 1", "l <= 2", or the input of runs that were given, and where others
+                        have that, too, the folder of the first
         seeds           trainings
         r, rms          correlation of log10 masses and scatter [dex], means over the trainings
         ..._error       of each, from haloes and trainings; its parts: ..._haloes, of the mean, and ..._seeds, the
@@ -102,7 +103,8 @@ def ladder(training, validation, test, *, config=None, preset=None, seeds=5, net
     networks : int
         Trainings of the network on each rung; none for 0.
     raw : run folder or HaloMass, or list of them
-        Trained runs to stand above the ladder, such as of ``input="raw"``; those of one input are its seeds.
+        Trained runs to stand above the ladder, such as of ``input="raw"``; those that differ in nothing but their seed
+        are one rung.
     sample : int
         So many particles at random from each simulation of `test`.
     runs : str or Path, optional
@@ -167,9 +169,9 @@ def ladder(training, validation, test, *, config=None, preset=None, seeds=5, net
                         data={"training": names_of(training), "validation": names_of(validation)})
                 for number in range(networks)])
             say(rungs, described)
-    for run in given:
-        key, one = ("network", run.config.input), predicted_by(run, test, sample)
-        rungs[key] = np.concatenate([rungs[key], [one]]) if key in rungs else one[None]
+    for rung, alike in by_rung(given).items():
+        rungs["network", rung] = np.stack([predicted_by(run, test, sample) for run in alike])
+        say(rungs, described)
     made = compared(rungs, described, config, training, validation, test)
     if notes:
         made.metrics["notes"] = list(dict.fromkeys(notes))
@@ -197,6 +199,19 @@ def as_paths(runs):
     from kerasgal.run import Run
 
     return [runs] if isinstance(runs, Run | str | Path) else list(runs)
+
+
+def by_rung(runs):
+    """Trained runs by the rung that they are: {name: [run, ...]}, of runs that differ in nothing but their seed.
+
+    A rung is called by the input of its runs; where several have that, also by their first run's folder.
+    """
+    kinds = {}
+    for run in runs:
+        kinds.setdefault(replace(run.config, {"seed": 0}), []).append(run)
+    inputs = [kind.input for kind in kinds]
+    return {kind.input if inputs.count(kind.input) == 1 else
+            f"{kind.input}, {display_name(alike[0].folder or 'run in memory')}": alike for kind, alike in kinds.items()}
 
 
 def called(order):

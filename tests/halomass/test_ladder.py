@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -106,6 +108,16 @@ def test_the_command_fits_trees_and_networks_to_every_rung_and_writes_a_table(fo
     done = invoke("halomass", "ladder", boxes[0], "--validation", boxes[1], "--test", boxes[2], "--output", folder,
                   check=False)
     assert done.returncode == 1 and "--overwrite" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_runs_are_one_rung_only_where_nothing_but_the_seed_differs():
+    def run(name, **settings):
+        return SimpleNamespace(config=TrainConfig(**settings), folder=Path(name))
+
+    alike = [run("a"), run("b", seed=1)]
+    averaged, tide = run("c", input="averaged"), run("d", channels="density,tide")
+    assert ladder.by_rung([*alike, averaged]) == {"raw": alike, "averaged": [averaged]}
+    assert ladder.by_rung([alike[0], tide, alike[1]]) == {"raw, a": alike, "raw, d": [tide]}
 
 
 def test_trained_runs_stand_above_the_ladder_in_python(trained, boxes):
