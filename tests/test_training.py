@@ -22,6 +22,7 @@ import tensorflow as tf
 from kerasgal import config as configuration
 from kerasgal import run_folder, training, workers  # noqa: F401 (programs below take it from here)
 from kerasgal.errors import DataError, RunError, UnseenError
+from kerasgal.muon import Muon
 from kerasgal.training import TrainingConfig, TrainingInterrupted, train
 
 TINY = ["--preset", "demo", "--minimum", "20", "--patch", "16", "--stride", "4", "--margin", "2", "--levels", "1",
@@ -108,15 +109,21 @@ def test_tensorboard_logs_are_written(tmp_path):
     assert list((tmp_path / "run" / "tensorboard").rglob("events.out.tfevents*"))
 
 
-def test_resumed_is_uninterrupted(tmp_path):
-    run(tmp_path / "whole")
-    run(tmp_path / "parts", epochs=2)
-    run(tmp_path / "parts", resume=True)
+@pytest.mark.parametrize("optimizer", [keras.optimizers.Adam, Muon])
+def test_resumed_is_uninterrupted(tmp_path, optimizer):
+    def stepped():
+        model = build()
+        model.compile(optimizer(0.01), "mse")
+        return model
+
+    run(tmp_path / "whole", build=stepped)
+    run(tmp_path / "parts", build=stepped, epochs=2)
+    run(tmp_path / "parts", build=stepped, resume=True)
     assert_same_weights(tmp_path / "whole", tmp_path / "parts")
     histories = [[{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(
         (tmp_path / name / "history.csv").open())] for name in ("whole", "parts")]
     assert histories[0] == histories[1]
-    run(tmp_path / "other", seed=4)
+    run(tmp_path / "other", build=stepped, seed=4)
     with pytest.raises(AssertionError):
         assert_same_weights(tmp_path / "whole", tmp_path / "other")
 
@@ -588,10 +595,11 @@ sys.path.insert(0, sys.argv[1])
 import keras
 import test_training
 from kerasgal.errors import DataError
+from kerasgal.muon import Muon
 made = []
 def build():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(1)])
-    model.compile(keras.optimizers.Adam(0.01), "mse")
+    model.compile(Muon(0.01), "mse")  # of which Adam is a part
     made.append(model)
     return model
 folder = pathlib.Path(sys.argv[2])
