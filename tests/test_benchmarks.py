@@ -7,7 +7,10 @@ import harness
 import keras
 import numpy as np
 import pytest
-from harness import BENCHMARKS, benchmark, in_another_process
+from harness import BENCHMARKS, benchmark, disturbed, in_another_process
+
+from kerasgal import registry
+from kerasgal.apps.cascade import data, model, predict
 
 
 WITHOUT = """
@@ -74,6 +77,22 @@ def test_the_gpu_benchmark_builds_every_network(name):
 def test_what_is_compared_with_pytorch_takes_its_batches(name, app, settings, eager):
     model, stream = benchmark("peers").ours(name, harness.config_of(app, **settings))
     assert np.isfinite(model.test_on_batch(*next(iter(stream)))).all()
+
+
+def test_sub_cubes_are_predicted_with_zeros_beyond_their_faces(painted, eager):
+    padding, cls = benchmark("padding"), registry.run_class("cascade")
+    config = harness.config_of("cascade", surroundings=True, focus=16, threshold=0.0)
+    made = {phase: disturbed(cls.build(config, phase)) for phase in cls.phases}
+    whole, cubes, depth = padding.errors(cls(config, made), painted[0])
+    assert whole.shape == cubes.shape == depth.shape == (32,) * 3
+    # With a threshold of zero all cells are taken, and the second half of the box is a sub-cube.
+    density, counts = data.load(painted[0], config)
+    cut = (slice(16, None),) * 3
+    seen = predict.surroundings(model.surroundings(), density[..., None], config)[cut]
+    expected = np.maximum(made[predict.REGRESS](seen[None])[0, ..., 0], 0)
+    np.testing.assert_allclose(cubes[cut], np.square(expected - counts[cut]), rtol=1e-3, atol=1e-5)
+    assert not np.allclose(whole[cut], cubes[cut], rtol=1e-3, atol=1e-5)
+    assert np.bincount(depth.ravel()).tolist() == [8 * (side**3 - (side - 2)**3) for side in range(16, 0, -2)]
 
 
 def test_the_peer_of_an_n_body_step_computes_the_same_forces():
