@@ -45,8 +45,8 @@ class Ladder(Evaluation):
     ::
 
         model           "trees" or "network"
-        rung            what it sees: "l = 0", "l <= 1", "l <= 2", or the input of runs that were given, and where others
-                        have that, too, the folder of the first
+        rung            what it sees: "l = 0", "l <= 1", "l <= 2", or the input of runs that were given, and where
+                        others have that, too, the folder of the first
         seeds           trainings
         r, rms          correlation of log10 masses and scatter [dex], means over the trainings
         ..._error       of each, from haloes and trainings; its parts: ..._haloes, of the mean, and ..._seeds, the
