@@ -137,7 +137,8 @@ SHIPPED = [
      "summary": "mean number of galaxies from dark matter, painted galaxies, cells of 0.39 Mpc/h, z = 0",
      "what": "The network of `make demo-cascade`: which cells of 0.39 Mpc/h hold galaxies, and how many are expected.",
      "trained": "COLA simulations of 128^3 particles in 50 Mpc/h with painted galaxies (`kerasgal simulate "
-                "--galaxies`), seeds 1 to 4; 5 to validate",
+                "--galaxies`), seeds 1 to 4; 5 to validate. How galaxies move about the dark matter was "
+                "measured later, in boxes of the same seeds",
      "words": "seeds 3001 to 3004",
      "commands": ["kerasgal simulate test.h5 --galaxies --particles 128 --realisations 4 --seed 3001",
                   "kerasgal cascade evaluate cascade-demo test_*.h5"],
