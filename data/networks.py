@@ -194,9 +194,11 @@ SHIPPED = [
      "limits": LIMITS_3D + " That it does as well as the raw network says what carries the mass here, in these cells."},
     {"name": "halomass-longer", "run": "demo-halomass-longer/raw", "measure": halomass,
      "tests": ("demo-halomass-longer/test_{}.h5", 12), "options": {"sample": 1000},
-     "summary": "halo mass from the initial density in 40^3 cells of 0.78 Mpc/h around a particle, z = 0",
-     "what": "The network of `make longer-halomass` on the raw density, without padding, so that it predicts whole "
-             "boxes, too (`--map`): masses of 1e12 to 1e14.5 Msun/h.",
+     "summary": "halo mass from initial density, potential, displacement and tide in 40^3 cells of 0.78 Mpc/h around a "
+                "particle, z = 0",
+     "what": "The network of `make longer-halomass` on initial density, potential, displacement and tide, all of which "
+             "are made of the density of the box, without padding, so that it predicts whole boxes, too (`--map`): "
+             "masses of 1e12 to 1e14.5 Msun/h.",
      "trained": BOXES.format(particles=64, seeds="1 to 180; 2001 to 2012 to validate"),
      "words": "seeds 8001 to 8012, 1,000 particles of each",
      "commands": ["kerasgal simulate test.h5 --realisations 12 --seed 8001",

@@ -30,10 +30,11 @@ class TrainConfig(TrainingConfig):
     }
     # Before version 3 there was no other choice.
     meant = {3: {"last_prior": True}}
-    # That of the demo, but larger, trained longer, and on whole boxes
+    # That of the demo, but larger, of all channels, trained longer, and on whole boxes
     presets = {"whole": ("demo", {
-        "whole": True, "padding": "none", "filters": 16, "dense": 128, "optimizer": "muon", "learning_rate": 3e-3,
-        "decay": "cosine", "batch": 2, "epochs": 25, "steps_per_epoch": 100})}
+        "whole": True, "channels": "density,potential,displacement,tide", "padding": "none", "filters": 16,
+        "dense": 128, "optimizer": "muon", "learning_rate": 3e-3, "decay": "cosine", "batch": 2, "epochs": 25,
+        "steps_per_epoch": 100})}
 
     # 11 and 13.4 in Msun, with the paper's h of 0.701
     low: float = setting(10.846, "Least log10 halo mass [Msun/h] of the sample.", demo=12.0)

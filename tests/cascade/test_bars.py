@@ -183,8 +183,10 @@ def test_a_perfect_model_scores_best_by_each_ruler(painted_by_hand):
     wrong = {name: scores(truth, field.astype(np.float32), density)[0]
              for name, field in (("smooth", smooth), ("steep", steep), ("false", false),
                                  ("noisy", noisy), ("more", 1.3 * mean))}
+    # The bispectrum of one truth scatters by more than that.
+    least = "calibration", "r", "expected", "noisy", "density", "squares"
     for name, found in wrong.items():
-        assert all(best[ruler] <= found[ruler] + 0.005 for ruler in ("calibration", "r", "expected", "noisy")), name
+        assert all(best[ruler] <= found[ruler] + 0.005 for ruler in least), name
         assert any(best[ruler] < 0.7 * found[ruler] for ruler in best), name
     for ruler in best:  # there is none by which a perfect model is far from the best
         assert best[ruler] < 1.2 * min(found[ruler] for found in wrong.values()) + 0.05, ruler
