@@ -75,7 +75,7 @@ demo-halomass: $(VENV)/.installed
 	$(BIN)/kerasgal halomass evaluate $(HALOMASS)/raw $(HALOMASS_TEST) \
 	  $(foreach input,multipoles averaged final,--compare $(HALOMASS)/$(input)) --sample 2000 --baseline --output $(HALOMASS)/evaluation
 
-# A larger network on the raw density, trained on 180 whole boxes: an hour on two cores.
+# A larger network on all channels, trained on 180 whole boxes: an hour on two cores.
 longer-halomass: $(VENV)/.installed
 	rm -rf $(LONGER_HALOMASS)
 	mkdir -p $(LONGER_HALOMASS)
