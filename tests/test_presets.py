@@ -36,6 +36,14 @@ def test_protohalo_takes_the_absolute_differences_within_the_margin():
     assert stepped(network, seen, true) == pytest.approx(expected, rel=1e-4)
 
 
+def test_protohalo_is_table_1_on_the_map_as_it_is():
+    """Bernardini et al. 2020: 14,590,741 weights, a ReLU at the end, a histogram that calibrates, no smoothing."""
+    config = kg.Protohalo.configure(preset="paper")
+    assert kg.Protohalo.build(config).count_params() == 14_590_741
+    assert config.output_slope == 0 and config.calibration == "histogram" and config.flooded == "map"
+    assert not any((config.smoothing, config.marker, config.floor, config.depth, config.dynamics))
+
+
 def test_halomass_takes_a_cauchy_likelihood_and_the_priors_of_the_authors_code():
     from kerasgal.apps.halomass.train import compiled
 
