@@ -15,7 +15,6 @@ import kerasgal as kg
 from kerasgal.apps.cascade import data, model, predict
 from kerasgal.apps.cascade.evaluate import LOSS_CELLS
 from kerasgal.apps.cascade.predict import CLASSIFY, REGRESS
-from kerasgal.tiling import predict_whole
 
 DEPTHS = (0, 1), (1, 2), (2, 4), (4, 8), (8, None)  # cells between a cell and the nearest face
 
@@ -35,8 +34,8 @@ def errors(run, path):
     seen = predict.surroundings(model.surroundings(), density[..., None], run.config)
     found = []
     for tile in (None, side):
-        field = predict_whole(run.networks[REGRESS], seen, radius=0, patch=side, multiple=side if tile else 1,
-                              tile=tile, context=0 if tile else None)[..., 0]
+        field = predict.predict_field(run.networks[REGRESS], seen, run.config, tile=tile,
+                                      context=0 if tile else None)[..., 0]
         field = np.where(probability > run.config.threshold, np.maximum(field, 0), 0)
         found.append(np.square(field - counts, dtype=float))
     inside = (slice(len(counts) // side * side),) * 3
@@ -52,10 +51,9 @@ def main(name, paths):
         rows = []
         for whole, cubes, deep in boxes:
             chosen = (deep >= low) & (deep < (high or np.inf))
-            rows.append([whole[chosen].mean() * LOSS_CELLS, cubes[chosen].mean() * LOSS_CELLS])
-        whole, cubes = np.mean(rows, axis=0)
-        added = np.diff(rows, axis=1)[:, 0]
-        share = np.mean([np.mean((deep >= low) & (deep < (high or np.inf))) for *_, deep in boxes])
+            rows.append([chosen.mean(), whole[chosen].mean() * LOSS_CELLS, cubes[chosen].mean() * LOSS_CELLS])
+        share, whole, cubes = np.mean(rows, axis=0)
+        added = np.diff(rows, axis=1)[:, 1]
         error = added.std(ddof=1) / len(added)**0.5 if len(added) > 1 else np.nan
         print(f"{low} to {high or 'all'} cells from a face, {share:5.1%} of all: {whole:.2f} in the whole box, "
               f"{cubes:.2f} in sub-cubes, {added.mean():+.2f} ± {error:.2f}")

@@ -22,8 +22,8 @@ STAMPS = 3000
 
 def theirs(image, angle):
     """Zanisi et al.'s: stretch, turn, cut, and shrink."""
-    turned = ndimage.rotate(np.arcsinh(image / 1000), angle, reshape=False, order=3) if angle else \
-        np.arcsinh(image / 1000)
+    stretched = np.arcsinh(image / 1000)
+    turned = ndimage.rotate(stretched, angle, reshape=False, order=3) if angle else stretched
     return ndimage.zoom(cut(turned, CROP), 0.5)
 
 
@@ -40,9 +40,8 @@ def linear(image, angle):
 def log_determinant(stamps):
     """ln det of the covariance of normal vectors, (m, pixels) with a mean of zero, without bias."""
     m, pixels = stamps.shape
-    sign, value = np.linalg.slogdet(stamps.T @ stamps / m)
     bias = digamma((m - np.arange(pixels)) / 2).sum() + pixels * np.log(2 / m)
-    return value - bias
+    return np.linalg.slogdet(stamps.T @ stamps / m)[1] - bias
 
 
 WAYS = {"theirs, turned at random": (theirs, True), "theirs, not turned": (theirs, False),
