@@ -94,6 +94,7 @@ RULES = {
     "deviation": Rule("a density contrast with the standard deviation {}", relative=0.3),
     # Fewer are noise: most cells have none.
     "particles_per_cell": Rule("{} particles per cell", relative=0.1, least=True),
+    "sampling": Rule("a finer grid of {} particles per cell", relative=0.1),  # more are sharper
     "galaxy_density": Rule("{} galaxies in a (Mpc/h)^3", relative=0.3),
     "pixel_scale": Rule("pixels of {} arcsec", relative=0.1),
     "unit": Rule("flux in {}"),

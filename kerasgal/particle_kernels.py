@@ -27,25 +27,26 @@ def _surround(x, cells, half, n):
 
 @compiled
 def deposit(position, cells, half, weight, total):
-    """Add particles (p, 3) of weight (p,) to `total`, (n, n, n), both float32.
+    """Add particles (p, 3) of weight (p,) to `total`, (x, y, z), both float32, which is periodic along each axis.
 
-    cells: n / boxsize, in the type of `position`, as `half`, 0.5, is.
+    cells: in the unit of length, in the type of `position`, as `half`, 0.5, is.
     """
-    n, side, flat = len(total), np.uint64(len(total)), total.reshape(-1)
+    nx, ny, nz = total.shape
+    long, wide, flat = np.uint64(ny), np.uint64(nz), total.reshape(-1)
     for particle in range(len(position)):
-        x0, x1, share_x0, share_x1 = _surround(position[particle, 0], cells, half, n)
-        y0, y1, share_y0, share_y1 = _surround(position[particle, 1], cells, half, n)
-        z0, z1, share_z0, share_z1 = _surround(position[particle, 2], cells, half, n)
-        row, share = (x0 * side + y0) * side, share_x0 * share_y0
+        x0, x1, share_x0, share_x1 = _surround(position[particle, 0], cells, half, nx)
+        y0, y1, share_y0, share_y1 = _surround(position[particle, 1], cells, half, ny)
+        z0, z1, share_z0, share_z1 = _surround(position[particle, 2], cells, half, nz)
+        row, share = (x0 * long + y0) * wide, share_x0 * share_y0
         flat[row + z0] += share * share_z0 * weight[particle]
         flat[row + z1] += share * share_z1 * weight[particle]
-        row, share = (x0 * side + y1) * side, share_x0 * share_y1
+        row, share = (x0 * long + y1) * wide, share_x0 * share_y1
         flat[row + z0] += share * share_z0 * weight[particle]
         flat[row + z1] += share * share_z1 * weight[particle]
-        row, share = (x1 * side + y0) * side, share_x1 * share_y0
+        row, share = (x1 * long + y0) * wide, share_x1 * share_y0
         flat[row + z0] += share * share_z0 * weight[particle]
         flat[row + z1] += share * share_z1 * weight[particle]
-        row, share = (x1 * side + y1) * side, share_x1 * share_y1
+        row, share = (x1 * long + y1) * wide, share_x1 * share_y1
         flat[row + z0] += share * share_z0 * weight[particle]
         flat[row + z1] += share * share_z1 * weight[particle]
 

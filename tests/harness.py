@@ -17,7 +17,8 @@ import keras
 import numpy as np
 
 import kerasgal.apps
-from kerasgal import registry
+from kerasgal import registry, simulation
+from kerasgal.cosmology import Cosmology
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 SIDE = 16  # cells of the inputs where a network leaves them free
@@ -150,6 +151,14 @@ def sources(app, data):
     if app == "morph":
         return {"training": [data / "real.h5"], "archetypes": [data / "archetypes.h5"]}
     return {"training": data[:2]}
+
+
+def box_of(position, velocity, boxsize=8.0, **more):
+    """A simulation of particles that move, (p, 3) each, in memory."""
+    return simulation.write(
+        None, boxsize=boxsize, cosmology=Cosmology(), redshift_initial=50.0, redshift_final=0.0, particle_mass=1e10,
+        source="made up", datasets={"initial/delta": np.zeros((8, 8, 8)), "final/position": position.astype("f4"),
+                                    "final/velocity": velocity.astype("f4"), **more})
 
 
 def arguments(app, data):

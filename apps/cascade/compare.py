@@ -107,7 +107,7 @@ def is_outside(run, sources, outside_domain):
         try:
             run.check_domain(source)
             with opened(source, ()) as simulation:
-                data.check_particles(simulation, run.config.cell, velocity=run.velocity, deposit=run.deposit)
+                data.check_particles(simulation, run.config.cell, of_particles=run.of_particles, deposit=run.deposit)
         except DomainError:
             if not outside_domain:
                 raise

@@ -13,7 +13,7 @@ OUTPUTS = ("relu", "softplus")
 LOSSES = ("squared", "poisson")
 CLASSIFIERS = ("inception", "r2unet")
 SCALINGS = ("none", "log", "asinh")
-CHANNELS = ("density", "density,velocity")
+CHANNELS = ("density", "density,finer", "density,velocity")
 DEPOSITS = ("cic", "tsc")
 POOLINGS = 8  # sides that pass through the R2U-Net must be multiples of this
 
@@ -51,7 +51,8 @@ class TrainConfig(TrainingConfig):
     surroundings: bool = setting(False, "Show phase 2 numbers like those that boosted trees read, too: the logarithms "
                                         "of the density, and over it of four smoothed densities (0.5 to 4 cells) and "
                                         "of the densest of three neighbourhoods.", demo=True)
-    channels: str = setting("density", "What both networks see of the dark matter: its density alone, or also the "
+    channels: str = setting("density", "What both networks see of the dark matter: its density alone, or also how "
+                                       "dense it is at most within each cell, on a finer grid of the particles, or the "
                                        "three components of its mean velocity, from that of particles.",
                             choices=CHANNELS)
     parameters: str = setting("", HELP)
@@ -92,9 +93,19 @@ class TrainConfig(TrainingConfig):
             raise SettingError(f"filters={self.filters} is odd: the last block of the R2U-Net has half as many")
 
     @property
+    def finer(self):
+        """Whether the networks see what finer grids say of cells."""
+        return self.channels == "density,finer"
+
+    @property
     def velocity(self):
         """Whether the networks see the velocity of the dark matter."""
-        return self.channels == CHANNELS[1]
+        return self.channels == "density,velocity"
+
+    @property
+    def of_particles(self):
+        """Whether the networks see what is made of particles and not of a field of the density."""
+        return self.finer or self.velocity
 
     @property
     def names(self):

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 
+from kerasgal.apps.cascade import finer
 from kerasgal.conditioning import parameters_of
 from kerasgal.domain import of_box
 from kerasgal.errors import DataError, DomainError
@@ -44,25 +45,27 @@ def is_gridded(simulation, gridsize):
     return "final/delta" in simulation and simulation["final/delta"].shape == (gridsize,) * 3
 
 
-def features(source, cell, velocity=False):
+def features(source, cell, of_particles=False, finer=False):
     """What `kerasgal.domain` knows of a Simulation, or its path, whose density is taken in cells of `cell` Mpc/h.
 
-    velocity: whether the velocity of its particles is, too.
+    of_particles: whether something else is made of its particles, too.  finer: whether that is what a finer grid says.
     """
     with opened(source, ()) as simulation:
         gridsize = cells_of(simulation, cell)
         found = of_box(simulation, "final/delta", gridsize=gridsize)
-        if is_gridded(simulation, gridsize) and not velocity:
+        if finer and "particles_per_cell" in found:
+            found["sampling"] = found["particles_per_cell"]
+        if is_gridded(simulation, gridsize) and not of_particles:
             found["particles_per_cell"] = simulation.particles_per_cell  # the density is not made of those in the file
         return found
 
 
-def check_particles(simulation, cell, outside_domain=False, velocity=False, deposit="cic"):
+def check_particles(simulation, cell, outside_domain=False, of_particles=False, deposit="cic"):
     """Notes for a product, where particles are sparser than cells, or were put on the grid in another way.
 
     Raises DomainError for those that are sparser, unless it may go on outside of the domain.
     """
-    words = sparseness(simulation, cell, velocity)
+    words = sparseness(simulation, cell, of_particles)
     if words and not outside_domain:
         raise DomainError(f"{words}; give outside_domain=True to go on all the same")
     notes = [note for note in (words, other_window(simulation, cell, deposit)) if note]
@@ -71,16 +74,16 @@ def check_particles(simulation, cell, outside_domain=False, velocity=False, depo
     return notes
 
 
-def sparseness(simulation, cell, velocity=False):
+def sparseness(simulation, cell, of_particles=False):
     """Words for particles that are too few to make a density of, None where they are enough, or nobody knows.
 
-    velocity: whether one is made of them, too, for which a field of the density does not do.
+    of_particles: whether something is made of them for which a field of the density does not do.
     """
     gridsize = cells_of(simulation, cell)
     shares = []
     if is_gridded(simulation, gridsize) and simulation.particles_per_cell is not None:
         shares.append(simulation.particles_per_cell)
-    if "final/position" in simulation and (velocity or not is_gridded(simulation, gridsize)):
+    if "final/position" in simulation and (of_particles or not is_gridded(simulation, gridsize)):
         shares.append(simulation["final/position"].shape[0] / gridsize**3)
     if not shares or min(shares) >= FEWEST:
         return None
@@ -108,14 +111,14 @@ def density(simulation, cell, *, deposit="cic", sparse=False):
     return density_field(simulation, cell, deposit=deposit, sparse=sparse)[:, :, :][..., 0]
 
 
-def density_field(simulation, cell, *, deposit="cic", sparse=False, velocity=False):
+def density_field(simulation, cell, *, deposit="cic", sparse=False, of_particles=False):
     """The field of `density` as one that can be sliced, (n, n, n, 1), of which a file's grid is read only then.
 
-    velocity: whether that is made of the particles, too, which must then be enough.
+    of_particles: whether something else is made of the particles, too, which must then be enough.
     """
     gridsize = cells_of(simulation, cell)
     if not sparse:
-        words = sparseness(simulation, cell, velocity)
+        words = sparseness(simulation, cell, of_particles)
         if words:
             raise DomainError(f"{words}: choose a larger `cell`, or a simulation with more particles")
         words = other_window(simulation, cell, deposit)
@@ -143,17 +146,31 @@ def given(simulation, config, *, known=None, sparse=False):
 
     known: parameters, {name: value}, that are not the simulation's own. Raises DataError for one that it does not say.
     """
-    density = density_field(simulation, config.cell, deposit=config.deposit, sparse=sparse, velocity=config.velocity)
+    density = density_field(simulation, config.cell, deposit=config.deposit, sparse=sparse,
+                            of_particles=config.of_particles)
     field = seen(simulation, config, density)
     return field, parameters_of(simulation, config.names, known)
 
 
 def seen(simulation, config, field):
-    """What the networks see of a Simulation whose density is `field`, (n, n, n, 1): that, or, of a configuration with
-    velocities, [density, velocity], (n, n, n, 4)."""
-    if not config.velocity:
-        return field
-    return np.concatenate([field[:, :, :], velocity(simulation, config.cell)], axis=-1)
+    """What the networks see of a Simulation whose density is `field`, (n, n, n, 1): that, or, as the configuration has
+    it, the density and what a finer grid says, (n, n, n, 1 + finer.CHANNELS), or its velocity, (n, n, n, 4)."""
+    if config.finer:
+        return np.concatenate([field[:, :, :], within_cells(simulation, config.cell)], axis=-1)
+    if config.velocity:
+        return np.concatenate([field[:, :, :], velocity(simulation, config.cell)], axis=-1)
+    return field
+
+
+def within_cells(simulation, cell):
+    """What a finer grid says of each cell, (n, n, n, finer.CHANNELS) float32; see `finer.finer`.
+
+    Raises DataError for a file without the positions of its particles.
+    """
+    if "final/position" not in simulation:
+        raise DataError(f"{simulation.path} has no final/position: where in a cell the dark matter is densest is known "
+                        "of particles alone")
+    return finer.finer(simulation["final/position"][...], cells_of(simulation, cell), simulation.boxsize)
 
 
 def velocity(simulation, cell):

@@ -24,7 +24,7 @@ from scipy.ndimage import gaussian_filter
 
 from kerasgal import cluster, run_folder, statistics
 from kerasgal.apps.cascade import assembly, baseline, data, figures, metrics, predict, scatter, trees
-from kerasgal.apps.cascade.figures import FLOOR, ORACLE, TREES, TRUTH
+from kerasgal.apps.cascade.figures import FINER_TREES, FLOOR, ORACLE, TREES, TRUTH
 from kerasgal.conditioning import parameters_of
 from kerasgal.errors import DataError, RunError
 from kerasgal.grid import deposit_ngp
@@ -59,10 +59,11 @@ class Sample:
 
 @dataclass
 class Bars:
-    """What runs are held against: halo models by name, and trees or None."""
+    """What runs are held against: halo models by name, and trees or None, of the density and of the finer grid, too."""
 
     halo_models: dict
     trees: object = None
+    finer_trees: object = None
 
 
 def named_runs(run, compare):
@@ -91,7 +92,8 @@ def bars_of(run, given, sources):
     if baseline.comparable(True, sources):
         models = baseline.halo_models(training, validation, run.config, models)
     try:
-        return Bars(models, trees.fit(training, validation, run.config))
+        return Bars(models, trees.fit(training, validation, run.config),
+                    trees.fit(training, validation, run.config, more=True) if run.config.finer else None)
     except DataError as error:
         baseline.log.warning(f"no boosted trees to compare with: {error}")
         return Bars(models)
@@ -104,10 +106,11 @@ def collect(runs, bars, source, config, tile=None, outside_domain=False):
         for run in runs.values():
             notes += run.check_domain(source, run.features(simulation), outside_domain=outside_domain)
         notes += data.check_particles(simulation, config.cell, outside_domain,
-                                      any(run.velocity for run in runs.values()), config.deposit)
+                                      any(run.of_particles for run in runs.values()), config.deposit)
         density = data.density(simulation, config.cell, deposit=config.deposit, sparse=True)
         given = {key: (data.seen(simulation, run.config, density[..., None]),
                        parameters_of(simulation, run.config.names)) for key, run in runs.items()}
+        within = data.within_cells(simulation, config.cell) if bars.finer_trees is not None else None
         counts = data.galaxy_counts(simulation, config.cell)
         boxsize = simulation.boxsize
         known = all(name in simulation for name in baseline.NEEDED) and len(simulation["halos/mass"])
@@ -137,6 +140,9 @@ def collect(runs, bars, source, config, tile=None, outside_domain=False):
             fields["baselines", name] = [deposit_ngp(position, n, boxsize)[region] for position in drawn]
     if bars.trees is not None:
         fields[TREES], scatters[TREES] = [bars.trees.predict(density)[region]], bars.trees.scatter
+    if bars.finer_trees is not None:
+        expected = bars.finer_trees.predict(density, within)[region]
+        fields[FINER_TREES], scatters[FINER_TREES] = [expected], bars.finer_trees.scatter
     if painting is None:
         notes.append(f"floor and ceiling are unknown: {unknown}")
     else:

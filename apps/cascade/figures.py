@@ -9,6 +9,7 @@ from kerasgal.statistics import jackknife
 
 TRUTH, HALO_MODEL = ("truth", ""), ("baselines", "halo model")  # (kind, name): the runs' are ("runs", name)
 TREES, DECORATED = ("baselines", "boosted trees"), ("baselines", "occupation and environment")
+FINER_TREES = "baselines", "boosted trees, finer"
 FLOOR, ORACLE = ("bounds", "another drawing"), ("bounds", "exact expectation")
 COLOUR = {TRUTH: "0.2", HALO_MODEL: "C1", TREES: "C2", DECORATED: "C4", FLOOR: "0.6", ORACLE: "0.4"}
 RUN_COLOURS = "C0", "C3", "C5", "C6", "C8", "C9"

@@ -180,19 +180,22 @@ class Normalised(layers.Layer):
         return {key: value for key, value in super().get_config().items() if key != "dtype"}
 
 
-def scaled(network, kind, name="scaled", *, velocity=False, parameters=0):
+def scaled(network, kind, name="scaled", *, finer=0, velocity=False, parameters=0):
     """A network that takes the density in units of its mean and scales it first; one of `surroundings` as they are.
 
+    finer: how many more channels follow, which are taken as they are.
     velocity: whether three more channels follow, the components of a velocity, which is normalised.
     parameters: how many numbers describe the simulation, (batch, parameters), a second input. Normalised they are the
     last channels of the inner network's input, the same in every cell.
     """
     channels = network.input_shape[-1] - parameters
-    inputs, own = [keras.Input((None, None, None, channels), name="density")], channels - 3 * velocity
-    density = inputs[0][..., :own] if velocity else inputs[0]
+    inputs, own = [keras.Input((None, None, None, channels), name="density")], channels - finer - 3 * velocity
+    density = inputs[0][..., :own] if own < channels else inputs[0]
     seen = density if own > 1 else Scaling(kind, name="scaling")(density)
+    if finer:
+        seen = ops.concatenate([seen, inputs[0][..., own:own + finer]], axis=-1)
     if velocity:
-        seen = ops.concatenate([seen, Normalised(name="normalised_velocity")(inputs[0][..., own:])], axis=-1)
+        seen = ops.concatenate([seen, Normalised(name="normalised_velocity")(inputs[0][..., -3:])], axis=-1)
     if parameters:
         inputs.append(keras.Input((parameters,), name="parameters"))
         everywhere = layers.Reshape((1, 1, 1, parameters))(Normalised(name="normalised_parameters")(inputs[1]))
@@ -248,8 +251,8 @@ def cascade(classifier, regressor, threshold):
     """Both phases as one network: density to [probability of a galaxy, expected galaxies], (batch, x, y, z, 2).
 
     There are none where the probability does not exceed the threshold. The two must have different names. A regressor
-    that takes more than the classifier sees the `surroundings`, which are made here. Where the two see the velocity,
-    too, or are given parameters, so is this: [density, velocity] side by side, and [these, parameters].
+    that takes more than the classifier sees the `surroundings`, which are made here. Where the two see more
+    than the density, or are given parameters, so is this: [density, ...] side by side, and [these, parameters].
     """
     channels = classifier.inputs[0].shape[-1]
     inputs = keras.Input((None, None, None, channels), name="density")

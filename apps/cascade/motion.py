@@ -53,7 +53,7 @@ def samples_of(sources, config, corner=None):
         with opened(source, ()) as simulation:
             if any(name not in simulation for name in NEEDED):
                 continue
-            sparse = data.sparseness(simulation, config.cell, velocity=True)
+            sparse = data.sparseness(simulation, config.cell, of_particles=True)
             if sparse:
                 log.warning(f"{sparse}: how its galaxies move is not measured")
                 continue

@@ -73,13 +73,18 @@ class DensityRun(Run):
 
     own = {"particles": 128, "galaxies": True}
     field = "final/delta"
-    checked = ("redshift_final", "density_of", "particles_per_cell")  # cells are always those of the run
+    checked = ("redshift_final", "density_of", "particles_per_cell", "sampling")  # cells are always those of the run
     stores, streams = True, True
 
     @property
-    def velocity(self):
-        """Whether it sees the velocity of the dark matter beside its density."""
-        return getattr(self.config, "velocity", False)
+    def finer(self):
+        """Whether it sees what a finer grid of the particles says."""
+        return getattr(self.config, "finer", False)
+
+    @property
+    def of_particles(self):
+        """Whether it sees what is made of particles beside the density."""
+        return getattr(self.config, "of_particles", False)
 
     @property
     def deposit(self):
@@ -98,7 +103,7 @@ class DensityRun(Run):
         from kerasgal.apps.cascade import data
 
         with opened(source, ()) as simulation:
-            return data.features(simulation, self.config.cell, self.velocity) \
+            return data.features(simulation, self.config.cell, self.of_particles, self.finer) \
                 | named(simulation, self.config.names, parameters)
 
     @contextlib.contextmanager
@@ -120,8 +125,8 @@ class DensityRun(Run):
         """
         from kerasgal.apps.cascade import data
 
-        velocity = self.velocity or moving and all(name in simulation for name in data.MOTION)
-        return data.check_particles(simulation, self.config.cell, outside_domain, velocity, self.deposit)
+        of_particles = self.of_particles or moving and all(name in simulation for name in data.MOTION)
+        return data.check_particles(simulation, self.config.cell, outside_domain, of_particles, self.deposit)
 
 
 class Cascade(DensityRun):
@@ -367,7 +372,7 @@ class Cascade(DensityRun):
                 still = self.unmoved(simulation)
                 notes += still
                 if not still:
-                    field = density[..., 1:] if self.velocity else data.velocity(simulation, self.config.cell)
+                    field = density[..., 1:] if self.config.velocity else data.velocity(simulation, self.config.cell)
 
             def fill(arrays):
                 def store(place, values):
@@ -440,7 +445,9 @@ class Cascade(DensityRun):
         return (slice(None),) * 3
 
     def served(self):
-        density = "dark-matter density in units of its mean" + (", velocity [km/s]" if self.velocity else "")
+        density = "dark-matter density in units of its mean" + (
+            ", velocity [km/s]" if self.config.velocity else
+            ", and the channels of kerasgal.apps.cascade.finer" if self.config.finer else "")
         given = [density, "parameters: " + ", ".join(self.config.names)] if self.config.names else density
         return self.network, {"input": given,
                               "output": ["probability that the cell holds a galaxy", "expected number of galaxies"],

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 class Boxes:
     """Boxes that are trained or validated on."""
 
-    density: list  # of (n, n, n, channel), the density, or what phase 2 sees of it, with the velocity if it is seen
+    density: list  # of (n, n, n, channel), the density, or what phase 2 sees of it, and what else is seen
     counts: list  # of (n, n, n, 1)
     corners: list  # of flat indices of the lowest cells of sub-cubes
     parameters: list = ()  # of the numbers, (p,), that the networks are given beside the density
@@ -80,7 +80,8 @@ def load(sources, validation, config, store):
 def features(source, config):
     """What the domain knows of a simulation."""
     with opened(source, ()) as simulation:
-        return data.features(simulation, config.cell, config.velocity) | named(simulation, config.names)
+        return data.features(simulation, config.cell, config.of_particles, config.finer) \
+            | named(simulation, config.names)
 
 
 def compiled(config, phase, boxes):

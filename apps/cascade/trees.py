@@ -13,6 +13,7 @@ from kerasgal.apps.cascade import data
 from kerasgal.apps.cascade.scatter import Scatter, measure
 from kerasgal.errors import DataError
 from kerasgal.plotting import progress
+from kerasgal.simulation import opened
 from kerasgal.trees import regressor
 
 SMOOTHINGS = (0.5, 1, 2, 4, 8)  # standard deviations, in cells, beside the density as it is
@@ -32,12 +33,15 @@ class Trees:
     threshold: float
     scatter: Scatter
 
-    def predict(self, density):
-        """Expected numbers of galaxies, (n, n, n) float32, from the density in units of its mean, (n, n, n)."""
+    def predict(self, density, more=None):
+        """Expected numbers of galaxies, (n, n, n) float32, from the density in units of its mean, (n, n, n).
+
+        more: further channels that the trees were fitted to, (n, n, n, channels).
+        """
         chosen = smoothed(density) > self.threshold
         field = np.zeros(density.shape, np.float32)
         if chosen.any():
-            field[chosen] = self.model.predict(features(density, chosen))
+            field[chosen] = self.model.predict(features(density, chosen, more))
         return field
 
 
@@ -46,8 +50,8 @@ def smoothed(density):
     return gaussian_filter(density, SMOOTHINGS[0], mode="wrap")
 
 
-def features(density, chosen):
-    """What the trees read of the cells `chosen`, a boolean (n, n, n): (cells, 10) float32.
+def features(density, chosen, more=None):
+    """What the trees read of the cells `chosen`, a boolean (n, n, n): (cells, 10) float32, and further channels.
 
     Logarithms of the density and of five smoothed ones, those of the smoothed over the densest of the neighbourhood,
     and over the density around it.
@@ -61,37 +65,48 @@ def features(density, chosen):
             columns.append(np.log((fine[chosen] + LEAST) / (wide + LEAST)))
     for side in NEIGHBOURHOODS:
         columns.append(np.log((fine[chosen] + LEAST) / (maximum_filter(fine, side, mode="wrap")[chosen] + LEAST)))
+    if more is not None:
+        columns += list(more[chosen].T)
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def fit(training, validation, config):
+def fit(training, validation, config, more=False):
     """`Trees` fitted to Simulations or their paths; those to validate on end the boosting.
+
+    more: whether they read what the networks see beside the density of the finer grid, too.
 
     One that is split by volume, as none is there for validation, is fitted in the sub-cubes of training. Raises
     DataError where scikit-learn is missing, or a simulation.
     """
     model = regressor(TREES, stops=True, seed=config.seed, **OPTIONS)
-    fields = [data.load(path, config) for path in training]
+
+    def load(source):
+        with opened(source, ()) as simulation:
+            return *data.load(simulation, config), data.within_cells(simulation, config.cell) if more else None
+
+    fields = [load(source) for source in training]
     if validation:
-        inside, apart = ([(density, counts, np.ones(density.shape, bool)) for density, counts in boxes] for boxes in
-                         (fields, [data.load(path, config) for path in validation]))
+        inside, apart = ([(density, counts, np.ones(density.shape, bool), finer) for density, counts, finer in boxes]
+                         for boxes in (fields, [load(source) for source in validation]))
     else:
-        first, held_out, _ = data.split_by_volume(len(fields[0][0]), config.patch)
-        inside, apart = ([(*fields[0], cubes(len(fields[0][0]), corners, config.patch))] for corners in
+        [(density, counts, finer)] = fields
+        first, held_out, _ = data.split_by_volume(len(density), config.patch)
+        inside, apart = ([(density, counts, cubes(len(density), corners, config.patch), finer)] for corners in
                          (first, held_out))
     return fitted(model, inside, apart, config.seed)
 
 
 def fitted(model, inside, apart, seed=0):
-    """`Trees` of a regressor; inside, apart: lists of (density, counts, cells that belong to it), (n, n, n) each."""
-    found = np.concatenate([smoothed(density)[cells & (counts > 0)] for density, counts, cells in inside])
+    """`Trees` of a regressor; inside, apart: lists of (density, counts, cells that belong to it), (n, n, n) each, and
+    maybe further channels, (n, n, n, channels)."""
+    found = np.concatenate([smoothed(density)[cells & (counts > 0)] for density, counts, cells, *_ in inside])
     threshold = float(np.quantile(found, MISSED))
 
     def samples(boxes):
         inputs, targets = [], []
-        for density, counts, cells in boxes:
+        for density, counts, cells, *more in boxes:
             chosen = cells & (smoothed(density) > threshold)
-            inputs.append(features(density, chosen))
+            inputs.append(features(density, chosen, *more))
             targets.append(counts[chosen])
         inputs, targets = np.concatenate(inputs), np.concatenate(targets)
         if len(targets) > LARGEST:

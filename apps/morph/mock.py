@@ -41,6 +41,8 @@ class Kind:
 # Fluxes of bulges (and bars) and of discs in a band over those in r, in counts of one zero point: made-up colours of
 # g - r = 0.75 and 0.45, r - i = 0.4 and 0.2
 COLOURS = {"g": (0.50, 0.66), "r": (1.0, 1.0), "i": (1.45, 1.20)}
+# log10 of the specific star-formation rate [1/yr] of each of `TYPES`, made up, too, and its scatter
+RATES, RATE_SCATTER, RATE_STREAM = (-12.0, -11.6, -10.2), 0.25, 1000
 KINDS = {"real": Kind(0.0, 1.0), "fine": Kind(1.2, 0.3), "smooth": Kind(3.0, 0.05)}
 
 
@@ -48,8 +50,9 @@ def galaxies(number, kind, seed=0, size=128, first=0, bands=()):
     """Yields galaxies as dictionaries: `image`, (size, size) float32 sky-subtracted counts, and columns.
 
     kind: of `KINDS`; first: index of the first galaxy. Galaxy i of a seed is the same in every kind, with other noise.
-    The columns: id, the index; type, 0, 1, 2 as in `TYPES`; redshift; log_mass (log10 Msun); and flux, radius, n,
-    axis_ratio, angle of the Sersic profile that comes close, as `archetypes.sersic_parameters` takes them.
+    The columns: id, the index; type, 0, 1, 2 as in `TYPES`; redshift; log_mass (log10 Msun); log_ssfr (log10 of the
+    star formation per stellar mass [1/yr]); and flux, radius, n, axis_ratio, angle of the Sersic profile that comes
+    close, as `archetypes.sersic_parameters` takes them.
     bands: several of `COLOURS`; then the image is (size, size, band), where bulge and disc have other fluxes in each
     and all else is the same but the noise, and the Sersic columns are NAME_BAND. In r it is as without.
     Raises DataError for an unknown kind or band.
@@ -74,8 +77,9 @@ def galaxies(number, kind, seed=0, size=128, first=0, bands=()):
             images.append(observe(stamp, camera, noise))
             found = one_component([part for part in (seen["bulge"], seen["bar"], seen["disc"]) if part])
             columns |= {f"{name}_{band}" if bands else name: value for name, value in found.items()}
+        rate = RATES[galaxy["type"]] + RATE_SCATTER * np.random.default_rng([seed, index, RATE_STREAM]).normal()
         yield {"id": index, "image": np.stack(images, axis=-1) if bands else images[0], "type": galaxy["type"],
-               "redshift": galaxy["redshift"], "log_mass": galaxy["log_mass"], **columns}
+               "redshift": galaxy["redshift"], "log_mass": galaxy["log_mass"], "log_ssfr": rate, **columns}
 
 
 def in_band(galaxy, band):

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 import kerasgal as kg
-from kerasgal import grid, simulation
+from kerasgal import grid
 from kerasgal.apps.cascade import data, model, predict
-from kerasgal.cosmology import Cosmology
 from kerasgal.errors import DataError, DomainError, RunError, SettingError
 from kerasgal.grid import deposit_cic, mean_velocity
 from kerasgal.pipeline import patches
@@ -94,14 +93,6 @@ def test_an_empty_cell_moves_as_its_nearest_neighbours(monkeypatch):
         mean_velocity(position, velocity[:1], 16, 16.0)
 
 
-def box_of(position, velocity, boxsize=8.0, **more):
-    """A simulation in memory."""
-    return simulation.write(
-        None, boxsize=boxsize, cosmology=Cosmology(), redshift_initial=50.0, redshift_final=0.0, particle_mass=1e10,
-        source="made up", datasets={"initial/delta": np.zeros((8, 8, 8)), "final/position": position.astype("f4"),
-                                    "final/velocity": velocity.astype("f4"), **more})
-
-
 @pytest.fixture(scope="module")
 def moving():
     """Positions in a box of 8, and velocities."""
@@ -111,7 +102,7 @@ def moving():
 
 def seen_of(position, velocity):
     settings = config(cell=1.0, channels="density,velocity")
-    return data.given(box_of(position, velocity), settings)[0]
+    return data.given(harness.box_of(position, velocity), settings)[0]
 
 
 def turned_boxes(position, velocity):
@@ -149,7 +140,7 @@ def test_velocities_turn_with_a_box_and_with_a_patch(moving, name, symmetries):
     ("final/velocity has 1 values that are NaN", lambda v: np.where(np.arange(2100).reshape(700, 3) == 5, np.nan, v))])
 def test_a_file_without_good_velocities_is_one_line(words, change, moving, tmp_path):
     place = tmp_path / "box.h5"
-    box_of(*moving).save(place)
+    harness.box_of(*moving).save(place)
     with h5py.File(place, "r+") as file:
         velocity = file["final/velocity"][...]
         del file["final/velocity"]
@@ -164,10 +155,10 @@ def test_a_file_without_good_velocities_is_one_line(words, change, moving, tmp_p
 
 def test_a_field_of_the_density_does_not_make_up_for_few_particles():
     rng = np.random.default_rng(0)
-    box = box_of(rng.uniform(0, 8, (64, 3)), rng.normal(size=(64, 3)), **{"final/delta": np.zeros((8, 8, 8))})
+    box = harness.box_of(rng.uniform(0, 8, (64, 3)), rng.normal(size=(64, 3)), **{"final/delta": np.zeros((8, 8, 8))})
     assert data.sparseness(box, 1.0) is None and data.features(box, 1.0)["particles_per_cell"] is None
-    assert "0.125 particles for each cell" in data.sparseness(box, 1.0, velocity=True)
-    assert data.features(box, 1.0, velocity=True)["particles_per_cell"] == 0.125
+    assert "0.125 particles for each cell" in data.sparseness(box, 1.0, of_particles=True)
+    assert data.features(box, 1.0, of_particles=True)["particles_per_cell"] == 0.125
 
 
 # Networks

@@ -46,6 +46,14 @@ def test_galaxies_are_of_the_seed_and_the_index(kinds):
     assert again[0]["image"].shape == (SIZE, SIZE) and again[0]["image"].dtype == np.float32
 
 
+def test_discs_with_arms_form_stars_and_others_do_not(kinds):
+    rates = columns(kinds["real"], ["type", "log_ssfr"])
+    spiral = rates["type"] == mock.TYPES.index("spiral")
+    assert 5 < spiral.sum() < NUMBER - 5
+    assert rates["log_ssfr"][spiral].min() > -11 > rates["log_ssfr"][~spiral].max()  # where `evaluate` cuts
+    assert 0.1 < rates["log_ssfr"][spiral].std() < 0.4
+
+
 def test_kinds_show_the_same_galaxies_with_other_noise(kinds):
     for kind in ("fine", "smooth"):
         for one, two in zip(kinds["real"], kinds[kind]):

@@ -172,7 +172,7 @@ def regressor_of(config, folder, sources, resume):
                                            regressor.config.names, "the regressor was trained on")
             if differing:
                 raise DomainError(f"{display_name(source)} has {'; '.join(differing)}")
-            densities.check_particles(simulation, config.cell, False, regressor.velocity, regressor.deposit)
+            densities.check_particles(simulation, config.cell, False, regressor.of_particles, regressor.deposit)
     return regressor
 
 
