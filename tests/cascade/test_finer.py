@@ -49,7 +49,7 @@ def by_hand(position, width, n=8, boxsize=8.0):
 @pytest.mark.parametrize("memory", [finer.MEMORY, 0, 7 * 4 * finer.DIVISIONS**3 * 64])
 def test_the_highest_density_within_a_cell_is_that_by_hand_in_slabs_too(clump, memory):
     """In one slab, in one for each layer of cells, and in some of three layers, of which the last has two."""
-    found = finer.highest_within(clump, 8, 8.0, memory)
+    found = finer.highest_within(clump, 8, 8.0, memory=memory)
     for width, highest in zip(finer.WIDTHS, found):
         np.testing.assert_allclose(highest, by_hand(clump, width), rtol=1e-4, atol=1e-4)
 

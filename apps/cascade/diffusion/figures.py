@@ -3,6 +3,7 @@
 import numpy as np
 
 from kerasgal.apps.cascade.diffusion.config import SAMPLERS
+from kerasgal.apps.cascade.figures import wide
 from kerasgal.plotting import figure
 
 TRUTH = ("truth", "")  # (kind, name): the run's is ("runs", its name), whatever that is
@@ -109,14 +110,13 @@ def spectra(k, mean, run, scatter, error, correlation, dimensions=2):
     for key, values in correlation.items():
         right.plot(k, values, color=colour(key), label=label(key))
     left.set(xlabel="k [h/Mpc]", ylabel=f"P(k) [(Mpc/h)$^{dimensions}$], shot noise included")
-    middle.set(xlabel="k [h/Mpc]", ylabel="ratio to the truth", ylim=(0.4, 1.6), xscale="log", xlim=(k[0], k[-1]))
+    middle.set(xlabel="k [h/Mpc]", ylabel="ratio to the truth", ylim=(0.4, 1.6), xlim=(k[0], k[-1]))
     middle.axhline(1, color=COLOUR[TRUTH])
-    right.set(xlabel="k [h/Mpc]", ylabel="correlation with the truth, r(k)", ylim=(-0.2, 1.02), xscale="log",
+    right.set(xlabel="k [h/Mpc]", ylabel="correlation with the truth, r(k)", ylim=(-0.2, 1.02),
               xlim=(k[0], k[-1]))
     left.yaxis.set_minor_formatter("")
     for axis in (left, middle, right):
-        axis.xaxis.set_minor_formatter("")
-    for axis in (left, middle, right):
+        wide(axis)
         axis.legend(frameon=False, fontsize=8)
     return drawing
 
@@ -142,9 +142,9 @@ def study(result):
         for number, row in enumerate(result[sampler]):
             ratio, error = (np.array(row[name], float) for name in ("ratio", "error"))
             axis.errorbar(k, ratio, error, label=f"{row['steps']} steps", color=f"C{number}", capsize=2, linewidth=1)
-        axis.set(title=sampler, xlabel="k [h/Mpc]", xscale="log")
+        axis.set(title=sampler, xlabel="k [h/Mpc]")
+        wide(axis)
         axis.axhspan(0.97, 1.03, color="0.93", zorder=0)
-        axis.xaxis.set_minor_formatter("")
         axis.legend(frameon=False, fontsize=8)
     axes[0].set(ylabel=f"P(k) over that of {result['ancestral'][0]['steps']} ancestral steps")
     return drawing
@@ -166,7 +166,7 @@ def response(k, result):
                   label=f"{name} {low['value']:.3g} to {high['value']:.3g}{times(low, high)}")
     axis.axhline(1, color="0.6", linewidth=0.8)
     # Draws without a galaxy have no ratio, and an axis without data no limits that a logarithm could take.
-    axis.set(xlabel="k [h/Mpc]", ylabel="P(k), high over low", xscale="log", xlim=(k[0], k[-1]))
-    axis.xaxis.set_minor_formatter("")
+    axis.set(xlabel="k [h/Mpc]", ylabel="P(k), high over low", xlim=(k[0], k[-1]))
+    wide(axis)
     axis.legend(frameon=False, fontsize=8)
     return drawing
