@@ -55,7 +55,7 @@ RECIPES = {
                        "epochs": 1, "steps_per_epoch": 1},
                       data="painted", graphs=False,
                       variants=({}, {"classifier": "r2unet", "scaling": "asinh", "filters": 4, "recurrences": 1,
-                                     "surroundings": True},
+                                     "surroundings": True, "channels": "density,finer"},
                                 {"channels": "density,velocity", "parameters": "Om0,sigma8"})),
     "cascade diffusion": Recipe({"cell": 0.390625, "patch": 16, "depth": 8, "filters": 4, "levels": 1, "norm_groups": 0,
                                  "batch": 4, "epochs": 1, "steps_per_epoch": 1}, data="painted", graphs=False,
