@@ -110,7 +110,6 @@ def collect(runs, bars, source, config, tile=None, outside_domain=False):
         density = data.density(simulation, config.cell, deposit=config.deposit, sparse=True)
         given = {key: (data.seen(simulation, run.config, density[..., None]),
                        parameters_of(simulation, run.config.names)) for key, run in runs.items()}
-        within = data.within_cells(simulation, config.cell) if bars.finer_trees is not None else None
         counts = data.galaxy_counts(simulation, config.cell)
         boxsize = simulation.boxsize
         known = all(name in simulation for name in baseline.NEEDED) and len(simulation["halos/mass"])
@@ -141,6 +140,7 @@ def collect(runs, bars, source, config, tile=None, outside_domain=False):
     if bars.trees is not None:
         fields[TREES], scatters[TREES] = [bars.trees.predict(density)[region]], bars.trees.scatter
     if bars.finer_trees is not None:
+        within = next(given[key][0][..., 1:] for key, run in runs.items() if run.config.finer)  # the first run's bar
         expected = bars.finer_trees.predict(density, within)[region]
         fields[FINER_TREES], scatters[FINER_TREES] = [expected], bars.finer_trees.scatter
     if painting is None:
