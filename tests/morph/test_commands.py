@@ -183,7 +183,7 @@ def test_evaluate_compares_sets(run, galaxies, tmp_path, invoke):
     assert "Not whether one galaxy is real" in (tmp_path / "evaluation" / "report.html").read_text()
     assert result["reference"] == "observed" and 0 <= result["sets"]["smooth"]["area_under_curve"] <= 1
     assert len(harness.bars("morph", result)) == 1
-    assert set(result["sets"]) == {"observed", "smooth", "sky"} and set(result["bins"]) == {"log_mass", "n"}
+    assert set(result["sets"]) == {"observed", "smooth", "sky"} and set(result["bins"]) == {"log_mass", "n", "log_ssfr"}
     for name in ("llr", "sky", "contributions", "radius_n", "radius_log_mass"):
         assert (tmp_path / "evaluation" / f"{name}.png").stat().st_size > 5_000
 
