@@ -45,7 +45,7 @@ def highest_within(position, gridsize, boxsize, divisions=DIVISIONS, widths=WIDT
     margin = math.ceil((1 + TRUNCATE * max(widths)) / divisions)  # cells that clouds and Gaussians reach
     layer = 4 * divisions**3 * gridsize**2
     thick = min(gridsize, max(1, memory // layer - 2 * margin))
-    scaled = wrap(position, boxsize) * np.float32(gridsize / boxsize)
+    scaled = (wrap(position, boxsize) * (gridsize / float(boxsize))).astype(np.float32)
     scaled = scaled[np.argsort(scaled[:, 0])]
     mean = len(scaled) / (divisions * gridsize)**3
     found = np.empty((len(widths),) + (gridsize,) * 3, np.float32)

@@ -13,7 +13,7 @@ import numpy as np
 
 from kerasgal import run_folder
 from kerasgal.apps.cascade import data
-from kerasgal.errors import DamagedError
+from kerasgal.errors import DamagedError, DataError
 from kerasgal.grid import interpolate_cic
 from kerasgal.simulation import opened
 
@@ -45,7 +45,8 @@ class Motion:
 def samples_of(sources, config, corner=None):
     """What `measure` takes of Simulations or their paths, one after another.
 
-    Those without velocities, or with too few particles to make a field of them, are left out.
+    Those without velocities, or with too few particles to make a field of them, are left out. Raises DataError where
+    there are not as many velocities as galaxies.
 
     corner: lowest cell of a test cube along each axis, whose galaxies are left out, too.
     """
@@ -60,6 +61,9 @@ def samples_of(sources, config, corner=None):
             density = data.density(simulation, config.cell, deposit=config.deposit)
             field, boxsize = data.velocity(simulation, config.cell), simulation.boxsize
             position, velocity = (simulation[name][...] for name in NEEDED[2:])
+        if velocity.shape != position.shape:
+            raise DataError(f"{simulation.path}: galaxies/velocity has the shape {velocity.shape}, and "
+                            f"galaxies/position {position.shape}")
         if corner is not None:
             kept = ~np.all(np.stack(cells_of(position, boxsize, len(density))) >= corner, axis=0)
             position, velocity = position[kept], velocity[kept]

@@ -210,7 +210,7 @@ def test_a_batch_without_any_galaxy_trains(painted, tmp_path, invoke):
     alone = tmp_path / "alone.h5"
     alone.write_bytes(painted[0].read_bytes())
     with h5py.File(alone, "a") as file:
-        for name in ("position", "halo", "central"):
+        for name in ("position", "halo", "central", "velocity"):
             kept = file[f"galaxies/{name}"][:1]
             del file[f"galaxies/{name}"]
             file[f"galaxies/{name}"] = kept

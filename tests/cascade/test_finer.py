@@ -54,6 +54,15 @@ def test_the_highest_density_within_a_cell_is_that_by_hand_in_slabs_too(clump, m
         np.testing.assert_allclose(highest, by_hand(clump, width), rtol=1e-4, atol=1e-4)
 
 
+def test_particles_at_the_faces_and_in_double_precision_are_all_there():
+    """One that float32 rounds up to the side of the box, and one beyond it."""
+    position = np.array([[8 - 1e-9, 4.5, 4.5], [3.5, 8 - 1e-9, 8 + 0.5], [-0.5, 4.5, 0.0]])
+    for memory in (finer.MEMORY, 0):
+        found = finer.highest_within(position, 8, 8.0, memory=memory)
+        for width, highest in zip(finer.WIDTHS, found):
+            np.testing.assert_allclose(highest, by_hand(position, width), rtol=1e-4, atol=1e-3)
+
+
 def test_a_grid_that_is_no_cube_gets_its_particles_as_a_cube_does(clump):
     """The layers of a slab in the middle, whose clouds are whole, are those of the periodic grid."""
     scaled = clump[np.argsort(clump[:, 0])]

@@ -10,7 +10,7 @@ from astropy.table import Table
 import kerasgal as kg
 from kerasgal.apps.cascade import motion
 from kerasgal.apps.cascade.motion import Motion
-from kerasgal.errors import DamagedError
+from kerasgal.errors import DamagedError, DataError
 from kerasgal.tables import unit
 
 pytestmark = pytest.mark.usefixtures("eager")
@@ -101,6 +101,18 @@ def test_training_measures_how_painted_galaxies_move(run, painted):
     (*_, position, _), = motion.samples_of([painted[0]], run.config, corner=16)
     with kg.Simulation(painted[0]) as box:  # all but the test cube's
         assert len(position) == np.sum((box["galaxies/position"][...] < 6.25).any(axis=1))
+
+
+def test_fewer_velocities_than_galaxies_are_refused(painted, tmp_path, run):
+    """One velocity would be taken for that of every galaxy."""
+    path = tmp_path / "box.h5"
+    path.write_bytes(painted[0].read_bytes())
+    with h5py.File(path, "a") as file:
+        kept = file["galaxies/velocity"][:1]
+        del file["galaxies/velocity"]
+        file["galaxies/velocity"] = kept
+    with pytest.raises(DataError, match=r"galaxies/velocity has the shape \(1, 3\), and galaxies/position"):
+        list(motion.samples_of([path], run.config))
 
 
 def test_a_catalogue_has_velocities_where_they_are_known(run, painted, tmp_path, monkeypatch):
