@@ -29,7 +29,7 @@ def _surround(x, cells, half, n):
 def deposit(position, cells, half, weight, total):
     """Add particles (p, 3) of weight (p,) to `total`, (x, y, z), both float32, which is periodic along each axis.
 
-    cells: in the unit of length, in the type of `position`, as `half`, 0.5, is.
+    cells: in a unit of length, in the type of `position`, as `half`, 0.5, is.
     """
     nx, ny, nz = total.shape
     long, wide, flat = np.uint64(ny), np.uint64(nz), total.reshape(-1)

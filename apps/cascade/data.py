@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 # a third of them.
 FEWEST = 0.5
 TOLERANCE = 0.02  # by which a cell's side may differ from the run's
+AGREEMENT = 0.8  # correlation of a field of the density with that of the particles beside it
 MOTION = ("final/position", "final/velocity")  # what a velocity of the dark matter is made of
 CORNER = 14 / 32  # where the paper's test cube begins along each axis, and its validation column ends along two
 
@@ -55,7 +56,7 @@ def features(source, cell, of_particles=False, finer=False):
         found = of_box(simulation, "final/delta", gridsize=gridsize)
         if finer and "particles_per_cell" in found:
             found["sampling"] = found["particles_per_cell"]
-        if is_gridded(simulation, gridsize) and not of_particles:
+        if is_gridded(simulation, gridsize) and (finer or not of_particles):
             found["particles_per_cell"] = simulation.particles_per_cell  # the density is not made of those in the file
         return found
 
@@ -165,12 +166,25 @@ def seen(simulation, config, field):
 def within_cells(simulation, cell):
     """What a finer grid says of each cell, (n, n, n, finer.CHANNELS) float32; see `finer.finer`.
 
-    Raises DataError for a file without the positions of its particles.
+    Raises DataError for a file without the positions of its particles, for some that are not finite, and for a field of
+    the density that is not that of the particles.
     """
     if "final/position" not in simulation:
         raise DataError(f"{simulation.path} has no final/position: where in a cell the dark matter is densest is known "
                         "of particles alone")
-    return finer.finer(simulation["final/position"][...], cells_of(simulation, cell), simulation.boxsize)
+    position, gridsize = simulation["final/position"][...], cells_of(simulation, cell)
+    bad = np.count_nonzero(~np.isfinite(position))
+    if bad or not len(position):
+        raise DataError(f"{simulation.path}: final/position has {bad} of {position.size} values that are NaN or "
+                        "infinite")
+    if is_gridded(simulation, gridsize):
+        own = density_contrast(position, gridsize, simulation.boxsize)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            agreement = np.corrcoef(own.ravel(), simulation["final/delta"][...].ravel())[0, 1]
+        if not agreement > AGREEMENT:
+            raise DataError(f"{simulation.path}: final/delta and final/position are not of one density: their "
+                            f"correlation in cells is {agreement:.2f}, and at least {AGREEMENT:g} is accepted")
+    return finer.finer(position, gridsize, simulation.boxsize)
 
 
 def velocity(simulation, cell):

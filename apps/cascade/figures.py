@@ -11,7 +11,8 @@ TRUTH, HALO_MODEL = ("truth", ""), ("baselines", "halo model")  # (kind, name): 
 TREES, DECORATED = ("baselines", "boosted trees"), ("baselines", "occupation and environment")
 FINER_TREES = "baselines", "boosted trees, finer"
 FLOOR, ORACLE = ("bounds", "another drawing"), ("bounds", "exact expectation")
-COLOUR = {TRUTH: "0.2", HALO_MODEL: "C1", TREES: "C2", DECORATED: "C4", FLOOR: "0.6", ORACLE: "0.4"}
+COLOUR = {TRUTH: "0.2", HALO_MODEL: "C1", TREES: "C2", FINER_TREES: "darkgreen", DECORATED: "C4", FLOOR: "0.6",
+          ORACLE: "0.4"}
 RUN_COLOURS = "C0", "C3", "C5", "C6", "C8", "C9"
 STYLE = {FLOOR: ":", ORACLE: "--"}
 

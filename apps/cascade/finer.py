@@ -4,6 +4,7 @@ A central galaxy stands at the densest point of its halo. Which of two cells tha
 hardly says; the particles do.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -40,7 +41,8 @@ def finer(position, gridsize, boxsize, divisions=DIVISIONS, widths=WIDTHS):
 def highest_within(position, gridsize, boxsize, divisions=DIVISIONS, widths=WIDTHS, memory=MEMORY):
     """Highest density within each cell, for each of `widths`: (widths, n, n, n) float32.
 
-    The finer grid is made slab by slab, of `memory` bytes at most unless that is too little for one layer of cells.
+    The finer grid is made slab by slab, of `memory` bytes at most unless that is too little for one layer of cells; a
+    smoothed copy of it takes as much again.
     """
     margin = math.ceil((1 + TRUNCATE * max(widths)) / divisions)  # cells that clouds and Gaussians reach
     layer = 4 * divisions**3 * gridsize**2
@@ -51,7 +53,8 @@ def highest_within(position, gridsize, boxsize, divisions=DIVISIONS, widths=WIDT
     found = np.empty((len(widths),) + (gridsize,) * 3, np.float32)
     for start in range(0, gridsize, thick):
         stop = min(start + thick, gridsize)
-        fine = slab(scaled, gridsize, start - margin, stop + margin, divisions) / np.float32(mean)
+        fine = slab(scaled, gridsize, start - margin, stop + margin, divisions)
+        fine /= np.float32(mean)
         for width, highest in zip(widths, found):
             smooth = gaussian_filter(fine, width, mode=("nearest", "wrap", "wrap"), truncate=TRUNCATE)
             highest[start:stop] = within_blocks(smooth[divisions * margin:-divisions * margin], divisions)
@@ -62,14 +65,14 @@ def within_blocks(field, side):
     """The highest value within each block of `side` cells a side."""
     for axis in range(3):  # a reduction over short inner axes would take ten times as long
         rows = (slice(None),) * axis
-        field = np.maximum.reduce([field[(*rows, slice(first, None, side))] for first in range(side)])
+        field = functools.reduce(np.maximum, [field[(*rows, slice(first, None, side))] for first in range(side)])
     return field
 
 
 def slab(scaled, gridsize, low, high, divisions=DIVISIONS):
     """Particles in each cell of a finer grid from the layer of cells `low` to `high`, which may lie beyond the box.
 
-    scaled: positions in cells, (p, 3) float32, ascending along x. What is at the faces lacks some of its clouds.
+    scaled: positions in cells, (p, 3) float32, ascending along x. Clouds in the first and last layers are not right.
     """
     from kerasgal import particle_kernels
 

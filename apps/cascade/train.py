@@ -15,7 +15,8 @@ from kerasgal.apps.cascade.losses import WeightedCrossEntropy, WeightedPoisson, 
 from kerasgal.apps.cascade.predict import CLASSIFY, REGRESS
 from kerasgal.apps.cascade.trees import cubes
 from kerasgal.conditioning import named, warn_of_constant
-from kerasgal.errors import RunError, SettingError
+from kerasgal.domain import RULES
+from kerasgal.errors import DataError, RunError, SettingError
 from kerasgal.files import replacing
 from kerasgal.pipeline import check_patch, patches, tiles
 from kerasgal.plotting import track
@@ -172,6 +173,10 @@ def fit(cls, sources, validation, config, folder, *, store, phase="both", sweep=
     boxes = load(sources, validation, config, store)
     warn_of_constant(config.names, boxes[0].parameters)
     options["domain"] = domain.of([features(source, config) for source in sources])
+    least, most = options["domain"].get("sampling", (0, 0))
+    if not RULES["sampling"].accepts(most, [least, least]):
+        raise DataError(f"channels={config.channels} takes simulations of as many particles in each cell: received "
+                        f"{least:.3g} to {most:.3g}")
     options["moving"] = motion_of(sources, validation, config) if phase != CLASSIFY else None
     if sweep:
         return fit_sweep(cls, boxes, config, folder, sweep, store=store, **options)

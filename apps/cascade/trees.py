@@ -73,7 +73,7 @@ def features(density, chosen, more=None):
 def fit(training, validation, config, more=False):
     """`Trees` fitted to Simulations or their paths; those to validate on end the boosting.
 
-    more: whether they read what the networks see beside the density of the finer grid, too.
+    more: whether they read what a finer grid says of cells, too.
 
     One that is split by volume, as none is there for validation, is fitted in the sub-cubes of training. Raises
     DataError where scikit-learn is missing, or a simulation.

@@ -44,7 +44,7 @@ def errors(run, path):
 
 def main(name, paths):
     run = kg.load(name)
-    if not run.config.surroundings or run.config.names or run.config.velocity:
+    if not run.config.surroundings or run.config.names or run.config.of_particles:
         sys.exit(f"{name}: this takes a run that is shown the `surroundings` of the density and nothing else")
     boxes = [errors(run, path) for path in paths]
     for low, high in [(0, None), *DEPTHS]:

@@ -10,11 +10,14 @@ import pytest
 from scipy.ndimage import convolve1d
 
 import kerasgal as kg
+from kerasgal import run_folder
 from kerasgal.apps.cascade import data, evaluate, finer, predict, trees
 from kerasgal.errors import DataError, DomainError, SettingError
 from kerasgal.grid import deposit_cic
 
 FINER = {"channels": "density,finer"}
+PINNED = ([3.8840, 0, 0, 2.7046, 0, 0, 1.0521, 0, 0],
+          [3.2379, -0.6470, -0.6470, 2.5009, -0.2045, -0.2045, 1.0027, -0.0504, -0.0504])
 
 
 def config(**settings):
@@ -89,7 +92,14 @@ def test_channels_turn_with_the_box(clump):
     np.testing.assert_allclose(finer.finer(turned, 8, 8.0), np.rot90(finer.finer(clump, 8, 8.0), 1, (0, 1)), atol=1e-3)
 
 
-def test_a_file_without_particles_and_other_samplings_are_refused(clump, tmp_path):
+def test_what_networks_were_trained_on_stays_what_it_is(clump):
+    """The numbers of the cell of the clump and of its neighbour, which weights that ship depend on."""
+    channels = finer.finer(clump, 8, 8.0)
+    np.testing.assert_allclose(channels[2, 4, 6], PINNED[0], atol=1e-3)
+    np.testing.assert_allclose(channels[3, 4, 6], PINNED[1], atol=1e-3)
+
+
+def test_a_file_without_particles_is_refused(clump, tmp_path):
     box = harness.box_of(clump, clump)
     field, _ = data.given(box, config(cell=1.0, **FINER))
     np.testing.assert_array_equal(field[..., 1:], finer.finer(clump, 8, 8.0))
@@ -100,6 +110,34 @@ def test_a_file_without_particles_and_other_samplings_are_refused(clump, tmp_pat
         file["final/delta"] = np.zeros((8, 8, 8), "f4")
     with kg.Simulation(tmp_path / "box.h5") as box, pytest.raises(DataError, match="is known of particles alone"):
         data.given(box, config(cell=1.0, **FINER))
+
+
+def test_particles_that_are_no_numbers_or_not_those_of_the_field_are_refused(clump, tmp_path):
+    delta, settings = deposit_cic(clump, 8, 8.0) / (len(clump) / 512) - 1, config(cell=1.0, **FINER)
+    assert data.given(box_with(clump, delta), settings)[0].shape == (8, 8, 8, 1 + finer.CHANNELS)
+    with pytest.raises(DataError, match="are not of one density: their correlation in cells is .*, and at least 0.8"):
+        data.given(box_with((clump + 4) % 8, delta), settings)
+    box_with(clump, delta).save(tmp_path / "box.h5")
+    with h5py.File(tmp_path / "box.h5", "r+") as file:
+        file["final/position"][7, 0] = np.nan
+    with kg.Simulation(tmp_path / "box.h5") as box, pytest.raises(DataError, match="has 1 of 2400 values that are NaN"):
+        data.given(box, settings)
+
+
+def box_with(position, delta):
+    return harness.box_of(position, np.zeros_like(position), **{"final/delta": delta.astype("f4")})
+
+
+def test_simulations_of_several_samplings_are_no_training(painted, tmp_path):
+    thick = shutil.copy(painted[1], tmp_path / "thick.h5")
+    with h5py.File(thick, "r+") as file:
+        for name in ("position", "velocity"):
+            kept = np.repeat(file[f"final/{name}"][...], 2, axis=0)
+            del file[f"final/{name}"]
+            file[f"final/{name}"] = kept
+    with pytest.raises(DataError, match="as many particles in each cell: received 1 to 2"):
+        harness.train("cascade", painted, tmp_path / "run", training=[painted[0], thick], validation=painted[2:],
+                      **FINER)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +181,13 @@ def test_a_run_that_sees_a_finer_grid_predicts_what_its_networks_find(run, unsee
 @pytest.mark.usefixtures("eager")
 def test_trees_that_see_the_same_stand_beside_the_run(run, unseen):
     found = run.evaluate(unseen)["baselines"]
-    assert found[evaluate.FINER_TREES[1]]["squared_error"] != found[evaluate.TREES[1]]["squared_error"]
+    with kg.Simulation(unseen) as box:
+        density, counts = data.load(box, run.config)
+        within = finer.finer(box["final/position"][...], len(density), box.boxsize)
+    for key, more in ((evaluate.TREES, None), (evaluate.FINER_TREES, within)):
+        fitted = trees.fit(*run_folder.data_to_read(run.folder / "regress"), run.config, more=more is not None)
+        expected = np.mean(np.square(fitted.predict(density, more) - counts, dtype=float)) * evaluate.LOSS_CELLS
+        assert found[key[1]]["squared_error"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_trees_that_see_the_finer_grid_follow_what_only_that_says():
