@@ -91,12 +91,14 @@ def bars_of(run, given, sources):
         return Bars(models)
     if baseline.comparable(True, sources):
         models = baseline.halo_models(training, validation, run.config, models)
+    bars = Bars(models)
     try:
-        return Bars(models, trees.fit(training, validation, run.config),
-                    trees.fit(training, validation, run.config, more=True) if run.config.finer else None)
+        bars.trees = trees.fit(training, validation, run.config)
+        if run.config.finer:
+            bars.finer_trees = trees.fit(training, validation, run.config, more=True)
     except DataError as error:
         baseline.log.warning(f"no boosted trees to compare with: {error}")
-        return Bars(models)
+    return bars
 
 
 def collect(runs, bars, source, config, tile=None, outside_domain=False):

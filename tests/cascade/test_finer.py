@@ -160,6 +160,8 @@ def test_a_run_that_sees_a_finer_grid_predicts_what_its_networks_find(run, unsee
         density = data.density(box, run.config.cell)
         seen = np.concatenate([density[..., None], finer.finer(box["final/position"][...], len(density), box.boxsize)],
                               axis=-1)
+    drawn = run.predict(unseen, catalogue=True)
+    assert drawn["galaxies/velocity"].shape == drawn["galaxies/position"].shape == (len(drawn["galaxies/position"]), 3)
     expected = predict.predict_field(run.network, seen, run.config)
     np.testing.assert_allclose(found["probability"], expected[..., 0], atol=1e-5)
     assert run.domain["sampling"] == [1, 1] and run.networks["classify"].input_shape[-1] == 1 + finer.CHANNELS
