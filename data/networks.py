@@ -108,6 +108,10 @@ LIMITS_3D = ("It answers for cells and redshifts like those of its training, and
              "simulation.")
 LIMITS_HALOMASS = (LIMITS_3D + " A mass is that of the halo if the particle ends in one of the range; it does not say "
                                "whether it does.")
+LIMITS_PAINTED = (LIMITS_3D + " Its galaxies were painted on haloes by a rule that we chose: it has learnt that rule, "
+                              "and says nothing of real galaxies or of a hydrodynamical simulation.")
+WITHOUT_BARS = (" Trees and halo models are fitted to the simulations of the training, which do not come with it: the "
+                "command on this card prints neither.")
 SHIPPED = [
     {"name": "protohalo-demo", "run": "demo/density", "measure": protohalo, "tests": ("demo/test_{}.h5", 12),
      "summary": "haloes of 200 cells and more from the initial density, cells of 0.78 Mpc/h, z = 0",
@@ -142,11 +146,8 @@ SHIPPED = [
      "words": "seeds 3001 to 3004",
      "commands": ["kerasgal simulate test.h5 --galaxies --particles 128 --realisations 4 --seed 3001",
                   "kerasgal cascade evaluate cascade-demo test_*.h5"],
-     "limits": LIMITS_3D + " Its galaxies were painted on haloes by a rule that we chose: it has learnt that rule, and "
-                           "says nothing of real galaxies or of a hydrodynamical simulation. Boosted trees on smoothed "
-                           "densities have 31.9 in Eq. 2, 0.4% too few galaxies and 28% in the bispectrum; the rule's "
-                           "own expectation has 17.1. Trees and halo models are fitted to the simulations of the "
-                           "training, which do not come with it: the command on this card prints neither."},
+     "limits": LIMITS_PAINTED + " Boosted trees on smoothed densities have 31.9 in Eq. 2, 0.4% too few galaxies and "
+                                "28% in the bispectrum; the rule's own expectation has 17.1." + WITHOUT_BARS},
     {"name": "cascade-longer", "run": "demo-cascade-longer/cascade", "measure": cascade,
      "tests": ("demo-cascade-longer/test_{}.h5", 8),
      "summary": "the same, trained longer on four times the boxes, and shown where within cells particles are densest",
@@ -158,14 +159,11 @@ SHIPPED = [
      "words": "seeds 7601 to 7608",
      "commands": ["kerasgal simulate test.h5 --galaxies --particles 128 --realisations 8 --seed 7601",
                   "kerasgal cascade evaluate cascade-longer test_*.h5"],
-     "limits": LIMITS_3D + " Its galaxies were painted on haloes by a rule that we chose: it has learnt that rule, and "
-                           "says nothing of real galaxies or of a hydrodynamical simulation. It asks for as many "
-                           "particles in each cell as in its training, one. It says better than `cascade-demo` where "
-                           "galaxies are, and worse how many there are in the richest places: its field is 4% too "
-                           "weak (P_xy / P_xx). Boosted trees that are shown the same have 26.4 in Eq. 2, those of the "
-                           "density alone 31.1; the rule's own expectation has 16.6. Trees and halo models are fitted "
-                           "to the simulations of the training, which do not come with it: the command on this card "
-                           "prints neither."},
+     "limits": LIMITS_PAINTED + " It asks for as many particles in each cell as in its training, one. It says better "
+                                "than `cascade-demo` where galaxies are, and worse how many there are in the richest "
+                                "places: its field is 4% too weak (P_xy / P_xx). Boosted trees that are shown the same "
+                                "have 26.4 in Eq. 2, those of the density alone 31.1; the rule's own expectation has "
+                                "16.6." + WITHOUT_BARS},
     {"name": "diffusion-demo", "run": "demo-diffusion/longer", "measure": diffusion,
      "tests": ("demo-diffusion/later_{}.h5", 8),
      "options": {"maps": 3, "draws": 8, "sampler": "multistep", "steps": 25},

@@ -110,8 +110,9 @@ def collect(runs, bars, source, config, tile=None, outside_domain=False):
         notes += data.check_particles(simulation, config.cell, outside_domain,
                                       any(run.of_particles for run in runs.values()), config.deposit)
         density = data.density(simulation, config.cell, deposit=config.deposit, sparse=True)
-        given = {key: (data.seen(simulation, run.config, density[..., None]),
-                       parameters_of(simulation, run.config.names)) for key, run in runs.items()}
+        configs = {run.config.channels: run.config for run in runs.values()}
+        seen = {channels: data.seen(simulation, one, density[..., None]) for channels, one in configs.items()}
+        parameters = {key: parameters_of(simulation, run.config.names) for key, run in runs.items()}
         counts = data.galaxy_counts(simulation, config.cell)
         boxsize = simulation.boxsize
         known = all(name in simulation for name in baseline.NEEDED) and len(simulation["halos/mass"])
@@ -127,10 +128,9 @@ def collect(runs, bars, source, config, tile=None, outside_domain=False):
                  default=(slice(None),) * 3)
     fields, probability, scatters = {TRUTH: [counts[region]]}, {}, {}
     for key, run in runs.items():
-        field, values = given[key]
         with progress(f"{key[1]}: {display_name(source)}") as tick:
-            predicted = predict.predict_field(run.network, field, run.config, parameters=values, tile=tile,
-                                              progress=tick)
+            predicted = predict.predict_field(run.network, seen[run.config.channels], run.config,
+                                              parameters=parameters[key], tile=tile, progress=tick)
         probability[key], fields[key] = predicted[..., 0][region], [predicted[..., 1][region]]
         scatters[key] = run.scatter
     for name, model in bars.halo_models.items():
@@ -142,8 +142,7 @@ def collect(runs, bars, source, config, tile=None, outside_domain=False):
     if bars.trees is not None:
         fields[TREES], scatters[TREES] = [bars.trees.predict(density)[region]], bars.trees.scatter
     if bars.finer_trees is not None:
-        within = next(given[key][0][..., 1:] for key, run in runs.items() if run.config.finer)  # the first run's bar
-        expected = bars.finer_trees.predict(density, within)[region]
+        expected = bars.finer_trees.predict(density, seen["density,finer"][..., 1:])[region]
         fields[FINER_TREES], scatters[FINER_TREES] = [expected], bars.finer_trees.scatter
     if painting is None:
         notes.append(f"floor and ceiling are unknown: {unknown}")

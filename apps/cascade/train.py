@@ -170,13 +170,13 @@ def fit(cls, sources, validation, config, folder, *, store, phase="both", sweep=
     """
     if config.strategy == "workers" and phase == "both":
         raise SettingError("strategy=workers trains one phase at a time: give phase='classify', then phase='regress'")
-    boxes = load(sources, validation, config, store)
-    warn_of_constant(config.names, boxes[0].parameters)
     options["domain"] = domain.of([features(source, config) for source in sources])
     least, most = options["domain"].get("sampling", (0, 0))
     if not RULES["sampling"].accepts(most, [least, least]):
         raise DataError(f"channels={config.channels} takes simulations of as many particles in each cell: received "
                         f"{least:.3g} to {most:.3g}")
+    boxes = load(sources, validation, config, store)
+    warn_of_constant(config.names, boxes[0].parameters)
     options["moving"] = motion_of(sources, validation, config) if phase != CLASSIFY else None
     if sweep:
         return fit_sweep(cls, boxes, config, folder, sweep, store=store, **options)

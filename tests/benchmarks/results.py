@@ -61,8 +61,10 @@ def cascade(result, squared_error=1.0):
     k = np.array(result["k"])
     calibration = np.abs(np.array(own["calibration"], float)[k < 4] - 1)
     best = f"exact expectation {ceiling['squared_error'] / trees['squared_error']:.3f}" if ceiling else ""
-    alike = [("Eq. 2, over that of trees that see the same", own["squared_error"] / entry["squared_error"], 1.0)
-             for name, entry in result["baselines"].items() if name == FINER_TREES]
+    alike = []
+    if FINER_TREES in result["baselines"]:
+        ratio = own["squared_error"] / result["baselines"][FINER_TREES]["squared_error"]
+        alike.append(("Eq. 2, over that of trees that see the same", ratio, 1.0))
     return [("Eq. 2, over trees'", own["squared_error"] / trees["squared_error"], squared_error, best), *alike,
             ("number of galaxies, from one", abs(galaxies - 1), 0.02),
             ("P_xy / P_xx up to 4 h/Mpc, from one, largest of a bin", np.nanmax(calibration), 0.03,
@@ -90,7 +92,8 @@ def bispectrum(result):
     nothing = {"residual": np.nan, "residual_error": np.nan}
     others = {name: entry["bispectra"]["paper"] for name, entry in result["baselines"].items()}
     bars = [("trees'", others.pop(TREES, nothing))]
-    bars += [("that of trees that see the same", others.pop(name)) for name in (FINER_TREES,) if name in others]
+    if FINER_TREES in others:
+        bars.append(("that of trees that see the same", others.pop(FINER_TREES)))
     # Of halo models the fitted one, which is the paper's, and the best, whatever it is told of the haloes.
     best = min(others, key=lambda name: others[name]["residual"], default="halo model")
     for name in dict.fromkeys(["halo model", best]):
